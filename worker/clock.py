@@ -1,0 +1,44 @@
+"""Time and chance as parameters, so that a simulation can supply its own."""
+
+import asyncio
+import random
+import time
+from datetime import UTC, datetime
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """The two clocks a worker needs, and waiting."""
+
+    def now_ms(self) -> int:
+        """Wall-clock time, milliseconds since the Unix epoch."""
+
+    def monotonic_ms(self) -> float:
+        """A clock that never steps and runs on while the process is stopped, in milliseconds."""
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait without blocking the event loop."""
+
+
+class SystemClock:
+    """The machine's clocks."""
+
+    def now_ms(self) -> int:
+        """Wall-clock time, milliseconds since the Unix epoch."""
+        return time.time_ns() // 1_000_000
+
+    def monotonic_ms(self) -> float:
+        """``CLOCK_MONOTONIC`` in milliseconds; it keeps counting across SIGSTOP."""
+        return time.monotonic_ns() / 1e6
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait without blocking the event loop."""
+        await asyncio.sleep(seconds)
+
+
+def utc(ms: int) -> datetime:
+    """Turn Unix milliseconds into an aware UTC datetime."""
+    return datetime.fromtimestamp(ms / 1000, UTC)
+
+
+Random = random.Random

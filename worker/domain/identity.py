@@ -1,0 +1,45 @@
+"""Names that are pure functions of what they name, so that every worker derives the same one."""
+
+import hashlib
+import re
+import uuid
+
+ACCOUNT_PATTERN = r"^[a-z0-9][a-z0-9-]{0,31}$"
+SIGNAL_ID_PATTERN = r"^[A-Za-z0-9._:-]{1,64}$"
+
+_ACCOUNT = re.compile(ACCOUNT_PATTERN)
+#: Fixed for all time: changing it would let a redelivered signal trade again.
+_NAMESPACE = uuid.UUID("6f1f2d7e-90a5-5c57-8a30-3f1c7f2f5b11").bytes
+
+
+def is_account(name: str) -> bool:
+    """Whether ``name`` may name an account."""
+    return _ACCOUNT.fullmatch(name) is not None
+
+
+def client_order_id(account: str, signal_id: str, leg: str) -> str:
+    """The 32 hex digits of a version 5 UUID over account, signal and leg.
+
+    Args:
+        account: the account's id.
+        signal_id: the producer's idempotency key.
+        leg: ``entry``, ``exit``, ``stop_loss``, ``take_profit`` or a slice's name.
+
+    Returns:
+        32 lower-case hex digits: a form every targeted exchange accepts (RFC 9562, section 5.5).
+    """
+    name = f"{account}/{signal_id}/{leg}".encode()
+    digest = bytearray(hashlib.sha1(_NAMESPACE + name, usedforsecurity=False).digest()[:16])
+    digest[6] = (digest[6] & 0x0F) | 0x50
+    digest[8] = (digest[8] & 0x3F) | 0x80
+    return digest.hex()
+
+
+def event_id(subject: str, what: str, number: int = 0) -> str:
+    """An event's id: the order or signal it is about, what happened, and which time."""
+    return f"{subject}-{what}-{number}" if number else f"{subject}-{what}"
+
+
+def payload_digest(payload: bytes) -> str:
+    """What tells a repeated signal from a different one under the same id: 32 hex digits."""
+    return hashlib.blake2b(payload, digest_size=16).hexdigest()

@@ -1,0 +1,210 @@
+"""An order's shape, its states, and the one table of legal transitions."""
+
+from decimal import Decimal
+from enum import StrEnum
+from typing import Final
+
+import msgspec
+
+from worker.domain.money import ZERO, ratio
+from worker.domain.signal import Direction, OrderType, TimeInForce
+
+
+class Side(StrEnum):
+    """Which way an order trades."""
+
+    BUY = "buy"
+    SELL = "sell"
+
+    @property
+    def opposite(self) -> "Side":
+        """The side that undoes this one."""
+        return Side.SELL if self is Side.BUY else Side.BUY
+
+
+def opening_side(direction: Direction) -> Side:
+    """The side that opens a position in ``direction``."""
+    return Side.BUY if direction is Direction.LONG else Side.SELL
+
+
+class Role(StrEnum):
+    """Which leg of a signal an order is; also the leg's part of the client order id."""
+
+    ENTRY = "entry"
+    EXIT = "exit"
+    STOP_LOSS = "stop_loss"
+    TAKE_PROFIT = "take_profit"
+
+
+class OrderState(StrEnum):
+    """Where an order is in its life."""
+
+    PENDING = "PENDING"
+    SUBMITTED = "SUBMITTED"
+    ACTIVE = "ACTIVE"
+    PARTIALLY_FILLED = "PARTIALLY_FILLED"
+    FILLED = "FILLED"
+    CANCELLED = "CANCELLED"
+    REJECTED = "REJECTED"
+    EXPIRED = "EXPIRED"
+    FAILED = "FAILED"
+    UNRESOLVED = "UNRESOLVED"
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether the order is over; only a late fill can still change a cancelled one."""
+        return self in TERMINAL
+
+
+class Fact(StrEnum):
+    """What was learnt about an order."""
+
+    SENT = "sent"
+    ACCEPTED = "accepted"
+    PART_FILLED = "part_filled"
+    FILLED = "filled"
+    CANCELLED = "cancelled"
+    REJECTED = "rejected"
+    EXPIRED = "expired"
+    FAILED = "failed"
+    LOST = "lost"
+
+
+TERMINAL: Final = frozenset(
+    {
+        OrderState.FILLED,
+        OrderState.CANCELLED,
+        OrderState.REJECTED,
+        OrderState.EXPIRED,
+        OrderState.FAILED,
+    }
+)
+
+_S = OrderState
+TRANSITIONS: Final[dict[tuple[OrderState, Fact], OrderState]] = {
+    (_S.PENDING, Fact.SENT): _S.SUBMITTED,
+    (_S.PENDING, Fact.FAILED): _S.FAILED,  # refused by our own rules, never sent
+    (_S.SUBMITTED, Fact.SENT): _S.SUBMITTED,  # sent again after proof that it had not arrived
+    (_S.SUBMITTED, Fact.ACCEPTED): _S.ACTIVE,
+    (_S.SUBMITTED, Fact.PART_FILLED): _S.PARTIALLY_FILLED,  # the create response had fills
+    (_S.SUBMITTED, Fact.FILLED): _S.FILLED,
+    (_S.SUBMITTED, Fact.CANCELLED): _S.CANCELLED,  # IOC or FOK with nothing to trade against
+    (_S.SUBMITTED, Fact.REJECTED): _S.REJECTED,
+    (_S.SUBMITTED, Fact.EXPIRED): _S.EXPIRED,
+    (_S.SUBMITTED, Fact.FAILED): _S.FAILED,  # proven not to have reached the exchange
+    (_S.SUBMITTED, Fact.LOST): _S.UNRESOLVED,
+    (_S.ACTIVE, Fact.ACCEPTED): _S.ACTIVE,
+    (_S.ACTIVE, Fact.PART_FILLED): _S.PARTIALLY_FILLED,
+    (_S.ACTIVE, Fact.FILLED): _S.FILLED,
+    (_S.ACTIVE, Fact.CANCELLED): _S.CANCELLED,
+    (_S.ACTIVE, Fact.REJECTED): _S.REJECTED,  # acknowledged, then refused by the matching engine
+    (_S.ACTIVE, Fact.EXPIRED): _S.EXPIRED,
+    (_S.PARTIALLY_FILLED, Fact.ACCEPTED): _S.PARTIALLY_FILLED,  # a stale report
+    (_S.PARTIALLY_FILLED, Fact.PART_FILLED): _S.PARTIALLY_FILLED,
+    (_S.PARTIALLY_FILLED, Fact.FILLED): _S.FILLED,
+    (_S.PARTIALLY_FILLED, Fact.CANCELLED): _S.CANCELLED,
+    (_S.PARTIALLY_FILLED, Fact.EXPIRED): _S.EXPIRED,
+    (_S.CANCELLED, Fact.PART_FILLED): _S.CANCELLED,  # a fill that was under way
+    (_S.CANCELLED, Fact.FILLED): _S.FILLED,  # filled while the cancel was under way
+    (_S.EXPIRED, Fact.FILLED): _S.FILLED,  # as above
+    (_S.UNRESOLVED, Fact.ACCEPTED): _S.ACTIVE,  # found at last
+    (_S.UNRESOLVED, Fact.PART_FILLED): _S.PARTIALLY_FILLED,
+    (_S.UNRESOLVED, Fact.FILLED): _S.FILLED,
+    (_S.UNRESOLVED, Fact.CANCELLED): _S.CANCELLED,
+    (_S.UNRESOLVED, Fact.REJECTED): _S.REJECTED,
+    (_S.UNRESOLVED, Fact.EXPIRED): _S.EXPIRED,
+    (_S.UNRESOLVED, Fact.SENT): _S.SUBMITTED,  # proven absent, sent again
+    (_S.UNRESOLVED, Fact.FAILED): _S.FAILED,  # proven absent, too late to send
+    (_S.UNRESOLVED, Fact.LOST): _S.UNRESOLVED,
+}
+
+
+class IllegalTransitionError(ValueError):
+    """A fact that cannot happen to an order in this state."""
+
+
+def advance(state: OrderState, fact: Fact) -> OrderState:
+    """The state after ``fact``; a repeated terminal fact changes nothing.
+
+    Raises:
+        IllegalTransitionError: if the table has no row for it.
+    """
+    try:
+        return TRANSITIONS[state, fact]
+    except KeyError:
+        if state in TERMINAL and state.value == fact.value.upper():
+            return state
+        raise IllegalTransitionError(f"{state} cannot follow {fact.value!r}") from None
+
+
+class OrderRequest(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
+    """Exactly what is sent: final, rounded, reproducible on any worker from the record.
+
+    ``quantity`` in base units; ``price`` and ``stop_price`` in quote units.
+    """
+
+    client_order_id: str
+    exchange: str
+    symbol: str
+    role: Role
+    side: Side
+    order_type: OrderType
+    quantity: Decimal
+    price: Decimal | None = None
+    stop_price: Decimal | None = None
+    time_in_force: TimeInForce | None = None
+    reduce_only: bool = False
+
+
+class Fill(msgspec.Struct, kw_only=True, frozen=True):
+    """One trade of an order; ``fee`` may be negative (a rebate)."""
+
+    trade_id: str
+    quantity: Decimal
+    price: Decimal
+    fee: Decimal = ZERO
+    fee_currency: str = ""
+    at_ms: int = 0
+
+
+class OrderReport(msgspec.Struct, kw_only=True, frozen=True):
+    """An order as its exchange sees it now.
+
+    ``created_ms`` is the exchange's own time of acceptance; 0 where it does not tell.
+    ``fills`` may be empty although ``filled_quantity`` is not, where trades need a call of
+    their own.
+    """
+
+    client_order_id: str
+    exchange_order_id: str
+    symbol: str
+    state: OrderState
+    filled_quantity: Decimal = ZERO
+    average_price: Decimal | None = None
+    fills: tuple[Fill, ...] = ()
+    created_ms: int = 0
+    reason: str = ""
+
+
+def average_price(fills: tuple[Fill, ...]) -> Decimal | None:
+    """The quantity-weighted mean price, or None without fills."""
+    quantity = sum((fill.quantity for fill in fills), ZERO)
+    if not quantity:
+        return None
+    return ratio(sum((fill.quantity * fill.price for fill in fills), ZERO), quantity)
+
+
+def fact_of(state: OrderState) -> Fact:
+    """The fact that an exchange report of ``state`` states."""
+    return _FACT_OF[state]
+
+
+_FACT_OF: Final = {
+    OrderState.SUBMITTED: Fact.ACCEPTED,
+    OrderState.ACTIVE: Fact.ACCEPTED,
+    OrderState.PARTIALLY_FILLED: Fact.PART_FILLED,
+    OrderState.FILLED: Fact.FILLED,
+    OrderState.CANCELLED: Fact.CANCELLED,
+    OrderState.REJECTED: Fact.REJECTED,
+    OrderState.EXPIRED: Fact.EXPIRED,
+}

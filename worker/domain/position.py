@@ -1,0 +1,152 @@
+"""A net position and how fills change it."""
+
+from datetime import datetime
+from decimal import Decimal
+
+import msgspec
+
+from worker.domain.market import SymbolInfo
+from worker.domain.money import HUNDRED, ZERO, ratio, tidy
+from worker.domain.order import Fill
+from worker.domain.signal import Direction
+
+
+class Position(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
+    """The account's net position in one symbol of one exchange.
+
+    ``quantity`` is what is held now, ``opened_quantity`` all that was ever opened (base units, net
+    of fees taken in the base currency on spot). ``realized_pnl`` is in the quote currency, net of
+    every fee that could be converted to it; ``fees`` holds each fee in its own currency, ``fee``
+    the convertible ones summed in quote.
+    """
+
+    position_id: str
+    exchange: str
+    symbol: str
+    direction: Direction
+    quantity: Decimal
+    opened_quantity: Decimal
+    entry_price: Decimal
+    opened_at: datetime
+    signal_id: str
+    strategy_id: str | None = None
+    stop_loss: Decimal | None = None
+    take_profit: Decimal | None = None
+    realized_pnl: Decimal = ZERO
+    exit_value: Decimal = ZERO
+    exit_quantity: Decimal = ZERO
+    fee: Decimal = ZERO
+    fees: dict[str, Decimal] = {}
+    #: Fees of the entry not yet charged to realised profit, in quote.
+    entry_fee_open: Decimal = ZERO
+
+    @property
+    def cost(self) -> Decimal:
+        """Entry value of what is held, in quote units."""
+        return self.quantity * self.entry_price
+
+    @property
+    def exit_price(self) -> Decimal | None:
+        """Mean price of what was closed so far."""
+        return ratio(self.exit_value, self.exit_quantity) if self.exit_quantity else None
+
+    @property
+    def realized_pnl_pct(self) -> Decimal:
+        """Realised profit in percent of the entry value of what was closed."""
+        basis = self.exit_quantity * self.entry_price
+        return ratio(self.realized_pnl * HUNDRED, basis) if basis else ZERO
+
+
+def fee_in_quote(fill: Fill, info: SymbolInfo) -> Decimal | None:
+    """The fill's fee in quote units, or None if its currency cannot be converted from the fill."""
+    if not fill.fee or fill.fee_currency == info.quote:
+        return fill.fee
+    if fill.fee_currency == info.base:
+        return fill.fee * fill.price
+    return None
+
+
+def total_fees(fills: tuple[Fill, ...]) -> dict[str, Decimal]:
+    """Fees summed by currency, zero ones left out."""
+    fees: dict[str, Decimal] = {}
+    for fill in fills:
+        if fill.fee:
+            fees[fill.fee_currency] = fees.get(fill.fee_currency, ZERO) + fill.fee
+    return fees
+
+
+def open_position(
+    *,
+    position_id: str,
+    exchange: str,
+    direction: Direction,
+    fills: tuple[Fill, ...],
+    info: SymbolInfo,
+    opened_at: datetime,
+    signal_id: str,
+    strategy_id: str | None,
+    stop_loss: Decimal | None,
+    take_profit: Decimal | None,
+) -> Position:
+    """The position that ``fills`` (at least one) of an entry order open."""
+    bought = sum((fill.quantity for fill in fills), ZERO)
+    value = sum((fill.quantity * fill.price for fill in fills), ZERO)
+    fees = total_fees(fills)
+    # A spot buy's fee in the base currency comes out of what was bought.
+    received = bought - fees.get(info.base, ZERO) if direction is Direction.LONG else bought
+    fee = sum((fee_in_quote(fill, info) or ZERO for fill in fills), ZERO)
+    return Position(
+        position_id=position_id,
+        exchange=exchange,
+        symbol=info.symbol,
+        direction=direction,
+        quantity=tidy(received),
+        opened_quantity=tidy(received),
+        entry_price=ratio(value, bought),
+        opened_at=opened_at,
+        signal_id=signal_id,
+        strategy_id=strategy_id,
+        stop_loss=stop_loss,
+        take_profit=take_profit,
+        fee=tidy(fee),
+        fees=fees,
+        entry_fee_open=tidy(fee),
+    )
+
+
+def reduce_position(
+    position: Position, fills: tuple[Fill, ...], info: SymbolInfo
+) -> tuple[Position, Decimal]:
+    """Apply an exit's fills.
+
+    Returns:
+        The position after them, and the profit they realised in quote units. What remains below
+        the market's quantity step cannot be traded: it counts as closed (``quantity`` 0).
+    """
+    sold = sum((fill.quantity for fill in fills), ZERO)
+    value = sum((fill.quantity * fill.price for fill in fills), ZERO)
+    fee = sum((fee_in_quote(fill, info) or ZERO for fill in fills), ZERO)
+    left = max(position.quantity - sold, ZERO)
+    if left < max(info.quantity_step, info.min_quantity):
+        left = ZERO
+    sign = 1 if position.direction is Direction.LONG else -1
+    entry_fee = (
+        position.entry_fee_open
+        if not left
+        else tidy(position.entry_fee_open * ratio(sold, position.quantity))
+    )
+    realized = tidy(sign * (value - sold * position.entry_price) - fee - entry_fee)
+    fees = dict(position.fees)
+    for currency, amount in total_fees(fills).items():
+        fees[currency] = fees.get(currency, ZERO) + amount
+    after = msgspec.structs.replace(
+        position,
+        quantity=tidy(left),
+        realized_pnl=tidy(position.realized_pnl + realized),
+        exit_value=tidy(position.exit_value + value),
+        exit_quantity=tidy(position.exit_quantity + sold),
+        fee=tidy(position.fee + fee),
+        fees=fees,
+        entry_fee_open=tidy(position.entry_fee_open - entry_fee),
+    )
+    return after, realized

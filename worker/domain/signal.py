@@ -1,0 +1,165 @@
+"""The trading signal: its shape on the wire and the rules every decoded signal obeys."""
+
+from datetime import datetime, timedelta
+from decimal import Decimal
+from enum import StrEnum
+from typing import Annotated, Final
+
+import msgspec
+
+from worker.domain.identity import SIGNAL_ID_PATTERN, payload_digest
+
+MAX_PAYLOAD_BYTES: Final = 65_536
+MAX_METADATA_BYTES: Final = 4_096
+NO_METADATA: Final = msgspec.Raw(b"null")
+#: Larger or finer than any real price or quantity; guards arithmetic against ``1e400``.
+MAX_DECIMAL_EXPONENT: Final = 18
+
+
+class Action(StrEnum):
+    """What a signal asks for."""
+
+    OPEN = "open"
+    CLOSE = "close"
+
+
+class Direction(StrEnum):
+    """Which way a position profits."""
+
+    LONG = "long"
+    SHORT = "short"
+
+
+class OrderType(StrEnum):
+    """How the order is to be worked."""
+
+    MARKET = "market"
+    LIMIT = "limit"
+    STOP = "stop"
+    STOP_LIMIT = "stop_limit"
+
+    @property
+    def needs_price(self) -> bool:
+        """Whether a limit price is part of the order."""
+        return self in _PRICED
+
+    @property
+    def needs_stop_price(self) -> bool:
+        """Whether a trigger price is part of the order."""
+        return self in _TRIGGERED
+
+
+_PRICED = frozenset({OrderType.LIMIT, OrderType.STOP_LIMIT})
+_TRIGGERED = frozenset({OrderType.STOP, OrderType.STOP_LIMIT})
+
+
+class TimeInForce(StrEnum):
+    """How long the order may rest."""
+
+    GTC = "GTC"
+    IOC = "IOC"
+    FOK = "FOK"
+
+
+class Signal(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
+    """One ``TradingSignalGenerated``; prices in quote units, quantity in base units."""
+
+    signal_id: Annotated[str, msgspec.Meta(pattern=SIGNAL_ID_PATTERN)]
+    created_at: Annotated[datetime, msgspec.Meta(tz=True)]
+    exchange: Annotated[str, msgspec.Meta(min_length=1, max_length=32)]
+    symbol: Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
+    action: Action = Action.OPEN
+    direction: Direction | None = None
+    strength: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
+    confluence_score: Annotated[float, msgspec.Meta(ge=0, le=10)] | None = None
+    order_type: OrderType = OrderType.MARKET
+    time_in_force: TimeInForce | None = None
+    entry_price: Decimal | None = None
+    stop_price: Decimal | None = None
+    stop_loss: Decimal | None = None
+    take_profit: Decimal | None = None
+    quantity: Decimal | None = None
+    size_pct: Decimal | None = None
+    expires_at: Annotated[datetime, msgspec.Meta(tz=True)] | None = None
+    strategy_id: Annotated[str, msgspec.Meta(max_length=128)] | None = None
+    metadata: msgspec.Raw = NO_METADATA
+
+    def expiry(self, max_age: timedelta) -> datetime:
+        """When the signal may no longer trade: ``expires_at``, else ``created_at + max_age``."""
+        return self.expires_at if self.expires_at is not None else self.created_at + max_age
+
+    def digest(self) -> str:
+        """A fingerprint of the content; the order of keys and white space do not change it."""
+        return payload_digest(_encoder.encode(self))
+
+
+_DECIMAL_FIELDS: Final = (
+    "entry_price",
+    "stop_price",
+    "stop_loss",
+    "take_profit",
+    "quantity",
+    "size_pct",
+)
+_decoder = msgspec.json.Decoder(Signal)
+_encoder = msgspec.json.Encoder()
+
+
+class MalformedSignalError(ValueError):
+    """An entry that is not a signal; the message names the field and the rule."""
+
+
+def decode_signal(data: bytes) -> Signal:
+    """Decode and check one payload.
+
+    Args:
+        data: the entry's ``data`` field, a UTF-8 JSON object of at most 64 KiB.
+
+    Raises:
+        MalformedSignalError: with a sentence that names the field and the rule it breaks.
+    """
+    if len(data) > MAX_PAYLOAD_BYTES:
+        msg = f"data: {len(data)} bytes is more than the {MAX_PAYLOAD_BYTES} a signal may have"
+        raise MalformedSignalError(msg)
+    try:
+        signal = _decoder.decode(data)
+    except msgspec.ValidationError as error:
+        raise MalformedSignalError(_sentence(error)) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise MalformedSignalError(f"data: not a JSON object: {error}") from None
+    for name in _DECIMAL_FIELDS:
+        value: Decimal | None = getattr(signal, name)
+        if value is not None:
+            _check_decimal(name, value)
+    if signal.metadata is not NO_METADATA:
+        _check_metadata(bytes(signal.metadata))
+    return signal
+
+
+def _check_decimal(name: str, value: Decimal) -> None:
+    if not value.is_finite():
+        raise MalformedSignalError(f"{name}: {value} is not a finite decimal number")
+    if value <= 0:
+        raise MalformedSignalError(f"{name}: {value} must be greater than 0")
+    if abs(value.adjusted()) > MAX_DECIMAL_EXPONENT:
+        raise MalformedSignalError(
+            f"{name}: {value} is outside 1e-{MAX_DECIMAL_EXPONENT}..1e{MAX_DECIMAL_EXPONENT}"
+        )
+
+
+def _check_metadata(raw: bytes) -> None:
+    if raw == b"null":
+        return
+    if not raw.startswith(b"{"):
+        raise MalformedSignalError("metadata: must be a JSON object")
+    if len(raw) > MAX_METADATA_BYTES:
+        raise MalformedSignalError(
+            f"metadata: {len(raw)} bytes is more than the {MAX_METADATA_BYTES} allowed"
+        )
+
+
+def _sentence(error: msgspec.ValidationError) -> str:
+    """Put the field's name first: msgspec says ``Expected `float` - at `$.strength```."""
+    problem, _, path = str(error).partition(" - at `$")
+    field = path.rstrip("`").lstrip(".")
+    return f"{field}: {problem}" if field else f"data: {problem}"

@@ -1,0 +1,1 @@
+"""Exchanges behind one interface; nothing of ccxt or aiohttp leaves this package."""

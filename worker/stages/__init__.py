@@ -1,0 +1,1 @@
+"""The steps of a signal's life, one file each."""

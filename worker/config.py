@@ -1,18 +1,13 @@
 """The configuration: every key, its default and its range, from a TOML file and the environment."""
 
-import os
-import tomllib
-from collections.abc import Mapping
 from decimal import Decimal
-from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 from msgspec import Meta, field
 
 from worker.domain.identity import ACCOUNT_PATTERN
 from worker.domain.market import MarketKind
-from worker.errors import ConfigError
 
 ENV_PREFIX: Final = "WORKER_"
 #: Names a signal may use when nothing is configured: all simulated.
@@ -54,7 +49,7 @@ class Section(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=T
     """One table of the file."""
 
 
-class RedisConfig(Section):
+class RedisConfig(Section, kw_only=True, frozen=True, forbid_unknown_fields=True):
     """Where the streams and the ledger live."""
 
     url: Secret = Secret("redis://127.0.0.1:6379/0")
@@ -70,7 +65,7 @@ class RedisConfig(Section):
     output_max_length: Annotated[int, Meta(ge=1_000, le=100_000_000)] = 1_000_000
 
 
-class WorkerConfig(Section):
+class WorkerConfig(Section, kw_only=True, frozen=True, forbid_unknown_fields=True):
     """How one process works."""
 
     concurrency: Annotated[int, Meta(ge=1, le=4_096)] = 64
@@ -81,14 +76,14 @@ class WorkerConfig(Section):
     seed: int | None = None
 
 
-class HttpConfig(Section):
+class HttpConfig(Section, kw_only=True, frozen=True, forbid_unknown_fields=True):
     """Where metrics and health are served; port 0 takes a free one, an empty host turns it off."""
 
     host: str = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65_535)] = 9108
 
 
-class PaperConfig(Section):
+class PaperConfig(Section, kw_only=True, frozen=True, forbid_unknown_fields=True):
     """How the simulated exchange behaves."""
 
     balance: Annotated[Decimal, Meta(description="free quote currency at the start")] = Decimal(
@@ -105,7 +100,7 @@ class PaperConfig(Section):
     symbols: tuple[str, ...] = ()
 
 
-class ExchangeConfig(Section):
+class ExchangeConfig(Section, kw_only=True, frozen=True, forbid_unknown_fields=True):
     """One exchange account."""
 
     adapter: Literal["paper", "ccxt"] = "paper"
@@ -125,7 +120,7 @@ class ExchangeConfig(Section):
     paper: PaperConfig = field(default_factory=PaperConfig)
 
 
-class ValidationConfig(Section):
+class ValidationConfig(Section, kw_only=True, frozen=True, forbid_unknown_fields=True):
     """Which signals are good enough to look at."""
 
     min_signal_strength: Ratio = 0.0
@@ -137,7 +132,7 @@ class ValidationConfig(Section):
     max_price_age_seconds: Annotated[float, Meta(gt=0, le=3_600)] = 5.0
 
 
-class RiskConfig(Section):
+class RiskConfig(Section, kw_only=True, frozen=True, forbid_unknown_fields=True):
     """What one account may hold; 0 turns a limit marked (0 = off) off."""
 
     max_concurrent_positions: Annotated[int, Meta(ge=1, le=1_000_000)] = 3
@@ -152,7 +147,7 @@ class RiskConfig(Section):
     max_balance_age_seconds: Annotated[float, Meta(gt=0, le=3_600)] = 30.0
 
 
-class ExecutionConfig(Section):
+class ExecutionConfig(Section, kw_only=True, frozen=True, forbid_unknown_fields=True):
     """Sending: retries, deadlines, clocks."""
 
     max_retries: Annotated[int, Meta(ge=0, le=20)] = 3
@@ -165,7 +160,7 @@ class ExecutionConfig(Section):
     max_lookup_seconds: Annotated[float, Meta(gt=0, le=600)] = 20.0
 
 
-class ReconciliationConfig(Section):
+class ReconciliationConfig(Section, kw_only=True, frozen=True, forbid_unknown_fields=True):
     """Confirming what was sent."""
 
     verify_fill: bool = True
@@ -174,7 +169,7 @@ class ReconciliationConfig(Section):
     poll_interval: Annotated[float, Meta(ge=0.01, le=60)] = 0.5
 
 
-class LogConfig(Section):
+class LogConfig(Section, kw_only=True, frozen=True, forbid_unknown_fields=True):
     """What is logged, and how; ``auto`` writes JSON unless a terminal is attached."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
@@ -185,7 +180,7 @@ def _default_exchanges() -> dict[str, ExchangeConfig]:
     return {name: ExchangeConfig() for name in DEFAULT_EXCHANGES}
 
 
-class Config(Section):
+class Config(Section, kw_only=True, frozen=True, forbid_unknown_fields=True):
     """The whole configuration."""
 
     mode: Literal["paper", "live"] = "paper"

@@ -20,8 +20,8 @@ class Code(StrEnum):
     meaning: str
     retriable: bool
 
-    def __new__(cls, value: str, meaning: str, retriable: bool = False) -> "Code":  # noqa: FBT001, FBT002, PYI034, RUF100
-        """Attach the meaning, and whether the producer may send a *new* signal for the same idea."""
+    def __new__(cls, value: str, meaning: str, retriable: bool = False) -> "Code":
+        """Attach the meaning, and whether a *new* signal for the same idea may do better."""
         member = str.__new__(cls, value)
         member._value_ = value
         member.meaning = meaning

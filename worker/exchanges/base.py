@@ -1,4 +1,4 @@
-"""The exchange as the rest of the worker sees it: one interface, and errors by what may be done next."""
+"""One interface to every exchange, and errors grouped by what may be done next."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
@@ -13,8 +13,10 @@ from worker.errors import WorkerError
 
 
 class Outcome(StrEnum):
-    """What is known about an order whose submission did not return a report (design: the five
-    outcomes; the fifth, accepted, is the report itself)."""
+    """What is known about a submission that did not return a report.
+
+    The fifth outcome, accepted, is the report itself.
+    """
 
     REFUSED = "refused"  # a definitive no: it is not there and will not be
     NOT_SENT = "not_sent"  # it provably never reached the exchange
@@ -117,7 +119,7 @@ class ExchangeAdapter(ABC):
 
     @abstractmethod
     async def start(self) -> None:
-        """Load markets, measure the clock, check credentials; after it ``get_symbol_info`` works."""
+        """Load markets, measure the clock, check the credentials."""
 
     @abstractmethod
     async def close(self) -> None:
@@ -191,5 +193,5 @@ class ExchangeAdapter(ABC):
         """Measure the exchange's clock against ours and remember it."""
         return self.clock
 
-    def quote_price(self, symbol: str, reference: Decimal) -> None:
-        """Tell a simulated exchange the price a signal assumes; a real one ignores it."""
+    def assume_price(self, symbol: str, price: Decimal) -> None:  # noqa: B027
+        """Take the price a signal assumes as the market's; only a simulated exchange does."""

@@ -33,6 +33,10 @@ class Window:
             raise errors.outside_window()
 
 
+#: of an unsigned request
+NO_WINDOW = Window(0, 0)
+
+
 class Authenticator:
     """Checks the key and the signature of a request against the one account there is."""
 

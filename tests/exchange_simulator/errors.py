@@ -90,9 +90,7 @@ def outside_window() -> ApiError:
 
 def ahead_of_server() -> ApiError:
     """The request's timestamp is more than a second in the future."""
-    return ApiError(
-        -1021, "Timestamp for this request was 1000ms ahead of the server's time."
-    )
+    return ApiError(-1021, "Timestamp for this request was 1000ms ahead of the server's time.")
 
 
 def _html(status: int, title: str, server: str = "nginx") -> Reply:
@@ -117,9 +115,7 @@ _BAN = (
 )
 _BUS = "An unexpected response was received from the message bus. Execution status unknown."
 _UNKNOWN = "Unknown error, please check your request or try again later."
-_BUSY = (
-    "Server is currently overloaded with other requests. Please try again in a few minutes."
-)
+_BUSY = "Server is currently overloaded with other requests. Please try again in a few minutes."
 
 #: Outages in the shapes Binance documents. A rule serves one ``before`` or ``after`` applying
 #: the request: the same reply, with opposite truths behind it.
@@ -148,7 +144,5 @@ PRESETS: dict[str, Reply] = {
     "400_1015": Reply(
         400, error_body(-1015, "Too many new orders; current limit is 50 orders per 10 SECOND.")
     ),
-    "401_2015": Reply(
-        401, error_body(-2015, "Invalid API-key, IP, or permissions for action.")
-    ),
+    "401_2015": Reply(401, error_body(-2015, "Invalid API-key, IP, or permissions for action.")),
 }

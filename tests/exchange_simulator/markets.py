@@ -140,9 +140,13 @@ class Market:
                     "maxQty": text(self.max_quantity, 8),
                     "stepSize": "0.00000000",
                 },
-                {"filterType": "TRAILING_DELTA", "minTrailingAboveDelta": 10,
-                 "maxTrailingAboveDelta": 2000, "minTrailingBelowDelta": 10,
-                 "maxTrailingBelowDelta": 2000},
+                {
+                    "filterType": "TRAILING_DELTA",
+                    "minTrailingAboveDelta": 10,
+                    "maxTrailingAboveDelta": 2000,
+                    "minTrailingBelowDelta": 10,
+                    "maxTrailingBelowDelta": 2000,
+                },
                 {
                     "filterType": "PERCENT_PRICE_BY_SIDE",
                     "bidMultiplierUp": str(self.up),
@@ -247,9 +251,8 @@ def build_markets(generated: int, seed: int, spread_bps: Decimal) -> dict[Venue,
             market.set_quote(price, spread_bps)
             bucket[symbol] = market
 
-    for base, price, *increments in _DEFAULTS:
-        spot_tick, spot_step, fut_tick, fut_step = increments
-        add(base, Decimal(price), (spot_tick, spot_step), (fut_tick, fut_step))
+    for name, start, spot_tick, spot_step, fut_tick, fut_step in _DEFAULTS:
+        add(name, Decimal(start), (spot_tick, spot_step), (fut_tick, fut_step))
     rng = random.Random(f"{seed}:markets")
     width = max(3, len(str(max(generated - 1, 0))))
     for index in range(generated):

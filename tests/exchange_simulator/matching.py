@@ -274,9 +274,7 @@ class Engine:
         self._finish(order, "CANCELED", now_ms, siblings="CANCELED")
         return order
 
-    def _finish(
-        self, order: Order, status: str, now_ms: int, siblings: str = "EXPIRED"
-    ) -> None:
+    def _finish(self, order: Order, status: str, now_ms: int, siblings: str = "EXPIRED") -> None:
         order.move(status, now_ms)
         self.open[order.market.venue, order.market.symbol].pop(order.order_id, None)
         self._drop_siblings(order, now_ms, siblings)

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Literal
 
-from tests.exchange_simulator.auth import Window
+from tests.exchange_simulator.auth import NO_WINDOW, Window
 from tests.exchange_simulator.markets import Market, Venue, text
 
 Side = Literal["BUY", "SELL"]
@@ -56,7 +56,7 @@ class Conditions:
     """
 
     now_ms: int
-    window: Window = Window(0, 0)
+    window: Window = NO_WINDOW
     late_visibility_ms: int = 0
     partial_fill: Decimal | None = None
     slow_fill_ms: int = 0
@@ -219,7 +219,7 @@ def spot_order(order: Order) -> dict[str, Any]:
 
 
 def spot_cancelled(order: Order, cancel_id: str) -> dict[str, Any]:
-    """Return the reply to a spot DELETE: its clientOrderId names the *cancel*, as Binance's does."""
+    """Return the reply to a spot DELETE; as on Binance, clientOrderId names the *cancel*."""
     return {
         "symbol": order.market.symbol,
         "origClientOrderId": order.client_id,

@@ -1,0 +1,139 @@
+"""The HTTP side: reads requests, lets faults spoil them, writes replies."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from aiohttp import web
+
+from tests.exchange_simulator import control
+from tests.exchange_simulator.errors import Reply
+from tests.exchange_simulator.faults import Rule
+from tests.exchange_simulator.simulator import Pending, Settings, Simulator
+
+_CLIENT_GONE_POLL_S = 0.02
+
+
+class Server:
+    """Serves one Simulator over HTTP; control endpoints under ``/_sim/``."""
+
+    def __init__(self, simulator: Simulator, host: str = "127.0.0.1", port: int = 0) -> None:
+        self.simulator = simulator
+        self.host = host
+        self.port = port
+        self._runner: web.ServerRunner | None = None
+
+    @property
+    def url(self) -> str:
+        """Where it listens, without a trailing slash."""
+        return f"http://{self.host}:{self.port}"
+
+    async def start(self) -> None:
+        """Listen; ``port`` is the real one afterwards."""
+        server = web.Server(self._handle, access_log=None)
+        self._runner = web.ServerRunner(server, access_log=None, shutdown_timeout=0.1)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, self.host, self.port, backlog=4096)
+        await site.start()
+        self.port = self._runner.addresses[0][1]
+
+    async def stop(self) -> None:
+        """Stop listening and drop every connection."""
+        if self._runner is not None:
+            await self._runner.cleanup()
+            self._runner = None
+
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        path, _, query = request.raw_path.partition("?")
+        body = (await request.read()).decode() if request.can_read_body else ""
+        if path.startswith("/_sim/"):
+            return _response(control.answer(self.simulator, request.method, path, query, body))
+        pending = self.simulator.arrive(
+            request.method, path, query, body, request.headers.get("X-MBX-APIKEY")
+        )
+        return await self._serve(request, pending)
+
+    async def _serve(self, request: web.BaseRequest, pending: Pending) -> web.StreamResponse:
+        verdict, simulator = pending.verdict, self.simulator
+        if verdict.delay_ms:
+            await asyncio.sleep(verdict.delay_ms / 1000)
+        action = verdict.action
+        if action is not None and not action.applies_first:
+            simulator.record(pending, action.outcome)
+            return await self._spoil(request, action, action.reply())
+        reply = simulator.apply(pending)
+        refused = pending.refused
+        outcome = str(reply.status) if refused is None else f"{reply.status}:{refused.code}"
+        simulator.record(pending, action.outcome if action is not None else outcome)
+        if verdict.delay_after_ms:
+            await asyncio.sleep(verdict.delay_after_ms / 1000)
+        if action is not None:
+            ending = action.reply() if action.action in {"http_status", "reject"} else reply
+            return await self._spoil(request, action, ending)
+        return _response(reply)
+
+    async def _spoil(
+        self, request: web.BaseRequest, rule: Rule, reply: Reply
+    ) -> web.StreamResponse:
+        transport = request.transport
+        match rule.action:
+            case "http_status" | "reject":
+                return _response(reply)
+            case "empty_200":
+                return _response(Reply(200, b"", reply.content_type))
+            case "truncated_json_200":
+                half = reply.body[: len(reply.body) // 2]
+                return _response(Reply(200, half, reply.content_type, reply.headers))
+            case "cut_response" if transport is not None:
+                transport.write(_head(reply) + reply.body[: len(reply.body) // 2])
+            case "no_reply_before" | "no_reply_after":
+                await _until_gone(request, rule.hang_ms / 1000)
+            case _:
+                pass
+        if transport is not None:
+            if rule.reset:
+                transport.abort()
+            else:
+                transport.close()
+        return web.Response()  # goes nowhere: the connection is closed
+
+
+async def _until_gone(request: web.BaseRequest, limit_s: float) -> None:
+    """Wait until the client has hung up, at most ``limit_s``."""
+    loop = asyncio.get_running_loop()
+    end = loop.time() + limit_s
+    while loop.time() < end:
+        transport = request.transport
+        if transport is None or transport.is_closing():
+            return
+        await asyncio.sleep(_CLIENT_GONE_POLL_S)
+
+
+def _head(reply: Reply) -> bytes:
+    lines = [
+        f"HTTP/1.1 {reply.status} OK",
+        f"Content-Type: {reply.content_type}",
+        f"Content-Length: {len(reply.body)}",
+        *(f"{name}: {value}" for name, value in reply.headers.items()),
+    ]
+    return ("\r\n".join(lines) + "\r\n\r\n").encode()
+
+
+def _response(reply: Reply) -> web.Response:
+    headers = {"Content-Type": reply.content_type, **reply.headers}
+    return web.Response(status=reply.status, body=reply.body, headers=headers)
+
+
+@asynccontextmanager
+async def serve(
+    settings: Settings | None = None, host: str = "127.0.0.1", port: int = 0
+) -> AsyncIterator[Server]:
+    """Run a simulator in the running event loop for as long as the block lasts."""
+    server = Server(Simulator(settings), host, port)
+    await server.start()
+    try:
+        yield server
+    finally:
+        with contextlib.suppress(asyncio.CancelledError):
+            await server.stop()

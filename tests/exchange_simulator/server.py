@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import socket
+import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -13,6 +15,7 @@ from tests.exchange_simulator.faults import Rule
 from tests.exchange_simulator.simulator import Pending, Settings, Simulator
 
 _CLIENT_GONE_POLL_S = 0.02
+_LINGER_NOT = struct.pack("ii", 1, 0)  # makes close() send a reset
 
 
 class Server:
@@ -93,6 +96,9 @@ class Server:
                 pass
         if transport is not None:
             if rule.reset:
+                plain: socket.socket | None = transport.get_extra_info("socket")
+                if plain is not None:
+                    plain.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOT)
                 transport.abort()
             else:
                 transport.close()

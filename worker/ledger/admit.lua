@@ -1,0 +1,59 @@
+-- Check the account's limits for orders, reserve them and write the execution records.
+-- ARGV: worker, then one msgpack map an order (AdmitItem in calls.py)
+-- Returns per order {status, argument, pause ms}: admitted + position, refused + code,
+-- fenced, duplicate or conflict
+local worker = ARGV[1]
+local at = now()
+local state = redis.call('HGET', P .. 'control', 'trading_state') or 'ACTIVE'
+local day = P .. 'day:' .. math.floor(at / 86400000)
+local rate = P .. 'rate:' .. math.floor(at / 60000)
+
+local function breach(item, position)
+  local opening = item.action == 'open'
+  if state ~= 'ACTIVE' and state ~= 'REDUCING' then return 'TRADING_HALTED' end
+  if redis.call('HEXISTS', P .. 'opening', item.position) == 1
+    or redis.call('HEXISTS', P .. 'closing', item.position) == 1 then return 'POSITION_BUSY' end
+  if not opening then return not position and 'NO_POSITION' or nil end
+  if state == 'REDUCING' then return 'TRADING_REDUCING' end
+  if position then return 'POSITION_EXISTS' end
+  local count = redis.call('HLEN', P .. 'book') + redis.call('HLEN', P .. 'opening')
+  if count >= item.max_positions then return 'MAX_POSITIONS' end
+  local total = tonumber(redis.call('HGET', P .. 'totals', item.quote) or 0)
+  if item.max_exposure > 0 and total + item.notional > item.max_exposure then return 'MAX_EXPOSURE' end
+  local realized = tonumber(redis.call('HGET', day, item.quote) or 0)
+  if item.max_loss > 0 and -realized >= item.max_loss then return 'DAILY_LOSS_LIMIT' end
+  if item.max_rate > 0 then
+    if redis.call('INCR', rate) > item.max_rate then return 'ORDER_RATE_LIMIT' end
+    redis.call('EXPIRE', rate, 120)
+  end
+end
+
+local function admit(item)
+  if not held(item.entry, worker, item.token) then return {'fenced', '', 0} end
+  local key = P .. 'record:' .. item.signal
+  local record = redis.call('HMGET', key, 'entry', 'digest', 'state', 'position')
+  if record[1] then
+    if record[2] ~= item.digest then return {'conflict', '', 0} end
+    if record[1] ~= item.entry or record[3] ~= 'ADMITTED' then return {'duplicate', '', 0} end
+    return {'admitted', record[4], 0} -- asked again: the first reply was lost
+  end
+  local position = redis.call('HGET', P .. 'book', item.position)
+  local code = breach(item, position)
+  if code then return {'refused', code, 0} end
+  if item.action == 'open' then
+    redis.call('HSET', P .. 'opening', item.position, item.signal)
+    set_exposure(item.position, item.quote, item.notional)
+  else
+    redis.call('HSET', P .. 'closing', item.position, item.signal)
+  end
+  redis.call('HSET', P .. 'entry:' .. item.entry, 'signal', item.signal)
+  redis.call('HSET', key, 'entry', item.entry, 'digest', item.digest, 'state', 'ADMITTED',
+    'intent', item.intent, 'position', position or '', 'signal', item.signal,
+    'worker', worker, 'admitted_at', at)
+  local pause = tonumber(redis.call('HGET', P .. 'throttle', item.exchange) or 0) - at
+  return {'admitted', position or '', math.max(pause, 0)}
+end
+
+local results = {}
+for n = 2, #ARGV do results[n - 1] = admit(cmsgpack.unpack(ARGV[n])) end
+return results

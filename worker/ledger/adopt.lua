@@ -1,0 +1,15 @@
+-- The keeper takes unresolved orders that are due for another look-up.
+-- ARGV: worker, lease ms, how many
+-- Returns deliveries
+local worker, at = ARGV[1], now()
+local expires = at + tonumber(ARGV[2])
+local taken = {}
+local due = redis.call('ZRANGEBYSCORE', P .. 'unresolved', '-inf', at, 'LIMIT', 0, ARGV[3])
+for _, id in ipairs(due) do
+  if not redis.call('ZSCORE', P .. 'leases', id) then
+    local got = grant(id, worker, expires, 0)
+    if got then taken[#taken + 1] = got end
+  end
+  redis.call('ZADD', P .. 'unresolved', expires, id)
+end
+return taken

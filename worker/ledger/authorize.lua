@@ -1,0 +1,9 @@
+-- The last look before an order is sent again: still ours, and may the account trade?
+-- ARGV: worker, id, token, exchange
+-- Returns {held, trading state, pause ms}
+local until_ms = tonumber(redis.call('HGET', P .. 'throttle', ARGV[4]) or 0)
+return {
+  held(ARGV[2], ARGV[1], tonumber(ARGV[3])) and 1 or 0,
+  redis.call('HGET', P .. 'control', 'trading_state') or 'ACTIVE',
+  math.max(until_ms - now(), 0),
+}

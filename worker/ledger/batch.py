@@ -1,0 +1,87 @@
+"""Group commit: what is ready together travels in one call."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Generic, TypeVar
+
+Item = TypeVar("Item")
+Reply = TypeVar("Reply")
+
+
+class Batch(Generic[Item, Reply]):
+    """Collects the items of concurrent callers and sends them together.
+
+    While one call is under way the next batch gathers; nothing ever waits for a timer. A call that
+    fails for a whole batch is repeated item by item, so that one bad item cannot stop the rest.
+
+    Args:
+        send: takes at most ``limit`` items, returns one reply for each, in order.
+        limit: the largest batch.
+        lanes: how many calls may be under way at once.
+        divisible: the errors after which the items are sent one by one.
+    """
+
+    def __init__(
+        self,
+        send: Callable[[Sequence[Item]], Awaitable[Sequence[Reply]]],
+        *,
+        limit: int = 64,
+        lanes: int = 2,
+        divisible: Callable[[Exception], bool] = lambda _error: False,
+    ) -> None:
+        self._send = send
+        self._limit = limit
+        self._lanes = lanes
+        self._divisible = divisible
+        self._queue: list[tuple[Item, asyncio.Future[Reply]]] = []
+        self._busy = 0
+        self._scheduled = False
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def __call__(self, item: Item) -> "asyncio.Future[Reply]":
+        """Queue one item; the future gets its reply or the call's exception."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Reply] = loop.create_future()
+        self._queue.append((item, future))
+        if not self._scheduled and self._busy < self._lanes:
+            self._scheduled = True
+            # Everyone who is ready in this turn of the loop gets into the same batch.
+            loop.call_soon(self._start)
+        return future
+
+    def _start(self) -> None:
+        self._scheduled = False
+        while self._queue and self._busy < self._lanes:
+            batch, self._queue = self._queue[: self._limit], self._queue[self._limit :]
+            self._busy += 1
+            task = asyncio.get_running_loop().create_task(self._flush(batch))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _flush(self, batch: list[tuple[Item, "asyncio.Future[Reply]"]]) -> None:
+        try:
+            await self._deliver(batch)
+        finally:
+            self._busy -= 1
+            if self._queue:
+                self._start()
+
+    async def _deliver(self, batch: list[tuple[Item, "asyncio.Future[Reply]"]]) -> None:
+        try:
+            replies = await self._send([item for item, _ in batch])
+        except Exception as error:
+            if len(batch) > 1 and self._divisible(error):
+                for single in batch:
+                    await self._deliver([single])
+                return
+            for _, future in batch:
+                if not future.done():
+                    future.set_exception(error)
+        except asyncio.CancelledError:
+            for _, future in batch:
+                future.cancel()
+            raise
+        else:
+            for (_, future), reply in zip(batch, replies, strict=True):
+                if not future.done():
+                    future.set_result(reply)

@@ -1,0 +1,380 @@
+"""The ledger's typed calls: one method a script, values in, values out."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from enum import StrEnum
+from typing import Any, Final
+
+import msgspec
+
+from worker.clock import Clock
+from worker.domain.refusal import Code
+from worker.ledger.batch import Batch
+from worker.ledger.errors import LedgerError, LedgerUnavailableError
+from worker.ledger.scripts import Scripts
+
+
+class TradingState(StrEnum):
+    """What the account may do."""
+
+    ACTIVE = "ACTIVE"
+    REDUCING = "REDUCING"
+    HALTED = "HALTED"
+
+    @classmethod
+    def read(cls, raw: bytes) -> "TradingState":
+        """Anything unknown counts as halted: in doubt nothing is sent."""
+        try:
+            return cls(raw.decode())
+        except ValueError:
+            return cls.HALTED
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True):
+    """What an earlier delivery wrote down before it sent anything."""
+
+    signal_id: str
+    state: str
+    intent: bytes
+    position: bytes
+    unresolved: bool
+
+
+class Delivery(msgspec.Struct, frozen=True, kw_only=True):
+    """One entry granted to this worker.
+
+    ``lease_mono_ms`` is the local monotonic time at which the lease may have run out; it is taken
+    before the call, so the server's own expiry is never earlier. ``suspect`` says that a primary
+    lost writes since the entry was made: an order of it may exist that no record speaks of.
+    """
+
+    entry_id: str
+    fields: dict[bytes, bytes]
+    token: int
+    deliveries: int
+    group: str
+    record: Record | None
+    lease_mono_ms: float
+    received_mono_ms: float
+    data_loss_ms: int = 0
+
+
+class Claim(msgspec.Struct, frozen=True, kw_only=True):
+    """What one claim brought; ``tail`` is where to wait for more, ``more`` that some is there now."""
+
+    deliveries: list[Delivery]
+    tail: bytes
+    more: bool
+    vanished: int
+
+
+class AdmitItem(msgspec.Struct, frozen=True, kw_only=True):
+    """One order's admission; amounts in millionths of the quote currency, 0 for no limit."""
+
+    entry: str
+    token: int
+    signal: str
+    digest: str
+    exchange: str
+    position: str
+    action: str
+    quote: str
+    intent: str
+    notional: int
+    max_positions: int
+    max_exposure: int
+    max_loss: int
+    max_rate: int
+
+
+class Admitted(msgspec.Struct, frozen=True):
+    """Limits reserved, record written: the order may be sent after ``pause_ms``."""
+
+    position: bytes
+    pause_ms: float
+
+
+class Duplicate(msgspec.Struct, frozen=True):
+    """The signal id is taken, by the same content or (``conflict``) by another."""
+
+    conflict: bool
+
+
+class Fenced(msgspec.Struct, frozen=True):
+    """Another worker holds the entry now; this one has to forget it."""
+
+
+Admission = Admitted | Duplicate | Fenced | Code
+
+
+class CommitItem(msgspec.Struct, frozen=True, kw_only=True):
+    """One entry's outcome.
+
+    ``events`` are (stream, type, id, JSON). ``position`` None leaves the book alone, "" removes
+    the position. ``dead`` is a flat list of fields and values: with it the entry's own fields go to
+    the dead letter stream, byte for byte, these after them.
+    """
+
+    entry: str
+    token: int
+    signal: str = ""
+    digest: str = ""
+    state: str = ""
+    outcome: str = ""
+    events: tuple[tuple[str, str, str, str], ...] = ()
+    position_key: str = ""
+    position: str | None = None
+    quote: str = ""
+    exposure: int = 0
+    realized: int = 0
+    dead: tuple[str, ...] | None = None
+    duplicate: bool = False
+    take_next: bool = True
+
+
+class CommitStatus(StrEnum):
+    """What became of a commit."""
+
+    COMMITTED = "committed"
+    DUPLICATE = "duplicate"
+    CONFLICT = "conflict"
+    FENCED = "fenced"
+
+
+class Committed(msgspec.Struct, frozen=True):
+    """A commit's answer, with the group's next entry if it was handed to this worker."""
+
+    status: CommitStatus
+    following: Delivery | None
+
+
+class Authorization(msgspec.Struct, frozen=True):
+    """The last look before sending again."""
+
+    held: bool
+    trading_state: TradingState
+    pause_ms: float
+
+
+#: Entries in one call: a script of this many takes about a millisecond.
+MAX_BATCH: Final = 64
+_encode = msgspec.msgpack.Encoder().encode
+
+
+class Ledger:
+    """Everything a worker asks of Redis.
+
+    Args:
+        scripts: how scripts are run.
+        clock: whose monotonic time leases are measured in on this side.
+        worker: this worker's consumer name.
+        lease_ms: how long a grant lasts without renewal.
+        retention_ms: how long a finished signal's record is kept.
+        output_length: about how many entries an output stream keeps.
+        max_waiting: how many entries may wait in groups before no more are claimed.
+    """
+
+    def __init__(
+        self,
+        scripts: Scripts,
+        *,
+        clock: Clock,
+        worker: str,
+        lease_ms: int = 15_000,
+        retention_ms: int = 604_800_000,
+        output_length: int = 1_000_000,
+        max_waiting: int = 10_000,
+    ) -> None:
+        self._scripts = scripts
+        self._clock = clock
+        self.worker = worker
+        self.lease_ms = lease_ms
+        self._retention_ms = retention_ms
+        self._output_length = output_length
+        self._max_waiting = max_waiting
+        self._primary = b""
+        self._data_loss_ms = 0
+        self.admit: Batch[AdmitItem, Admission] = Batch(
+            self._admit, limit=MAX_BATCH, divisible=_is_item_error
+        )
+        self.commit: Batch[CommitItem, Committed] = Batch(
+            self._commit, limit=MAX_BATCH, divisible=_is_item_error
+        )
+
+    async def ensure_group(self) -> None:
+        """Create the stream and its group where they are missing."""
+        await self._scripts.ensure_group()
+
+    async def wait(self, tail: bytes, bell: bytes, timeout_ms: int) -> bytes:
+        """Wait for work; returns the bell's last id."""
+        return await self._scripts.wait(tail, bell, timeout_ms)
+
+    async def claim(self, room: int) -> Claim:
+        """Take up to ``room`` entries that may run now."""
+        sent = self._clock.monotonic_ms()
+        reply = await self._scripts.run(
+            "claim", self.worker, room, self.lease_ms, self._max_waiting, self._primary
+        )
+        taken, tail, more, since, primary, vanished = reply
+        self._primary, self._data_loss_ms = primary, int(since)
+        return Claim(
+            deliveries=[self._delivery(row, sent) for row in taken],
+            tail=tail,
+            more=bool(more),
+            vanished=int(vanished),
+        )
+
+    async def _admit(self, items: Sequence[AdmitItem]) -> list[Admission]:
+        reply = await self._scripts.run_durably(
+            "admit", self.worker, *[_encode(item) for item in items]
+        )
+        return [_admission(row) for row in reply]
+
+    async def _commit(self, items: Sequence[CommitItem]) -> list[Committed]:
+        sent = self._clock.monotonic_ms()
+        reply = await self._scripts.run(
+            "commit",
+            self.worker,
+            self.lease_ms,
+            self._retention_ms,
+            self._output_length,
+            *[_encode(item) for item in items],
+        )
+        return [
+            Committed(_STATUS[status], self._delivery(row, sent) if row else None)
+            for status, row in reply
+        ]
+
+    async def heartbeat(
+        self, held: Iterable[tuple[str, int]], status: bytes
+    ) -> tuple[set[str], TradingState, float]:
+        """Renew the leases of ``held`` (entry id, token).
+
+        Returns:
+            The ids no longer held, the trading state, and the leases' new local expiry.
+        """
+        sent = self._clock.monotonic_ms()
+        flat = [part for pair in held for part in pair]
+        lost, state = await self._scripts.run(
+            "heartbeat", self.worker, self.lease_ms, status, *flat
+        )
+        return {id_.decode() for id_ in lost}, TradingState.read(state), sent + self.lease_ms
+
+    async def release(self, entries: Iterable[tuple[str, int, int]]) -> int:
+        """Give entries (id, token, hold ms) back; returns how many were still ours."""
+        flat = [part for entry in entries for part in entry]
+        return int(await self._scripts.run("release", self.worker, *flat)) if flat else 0
+
+    async def authorize(self, entry_id: str, token: int, exchange: str) -> Authorization:
+        """Look once more before an order is sent again."""
+        held, state, pause = await self._scripts.run(
+            "authorize", self.worker, entry_id, token, exchange
+        )
+        return Authorization(bool(held), TradingState.read(state), float(pause))
+
+    async def throttle(self, exchange: str, pause_ms: int) -> int:
+        """Keep every worker of the account from sending to ``exchange``; returns ms in force."""
+        return int(await self._scripts.run("throttle", exchange, pause_ms))
+
+    async def park(
+        self,
+        entry_id: str,
+        token: int,
+        signal_id: str,
+        retry_ms: int,
+        event: tuple[str, str, bytes],
+    ) -> bool:
+        """Leave an unresolved order to the keeper, saying so once with ``event``."""
+        return bool(
+            await self._scripts.run(
+                "park",
+                self.worker,
+                entry_id,
+                token,
+                signal_id,
+                retry_ms,
+                self._output_length,
+                *event,
+            )
+        )
+
+    async def adopt(self, count: int) -> list[Delivery]:
+        """Take up to ``count`` unresolved orders that are due."""
+        sent = self._clock.monotonic_ms()
+        rows = await self._scripts.run("adopt", self.worker, self.lease_ms, count)
+        return [self._delivery(row, sent) for row in rows]
+
+    async def resync(self, known: Iterable[str]) -> list[Delivery]:
+        """Find what is leased to this worker although no reply ever said so."""
+        sent = self._clock.monotonic_ms()
+        rows = await self._scripts.run("resync", self.worker, self.lease_ms, *known)
+        return [self._delivery(row, sent) for row in rows]
+
+    async def elect(self, term_ms: int) -> bool:
+        """Become or remain the account's keeper for ``term_ms``."""
+        return bool(await self._scripts.run("elect", self.worker, term_ms))
+
+    async def sweep(self, signal_retention_ms: int) -> tuple[int, int, int]:
+        """Keep house; returns orphans registered, entries trimmed, consumers removed."""
+        orphans, trimmed, removed = await self._scripts.run(
+            "sweep", self.lease_ms, signal_retention_ms
+        )
+        return int(orphans), int(trimmed), int(removed)
+
+    async def leave(self) -> int:
+        """Sign off; returns how many entries this consumer still owns."""
+        return int(await self._scripts.run("leave", self.worker))
+
+    async def set_trading_state(
+        self, state: TradingState, *, reason: str, actor: str, at: str, event: tuple[str, bytes]
+    ) -> TradingState:
+        """Change what the account may do; returns what it was."""
+        before = await self._scripts.run(
+            "control", state.value, reason, actor, at, *event, self._output_length
+        )
+        return TradingState.read(before)
+
+    def _delivery(self, row: Sequence[Any], sent: float) -> Delivery:
+        entry_id, fields, token, deliveries, signal_id, record, group = row
+        return Delivery(
+            entry_id=entry_id.decode(),
+            fields=dict(zip(fields[::2], fields[1::2], strict=True)),
+            token=token,
+            deliveries=deliveries,
+            group=group.decode(errors="replace"),
+            record=_record(signal_id.decode(), record) if signal_id else None,
+            lease_mono_ms=sent + self.lease_ms,
+            received_mono_ms=sent,
+            data_loss_ms=self._data_loss_ms,
+        )
+
+
+def _record(signal_id: str, row: Sequence[bytes | None]) -> Record:
+    _, state, intent, position, _, unresolved = row if row else (None,) * 6
+    return Record(
+        signal_id=signal_id,
+        state=(state or b"").decode(),
+        intent=intent or b"",
+        position=position or b"",
+        unresolved=unresolved is not None,
+    )
+
+
+def _admission(row: Sequence[Any]) -> Admission:
+    status, argument, pause = row
+    if status == b"admitted":
+        return Admitted(argument, float(pause))
+    if status == b"refused":
+        return Code[argument.decode()]
+    if status == b"fenced":
+        return Fenced()
+    return Duplicate(conflict=status == b"conflict")
+
+
+def _is_item_error(error: Exception) -> bool:
+    """Whether one item may have spoilt the batch: the script itself failed."""
+    return isinstance(error, LedgerError) and not isinstance(error, LedgerUnavailableError)
+
+
+_STATUS: Final[Mapping[bytes, CommitStatus]] = {
+    status.value.encode(): status for status in CommitStatus
+}

@@ -1,0 +1,239 @@
+"""Finding the primary that holds an account, and connections to it.
+
+One account's keys share a slot, so standalone, Sentinel and Cluster differ only in how that one
+primary is found; everything else talks to it over plain connections.
+"""
+
+import asyncio
+from typing import Any, Final
+from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
+
+import msgspec
+from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster, SSLConnection
+from redis.asyncio.cluster import ClusterNode
+from redis.asyncio.connection import AbstractConnection, Connection, UnixDomainSocketConnection
+from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import Sentinel
+from redis.backoff import NoBackoff
+
+from worker.config import RedisConfig
+from worker.errors import ConfigError
+from worker.ledger.errors import map_exceptions
+
+DEFAULT_PORT: Final = 6379
+CONNECT_TIMEOUT_S: Final = 2.0
+#: The library retries ten times by default; one lost reply made one XADD write two entries.
+NO_RETRY: Final = Retry(NoBackoff(), 0)
+
+
+class Address(msgspec.Struct, frozen=True):
+    """Where a server listens: host and port, or a socket's path."""
+
+    host: str = ""
+    port: int = DEFAULT_PORT
+    path: str = ""
+
+    def __str__(self) -> str:
+        return self.path or f"{self.host}:{self.port}"
+
+
+class Target(msgspec.Struct, frozen=True, kw_only=True):
+    """What a ``redis.url`` says."""
+
+    topology: str
+    addresses: tuple[Address, ...]
+    master: str = ""
+    db: int = 0
+    tls: bool = False
+    username: str = ""
+    password: str = ""
+
+
+def parse_url(url: str) -> Target:
+    """Read a ``redis.url``.
+
+    Raises:
+        ConfigError: with a sentence about the part that is wrong; the password is never in it.
+    """
+    try:
+        parts = urlsplit(url)
+        scheme, _, kind = parts.scheme.partition("+")
+        if scheme not in {"redis", "rediss", "unix"} or kind not in {"", "sentinel", "cluster"}:
+            raise ConfigError(
+                "redis.url",
+                f"scheme {parts.scheme!r} is none of redis, rediss, unix, "
+                "redis+sentinel, redis+cluster, rediss+sentinel, rediss+cluster",
+            )
+        credentials, _, places = parts.netloc.rpartition("@")
+        username, _, password = credentials.partition(":")
+        common: dict[str, Any] = {
+            "topology": kind or "standalone",
+            "tls": scheme == "rediss",
+            "username": unquote(username),
+            "password": unquote(password),
+        }
+        if scheme == "unix":
+            db = int(parse_qs(parts.query).get("db", ["0"])[0])
+            return Target(addresses=(Address(path=parts.path),), db=db, **common)
+        addresses = tuple(_address(place) for place in (places or "127.0.0.1").split(","))
+        return Target(addresses=addresses, **_path(kind, parts), **common)
+    except ValueError as error:
+        raise ConfigError("redis.url", f"not a Redis address: {error}") from None
+
+
+def _address(place: str) -> Address:
+    split = urlsplit(f"//{place}")
+    return Address(host=split.hostname or "127.0.0.1", port=split.port or DEFAULT_PORT)
+
+
+def _path(kind: str, parts: SplitResult) -> dict[str, Any]:
+    steps = [step for step in parts.path.split("/") if step]
+    if kind == "sentinel":
+        if not steps:
+            raise ConfigError("redis.url", "a sentinel address needs /<master name>")
+        return {"master": steps[0], "db": int(steps[1]) if len(steps) > 1 else 0}
+    return {"db": int(steps[0]) if steps else 0}
+
+
+class Connections:
+    """Two clients of the account's primary: one for commands, one for the blocking read.
+
+    Args:
+        config: the ``redis`` section.
+        key: any key of the account; in a cluster it says which primary.
+        name: shown in ``CLIENT LIST``.
+        timeout_s: how long a command may take before its reply counts as lost.
+    """
+
+    def __init__(self, config: RedisConfig, *, key: str, name: str, timeout_s: float = 5.0) -> None:
+        self._config = config
+        self._target = parse_url(config.url.reveal())
+        self._key = key
+        self._name = name
+        self._timeout_s = timeout_s
+        self._commands: Redis | None = None
+        self._blocking: Redis | None = None
+        self._lock = asyncio.Lock()
+        self.address = ", ".join(map(str, self._target.addresses))
+
+    async def commands(self) -> Redis:
+        """The client for commands that answer at once."""
+        if self._commands is None:
+            await self._connect()
+        assert self._commands is not None  # noqa: S101 (set by _connect)
+        return self._commands
+
+    async def blocking(self) -> Redis:
+        """The client whose calls may block; nobody else's reply waits behind them."""
+        if self._blocking is None:
+            await self._connect()
+        assert self._blocking is not None  # noqa: S101 (set by _connect)
+        return self._blocking
+
+    async def invalidate(self, client: Redis) -> None:
+        """Drop ``client`` if it is still the current one: the primary must be found anew."""
+        if client in {self._commands, self._blocking}:
+            await self.close()
+
+    async def close(self) -> None:
+        """Close every connection; the next use connects again."""
+        clients = (self._commands, self._blocking)
+        self._commands = self._blocking = None
+        for client in clients:
+            if client is not None:
+                await client.aclose(close_connection_pool=True)
+
+    async def _connect(self) -> None:
+        async with self._lock:
+            if self._commands is not None:
+                return
+            with map_exceptions():
+                address = await self._find_primary()
+            self.address = str(address)
+            self._commands = self._open(address, connections=16, timeout_s=self._timeout_s)
+            self._blocking = self._open(address, connections=2, timeout_s=self._timeout_s + 2)
+
+    async def _find_primary(self) -> Address:
+        target = self._target
+        if target.topology == "sentinel":
+            return await self._ask_sentinels()
+        if target.topology == "cluster":
+            return await self._ask_cluster()
+        return target.addresses[0]
+
+    async def _ask_sentinels(self) -> Address:
+        sentinel = Sentinel(
+            [(address.host, address.port) for address in self._target.addresses],
+            sentinel_kwargs={
+                "socket_timeout": CONNECT_TIMEOUT_S,
+                "socket_connect_timeout": CONNECT_TIMEOUT_S,
+                "retry": NO_RETRY,
+                **self._tls(),
+            },
+        )
+        try:
+            host, port = await sentinel.discover_master(self._target.master)
+        finally:
+            for client in sentinel.sentinels:
+                await client.aclose()
+        return Address(host=host, port=port)
+
+    async def _ask_cluster(self) -> Address:
+        cluster = RedisCluster(
+            startup_nodes=[ClusterNode(a.host, a.port) for a in self._target.addresses],
+            socket_timeout=CONNECT_TIMEOUT_S,
+            socket_connect_timeout=CONNECT_TIMEOUT_S,
+            require_full_coverage=False,
+            **self._credentials(),
+            **self._tls(cluster=True),
+        )
+        try:
+            await cluster.initialize()
+            node = cluster.get_node_from_key(self._key)
+            if node is None:
+                raise ConnectionError("no primary serves the account's slot now")
+            return Address(host=str(node.host), port=int(node.port))
+        finally:
+            await cluster.aclose()
+
+    def _credentials(self) -> dict[str, Any]:
+        username = self._config.username or self._target.username
+        password = self._config.password.reveal() or self._target.password
+        return {"username": username or None, "password": password or None}
+
+    def _tls(self, *, cluster: bool = False) -> dict[str, Any]:
+        if not self._target.tls:
+            return {}
+        options: dict[str, Any] = {
+            "ssl_ca_certs": self._config.tls_ca_file or None,
+            "ssl_certfile": self._config.tls_cert_file or None,
+            "ssl_keyfile": self._config.tls_key_file or None,
+        }
+        return (
+            {"ssl": True, **options} if cluster or self._target.topology == "sentinel" else options
+        )
+
+    def _open(self, address: Address, *, connections: int, timeout_s: float) -> Redis:
+        kind: type[AbstractConnection] = Connection
+        options: dict[str, Any] = {"host": address.host, "port": address.port}
+        if address.path:
+            kind, options = UnixDomainSocketConnection, {"path": address.path}
+        elif self._target.tls:
+            kind = SSLConnection
+            tls = self._tls()
+            tls.pop("ssl", None)
+            options |= tls
+        pool = BlockingConnectionPool(
+            max_connections=connections,
+            timeout=timeout_s,
+            connection_class=kind,
+            db=self._target.db,
+            client_name=self._name,
+            protocol=2,
+            retry=NO_RETRY,
+            socket_timeout=timeout_s,
+            socket_connect_timeout=CONNECT_TIMEOUT_S,
+            **self._credentials(),
+            **options,
+        )
+        return Redis(connection_pool=pool)

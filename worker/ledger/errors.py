@@ -1,0 +1,89 @@
+"""What can go wrong between the worker and Redis, by what may be done next."""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import redis.exceptions as foreign
+
+from worker.errors import WorkerError
+
+
+class LedgerError(WorkerError):
+    """Anything the ledger can fail with."""
+
+
+class LedgerUnavailableError(LedgerError):
+    """Redis cannot serve us now; every script may be called again with the same arguments.
+
+    ``kind`` is a bounded word for metrics; ``moved`` says that the primary must be looked up anew.
+    """
+
+    def __init__(self, message: str, *, kind: str, moved: bool = False) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.moved = moved
+
+
+class LedgerRefusedError(LedgerError):
+    """Redis refuses us for good: a wrong password, a missing right, a missing feature."""
+
+
+class GroupMissingError(LedgerError):
+    """The stream or its consumer group is gone; it must be created before the next claim."""
+
+
+#: Error prefixes that pass by themselves. (word, kind, whether to look for the primary again)
+_TRANSIENT = (
+    ("LOADING", "loading", False),
+    ("BUSY", "busy", False),
+    ("OOM", "oom", False),
+    ("MISCONF", "disk", False),
+    ("NOREPLICAS", "replicas", False),
+    ("READONLY", "readonly", True),
+    ("MASTERDOWN", "readonly", True),
+    ("UNBLOCKED", "moved", True),
+    ("MOVED", "moved", True),
+    ("ASK", "moved", True),
+    ("TRYAGAIN", "moved", True),
+    ("CLUSTERDOWN", "moved", True),
+    ("non local key", "moved", True),
+    ("max number of clients", "clients", False),
+)
+_REFUSED = ("NOAUTH", "WRONGPASS", "NOPERM", "invalid username-password", "AUTH ")
+_GROUP = ("NOGROUP", "no longer exists", "no such key")
+
+
+def translate(error: Exception) -> LedgerError:
+    """The ledger's own error for one of the Redis library or of the socket."""
+    text = str(error)
+    if isinstance(error, foreign.AuthenticationError | foreign.NoPermissionError) or any(
+        mark in text for mark in _REFUSED
+    ):
+        return LedgerRefusedError(f"Redis refuses this worker: {text}")
+    if isinstance(error, foreign.ResponseError | foreign.ReadOnlyError):
+        for mark, kind, moved in _TRANSIENT:
+            if mark in text or mark in type(error).__name__.upper():
+                return LedgerUnavailableError(f"Redis: {text}", kind=kind, moved=moved)
+        if any(mark in text.lower() for mark in map(str.lower, _GROUP)):
+            return GroupMissingError(text)
+        return LedgerError(f"Redis answered with an error: {text}")
+    if isinstance(error, foreign.BusyLoadingError):
+        return LedgerUnavailableError(f"Redis: {text}", kind="loading")
+    if isinstance(error, foreign.TimeoutError | TimeoutError | asyncio.TimeoutError):
+        return LedgerUnavailableError("Redis did not answer in time", kind="timeout", moved=True)
+    reason = text or type(error).__name__
+    return LedgerUnavailableError(
+        f"Redis cannot be reached: {reason}", kind="connection", moved=True
+    )
+
+
+@contextmanager
+def map_exceptions() -> Iterator[None]:
+    """Let nothing but :class:`LedgerError` out."""
+    try:
+        yield
+    except LedgerError:
+        raise
+    except (foreign.RedisError, OSError, TimeoutError) as error:
+        raise translate(error) from error

@@ -36,7 +36,7 @@ class ControlClient:
         self.url = url
         self._address = urlsplit(url)
 
-    def call(self, method: str, name: str, **arguments: Any) -> Any:
+    def call(self, method: str, name: str, /, **arguments: Any) -> Any:
         """Make one control request and return its JSON; raises ControlError when refused."""
         path, body = f"/_sim/{name}", None
         if method == "POST":

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import socket
 import struct
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from aiohttp import web
@@ -26,6 +26,7 @@ class Server:
         self.host = host
         self.port = port
         self._runner: web.ServerRunner | None = None
+        self._answered = asyncio.Condition()
 
     @property
     def url(self) -> str:
@@ -47,6 +48,16 @@ class Server:
             await self._runner.cleanup()
             self._runner = None
 
+    async def until(self, condition: Callable[[Simulator], bool], limit_s: float = 10.0) -> None:
+        """Wait until ``condition`` holds after some request; TimeoutError after ``limit_s``."""
+        async with asyncio.timeout(limit_s), self._answered:
+            await self._answered.wait_for(lambda: condition(self.simulator))
+
+    async def _record(self, pending: Pending, outcome: str) -> None:
+        self.simulator.record(pending, outcome)
+        async with self._answered:
+            self._answered.notify_all()
+
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         path, _, query = request.raw_path.partition("?")
         body = (await request.read()).decode() if request.can_read_body else ""
@@ -63,12 +74,12 @@ class Server:
             await asyncio.sleep(verdict.delay_ms / 1000)
         action = verdict.action
         if action is not None and not action.applies_first:
-            simulator.record(pending, action.outcome)
+            await self._record(pending, action.outcome)
             return await self._spoil(request, action, action.reply())
         reply = simulator.apply(pending)
         refused = pending.refused
         outcome = str(reply.status) if refused is None else f"{reply.status}:{refused.code}"
-        simulator.record(pending, action.outcome if action is not None else outcome)
+        await self._record(pending, action.outcome if action is not None else outcome)
         if verdict.delay_after_ms:
             await asyncio.sleep(verdict.delay_after_ms / 1000)
         if action is not None:

@@ -256,7 +256,7 @@ def build_markets(generated: int, seed: int, spread_bps: Decimal) -> dict[Venue,
     rng = random.Random(f"{seed}:markets")
     width = max(3, len(str(max(generated - 1, 0))))
     for index in range(generated):
-        price = Decimal(rng.randrange(100, 100_000)) / 100
+        price = Decimal(rng.randrange(1_000, 100_000)) / 100
         add(f"C{index:0{width}d}", price, ("0.01", "0.001"), ("0.01", "0.001"))
     return {"spot": spot, "futures": futures}
 

@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
-from tests.exchange_simulator import errors, futures_api, spot_api
+from tests.exchange_simulator import errors, futures_account, futures_api, spot_api
 from tests.exchange_simulator.auth import NO_WINDOW, Authenticator, Window, window_of
 from tests.exchange_simulator.call import Call, Route
 from tests.exchange_simulator.errors import ApiError, Reply
@@ -22,7 +22,7 @@ from tests.exchange_simulator.matching import Engine
 from tests.exchange_simulator.meter import Meter
 from tests.exchange_simulator.orders import Conditions, Order
 
-_ROUTES = spot_api.ROUTES | futures_api.ROUTES
+_ROUTES = spot_api.ROUTES | futures_api.ROUTES | futures_account.ROUTES
 _RECENT_REQUESTS = 50_000
 
 

@@ -176,7 +176,7 @@ async def test_delay_applies_to_its_direction_and_does_not_add_up(
     """A delay is latency: three requests in flight together wait once, not three times."""
     client = await Client.connect(proxy)
     await client.ask(b"warm")
-    await proxy.delay(**{direction: 100})
+    await proxy.delay(**{direction: 300})
     loop = asyncio.get_running_loop()
     began = loop.time()
     for number in (b"1", b"2", b"3"):
@@ -185,7 +185,7 @@ async def test_delay_applies_to_its_direction_and_does_not_add_up(
             lambda stats, wanted=1 + int(number): stats.chunks_to_server >= wanted  # type: ignore[misc]
         )
     assert [await client.reply() for _ in range(3)] == [b"re:1", b"re:2", b"re:3"]
-    assert 0.09 <= loop.time() - began < 0.29
+    assert 0.29 <= loop.time() - began < 0.85
     client.close()
 
 

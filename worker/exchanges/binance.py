@@ -1,0 +1,200 @@
+"""Binance spot and USDⓈ-M perpetuals behind one adapter.
+
+Deadlines: a request is refused once ``timestamp + recvWindow`` has passed, and the matching engine
+checks again (https://developers.binance.com/docs/binance-spot-api-docs/rest-api/request-security).
+Client order ids are unique among open orders only, so an order found must also be young enough.
+"""
+
+from collections.abc import AsyncIterator, Iterable, Mapping
+from decimal import Decimal
+from typing import Any, Final
+
+import msgspec
+
+from worker.domain.market import Balance, MarketKind, SymbolInfo, Ticker
+from worker.domain.money import ZERO
+from worker.domain.order import OrderReport, OrderRequest
+from worker.exchanges import readings
+from worker.exchanges.base import OrderNotFoundError, Resend, SendWindow
+from worker.exchanges.ccxt_adapter import CCXTAdapter
+from worker.exchanges.outcomes import IncompleteReplyError
+
+#: How ccxt is told which wallet and which API a call without a symbol is for.
+_SCOPES: Final[Mapping[MarketKind, dict[str, str]]] = {
+    MarketKind.SPOT: {"type": "spot"},
+    MarketKind.LINEAR: {"type": "swap", "subType": "linear"},
+}
+
+
+class BinanceCCXTAdapter(CCXTAdapter):
+    """Binance; ``BTC/USDT`` is spot, ``BTC/USDT:USDT`` the USDⓈ-M perpetual.
+
+    Futures stop orders live in a book of their own (``/fapi/v1/algoOrder``, ``clientAlgoId``) and
+    place an ordinary order when triggered; they are followed through to that order.
+    """
+
+    resend = Resend.AFTER_DEADLINE
+
+    def _options(self) -> dict[str, Any]:
+        return {
+            "fetchMarkets": {"types": [str(kind) for kind in self._config.market_types]},
+            "fetchCurrencies": False,
+            "fetchMargins": False,
+            "warnOnFetchOpenOrdersWithoutSymbol": False,
+            "recvWindow": self._config.recv_window_ms,
+        }
+
+    def _use_sandbox(self) -> None:
+        # The futures testnet is closed to ccxt; demo trading serves spot and futures alike.
+        if MarketKind.LINEAR in self._config.market_types:
+            self._ccxt.enable_demo_trading(True)
+        else:
+            self._ccxt.set_sandbox_mode(True)
+
+    async def _fetch_time(self) -> Any:
+        return await self._ccxt.fetch_time(dict(_SCOPES[self._config.market_types[0]]))
+
+    # ---- orders -----------------------------------------------------------------------------
+
+    def _deadline_params(self, window: SendWindow) -> dict[str, Any]:
+        return {"timestamp": window.timestamp_ms, "recvWindow": window.valid_ms}
+
+    async def _create(
+        self, request: OrderRequest, kind: str, amount: str, price: str | None, params: Any
+    ) -> Mapping[str, Any]:
+        order = await super()._create(request, kind, amount, price, params)
+        # A stop order's ``workingTime`` is -1 until it triggers, and ccxt prefers it.
+        accepted = (order.get("info") or {}).get("transactTime") or order.get("timestamp")
+        return {**order, "timestamp": accepted}
+
+    def _is_algo(self, request: OrderRequest) -> bool:
+        info = self._infos.get(request.symbol)
+        linear = info is not None and info.kind is MarketKind.LINEAR
+        return linear and request.order_type.needs_stop_price
+
+    async def _look_up(self, request: OrderRequest, exchange_order_id: str) -> Mapping[str, Any]:
+        """By client id, always: it answers for both books and cannot confuse their id spaces."""
+        params: dict[str, Any] = {"clientOrderId": request.client_order_id}
+        if not self._is_algo(request):
+            found: Mapping[str, Any] = await self._ccxt.fetch_order(None, request.symbol, params)
+            return found
+        algo = await self._ccxt.fetch_order(None, request.symbol, params | {"trigger": True})
+        return await self._follow(request, algo)
+
+    async def _follow(self, request: OrderRequest, algo: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The triggered order's progress under the conditional order's name and creation time."""
+        child = _child_id(algo)
+        if not child:
+            if algo.get("status") == "closed":
+                # Triggered, and the order it places is not there yet (or never will be).
+                return {**algo, "status": "open"}
+            return algo
+        order = await self._ccxt.fetch_order(child, request.symbol)
+        return {
+            **order,
+            "clientOrderId": algo.get("clientOrderId"),
+            "timestamp": algo.get("timestamp"),
+        }
+
+    async def _cancel(self, request: OrderRequest, exchange_order_id: str) -> None:
+        params: dict[str, Any] = {"clientOrderId": request.client_order_id}
+        if not self._is_algo(request):
+            await self._ccxt.cancel_order(None, request.symbol, params)
+            return
+        conditional = params | {"trigger": True}
+        with self._boundary("get_order"):
+            algo = await self._ccxt.fetch_order(None, request.symbol, conditional)
+        if child := _child_id(algo):
+            await self._ccxt.cancel_order(child, request.symbol)
+        elif algo.get("status") == "open":
+            await self._ccxt.cancel_order(None, request.symbol, conditional)
+        else:
+            raise OrderNotFoundError(f"{self.name} cancel_order: the order is not open any more")
+
+    async def _open_orders(self, symbol: str | None) -> AsyncIterator[Mapping[str, Any]]:
+        for kind in self._kinds(symbol):
+            for order in await self._ccxt.fetch_open_orders(symbol, None, None, _scope(kind)):
+                yield order
+            if kind is MarketKind.LINEAR:
+                params = _scope(kind) | {"trigger": True}
+                for order in await self._ccxt.fetch_open_orders(symbol, None, None, params):
+                    yield order
+
+    def _kinds(self, symbol: str | None) -> Iterable[MarketKind]:
+        return self._config.market_types if symbol is None else (self._info(symbol).kind,)
+
+    async def _trades(
+        self, request: OrderRequest, report: OrderReport
+    ) -> Iterable[Mapping[str, Any]]:
+        found: Iterable[Mapping[str, Any]] = await self._ccxt.fetch_my_trades(
+            request.symbol, None, 1_000, {"orderId": report.exchange_order_id}
+        )
+        return found
+
+    # ---- account and market -------------------------------------------------------------------
+
+    async def get_balance(self) -> Mapping[str, Balance]:
+        """Holdings by currency, spot and futures wallets added up."""
+        total: dict[str, Balance] = {}
+        with self._boundary("get_balance"):
+            for kind in self._config.market_types:
+                reply = await self._ccxt.fetch_balance(_scope(kind))
+                for code, held in readings.balances(reply).items():
+                    before = total.get(code, Balance(free=ZERO, total=ZERO))
+                    total[code] = Balance(
+                        free=before.free + held.free, total=before.total + held.total
+                    )
+        return total
+
+    def _positions_params(self) -> dict[str, Any]:
+        return {"subType": "linear"}
+
+    async def get_ticker(self, symbol: str) -> Ticker:
+        """Best bid and ask; ``last`` is their mean (one light call, the same on both markets)."""
+        with self._boundary("get_ticker"):
+            info = self._info(symbol)
+            row = await self._book_tickers(info.kind, {"symbol": self._ccxt.market(symbol)["id"]})
+            return self._quote(row, info)
+
+    async def get_tickers(self, symbols: Iterable[str]) -> dict[str, Ticker]:
+        """As :meth:`get_ticker`, in one call a market kind where several symbols are asked for."""
+        wanted: dict[MarketKind, list[str]] = {}
+        with self._boundary("get_ticker"):
+            for symbol in symbols:
+                wanted.setdefault(self._info(symbol).kind, []).append(symbol)
+            found: dict[str, Ticker] = {}
+            for kind, group in wanted.items():
+                if len(group) == 1:
+                    found[group[0]] = await self.get_ticker(group[0])
+                    continue
+                ids = {self._ccxt.market(symbol)["id"]: symbol for symbol in group}
+                spot = kind is MarketKind.SPOT
+                params = {"symbols": msgspec.json.encode(list(ids)).decode()} if spot else {}
+                for row in await self._book_tickers(kind, params):
+                    if (known := ids.get(row.get("symbol"))) is not None:
+                        found[known] = self._quote(row, self._infos[known])
+            return found
+
+    async def _book_tickers(self, kind: MarketKind, params: dict[str, str]) -> Any:
+        if kind is MarketKind.SPOT:
+            return await self._ccxt.publicGetTickerBookTicker(params)
+        return await self._ccxt.fapiPublicGetTickerBookTicker(params)
+
+    def _quote(self, row: Any, info: SymbolInfo) -> Ticker:
+        if not isinstance(row, dict):
+            raise IncompleteReplyError(f"no quote for {info.symbol}")
+        sides: dict[str, Decimal] = {
+            "bid": readings.decimal(row.get("bidPrice")),
+            "ask": readings.decimal(row.get("askPrice")),
+        }
+        return readings.ticker(sides, info.symbol, self._time.now_ms())
+
+
+def _scope(kind: MarketKind) -> dict[str, Any]:
+    return dict(_SCOPES[kind])
+
+
+def _child_id(algo: Mapping[str, Any]) -> str:
+    """The ordinary order that a triggered conditional order placed, if it did."""
+    child = str((algo.get("info") or {}).get("actualOrderId") or "")
+    return "" if child == "0" else child

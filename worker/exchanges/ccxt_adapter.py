@@ -1,0 +1,427 @@
+"""The real exchanges, through ccxt: one adapter, with what differs between them in small methods.
+
+ccxt knows every exchange's dialect (symbols, signatures, parsers); everything that decides whether
+an order is sent once is ours: deadlines, outcomes, rounding, budgets, connections.
+"""
+
+import asyncio
+import contextlib
+import ssl
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from decimal import Decimal
+from typing import Any, ClassVar, Final
+
+import aiohttp
+import certifi
+import structlog
+
+from worker.clock import Clock
+from worker.config import ExchangeConfig
+from worker.domain.market import Balance, ExchangePosition, MarketKind, SymbolInfo, Ticker
+from worker.domain.money import ceil_to, floor_to, text
+from worker.domain.order import Fill, OrderReport, OrderRequest, Role, Side
+from worker.errors import ConfigError
+from worker.exchanges import readings
+from worker.exchanges.base import (
+    ExchangeAdapter,
+    ExchangeClock,
+    ExchangeError,
+    Outcome,
+    Resend,
+    SendWindow,
+)
+from worker.exchanges.budget import OrderBudget
+from worker.exchanges.codes import ANY_CODES, CODE_BOOKS
+from worker.exchanges.loading import exact, exchange_class
+from worker.exchanges.outcomes import (
+    Call,
+    IncompleteReplyError,
+    LocalRefusalError,
+    current_call,
+    map_exceptions,
+    redactor,
+)
+from worker.exchanges.reroute import open_session, target
+
+CLOCK_SAMPLES: Final = 4
+#: An RSA signature costs 29 ms of the event loop; ccxt takes longer keys than this for RSA.
+_RSA_KEY_CHARS: Final = 120
+
+_log = structlog.get_logger(__name__)
+
+
+class CCXTAdapter(ExchangeAdapter):
+    """Any ccxt exchange. Without knowledge of its deadlines nothing is ever sent twice.
+
+    Args:
+        name: the exchange's name in configuration and in signals.
+        config: where it is and who we are; without ``api_key`` only public data can be had.
+        clock: this machine's clocks.
+    """
+
+    resend = Resend.NEVER
+    #: The grain of the exchange's own clock as ``fetch_time`` tells it.
+    clock_grain_ms: ClassVar[float] = 1.0
+
+    def __init__(self, name: str, config: ExchangeConfig, clock: Clock) -> None:
+        self.name = name
+        self.clock = ExchangeClock()
+        self.ccxt_id = config.ccxt_id or name
+        self._config = config
+        self._time = clock
+        #: Exchange time minus local monotonic time: immune to steps of the wall clock.
+        self._epoch_ms = clock.now_ms() - clock.monotonic_ms()
+        self._book = CODE_BOOKS.get(self.ccxt_id, ANY_CODES)
+        self._budget = OrderBudget(config.max_orders_per_second, clock)
+        self._rest = target(f"exchanges.{name}.base_url", config.base_url)
+        self._websocket = target(f"exchanges.{name}.ws_base_url", config.ws_base_url)
+        self._redact = redactor(
+            config.api_key.reveal(), config.secret.reveal(), config.password.reveal()
+        )
+        self._session: aiohttp.ClientSession | None = None
+        self._ccxt: Any = None
+        self._infos: dict[str, SymbolInfo] = {}
+
+    def __repr__(self) -> str:
+        state = "closed" if self._ccxt is None else f"{len(self._infos)} markets"
+        return f"<{type(self).__name__} {self.name}: {self.ccxt_id}, {state}>"
+
+    # ---- life -------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Load markets, measure the clock, check the credentials; closes itself on failure."""
+        if self._ccxt is None:
+            self._open()
+        try:
+            await self.measure_clock()
+            await self._load_markets()
+            if self._config.api_key:
+                await self.get_balance()
+        except BaseException:
+            await self.close()
+            raise
+
+    async def close(self) -> None:
+        """Give back every connection; idempotent."""
+        exchange, self._ccxt = self._ccxt, None
+        session, self._session = self._session, None
+        if exchange is not None:
+            with contextlib.suppress(Exception):
+                await exchange.close()
+        if session is not None:
+            await session.close()
+
+    def _open(self) -> None:
+        config, key = self._config, f"exchanges.{self.name}"
+        try:
+            base = exchange_class(self.ccxt_id)
+        except KeyError:
+            raise ConfigError(f"{key}.ccxt_id", f"ccxt has no {self.ccxt_id!r}") from None
+        secret = config.secret.reveal()
+        if "PRIVATE KEY" in secret and len(secret) > _RSA_KEY_CHARS and "EC " not in secret:
+            _log.warning("rsa_key_blocks_loop", exchange=self.name, advice="use Ed25519 or HMAC")
+        trust = ssl.create_default_context(cafile=certifi.where())
+        session = open_session(self._rest, self._websocket, trust)
+        self._session = session
+        self._ccxt = exact(base, self._exchange_ms)(
+            {
+                "apiKey": config.api_key.reveal() or None,
+                "secret": secret or None,
+                "password": config.password.reveal() or None,
+                "session": session,
+                "ssl_context": trust,
+                "timeout": config.timeout_ms,
+                "enableRateLimit": False,  # 200 ms an order; see budget.py
+                "timeout_on_exit": 0,
+                "maxRetriesOnFailure": 0,
+                "enableLastHttpResponse": False,
+                "enableLastJsonResponse": False,
+                "enableLastResponseHeaders": False,
+                "options": {"maxRetriesOnFailure": 0} | self._options(),
+            }
+        )
+        if config.sandbox:
+            try:
+                self._use_sandbox()
+            except Exception as error:
+                raise ConfigError(f"{key}.sandbox", f"not there: {type(error).__name__}") from None
+
+    def _use_sandbox(self) -> None:
+        self._ccxt.set_sandbox_mode(True)
+
+    async def _load_markets(self) -> None:
+        with self._boundary("load_markets"):
+            markets = await self._ccxt.load_markets()
+            infos = {}
+            for market in markets.values():
+                kind = readings.market_kind(market)
+                if kind in self._config.market_types and kind is not None:
+                    info = readings.symbol_info(market, kind, self._ccxt.precisionMode)
+                    infos[info.symbol] = info
+            if not infos:
+                raise IncompleteReplyError("the exchange lists no market of market_types")
+            self._infos = infos
+
+    # ---- time -------------------------------------------------------------------------------
+
+    def _exchange_ms(self) -> int:
+        """What ccxt stamps requests with: now, or the window's time while an order is created."""
+        call = current_call.get()
+        if call is not None and call.stamp_ms is not None:
+            return call.stamp_ms
+        return int(self._time.monotonic_ms() + self._epoch_ms)
+
+    async def measure_clock(self) -> ExchangeClock:
+        """Measure the exchange's clock against ours: the sample with the shortest round trip."""
+        best: tuple[float, float, float] | None = None
+        failure: ExchangeError | None = None
+        for _ in range(CLOCK_SAMPLES):
+            try:
+                sent = self._time.monotonic_ms()
+                with self._boundary("fetch_time"):
+                    stamp = float(readings.decimal(await self._fetch_time()))
+                back = self._time.monotonic_ms()
+            except ExchangeError as error:
+                failure = error
+                continue
+            uncertainty = (back - sent + self.clock_grain_ms) / 2
+            if best is None or uncertainty < best[0]:
+                epoch = stamp + self.clock_grain_ms / 2 - (sent + back) / 2
+                best = uncertainty, epoch, back
+        if best is None:
+            raise failure or ExchangeError("fetch_time")
+        uncertainty, self._epoch_ms, measured = best
+        ours = self._time.now_ms() - self._time.monotonic_ms()
+        self.clock = ExchangeClock(self._epoch_ms - ours, uncertainty, measured)
+        return self.clock
+
+    async def _fetch_time(self) -> Any:
+        return await self._ccxt.fetch_time()
+
+    def open_window(self) -> SendWindow:
+        """Fix the time in which the exchange may accept the next create request."""
+        now, valid = self._time.monotonic_ms(), self._config.recv_window_ms
+        return SendWindow(int(now + self._epoch_ms), valid, now + valid + self.clock.uncertainty_ms)
+
+    # ---- orders -----------------------------------------------------------------------------
+
+    async def place_order(self, request: OrderRequest, window: SendWindow) -> OrderReport:
+        """Send ``request`` once, carrying ``window``; never retried inside."""
+        headers = self._deadline_headers(window)
+        with self._boundary("create_order", creating=True, window=window, headers=headers):
+            info = self._info(request.symbol)
+            amount, price, stop = _rounded(request, info)
+            params = self._order_params(request, info)
+            params |= self._deadline_params(window)
+            if stop is not None:
+                params |= self._trigger_params(request, info, text(stop))
+            kind = "limit" if request.order_type.needs_price else "market"
+            now = self._time.monotonic_ms()
+            await self._budget.take((now + window.expires_mono_ms) / 2)
+            if self._time.monotonic_ms() >= window.expires_mono_ms:
+                raise ExchangeError(
+                    f"{self.name} create_order: the send window is over",
+                    outcome=Outcome.NOT_SENT,
+                    code="window_over",
+                )
+            order = await self._create(request, kind, text(amount), price, params)
+            report = readings.order_report(order, info, client_order_id=request.client_order_id)
+            return _ours(report, request)
+
+    async def _create(
+        self, request: OrderRequest, kind: str, amount: str, price: str | None, params: Any
+    ) -> Mapping[str, Any]:
+        order: Mapping[str, Any] = await self._ccxt.create_order(
+            request.symbol, kind, request.side.value, amount, price, params
+        )
+        return order
+
+    def _options(self) -> dict[str, Any]:
+        """The exchange's ``options`` of ccxt."""
+        return {}
+
+    def _order_params(self, request: OrderRequest, info: SymbolInfo) -> dict[str, Any]:
+        """Client order id, time in force, reduce-only, as ccxt's unified parameters."""
+        params: dict[str, Any] = {"clientOrderId": request.client_order_id}
+        if request.time_in_force is not None and request.order_type.needs_price:
+            params["timeInForce"] = request.time_in_force.value
+        if request.reduce_only and info.kind is MarketKind.LINEAR:
+            params["reduceOnly"] = True
+        return params
+
+    def _deadline_params(self, window: SendWindow) -> dict[str, Any]:
+        """Parameters with which the exchange enforces ``window``."""
+        return {}
+
+    def _deadline_headers(self, window: SendWindow) -> dict[str, str]:
+        """Headers with which the exchange enforces ``window``."""
+        return {}
+
+    def _trigger_params(
+        self,
+        request: OrderRequest,
+        info: SymbolInfo,
+        stop_price: str,
+    ) -> dict[str, Any]:
+        """The trigger of a stop order, which for a take-profit lies on the other side."""
+        name = "takeProfitPrice" if request.role is Role.TAKE_PROFIT else "stopLossPrice"
+        return {name: stop_price}
+
+    async def cancel_order(self, request: OrderRequest, exchange_order_id: str = "") -> None:
+        """Ask for cancellation by client id (or exchange id where only that works)."""
+        with self._boundary("cancel_order"):
+            await self._cancel(request, exchange_order_id)
+
+    async def _cancel(self, request: OrderRequest, exchange_order_id: str) -> None:
+        params = {"clientOrderId": request.client_order_id}
+        if exchange_order_id:
+            params = {}
+        await self._ccxt.cancel_order(exchange_order_id or None, request.symbol, params)
+
+    async def get_order(self, request: OrderRequest, exchange_order_id: str = "") -> OrderReport:
+        """Look one order up by its client id, or by the exchange's id where given and better."""
+        with self._boundary("get_order"):
+            info = self._info(request.symbol)
+            order = await self._look_up(request, exchange_order_id)
+            report = readings.order_report(order, info, client_order_id=request.client_order_id)
+            return _ours(report, request)
+
+    async def _look_up(self, request: OrderRequest, exchange_order_id: str) -> Mapping[str, Any]:
+        found: Mapping[str, Any] = await self._ccxt.fetch_order(
+            exchange_order_id or None,
+            request.symbol,
+            {} if exchange_order_id else {"clientOrderId": request.client_order_id},
+        )
+        return found
+
+    async def get_open_orders(self, symbol: str | None = None) -> list[OrderReport]:
+        """All open orders of the account, or of one symbol, in the configured markets."""
+        with self._boundary("get_open_orders"):
+            found: dict[str, OrderReport] = {}
+            async for order in self._open_orders(symbol):
+                info = self._infos.get(str(order.get("symbol")))
+                if info is not None:  # a market that is not ours to trade is not ours to watch
+                    report = readings.order_report(order, info)
+                    found[report.exchange_order_id] = report
+            return list(found.values())
+
+    async def _open_orders(self, symbol: str | None) -> AsyncIterator[Mapping[str, Any]]:
+        for order in await self._ccxt.fetch_open_orders(symbol):
+            yield order
+
+    async def get_trades(self, request: OrderRequest, report: OrderReport) -> tuple[Fill, ...]:
+        """The fills of one order with their fees, oldest first."""
+        with self._boundary("get_trades"):
+            trades = await self._trades(request, report)
+            mine = (t for t in trades if t.get("order") in {None, report.exchange_order_id})
+            return readings.fills(mine, self._info(request.symbol))
+
+    async def _trades(
+        self, request: OrderRequest, report: OrderReport
+    ) -> Iterable[Mapping[str, Any]]:
+        found: Iterable[Mapping[str, Any]] = await self._ccxt.fetch_my_trades(
+            request.symbol, report.created_ms or None
+        )
+        return found
+
+    # ---- account and market -------------------------------------------------------------------
+
+    async def get_balance(self) -> Mapping[str, Balance]:
+        """Holdings by currency."""
+        with self._boundary("get_balance"):
+            return readings.balances(await self._ccxt.fetch_balance())
+
+    async def get_positions(self) -> list[ExchangePosition]:
+        """Open derivative positions; spot holdings are balances, not positions."""
+        if MarketKind.LINEAR not in self._config.market_types:
+            return []
+        with self._boundary("get_positions"):
+            found = []
+            for row in await self._ccxt.fetch_positions(None, self._positions_params()):
+                info = self._infos.get(str(row.get("symbol")))
+                if info is not None and (held := readings.position(row, info)) is not None:
+                    found.append(held)
+            return found
+
+    def _positions_params(self) -> dict[str, Any]:
+        return {}
+
+    async def get_ticker(self, symbol: str) -> Ticker:
+        """The market's price now."""
+        with self._boundary("get_ticker"):
+            self._info(symbol)
+            row = await self._ccxt.fetch_ticker(symbol)
+            return readings.ticker(row, symbol, self._time.now_ms())
+
+    async def get_tickers(self, symbols: Iterable[str]) -> dict[str, Ticker]:
+        """Prices of several symbols; an exchange with one call for all overrides this."""
+        wanted = list(symbols)
+        found = await asyncio.gather(*(self.get_ticker(symbol) for symbol in wanted))
+        return dict(zip(wanted, found, strict=True))
+
+    def get_symbol_info(self, symbol: str) -> SymbolInfo | None:
+        """The market's rules from memory, or None for an unknown symbol."""
+        return self._infos.get(symbol)
+
+    def symbols(self) -> Iterable[str]:
+        """Every symbol of the configured market types."""
+        return self._infos.keys()
+
+    # ---- inside -----------------------------------------------------------------------------
+
+    def _info(self, symbol: str) -> SymbolInfo:
+        info = self._infos.get(symbol)
+        if info is None:
+            raise LocalRefusalError(f"{self.name} has no market {symbol}")
+        return info
+
+    def _boundary(
+        self,
+        operation: str,
+        *,
+        creating: bool = False,
+        window: SendWindow | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> contextlib.AbstractContextManager[Call]:
+        stamp = None if window is None else window.timestamp_ms
+        call = Call(operation, creating=creating, stamp_ms=stamp, headers=headers or {})
+        return map_exceptions(self.name, self._book, call, self._redact)
+
+
+def _ours(report: OrderReport, request: OrderRequest) -> OrderReport:
+    """Refuse to take another order's report for ours."""
+    if report.client_order_id != request.client_order_id:
+        raise IncompleteReplyError("the reply is about another client order id")
+    return report
+
+
+def _rounded(request: OrderRequest, info: SymbolInfo) -> tuple[Decimal, str | None, Decimal | None]:
+    """Quantity (in contracts where the market has them), price and trigger on the market's grid.
+
+    A last guard, since the caller has rounded already: never more quantity, never a worse price.
+
+    Raises:
+        LocalRefusalError: if nothing is left of the quantity or a price.
+    """
+    kind = request.order_type
+    towards_safety: Callable[[Decimal, Decimal], Decimal]
+    towards_safety = floor_to if request.side is Side.BUY else ceil_to
+    quantity = floor_to(request.quantity, info.quantity_step)
+    price = request.price if kind.needs_price else None
+    stop = request.stop_price if kind.needs_stop_price else None
+    if kind.needs_price and price is None:
+        raise LocalRefusalError(f"a {kind} order needs a price")
+    if kind.needs_stop_price and stop is None:
+        raise LocalRefusalError(f"a {kind} order needs a stop price")
+    if price is not None:
+        price = towards_safety(price, info.price_tick)
+    if stop is not None:
+        stop = towards_safety(stop, info.price_tick)
+    if quantity <= 0:
+        raise LocalRefusalError(
+            f"quantity {request.quantity} is less than one step of {info.quantity_step}"
+        )
+    if (price is not None and price <= 0) or (stop is not None and stop <= 0):
+        raise LocalRefusalError(f"a price is less than one tick of {info.price_tick}")
+    amount = quantity / info.contract_size
+    return amount, None if price is None else text(price), stop

@@ -1,0 +1,86 @@
+"""Imports one ccxt exchange without importing all of them.
+
+``ccxt/__init__`` and ``ccxt/async_support/__init__`` import every exchange there is: seconds of
+start-up and 40 MB a process. While one exchange's module is imported, two bare packages that only
+know where to look stand in for them; they are taken away afterwards, so that a later plain
+``import ccxt`` still gives the whole library, with the same classes.
+"""
+
+import importlib
+import importlib.util
+import sys
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any, Final
+
+_PACKAGES: Final = ("ccxt", "ccxt.async_support")
+
+
+class _Bare(ModuleType):
+    """A package whose ``__init__`` was not run; the base classes are found where they live."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        for module in ("ccxt.base.errors", "ccxt.base.exchange"):
+            found = getattr(importlib.import_module(module), name, None)
+            if found is not None:
+                return found
+        raise AttributeError(f"{self.__name__} has no {name}")
+
+
+def exchange_class(ccxt_id: str) -> type[Any]:
+    """The asynchronous ccxt class ``ccxt_id``.
+
+    Raises:
+        KeyError: if ccxt has no such exchange.
+    """
+    name = f"ccxt.async_support.{ccxt_id}"
+    if not ccxt_id.isidentifier() or ccxt_id == "base":
+        raise KeyError(ccxt_id)
+    try:
+        module = sys.modules.get(name) or _import_alone(name)
+    except ModuleNotFoundError as error:
+        if error.name != name:
+            raise
+        raise KeyError(ccxt_id) from None
+    found: type[Any] = getattr(module, ccxt_id)
+    return found
+
+
+def _import_alone(name: str) -> ModuleType:
+    if any(package in sys.modules for package in _PACKAGES):
+        return importlib.import_module(name)  # somebody has imported it all already
+    spec = importlib.util.find_spec("ccxt")
+    if spec is None or spec.submodule_search_locations is None:
+        raise ModuleNotFoundError("ccxt is not installed", name="ccxt")
+    (root,) = spec.submodule_search_locations
+    for package, path in zip(_PACKAGES, (root, f"{root}/async_support"), strict=True):
+        bare = _Bare(package)
+        bare.__path__ = [path]
+        sys.modules[package] = bare
+    try:
+        return importlib.import_module(name)
+    finally:
+        for package in _PACKAGES:
+            del sys.modules[package]
+
+
+def exact(base: type[Any], now_ms: Callable[[], int]) -> type[Any]:
+    """``base`` with exact numbers, and with a clock of ours.
+
+    ccxt's default number is ``float``; ``str`` keeps every digit. Its ``milliseconds()`` is what
+    requests are stamped with.
+    """
+
+    class Exact(base):  # type: ignore[misc]
+        """The ccxt class with the two changes."""
+
+        number = str
+
+        def milliseconds(self) -> int:
+            """The exchange's time, Unix milliseconds."""
+            return now_ms()
+
+    Exact.__name__ = Exact.__qualname__ = base.__name__
+    return Exact

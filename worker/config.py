@@ -1,4 +1,4 @@
-"""The configuration: every key, its default and its range, from a TOML file and the environment."""
+"""The configuration: every key, its default, its range and what it means."""
 
 from decimal import Decimal
 from typing import Annotated, Final, Literal
@@ -12,9 +12,27 @@ from worker.domain.market import MarketKind
 ENV_PREFIX: Final = "WORKER_"
 #: Names a signal may use when nothing is configured: all simulated.
 DEFAULT_EXCHANGES: Final = ("binance", "bybit", "coinbase", "kraken", "okx", "paper")
+SYMBOL_PATTERN: Final = r"^[A-Z0-9]{1,20}/[A-Z0-9]{1,20}(:[A-Z0-9]{1,20})?$"
 
-Ratio = Annotated[float, Meta(ge=0, le=1)]
-Percent = Annotated[Decimal, Meta(description="percent, 2.0 is 2%")]
+
+def _doc(meaning: str) -> Meta:
+    return Meta(description=meaning)
+
+
+def _whole(ge: int, le: int, meaning: str) -> Meta:
+    return Meta(ge=ge, le=le, description=meaning)
+
+
+def _real(meaning: str, *, le: float, ge: float = 0, gt: float | None = None) -> Meta:
+    if gt is not None:
+        return Meta(gt=gt, le=le, description=meaning)
+    return Meta(ge=ge, le=le, description=meaning)
+
+
+def _decimal(meaning: str, *, ge: str | None = None, gt: str | None = None, le: str) -> Meta:
+    """Bounds of a Decimal: msgspec knows none, so they travel as ``extra`` (config_fields)."""
+    bounds = {"ge": ge, "gt": gt, "le": le}
+    return Meta(description=meaning, extra={k: v for k, v in bounds.items() if v is not None})
 
 
 class Secret:
@@ -52,139 +70,266 @@ class Section(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=T
 class RedisConfig(Section, kw_only=True, frozen=True, forbid_unknown_fields=True):
     """Where the streams and the ledger live."""
 
-    url: Secret = Secret("redis://127.0.0.1:6379/0")
-    username: str = ""
-    password: Secret = Secret("")
-    replicas_required: Annotated[int, Meta(ge=0, le=10)] = 0
-    replicas_timeout_ms: Annotated[int, Meta(ge=10, le=60_000)] = 1_000
-    tls_ca_file: str = ""
-    tls_cert_file: str = ""
-    tls_key_file: str = ""
-    record_retention_seconds: Annotated[int, Meta(ge=60, le=31_536_000)] = 604_800
-    signal_retention_seconds: Annotated[int, Meta(ge=0, le=31_536_000)] = 86_400
-    output_max_length: Annotated[int, Meta(ge=1_000, le=100_000_000)] = 1_000_000
+    url: Annotated[
+        Secret,
+        _doc(
+            "`redis://`, `rediss://` (TLS), `unix://`, "
+            "`redis+sentinel://h1:p1,h2:p2/<master>/<db>`, "
+            "`redis+cluster://h1:p1,h2:p2`, or `embedded` (starts the bundled server)"
+        ),
+    ] = Secret("redis://127.0.0.1:6379/0")
+    username: Annotated[str, _doc("user, where the URL names none")] = ""
+    password: Annotated[Secret, _doc("password, where the URL names none")] = Secret("")
+    replicas_required: Annotated[
+        int, _whole(0, 10, "replicas that must have an order's record before it is sent (`WAIT`)")
+    ] = 0
+    replicas_timeout_ms: Annotated[
+        int, _whole(10, 60_000, "how long to wait for those replicas, milliseconds")
+    ] = 1_000
+    tls_ca_file: Annotated[str, _doc("certificate authorities to trust; the system's if empty")] = (
+        ""
+    )
+    tls_cert_file: Annotated[str, _doc("client certificate")] = ""
+    tls_key_file: Annotated[str, _doc("client key")] = ""
+    record_retention_seconds: Annotated[
+        int, _whole(60, 31_536_000, "how long a finished order's record is kept, seconds")
+    ] = 604_800
+    signal_retention_seconds: Annotated[
+        int, _whole(0, 31_536_000, "how long finished input entries are kept, seconds")
+    ] = 86_400
+    output_max_length: Annotated[
+        int, _whole(1_000, 100_000_000, "entries an output stream keeps, approximately")
+    ] = 1_000_000
 
 
 class WorkerConfig(Section, kw_only=True, frozen=True, forbid_unknown_fields=True):
     """How one process works."""
 
-    concurrency: Annotated[int, Meta(ge=1, le=4_096)] = 64
-    lease_seconds: Annotated[float, Meta(ge=1, le=300)] = 15.0
-    max_deliveries: Annotated[int, Meta(ge=1, le=1_000)] = 5
-    drain_seconds: Annotated[float, Meta(ge=0, le=3_600)] = 45.0
-    max_waiting: Annotated[int, Meta(ge=1, le=1_000_000)] = 10_000
-    seed: int | None = None
+    concurrency: Annotated[int, _whole(1, 4_096, "signals in flight")] = 64
+    lease_seconds: Annotated[
+        float, _real("how long a silent worker keeps its signals, seconds", ge=1, le=300)
+    ] = 15.0
+    max_deliveries: Annotated[
+        int, _whole(1, 1_000, "attempts after which a signal becomes a dead letter")
+    ] = 5
+    drain_seconds: Annotated[
+        float, _real("how long a stopping worker may finish what it has, seconds", ge=0, le=3_600)
+    ] = 45.0
+    max_waiting: Annotated[
+        int, _whole(1, 1_000_000, "claimed signals that may wait behind others of their group")
+    ] = 10_000
+    seed: Annotated[
+        int | None, _doc("seed of the worker's random choices; from the system if absent")
+    ] = None
 
 
 class HttpConfig(Section, kw_only=True, frozen=True, forbid_unknown_fields=True):
-    """Where metrics and health are served; port 0 takes a free one, an empty host turns it off."""
+    """Where metrics and health are served."""
 
-    host: str = "127.0.0.1"
-    port: Annotated[int, Meta(ge=0, le=65_535)] = 9108
+    host: Annotated[str, _doc("address to listen on; empty turns HTTP off")] = "127.0.0.1"
+    port: Annotated[int, _whole(0, 65_535, "port to listen on; 0 takes a free one")] = 9108
 
 
 class PaperConfig(Section, kw_only=True, frozen=True, forbid_unknown_fields=True):
     """How the simulated exchange behaves."""
 
-    balance: Annotated[Decimal, Meta(description="free quote currency at the start")] = Decimal(
-        100_000
-    )
-    fee_pct: Decimal = Decimal("0.1")
-    spread_bps: Decimal = Decimal(1)
-    slippage_bps: Decimal = Decimal(1)
-    partial_fill_rate: Ratio = 0.0
-    reject_rate: Ratio = 0.0
-    latency_ms: Annotated[float, Meta(ge=0, le=60_000)] = 0.0
-    prices: Literal["signal", "live"] = "signal"
-    seed: int = 0
-    symbols: tuple[str, ...] = ()
+    balance: Annotated[
+        Decimal,
+        _decimal("free amount of every quote currency at the start", ge="0", le="1e15"),
+    ] = Decimal(100_000)
+    fee_pct: Annotated[
+        Decimal, _decimal("fee, percent of the value, in quote", ge="0", le="50")
+    ] = Decimal("0.1")
+    spread_bps: Annotated[
+        Decimal, _decimal("bid to ask, basis points of the assumed price", ge="0", le="5000")
+    ] = Decimal(1)
+    slippage_bps: Annotated[
+        Decimal, _decimal("what a taker pays on top of half the spread, bps", ge="0", le="5000")
+    ] = Decimal(1)
+    partial_fill_rate: Annotated[
+        float, _real("fraction of orders that fill only in part", ge=0, le=1)
+    ] = 0.0
+    reject_rate: Annotated[float, _real("fraction of orders refused", ge=0, le=1)] = 0.0
+    latency_ms: Annotated[
+        float, _real("how long an answer takes, milliseconds", ge=0, le=60_000)
+    ] = 0.0
+    prices: Annotated[
+        Literal["signal", "live"],
+        _doc("`signal` takes the signal's own price as the market's, `live` asks the exchange"),
+    ] = "signal"
+    seed: Annotated[int, _doc("seed of which orders are refused or filled in part")] = 0
+    symbols: Annotated[
+        tuple[Annotated[str, Meta(pattern=SYMBOL_PATTERN)], ...],
+        _doc("markets listed beside the built-in ones, `BASE/QUOTE` or `BASE/QUOTE:QUOTE`"),
+    ] = ()
 
 
 class ExchangeConfig(Section, kw_only=True, frozen=True, forbid_unknown_fields=True):
     """One exchange account."""
 
-    adapter: Literal["paper", "ccxt"] = "paper"
-    ccxt_id: str = ""
-    api_key: Secret = Secret("")
-    secret: Secret = Secret("")
-    password: Secret = Secret("")
-    sandbox: bool = False
-    base_url: str = ""
-    ws_base_url: str = ""
-    market_types: Annotated[tuple[MarketKind, ...], Meta(min_length=1)] = (MarketKind.SPOT,)
-    recv_window_ms: Annotated[int, Meta(ge=100, le=60_000)] = 5_000
-    timeout_ms: Annotated[int, Meta(ge=100, le=60_000)] = 10_000
-    balance_refresh_seconds: Annotated[float, Meta(gt=0, le=300)] = 2.0
-    ticker_refresh_seconds: Annotated[float, Meta(gt=0, le=300)] = 1.0
-    max_orders_per_second: Annotated[float, Meta(ge=0, le=10_000)] = 0.0
+    adapter: Annotated[
+        Literal["paper", "ccxt"], _doc("`paper` simulates, `ccxt` talks to the exchange")
+    ] = "paper"
+    ccxt_id: Annotated[str, _doc("ccxt's name of the exchange; `<name>` if empty")] = ""
+    api_key: Annotated[Secret, _doc("API key")] = Secret("")
+    secret: Annotated[Secret, _doc("API secret")] = Secret("")
+    password: Annotated[Secret, _doc("API passphrase, where the exchange has one")] = Secret("")
+    sandbox: Annotated[bool, _doc("use the exchange's test network")] = False
+    base_url: Annotated[
+        str, _doc("where REST requests really go (scheme, host, port; paths kept)")
+    ] = ""
+    ws_base_url: Annotated[str, _doc("the same for WebSocket connections")] = ""
+    market_types: Annotated[
+        tuple[MarketKind, ...], Meta(min_length=1, description="which markets are loaded")
+    ] = (MarketKind.SPOT,)
+    recv_window_ms: Annotated[
+        int, _whole(100, 60_000, "how long the exchange may accept a request, milliseconds")
+    ] = 5_000
+    timeout_ms: Annotated[
+        int, _whole(100, 60_000, "how long to wait for an answer, milliseconds")
+    ] = 10_000
+    balance_refresh_seconds: Annotated[
+        float, _real("how often balances are read, seconds", gt=0, le=300)
+    ] = 2.0
+    ticker_refresh_seconds: Annotated[
+        float, _real("how often prices are read, seconds", gt=0, le=300)
+    ] = 1.0
+    max_orders_per_second: Annotated[
+        float, _real("orders the whole fleet may send a second; 0 = no limit", ge=0, le=10_000)
+    ] = 0.0
     paper: PaperConfig = field(default_factory=PaperConfig)
 
 
 class ValidationConfig(Section, kw_only=True, frozen=True, forbid_unknown_fields=True):
     """Which signals are good enough to look at."""
 
-    min_signal_strength: Ratio = 0.0
-    min_confluence_score: Annotated[float, Meta(ge=0, le=10)] = 3.0
-    valid_exchanges: tuple[str, ...] = ()
-    max_signal_age_seconds: Annotated[float, Meta(gt=0, le=86_400)] = 30.0
-    max_clock_ahead_seconds: Annotated[float, Meta(ge=0, le=3_600)] = 5.0
-    max_price_deviation_pct: Annotated[Decimal, Meta(description="percent")] = Decimal("5.0")
-    max_price_age_seconds: Annotated[float, Meta(gt=0, le=3_600)] = 5.0
+    min_signal_strength: Annotated[float, _real("least `strength` of a signal", ge=0, le=1)] = 0.0
+    min_confluence_score: Annotated[
+        float, _real("least `confluence_score` of a signal", ge=0, le=10)
+    ] = 3.0
+    valid_exchanges: Annotated[
+        tuple[str, ...], _doc("exchanges a signal may name; all configured ones if empty")
+    ] = ()
+    max_signal_age_seconds: Annotated[
+        float, _real("age at which a signal without `expires_at` expires", gt=0, le=86_400)
+    ] = 30.0
+    max_clock_ahead_seconds: Annotated[
+        float, _real("how far ahead of this machine `created_at` may be", ge=0, le=3_600)
+    ] = 5.0
+    max_price_deviation_pct: Annotated[
+        Decimal,
+        _decimal("how far `entry_price` may be from the market, percent", ge="0", le="100"),
+    ] = Decimal("5.0")
+    max_price_age_seconds: Annotated[
+        float, _real("age at which a market price no longer counts, seconds", gt=0, le=3_600)
+    ] = 5.0
 
 
 class RiskConfig(Section, kw_only=True, frozen=True, forbid_unknown_fields=True):
-    """What one account may hold; 0 turns a limit marked (0 = off) off."""
+    """What one account may hold over all its workers."""
 
-    max_concurrent_positions: Annotated[int, Meta(ge=1, le=1_000_000)] = 3
-    default_position_size_pct: Percent = Decimal("2.0")
-    max_position_size_pct: Percent = Decimal("5.0")
-    min_risk_reward_ratio: Decimal = Decimal("1.5")
-    max_stop_loss_pct: Percent = Decimal("2.0")
-    default_stop_loss_pct: Percent = Decimal("2.0")
-    max_total_exposure_pct: Percent = Decimal(0)
-    max_daily_loss_pct: Percent = Decimal(0)
-    max_orders_per_minute: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
-    max_balance_age_seconds: Annotated[float, Meta(gt=0, le=3_600)] = 30.0
+    max_concurrent_positions: Annotated[
+        int, _whole(1, 1_000_000, "positions open or being opened at a time")
+    ] = 3
+    default_position_size_pct: Annotated[
+        Decimal, _decimal("size of a signal that states none, % of balance", gt="0", le="10000")
+    ] = Decimal("2.0")
+    max_position_size_pct: Annotated[
+        Decimal, _decimal("largest position, percent of the balance", gt="0", le="10000")
+    ] = Decimal("5.0")
+    min_risk_reward_ratio: Annotated[
+        Decimal, _decimal("least reward over risk of a signal with both", ge="0", le="1000")
+    ] = Decimal("1.5")
+    max_stop_loss_pct: Annotated[
+        Decimal, _decimal("farthest stop-loss, percent of the price", gt="0", le="100")
+    ] = Decimal("2.0")
+    default_stop_loss_pct: Annotated[
+        Decimal, _decimal("stop-loss of a signal that states none, percent", gt="0", le="100")
+    ] = Decimal("2.0")
+    max_total_exposure_pct: Annotated[
+        Decimal,
+        _decimal("largest sum of positions, % of the balance; 0 = off", ge="0", le="1000000"),
+    ] = Decimal(0)
+    max_daily_loss_pct: Annotated[
+        Decimal,
+        _decimal(
+            "realised loss of a UTC day that stops new positions, %; 0 = off", ge="0", le="100"
+        ),
+    ] = Decimal(0)
+    max_orders_per_minute: Annotated[
+        int, _whole(0, 1_000_000, "orders the account may send a minute; 0 = off")
+    ] = 0
+    max_balance_age_seconds: Annotated[
+        float, _real("age at which a balance no longer counts, seconds", gt=0, le=3_600)
+    ] = 30.0
 
 
 class ExecutionConfig(Section, kw_only=True, frozen=True, forbid_unknown_fields=True):
     """Sending: retries, deadlines, clocks."""
 
-    max_retries: Annotated[int, Meta(ge=0, le=20)] = 3
-    base_delay: Annotated[float, Meta(gt=0, le=60)] = 1.0
-    backoff_factor: Annotated[float, Meta(ge=1, le=10)] = 2.0
-    max_delay: Annotated[float, Meta(gt=0, le=600)] = 30.0
-    jitter: Ratio = 0.25
-    skew_margin_ms: Annotated[int, Meta(ge=0, le=60_000)] = 1_000
-    max_clock_skew_ms: Annotated[int, Meta(ge=1, le=60_000)] = 1_000
-    max_lookup_seconds: Annotated[float, Meta(gt=0, le=600)] = 20.0
+    max_retries: Annotated[
+        int, _whole(0, 20, "further attempts after one that did not reach the exchange")
+    ] = 3
+    base_delay: Annotated[float, _real("wait before the first retry, seconds", gt=0, le=60)] = 1.0
+    backoff_factor: Annotated[float, _real("factor from one wait to the next", ge=1, le=10)] = 2.0
+    max_delay: Annotated[float, _real("longest wait, seconds", gt=0, le=600)] = 30.0
+    jitter: Annotated[
+        float, _real("random part of a wait, a fraction: 0.25 is ±25%", ge=0, le=1)
+    ] = 0.25
+    skew_margin_ms: Annotated[
+        int, _whole(0, 60_000, "clock error allowed for beside the measured one, milliseconds")
+    ] = 1_000
+    max_clock_skew_ms: Annotated[
+        int, _whole(1, 60_000, "clock difference to an exchange that stops sending, milliseconds")
+    ] = 1_000
+    max_lookup_seconds: Annotated[
+        float, _real("how long an order in doubt is looked for, seconds", gt=0, le=600)
+    ] = 20.0
 
 
 class ReconciliationConfig(Section, kw_only=True, frozen=True, forbid_unknown_fields=True):
     """Confirming what was sent."""
 
-    verify_fill: bool = True
-    max_price_slippage_pct: Percent = Decimal("1.0")
-    max_wait_time: Annotated[float, Meta(gt=0, le=600)] = 10.0
-    poll_interval: Annotated[float, Meta(ge=0.01, le=60)] = 0.5
+    verify_fill: Annotated[
+        bool, _doc("check fills against the exchange's trades before the outcome is written")
+    ] = True
+    max_price_slippage_pct: Annotated[
+        Decimal, _decimal("slippage above which a fill is reported, percent", ge="0", le="100")
+    ] = Decimal("1.0")
+    max_wait_time: Annotated[float, _real("how long to wait for a fill, seconds", gt=0, le=600)] = (
+        10.0
+    )
+    poll_interval: Annotated[
+        float, _real("how often an order is asked for meanwhile, seconds", ge=0.01, le=60)
+    ] = 0.5
 
 
 class LogConfig(Section, kw_only=True, frozen=True, forbid_unknown_fields=True):
-    """What is logged, and how; ``auto`` writes JSON unless a terminal is attached."""
+    """What is logged, and how."""
 
-    level: Literal["debug", "info", "warning", "error"] = "info"
-    format: Literal["auto", "json", "console"] = "auto"
+    level: Annotated[
+        Literal["debug", "info", "warning", "error"], _doc("least severity logged")
+    ] = "info"
+    format: Annotated[
+        Literal["auto", "json", "console"],
+        _doc("`auto` writes JSON unless a terminal is attached"),
+    ] = "auto"
 
 
 def _default_exchanges() -> dict[str, ExchangeConfig]:
-    return {name: ExchangeConfig() for name in DEFAULT_EXCHANGES}
+    return {name: ExchangeConfig(ccxt_id=name) for name in DEFAULT_EXCHANGES}
 
 
 class Config(Section, kw_only=True, frozen=True, forbid_unknown_fields=True):
     """The whole configuration."""
 
-    mode: Literal["paper", "live"] = "paper"
-    account: Annotated[str, Meta(pattern=ACCOUNT_PATTERN)] = "main"
+    mode: Annotated[
+        Literal["paper", "live"], _doc("`paper` simulates; `live` sends real orders")
+    ] = "paper"
+    account: Annotated[
+        str,
+        Meta(pattern=ACCOUNT_PATTERN, description="the trading account that shares risk limits"),
+    ] = "main"
     redis: RedisConfig = field(default_factory=RedisConfig)
     worker: WorkerConfig = field(default_factory=WorkerConfig)
     http: HttpConfig = field(default_factory=HttpConfig)

@@ -1,0 +1,160 @@
+"""Rules between configuration keys, and the shape of addresses."""
+
+import re
+from typing import Final
+from urllib.parse import urlsplit
+
+from worker.config import Config, ExchangeConfig
+from worker.errors import ConfigError
+
+EXCHANGE_NAME: Final = re.compile(r"[a-z0-9]+(?:[-_][a-z0-9]+)*")
+#: A heartbeat renews a lease every third of it, so at least two thirds are left when all is well
+#: and one third after a renewal was missed; a request that needs at most half can be sent.
+LEASE_SHARE_OF_REQUEST: Final = 0.5
+
+_REDIS_SCHEMES: Final = ("redis", "rediss", "unix", "redis+sentinel", "redis+cluster")
+
+
+def check_rules(config: Config) -> None:
+    """Check everything that one key alone cannot tell.
+
+    Raises:
+        ConfigError: for the first rule broken, naming the key to change.
+    """
+    _check_sizes(config)
+    _check_times(config)
+    check_redis_url(config.redis.url.reveal())
+    _check_tls(config)
+    _check_exchanges(config)
+
+
+def _check_sizes(config: Config) -> None:
+    risk = config.risk
+    if risk.default_position_size_pct > risk.max_position_size_pct:
+        raise ConfigError(
+            "risk.default_position_size_pct",
+            f"{risk.default_position_size_pct:f} is more than risk.max_position_size_pct, "
+            f"{risk.max_position_size_pct:f}: every signal without a size would be refused",
+        )
+
+
+def _check_times(config: Config) -> None:
+    execution = config.execution
+    if execution.max_delay < execution.base_delay:
+        raise ConfigError(
+            "execution.max_delay",
+            f"{execution.max_delay:g} is less than execution.base_delay, {execution.base_delay:g}",
+        )
+
+
+def _check_tls(config: Config) -> None:
+    if bool(config.redis.tls_cert_file) is not bool(config.redis.tls_key_file):
+        missing = "tls_key_file" if config.redis.tls_cert_file else "tls_cert_file"
+        raise ConfigError(
+            f"redis.{missing}", "is missing: a client certificate and its key come together"
+        )
+
+
+def _check_exchanges(config: Config) -> None:
+    for name in config.validation.valid_exchanges:
+        if name not in config.exchanges:
+            raise ConfigError(
+                "validation.valid_exchanges",
+                f'"{name}" is not configured; there are {", ".join(sorted(config.exchanges))}',
+            )
+    for name, exchange in config.exchanges.items():
+        key = f"exchanges.{name}"
+        _check_address(f"{key}.base_url", exchange.base_url, ("http", "https"))
+        _check_address(f"{key}.ws_base_url", exchange.ws_base_url, ("ws", "wss"))
+        if exchange.adapter == "ccxt":
+            _check_ccxt(key, exchange, config)
+    if config.mode == "live" and all(e.adapter == "paper" for e in config.exchanges.values()):
+        raise ConfigError(
+            "mode",
+            'is "live", but every configured exchange has adapter = "paper": no real order would '
+            "ever be sent",
+        )
+
+
+def _check_ccxt(key: str, exchange: ExchangeConfig, config: Config) -> None:
+    if config.mode == "live":
+        for name in ("api_key", "secret"):
+            if not getattr(exchange, name):
+                raise ConfigError(
+                    f"{key}.{name}", 'is missing: live mode with adapter = "ccxt" needs it'
+                )
+    # An order is sent only if its deadline and the margin end before the lease does.
+    needed_ms = exchange.recv_window_ms + config.execution.skew_margin_ms
+    room_ms = config.worker.lease_seconds * 1_000 * LEASE_SHARE_OF_REQUEST
+    if needed_ms > room_ms:
+        raise ConfigError(
+            f"{key}.recv_window_ms",
+            f"{exchange.recv_window_ms} and execution.skew_margin_ms, "
+            f"{config.execution.skew_margin_ms}, make {needed_ms} ms, more than half of "
+            f"worker.lease_seconds, {config.worker.lease_seconds:g} s: an order could rarely be "
+            "sent before its lease must be renewed",
+        )
+
+
+def _check_address(key: str, url: str, schemes: tuple[str, ...]) -> None:
+    if not url:
+        return
+    problem = ""
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # raises ValueError for a port that is none
+    except ValueError as error:
+        problem = str(error)
+    else:
+        if parts.scheme not in schemes or not parts.hostname:
+            problem = f"expected {' or '.join(f'{scheme}://host[:port]' for scheme in schemes)}"
+        elif parts.username or parts.password or parts.query or parts.fragment:
+            problem = "it may have a scheme, a host, a port and a path only"
+    if problem:
+        # A user and password would be shown; neither belongs here, so cut them off.
+        shown = re.sub(r"//[^/]*@", "//********@", url)
+        raise ConfigError(key, f'"{shown}" is not a base address: {problem}')
+
+
+def check_redis_url(url: str) -> None:
+    """Check the shape of ``redis.url``; the error never shows it, for it may hold a password.
+
+    Raises:
+        ConfigError: naming the part that is wrong.
+    """
+    if url == "embedded":
+        return
+    scheme, separator, rest = url.partition("://")
+    if not separator or scheme not in _REDIS_SCHEMES:
+        known = ", ".join(f"{name}://" for name in _REDIS_SCHEMES)
+        raise ConfigError("redis.url", f'must begin with one of {known} or be "embedded"')
+    place = rest.partition("?")[0]
+    place = place.rpartition("@")[2]
+    if scheme == "unix":
+        if not place.startswith("/"):
+            raise ConfigError("redis.url", "unix:// needs an absolute path: unix:///run/redis.sock")
+        return
+    hosts, _, path = place.partition("/")
+    several = scheme in {"redis+sentinel", "redis+cluster"}
+    for host in hosts.split(",") if several else [hosts]:
+        _check_host(host, scheme)
+    names = [name for name in path.split("/") if name]
+    if scheme == "redis+sentinel":
+        if not names:
+            raise ConfigError(
+                "redis.url",
+                "redis+sentinel:// needs the master's name: /<master> or /<master>/<db>",
+            )
+        names = names[1:]
+    if len(names) > 1 or (names and not re.fullmatch(r"[0-9]{1,5}", names[0])):
+        raise ConfigError("redis.url", "the database must be a whole number after the last /")
+    if scheme == "redis+cluster" and names and int(names[0]):
+        raise ConfigError("redis.url", "a cluster has database 0 only")
+
+
+def _check_host(place: str, scheme: str) -> None:
+    host = re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|[^\[\]:,]+)(?::([0-9]{1,5}))?", place)
+    if host is None or (host[2] is not None and not 0 < int(host[2]) <= 65_535):
+        raise ConfigError(
+            "redis.url", f"{scheme}:// needs host or host:port, the port from 1 to 65535"
+        )

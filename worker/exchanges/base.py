@@ -116,6 +116,10 @@ class ExchangeAdapter(ABC):
     #: How long an accepted order may be invisible to look-ups, milliseconds.
     visibility_ms: int = 2_000
     clock: ExchangeClock
+    #: Whether orders are only simulated.
+    simulated: bool = False
+    #: Whether ``get_ticker`` answers from memory, so that there is nothing to keep fresh.
+    prices_in_memory: bool = False
 
     @abstractmethod
     async def start(self) -> None:

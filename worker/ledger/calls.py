@@ -43,8 +43,10 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
     """One entry granted to this worker.
 
     ``lease_mono_ms`` is the local monotonic time at which the lease may have run out; it is taken
-    before the call, so the server's own expiry is never earlier. ``suspect`` says that a primary
-    lost writes since the entry was made: an order of it may exist that no record speaks of.
+    before the call, so the server's own expiry is never earlier. ``overdue_ms`` is for how long an
+    earlier lease on it had run out. ``data_loss_ms`` is when (Redis time, Unix milliseconds, 0 for
+    never) a primary took over that may lack earlier writes: an order of an older signal may exist
+    of which no record speaks, and one may still arrive until ``settled_mono_ms``.
     """
 
     entry_id: str
@@ -55,11 +57,13 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
     record: Record | None
     lease_mono_ms: float
     received_mono_ms: float
+    overdue_ms: int = 0
     data_loss_ms: int = 0
+    settled_mono_ms: float = 0.0
 
 
 class Claim(msgspec.Struct, frozen=True, kw_only=True):
-    """What one claim brought; ``tail`` is where to wait for more, ``more`` that some is there now."""
+    """What one claim brought; ``tail`` is where to wait for more, ``more`` that there is some."""
 
     deliveries: list[Delivery]
     tail: bytes
@@ -193,12 +197,18 @@ class Ledger:
         self._max_waiting = max_waiting
         self._primary = b""
         self._data_loss_ms = 0
+        self._settled_mono_ms = 0.0
         self.admit: Batch[AdmitItem, Admission] = Batch(
             self._admit, limit=MAX_BATCH, divisible=_is_item_error
         )
         self.commit: Batch[CommitItem, Committed] = Batch(
             self._commit, limit=MAX_BATCH, divisible=_is_item_error
         )
+
+    @property
+    def repeats(self) -> int:
+        """How many calls had to be repeated; what their lost replies gave is in :meth:`resync`."""
+        return self._scripts.repeats
 
     async def ensure_group(self) -> None:
         """Create the stream and its group where they are missing."""
@@ -214,8 +224,9 @@ class Ledger:
         reply = await self._scripts.run(
             "claim", self.worker, room, self.lease_ms, self._max_waiting, self._primary
         )
-        taken, tail, more, since, primary, vanished = reply
+        taken, tail, more, since, settled_in, primary, vanished = reply
         self._primary, self._data_loss_ms = primary, int(since)
+        self._settled_mono_ms = sent + int(settled_in)
         return Claim(
             deliveries=[self._delivery(row, sent) for row in taken],
             tail=tail,
@@ -259,9 +270,13 @@ class Ledger:
         )
         return {id_.decode() for id_ in lost}, TradingState.read(state), sent + self.lease_ms
 
-    async def release(self, entries: Iterable[tuple[str, int, int]]) -> int:
-        """Give entries (id, token, hold ms) back; returns how many were still ours."""
-        flat = [part for entry in entries for part in entry]
+    async def release(self, entries: Iterable[tuple[str, int, int, bool]]) -> int:
+        """Give entries (id, token, hold ms, whether the delivery died) back.
+
+        Returns:
+            How many were still ours.
+        """
+        flat = [int(part) if isinstance(part, bool) else part for e in entries for part in e]
         return int(await self._scripts.run("release", self.worker, *flat)) if flat else 0
 
     async def authorize(self, entry_id: str, token: int, exchange: str) -> Authorization:
@@ -334,7 +349,7 @@ class Ledger:
         return TradingState.read(before)
 
     def _delivery(self, row: Sequence[Any], sent: float) -> Delivery:
-        entry_id, fields, token, deliveries, signal_id, record, group = row
+        entry_id, fields, token, deliveries, signal_id, record, group, overdue = row
         return Delivery(
             entry_id=entry_id.decode(),
             fields=dict(zip(fields[::2], fields[1::2], strict=True)),
@@ -344,7 +359,9 @@ class Ledger:
             record=_record(signal_id.decode(), record) if signal_id else None,
             lease_mono_ms=sent + self.lease_ms,
             received_mono_ms=sent,
+            overdue_ms=int(overdue),
             data_loss_ms=self._data_loss_ms,
+            settled_mono_ms=self._settled_mono_ms,
         )
 
 

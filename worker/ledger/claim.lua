@@ -1,14 +1,15 @@
 -- Take work: expired leases, then released entries, then new ones, up to `room`.
 -- ARGV: worker, room, lease ms, ceiling of waiting entries, replication id last seen ('' at start)
--- Returns {deliveries, tail id, more, data-loss time ms, replication id, vanished}
+-- Returns {deliveries, tail id, more, data-loss time ms, ms until leases from before it have run
+-- out, replication id, vanished}
 local worker, room, ceiling = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[4])
 local at = now()
 local expires = at + tonumber(ARGV[3])
 local taken, vanished = {}, 0
 
-local function take(id)
+local function take(id, overdue)
   while id do
-    local got = grant(id, worker, expires, 1)
+    local got = grant(id, worker, expires, 1, overdue)
     if got then taken[#taken + 1] = got return end
     vanished = vanished + 1
     id = finish(id)
@@ -24,9 +25,10 @@ if epoch[1] ~= primary then
   redis.call('HSET', P .. 'epoch', 'primary', primary, 'since', since)
 end
 
-for _, id in ipairs(redis.call('ZRANGEBYSCORE', P .. 'leases', '-inf', at, 'LIMIT', 0, room)) do
-  redis.call('ZREM', P .. 'leases', id)
-  take(id)
+local expired = redis.call('ZRANGEBYSCORE', P .. 'leases', '-inf', at, 'WITHSCORES', 'LIMIT', 0, room)
+for n = 1, #expired, 2 do
+  redis.call('ZREM', P .. 'leases', expired[n])
+  take(expired[n], at - tonumber(expired[n + 1]))
 end
 while #taken < room do
   local id = redis.call('LPOP', P .. 'released')
@@ -36,7 +38,7 @@ end
 
 local waiting = redis.call('XPENDING', SIGNALS, GROUP)[1] - redis.call('ZCARD', P .. 'leases')
 local want = math.min(room - #taken, ceiling - waiting)
-local more = 0
+local more = want <= 0 and 1 or 0
 if want > 0 then
   local read = redis.call('XREADGROUP', 'GROUP', GROUP, worker, 'COUNT', want, 'STREAMS', SIGNALS, '>')
   local entries = read and read[1][2] or {}
@@ -48,10 +50,11 @@ if want > 0 then
       if name then
         redis.call('HSET', P .. 'entry:' .. id, 'group', name, 'token', 1, 'deliveries', 1, 'worker', worker)
         redis.call('ZADD', P .. 'leases', expires, id)
-        taken[#taken + 1] = {id, fields, 1, 1, '', {}, name}
+        taken[#taken + 1] = {id, fields, 1, 1, '', {}, name, 0}
       end
     end
   end
 end
 local tail = redis.call('XREVRANGE', SIGNALS, '+', '-', 'COUNT', 1)[1]
-return {taken, tail and tail[1] or '0-0', more, since, primary, vanished}
+return {taken, tail and tail[1] or '0-0', more, since,
+  since > 0 and math.max(since + tonumber(ARGV[3]) - at, 0) or 0, primary, vanished}

@@ -3,6 +3,9 @@
 local SIGNALS, GROUP = KEYS[1], 'execution'
 local P = string.sub(SIGNALS, 1, -8)
 
+-- A slot that is being moved answers for a missing key with an error: stop before the first write.
+redis.call('EXISTS', P .. 'none')
+
 local function now()
   local time = redis.call('TIME')
   return time[1] * 1000 + math.floor(time[2] / 1000)
@@ -16,15 +19,16 @@ end
 
 local RECORD = {'entry', 'state', 'intent', 'position', 'signal', 'unresolved_since'}
 
--- Describe a granted entry: {id, fields, token, deliveries, signal id, record, group}.
-local function delivery(id, fields)
+-- Describe a granted entry: {id, fields, token, deliveries, signal id, record, group, overdue ms}.
+local function delivery(id, fields, overdue)
   local entry = redis.call('HMGET', P .. 'entry:' .. id, 'token', 'deliveries', 'signal', 'group')
   local record = entry[3] and redis.call('HMGET', P .. 'record:' .. entry[3], unpack(RECORD))
-  return {id, fields, tonumber(entry[1]), tonumber(entry[2]), entry[3] or '', record or {}, entry[4]}
+  return {id, fields, tonumber(entry[1]), tonumber(entry[2]), entry[3] or '', record or {}, entry[4],
+    overdue}
 end
 
 -- Lease a known entry to `worker`, raising its token; nil if its body is gone and it never traded.
-local function grant(id, worker, expires, delivered)
+local function grant(id, worker, expires, delivered, overdue)
   local key = P .. 'entry:' .. id
   local body = redis.call('XRANGE', SIGNALS, id, id)[1]
   if not body and redis.call('HEXISTS', key, 'signal') == 0 then return nil end
@@ -33,7 +37,7 @@ local function grant(id, worker, expires, delivered)
   redis.call('HSET', key, 'worker', worker)
   redis.call('ZADD', P .. 'leases', expires, id)
   redis.call('XCLAIM', SIGNALS, GROUP, worker, 0, id, 'JUSTID')
-  return delivery(id, body and body[2] or {})
+  return delivery(id, body and body[2] or {}, overdue or 0)
 end
 
 -- The message group of a new entry: its `key` field, else exchange and symbol, else its own.

@@ -52,6 +52,9 @@ def source(name: str, prelude: str | None = None) -> str:
 class Scripts(Protocol):
     """What the typed calls need of Redis; a simulation brings its own."""
 
+    #: How many calls were repeated because a reply was lost.
+    repeats: int
+
     async def run(self, name: str, *arguments: Argument) -> Any:
         """Run one script; safe to repeat."""
 

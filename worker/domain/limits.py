@@ -1,0 +1,121 @@
+"""Risk rules as values: each has a name, a limit and a sentence for its breach."""
+
+from decimal import Decimal
+
+import msgspec
+
+from worker.domain.market import SymbolInfo
+from worker.domain.money import HUNDRED, ZERO, floor_to, ratio, text, tidy
+from worker.domain.refusal import Code, Refusal, Stage
+from worker.domain.signal import Direction
+
+
+def refuse(code: Code, reason: str) -> Refusal:
+    """A refusal of the risk stage."""
+    return Refusal(Stage.RISK, code, reason)
+
+
+class SizeRule(msgspec.Struct, frozen=True, kw_only=True):
+    """How large a position may be, in percent of the free balance."""
+
+    default_pct: Decimal
+    max_pct: Decimal
+
+    def quantity(
+        self,
+        *,
+        asked: Decimal | None,
+        size_pct: Decimal | None,
+        free: Decimal,
+        price: Decimal,
+        info: SymbolInfo,
+    ) -> Decimal | Refusal:
+        """The order's quantity in base units, on the market's grid and never above the cap.
+
+        Args:
+            asked: the signal's own quantity, if any; it is rounded down to the grid only.
+            size_pct: the signal's own size in percent of ``free``, if any.
+            free: free balance in quote units.
+            price: the price to size with, quote units.
+            info: the market's rules.
+        """
+        cap = free * self.max_pct / HUNDRED
+        if asked is None:
+            budget = free * (self.default_pct if size_pct is None else size_pct) / HUNDRED
+            quantity = floor_to(min(budget, cap) / price, info.quantity_step)
+            if info.max_quantity:
+                quantity = min(quantity, floor_to(info.max_quantity, info.quantity_step))
+        else:
+            quantity = floor_to(asked, info.quantity_step)
+        notional = quantity * price
+        if notional > cap:
+            return refuse(
+                Code.POSITION_TOO_LARGE,
+                f"quantity {text(quantity)} is worth {text(tidy(notional))} {info.quote}, over "
+                f"risk.max_position_size_pct ({self.max_pct}%) of the free {text(tidy(free))}",
+            )
+        if quantity <= 0 or quantity < info.min_quantity:
+            return refuse(
+                Code.BELOW_MINIMUM,
+                f"quantity {text(quantity)} is under the market's minimum of "
+                f"{text(max(info.min_quantity, info.quantity_step))} {info.base}",
+            )
+        if notional < info.min_notional:
+            return refuse(
+                Code.BELOW_MINIMUM,
+                f"the order is worth {text(tidy(notional))} {info.quote}, under the market's "
+                f"minimum of {text(info.min_notional)}",
+            )
+        return quantity
+
+
+class StopRule(msgspec.Struct, frozen=True, kw_only=True):
+    """How far a stop may be, and where it goes when a signal has none."""
+
+    default_pct: Decimal
+    max_pct: Decimal
+
+    def default_stop(self, direction: Direction, price: Decimal, info: SymbolInfo) -> Decimal:
+        """The stop of a signal that brings none, on the market's price grid."""
+        distance = price * self.default_pct / HUNDRED
+        stop = price - distance if direction is Direction.LONG else price + distance
+        return tidy(floor_to(stop, info.price_tick))
+
+    def check(self, price: Decimal, stop: Decimal) -> Refusal | None:
+        """Whether the stop is near enough."""
+        distance = abs(price - stop) * HUNDRED
+        if distance <= self.max_pct * price:
+            return None
+        return refuse(
+            Code.STOP_LOSS_TOO_FAR,
+            f"stop_loss {text(stop)} is {text(ratio(distance, price))}% from {text(price)}; "
+            f"risk.max_stop_loss_pct is {self.max_pct}%",
+        )
+
+
+class RewardRule(msgspec.Struct, frozen=True, kw_only=True):
+    """How much a position must promise for what it risks."""
+
+    min_ratio: Decimal
+
+    def check(self, price: Decimal, stop: Decimal, target: Decimal) -> Refusal | None:
+        """Whether reward over risk is large enough."""
+        risk, reward = abs(price - stop), abs(target - price)
+        if reward >= self.min_ratio * risk:
+            return None
+        found = ratio(reward, risk) if risk else ZERO
+        return refuse(
+            Code.RISK_REWARD_TOO_LOW,
+            f"take_profit {text(target)} over stop_loss {text(stop)} at {text(price)} is "
+            f"{text(found)}:1; risk.min_risk_reward_ratio is {self.min_ratio}:1",
+        )
+
+
+def millionths(amount: Decimal) -> int:
+    """An amount as the ledger counts it, rounded up to a millionth."""
+    return int(-(-amount * 1_000_000 // 1))
+
+
+def millionths_signed(amount: Decimal) -> int:
+    """A profit or loss as the ledger counts it, rounded down (against us) to a millionth."""
+    return int((amount * 1_000_000).__floor__())

@@ -1,0 +1,389 @@
+"""Claims entries as there is room for them, runs each through the pipeline, commits its end."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Final
+
+import msgspec
+import structlog
+
+from worker.clock import Clock
+from worker.errors import InvariantError
+from worker.ledger.calls import CommitItem, CommitStatus, Committed, Delivery, Ledger, TradingState
+from worker.ledger.errors import (
+    GroupMissingError,
+    LedgerError,
+    LedgerRefusedError,
+    LedgerUnavailableError,
+)
+from worker.ledger.lease import Lease
+from worker.observe.http import Health
+from worker.observe.metrics import Metrics
+from worker.pipeline import ExecutionPipeline
+from worker.stages.flow import Postponed, Unresolved
+from worker.stages.outcome import Ending, Scribe
+
+log = structlog.get_logger(__name__)
+
+#: How long one wait for new signals lasts; also how soon an expired lease is noticed.
+DOORBELL_MS: Final = 500
+#: A postponed or failed delivery comes again after this.
+RETRY_HOLD_MS: Final = 1_000
+#: An unresolved order is looked up again after this.
+UNRESOLVED_RETRY_MS: Final = 5_000
+#: Pause after an error of the claim loop, growing to the longest.
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0
+
+SideTask = tuple[str, Callable[[], Awaitable[None]]]
+
+
+class ExecutionEngine:
+    """One worker's main loop.
+
+    Args:
+        ledger: the Redis side.
+        pipeline: what happens to one signal.
+        scribe: writes what the engine itself decides.
+        metrics: counts it all.
+        health: told whether Redis answers and the group exists.
+        clock: time.
+        concurrency: how many signals may be in hand at once.
+        drain_s: how long what is in hand may take once stopping was asked for.
+        status: what the heartbeat says of this worker, JSON.
+    """
+
+    def __init__(
+        self,
+        *,
+        ledger: Ledger,
+        pipeline: ExecutionPipeline,
+        scribe: Scribe,
+        metrics: Metrics,
+        health: Health,
+        clock: Clock,
+        concurrency: int,
+        drain_s: float,
+        status: Callable[["ExecutionEngine"], bytes],
+    ) -> None:
+        self._ledger = ledger
+        self._pipeline = pipeline
+        self._scribe = scribe
+        self._metrics = metrics
+        self._health = health
+        self._clock = clock
+        self._concurrency = concurrency
+        self._drain_s = drain_s
+        self._status = status
+        self._held: dict[str, Lease] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._abandoned: list[Lease] = []
+        self._room = asyncio.Event()
+        self._stopping = asyncio.Event()
+        self._hurry = asyncio.Event()
+        self._seen_repeats = 0
+        self._fatal: BaseException | None = None
+        self.trading_state = TradingState.ACTIVE
+
+    @property
+    def draining(self) -> bool:
+        """Whether stopping was asked for."""
+        return self._stopping.is_set()
+
+    @property
+    def in_flight(self) -> int:
+        """How many entries are in hand."""
+        return len(self._held)
+
+    def stop(self) -> None:
+        """Finish what is in hand, then return from :meth:`run`; a second call hands it back now."""
+        if self._stopping.is_set():
+            self._hurry.set()
+        self._stopping.set()
+        self._room.set()
+        self._health.set("draining", ok=False, detail="finishing what is in hand")
+
+    async def run(self, side_tasks: Iterable[SideTask] = ()) -> None:
+        """Work until :meth:`stop`; side tasks that die take the worker down with them.
+
+        Raises:
+            ExceptionGroup: a side task or an invariant failed.
+        """
+        async with asyncio.TaskGroup() as group:
+            running = [group.create_task(self._beat(), name="heartbeat")]
+            for name, task in side_tasks:
+                running.append(group.create_task(_named(task), name=name))
+            try:
+                await self._claim_until_stopped()
+                await self._drain()
+            finally:
+                for task in running:
+                    task.cancel()
+        if self._fatal is not None:
+            raise self._fatal
+        await self._leave()
+
+    def take(self, deliveries: Iterable[Delivery]) -> None:
+        """Start work on granted entries; one that is in hand already is only told its token."""
+        for delivery in deliveries:
+            known = self._held.get(delivery.entry_id)
+            if known is not None:
+                known.token = max(known.token, delivery.token)
+                continue
+            if delivery.deliveries > 1:
+                self._metrics.takeover()
+            self._held[delivery.entry_id] = _lease(delivery)
+            task = asyncio.get_running_loop().create_task(self._work(delivery))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    # -- claiming ------------------------------------------------------------------------------
+
+    async def _claim_until_stopped(self) -> None:
+        tail, bell, pause = b"0-0", b"0-0", FIRST_PAUSE_S
+        while not self._stopping.is_set():
+            room = self._concurrency - len(self._held)
+            if room <= 0:
+                self._room.clear()
+                await self._room.wait()
+                continue
+            try:
+                more, tail = await self._claim(room)
+                if not more:
+                    bell = await self._ledger.wait(tail, bell, DOORBELL_MS)
+                pause = FIRST_PAUSE_S
+            except LedgerError as error:
+                await self._recover(error, pause)
+                pause = min(pause * 2, LONGEST_PAUSE_S)
+
+    async def _claim(self, room: int) -> tuple[bool, bytes]:
+        """Take what there is room for; whether to come back at once, and where to wait if not."""
+        if self._ledger.repeats != self._seen_repeats:
+            self._seen_repeats = self._ledger.repeats
+            self.take(await self._ledger.resync(self._held))
+        started = time.perf_counter()
+        claim = await self._ledger.claim(room)
+        self._metrics.stage("claim", time.perf_counter() - started)
+        self._metrics.claimed(len(claim.deliveries))
+        if claim.vanished:
+            self._metrics.vanished(claim.vanished)
+            log.warning("entries_vanished", count=claim.vanished)
+        self._health.set("redis", ok=True, detail="answers")
+        self._health.set("group", ok=True, detail="exists")
+        self.take(claim.deliveries)
+        if claim.more and not claim.deliveries:
+            # Everything new waits behind the heads of its groups: room comes with their commits.
+            await self._clock.sleep(0.01)
+        return claim.more, claim.tail
+
+    async def _recover(self, error: LedgerError, pause: float) -> None:
+        """Say what is wrong, mend what can be mended, wait."""
+        if isinstance(error, GroupMissingError):
+            log.warning("group_missing", detail="creating the consumer group again")
+            self._health.set("group", ok=False, detail="missing")
+            try:
+                await self._ledger.ensure_group()
+            except LedgerError as again:
+                error = again
+            else:
+                return
+        kind = error.kind if isinstance(error, LedgerUnavailableError) else "refused"
+        self._metrics.ledger_error(kind)
+        self._health.set("redis", ok=False, detail=str(error))
+        if isinstance(error, LedgerRefusedError | LedgerUnavailableError):
+            log.error("redis_unavailable", error=str(error), retry_in_s=round(pause, 2))
+        else:
+            log.error("ledger_failed", error=str(error), retry_in_s=round(pause, 2))
+        await self._clock.sleep(pause)
+
+    # -- one entry -----------------------------------------------------------------------------
+
+    async def _work(self, delivery: Delivery | None) -> None:
+        """One entry, then the entries of its group that are handed on."""
+        while delivery is not None:
+            lease = self._held[delivery.entry_id]
+            try:
+                following = await self._finish(delivery, lease)
+            except asyncio.CancelledError:
+                self._abandoned.append(lease)
+                raise
+            except InvariantError as error:
+                self._fail(error)
+                return
+            except Exception:
+                log.exception("delivery_failed", entry_id=delivery.entry_id)
+                self._metrics.delivery_failed()
+                following = await self._give_back(lease, RETRY_HOLD_MS, died=True)
+            finally:
+                self._held.pop(delivery.entry_id, None)
+            if following is not None:
+                self._metrics.claimed(1)
+                self._held[following.entry_id] = _lease(following)
+            delivery = following
+        self._room.set()
+
+    async def _finish(self, delivery: Delivery, lease: Lease) -> Delivery | None:
+        """Run the pipeline and write its end down; returns the entry handed on."""
+        end = await self._pipeline.run(delivery, lease)
+        if isinstance(end, Ending):
+            return await self._commit(delivery, lease, end)
+        if isinstance(end, Unresolved):
+            return await self._park(lease, end)
+        if isinstance(end, Postponed):
+            log.info("signal_postponed", entry_id=delivery.entry_id, reason=end.reason)
+            return await self._give_back(lease, RETRY_HOLD_MS, died=False)
+        self._note_lost(lease)
+        return None
+
+    async def _commit(self, delivery: Delivery, lease: Lease, end: Ending) -> Delivery | None:
+        started = time.perf_counter()
+        answer = await self._write(lease, end.item)
+        if answer is not None and answer.status is CommitStatus.CONFLICT:
+            end = self._scribe.conflict(end.item.signal, lease, delivery.deliveries)
+            answer = await self._write(lease, end.item)
+        self._metrics.stage("commit", time.perf_counter() - started)
+        if answer is None or answer.status is CommitStatus.FENCED:
+            self._note_lost(lease)
+            return None
+        outcome = "duplicate" if answer.status is CommitStatus.DUPLICATE else end.outcome
+        elapsed_s = (self._clock.monotonic_ms() - delivery.received_mono_ms) / 1000
+        self._metrics.ended(outcome, end, elapsed_s)
+        log.info(
+            "signal_ended",
+            signal_id=end.item.signal,
+            entry_id=delivery.entry_id,
+            outcome=outcome,
+            deliveries=delivery.deliveries,
+            duration_ms=round(elapsed_s * 1000, 2),
+            **end.fields,
+        )
+        return answer.following
+
+    async def _write(self, lease: Lease, item: CommitItem) -> Committed | None:
+        """Commit, however long Redis takes; None once the lease is certainly another's."""
+        while True:
+            if self._stopping.is_set():
+                item = msgspec.structs.replace(item, take_next=False)
+            try:
+                return await self._ledger.commit(item)
+            except LedgerUnavailableError as error:
+                self._metrics.ledger_error(error.kind)
+                if lease.lost:
+                    return None
+                await self._clock.sleep(FIRST_PAUSE_S)
+
+    async def _park(self, lease: Lease, end: Unresolved) -> None:
+        order = end.order
+        log.error(
+            "order_unresolved",
+            signal_id=order.signal.signal_id,
+            client_order_id=order.request.client_order_id,
+            exchange=order.adapter.name,
+            reason=end.reason,
+        )
+        try:
+            parked = await self._ledger.park(
+                lease.entry_id,
+                lease.token,
+                order.signal.signal_id,
+                UNRESOLVED_RETRY_MS,
+                self._scribe.unresolved(end),
+            )
+        except LedgerUnavailableError as error:
+            self._metrics.ledger_error(error.kind)
+            return  # the lease runs out and the next worker looks the order up
+        if parked:
+            self._metrics.parked()
+        else:
+            self._note_lost(lease)
+
+    async def _give_back(self, lease: Lease, hold_ms: int, *, died: bool) -> None:
+        doubt_ms = lease.doubt_until_mono_ms - self._clock.monotonic_ms()
+        hold_ms = max(hold_ms, int(doubt_ms) + 1)
+        try:
+            await self._ledger.release([(lease.entry_id, lease.token, hold_ms, died)])
+        except LedgerError as error:
+            log.warning("release_failed", entry_id=lease.entry_id, error=str(error))
+
+    def _note_lost(self, lease: Lease) -> None:
+        log.warning("lease_lost", entry_id=lease.entry_id, token=lease.token)
+        self._metrics.fenced()
+
+    def _fail(self, error: BaseException) -> None:
+        log.critical("invariant_broken", error=str(error), exc_info=error)
+        self._fatal = error
+        self.stop()
+        self._hurry.set()
+
+    # -- leases --------------------------------------------------------------------------------
+
+    async def _beat(self) -> None:
+        """Renew every lease three times in its life."""
+        while True:
+            await self._renew()
+            await self._clock.sleep(self._ledger.lease_ms / 3000)
+
+    async def _renew(self) -> None:
+        held = dict(self._held)
+        try:
+            lost, state, expires = await self._ledger.heartbeat(
+                [(lease.entry_id, lease.token) for lease in held.values()], self._status(self)
+            )
+        except LedgerError as error:
+            self._metrics.ledger_error(getattr(error, "kind", "refused"))
+            self._health.set("redis", ok=False, detail=str(error))
+            return  # leases run out by themselves; nothing is sent under one that has
+        for entry_id, lease in held.items():
+            if entry_id in lost:
+                lease.lost = True
+            else:
+                lease.expires_mono_ms = max(lease.expires_mono_ms, expires)
+        if state is not self.trading_state:
+            log.warning("trading_state", state=state.value, before=self.trading_state.value)
+            self.trading_state = state
+        self._metrics.trading_state(state.value)
+        self._metrics.leases(len(held))
+
+    # -- stopping ------------------------------------------------------------------------------
+
+    async def _drain(self) -> None:
+        """Let what is in hand finish, then hand the rest back."""
+        log.info("draining", in_flight=len(self._tasks), drain_s=self._drain_s)
+        deadline = self._clock.monotonic_ms() + self._drain_s * 1000
+        hurry = asyncio.get_running_loop().create_task(self._hurry.wait())
+        while self._tasks and not self._hurry.is_set():
+            left_s = (deadline - self._clock.monotonic_ms()) / 1000
+            if left_s <= 0:
+                break
+            await asyncio.wait(
+                {hurry, *self._tasks}, timeout=left_s, return_when=asyncio.FIRST_COMPLETED
+            )
+        hurry.cancel()
+        for task in tuple(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        now = self._clock.monotonic_ms()
+        entries = [
+            (lease.entry_id, lease.token, max(int(lease.doubt_until_mono_ms - now) + 1, 0), False)
+            for lease in self._abandoned
+        ]
+        try:
+            released = await self._ledger.release(entries)
+        except LedgerError as error:
+            log.warning("release_failed", count=len(entries), error=str(error))
+        else:
+            log.info("drained", handed_back=released)
+
+    async def _leave(self) -> None:
+        try:
+            await self._ledger.leave()
+        except LedgerError as error:
+            log.warning("leave_failed", error=str(error))
+
+
+def _lease(delivery: Delivery) -> Lease:
+    return Lease(delivery.entry_id, delivery.token, delivery.lease_mono_ms)
+
+
+async def _named(task: Callable[[], Awaitable[None]]) -> None:
+    await task()

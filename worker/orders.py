@@ -1,0 +1,107 @@
+"""The orders this process has in hand: states, look-up by both ids, history, statistics."""
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from decimal import Decimal
+from typing import Final
+
+import msgspec
+
+from worker.domain.money import ZERO
+from worker.domain.order import Fact, OrderReport, OrderRequest, OrderState, advance, fact_of
+
+HISTORY_LENGTH: Final = 1_000
+
+
+class ManagedOrder(msgspec.Struct, kw_only=True):
+    """One order as this worker knows it; times in Unix milliseconds."""
+
+    request: OrderRequest
+    signal_id: str
+    state: OrderState = OrderState.PENDING
+    exchange_order_id: str = ""
+    filled_quantity: Decimal = ZERO
+    average_price: Decimal | None = None
+    attempts: int = 0
+    error: str = ""
+    changed_ms: dict[OrderState, int] = {}
+
+
+class OrderManager:
+    """Active orders, and the last 1000 that ended."""
+
+    def __init__(self, history_length: int = HISTORY_LENGTH) -> None:
+        self._active: dict[str, ManagedOrder] = {}
+        self._history: OrderedDict[str, ManagedOrder] = OrderedDict()
+        self._client_id_of: dict[str, str] = {}
+        self._history_length = history_length
+        self._ended: dict[OrderState, int] = {}
+
+    def begin(self, request: OrderRequest, signal_id: str, now_ms: int) -> ManagedOrder:
+        """Start following an order; beginning it again (a new delivery) starts afresh."""
+        order = ManagedOrder(
+            request=request, signal_id=signal_id, changed_ms={OrderState.PENDING: now_ms}
+        )
+        self._active[request.client_order_id] = order
+        return order
+
+    def note(self, order: ManagedOrder, fact: Fact, now_ms: int) -> OrderState:
+        """Apply what was learnt.
+
+        Raises:
+            IllegalTransitionError: the table has no such row.
+        """
+        state = advance(order.state, fact)
+        if state is not order.state:
+            order.state = state
+            order.changed_ms[state] = now_ms
+        if state.is_terminal:
+            self._retire(order)
+        return state
+
+    def report(self, order: ManagedOrder, report: OrderReport, now_ms: int) -> OrderState:
+        """Apply an exchange's report; the filled quantity never shrinks."""
+        if report.exchange_order_id and not order.exchange_order_id:
+            order.exchange_order_id = report.exchange_order_id
+            self._client_id_of[report.exchange_order_id] = order.request.client_order_id
+        if report.filled_quantity >= order.filled_quantity:
+            order.filled_quantity = report.filled_quantity
+            order.average_price = report.average_price
+        return self.note(order, fact_of(report.state), now_ms)
+
+    def forget(self, order: ManagedOrder) -> None:
+        """Stop following an order that another worker has now."""
+        self._active.pop(order.request.client_order_id, None)
+        self._client_id_of.pop(order.exchange_order_id, None)
+
+    def _retire(self, order: ManagedOrder) -> None:
+        client_id = order.request.client_order_id
+        if self._active.pop(client_id, None) is not None:
+            self._ended[order.state] = self._ended.get(order.state, 0) + 1
+        self._history[client_id] = order
+        self._history.move_to_end(client_id)
+        while len(self._history) > self._history_length:
+            _, oldest = self._history.popitem(last=False)
+            self._client_id_of.pop(oldest.exchange_order_id, None)
+
+    def find(self, order_id: str) -> ManagedOrder | None:
+        """An order by its client id or its exchange id, active or in the history."""
+        client_id = self._client_id_of.get(order_id, order_id)
+        return self._active.get(client_id) or self._history.get(client_id)
+
+    def active(self) -> Iterator[ManagedOrder]:
+        """Every order that has not ended."""
+        return iter(tuple(self._active.values()))
+
+    def history(self) -> Iterator[ManagedOrder]:
+        """Ended orders, oldest first."""
+        return iter(tuple(self._history.values()))
+
+    def statistics(self) -> dict[str, int]:
+        """How many orders are active, and how many ended in each state since the start."""
+        counts = {"active": len(self._active)}
+        counts |= {state.value.lower(): count for state, count in sorted(self._ended.items())}
+        return counts
+
+    def __repr__(self) -> str:
+        return f"<OrderManager {self.statistics()}>"

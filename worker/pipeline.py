@@ -1,0 +1,176 @@
+"""A signal's whole life on one screen: decode, validate, admit, send, confirm, write down."""
+
+from collections.abc import Mapping
+
+import msgspec
+
+from worker.domain.refusal import Code
+from worker.domain.signal import MalformedSignalError, Signal, decode_signal
+from worker.ledger.calls import Delivery, Record
+from worker.ledger.lease import Lease
+from worker.market_data import MarketData
+from worker.stages.chain import Chain
+from worker.stages.execution import OrderExecutorHandler
+from worker.stages.flow import (
+    AdmittedOrder,
+    Arrival,
+    Ended,
+    Failed,
+    Lost,
+    Malformed,
+    Postponed,
+    Repeated,
+    Settlement,
+    Unresolved,
+)
+from worker.stages.outcome import Ending, Scribe
+from worker.stages.reconciliation import ReconciliationHandler
+from worker.stages.risk import RiskManagementHandler, recorded
+from worker.stages.validation import ValidationHandler
+
+
+class ExecutionPipeline:
+    """Takes one delivery to its end; every branch of a signal's life is in this file.
+
+    Args:
+        market: what is known of markets, prices and balances.
+        validation: the four stages, in order ...
+        risk: ...
+        execution: ...
+        reconciliation: ...
+        scribe: writes the end down.
+        max_deliveries: how many deliveries may die before a signal is given up.
+        skew_margin_ms: how long before a lease's end its last request may have been accepted.
+    """
+
+    def __init__(
+        self,
+        *,
+        market: MarketData,
+        validation: ValidationHandler,
+        risk: RiskManagementHandler,
+        execution: OrderExecutorHandler,
+        reconciliation: ReconciliationHandler,
+        scribe: Scribe,
+        max_deliveries: int,
+        skew_margin_ms: int,
+    ) -> None:
+        self._market = market
+        self._risk = risk
+        self._scribe = scribe
+        self._max_deliveries = max_deliveries
+        self._skew_margin_ms = skew_margin_ms
+        self._finish = Chain.of(execution.handle).then(reconciliation.handle)
+        self._whole = (
+            Chain.of(validation.handle)
+            .then(risk.handle)
+            .then(execution.handle)
+            .then(reconciliation.handle)
+        )
+
+    async def run(self, delivery: Delivery, lease: Lease) -> Ending | Unresolved | Postponed | Lost:
+        """Take one delivery as far as it goes now.
+
+        Returns:
+            An ending to commit, or why there is none yet.
+        """
+        if delivery.record is not None:
+            end = await self._go_on(delivery, delivery.record, lease)
+        elif delivery.deliveries > self._max_deliveries:
+            end = Malformed(
+                reason="deliveries_exhausted",
+                error=f"{delivery.deliveries - 1} deliveries died before an order was admitted; "
+                "nothing was sent",
+            )
+        else:
+            end = await self._begin(delivery, lease)
+        return self._write(end, delivery, lease)
+
+    async def _begin(self, delivery: Delivery, lease: Lease) -> Settlement | Ended:
+        """A signal nobody has admitted yet: all four stages."""
+        try:
+            signal = decode(delivery.fields)
+        except MalformedSignalError as error:
+            return Malformed(reason="malformed", error=str(error))
+        return await self._whole.run(await self._arrive(delivery, lease, signal))
+
+    async def _go_on(self, delivery: Delivery, record: Record, lease: Lease) -> Settlement | Ended:
+        """A signal that was admitted before: its order may be at the exchange already."""
+        stored = recorded(record)
+        arrival = await self._arrive(delivery, lease, stored.signal)
+        order = self._risk.resume(
+            arrival, stored, record.position, self._proof_mono_ms(arrival, delivery)
+        )
+        if not isinstance(order, AdmittedOrder):
+            return order
+        if delivery.deliveries > self._max_deliveries:
+            order = msgspec.structs.replace(
+                order,
+                give_up=f"{delivery.deliveries - 1} deliveries died (worker.max_deliveries is "
+                f"{self._max_deliveries}) and {order.adapter.name} has no order of it",
+            )
+        return await self._finish.run(order)
+
+    async def _arrive(self, delivery: Delivery, lease: Lease, signal: Signal) -> Arrival:
+        view = await self._market.view(signal.exchange, signal.symbol, signal.entry_price)
+        visibility_ms = view.adapter.visibility_ms if view.adapter else 0
+        return Arrival(
+            signal=signal,
+            digest=signal.digest(),
+            lease=lease,
+            view=view,
+            suspect_until_mono_ms=delivery.settled_mono_ms + visibility_ms
+            if _is_older(delivery, signal)
+            else 0.0,
+        )
+
+    def _proof_mono_ms(self, arrival: Arrival, delivery: Delivery) -> float:
+        """From when on "not found" proves that no earlier delivery's request was accepted.
+
+        A request's deadline lies ``skew_margin_ms`` before the end of the lease it was sent under.
+        """
+        visibility_ms = arrival.view.adapter.visibility_ms if arrival.view.adapter else 0
+        lease_ended = delivery.received_mono_ms - delivery.overdue_ms
+        return max(
+            lease_ended - self._skew_margin_ms + visibility_ms, arrival.suspect_until_mono_ms
+        )
+
+    def _write(
+        self, end: Settlement | Ended, delivery: Delivery, lease: Lease
+    ) -> Ending | Unresolved | Postponed | Lost:
+        if isinstance(end, Settlement):
+            return self._scribe.settled(end)
+        if isinstance(end, Failed):
+            if end.refusal.code is Code.DELIVERIES_EXHAUSTED:
+                return self._scribe.exhausted(end, lease, delivery.deliveries)
+            return self._scribe.failed(end, lease)
+        if isinstance(end, Repeated):
+            return self._scribe.repeated(end, lease, delivery.deliveries)
+        if isinstance(end, Malformed):
+            return self._scribe.malformed(end, lease, delivery.deliveries)
+        return end
+
+
+def decode(fields: Mapping[bytes, bytes]) -> Signal:
+    """The signal of one stream entry.
+
+    Raises:
+        MalformedSignalError: with a sentence that names the field and the rule.
+    """
+    kind = fields.get(b"type", b"TradingSignalGenerated")
+    if kind != b"TradingSignalGenerated":
+        shown = kind[:64].decode(errors="replace")
+        raise MalformedSignalError(f"type: {shown!r} is not 'TradingSignalGenerated'")
+    data = fields.get(b"data")
+    if data is None:
+        raise MalformedSignalError("data: the entry has no such field")
+    return decode_signal(data)
+
+
+def _is_older(delivery: Delivery, signal: Signal) -> bool:
+    """Whether the signal was made before a primary took over that may lack writes."""
+    if not delivery.data_loss_ms:
+        return False
+    entry_ms = int(delivery.entry_id.partition("-")[0])
+    created_ms = signal.created_at.timestamp() * 1000
+    return min(entry_ms, created_ms) <= delivery.data_loss_ms

@@ -1,0 +1,368 @@
+"""Sending an order so that the exchange accepts it at most once, whatever is lost on the way."""
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Protocol
+
+import msgspec
+from tenacity import RetryCallState, wait_exponential
+
+from worker.clock import Clock, Random
+from worker.config import ExecutionConfig
+from worker.domain.order import Fact, OrderReport
+from worker.domain.refusal import Code, Refusal, Stage
+from worker.domain.signal import Signal
+from worker.exchanges.base import (
+    ClockSkewError,
+    CredentialsError,
+    ExchangeError,
+    InsufficientBalanceError,
+    OrderNotFoundError,
+    Outcome,
+    Resend,
+    SendWindow,
+)
+from worker.ledger.calls import Ledger, TradingState
+from worker.ledger.errors import LedgerUnavailableError
+from worker.orders import OrderManager
+from worker.stages.flow import AdmittedOrder, Failed, Lost, Postponed, Submission, Unresolved
+
+
+class ExecutionMeter(Protocol):
+    """What the stage reports; metrics in production."""
+
+    def submission(self, exchange: str, outcome: str) -> None:
+        """Count one create request: accepted, refused, not_sent, throttled or unknown."""
+
+    def retry(self, exchange: str, cause: str) -> None:
+        """Count one repetition and why."""
+
+    def lookup(self, exchange: str, result: str) -> None:
+        """Count one look-up: found, absent or unknown."""
+
+
+#: An admission older than this is looked at again before its order is sent.
+AUTHORIZATION_TTL_MS = 250.0
+#: Pauses between look-ups of one order, seconds: the first, and the longest.
+FIRST_LOOKUP_S, LONGEST_LOOKUP_S = 0.1, 2.0
+
+
+class _Stop(msgspec.Struct, frozen=True):
+    """Do not send (again): end the chain with this."""
+
+    result: Failed | Lost | Postponed | Unresolved
+
+
+class OrderExecutorHandler:
+    """The third stage.
+
+    Every attempt fixes its time window first, then checks the lease against it, and only then
+    sends: a worker that was paused in between is refused by the exchange itself.
+
+    Args:
+        config: the ``execution`` section.
+        ledger: asked before anything is sent a second time.
+        orders: told what happens.
+        expiry: when a signal may no longer be sent.
+        clock: time.
+        random: for the jitter of the backoff.
+        meter: counts submissions, retries and look-ups.
+        draining: whether the worker is about to stop; nothing new is waited for then.
+    """
+
+    def __init__(
+        self,
+        config: ExecutionConfig,
+        *,
+        ledger: Ledger,
+        orders: OrderManager,
+        expiry: Callable[[Signal], datetime],
+        clock: Clock,
+        random: Random,
+        meter: ExecutionMeter,
+        draining: Callable[[], bool],
+    ) -> None:
+        self._config = config
+        self._ledger = ledger
+        self._orders = orders
+        self._expiry = expiry
+        self._clock = clock
+        self._random = random
+        self._meter = meter
+        self._draining = draining
+        self._wait = wait_exponential(
+            multiplier=config.base_delay, exp_base=config.backoff_factor, max=config.max_delay
+        )
+
+    async def handle(
+        self, order: AdmittedOrder
+    ) -> Submission | Failed | Lost | Postponed | Unresolved:
+        """Send the order, or find that it has been sent."""
+        if order.look_up_first:
+            # An earlier delivery may have sent it.
+            self._orders.note(order.managed, Fact.SENT, self._clock.now_ms())
+            try:
+                found = await self._look_up(order, order.absent_after_mono_ms)
+            except _SilentError as silence:
+                return self._unresolved(order, str(silence))
+            if found is not None:
+                return self._found(order, found, attempts=1)
+            if order.give_up:
+                return self._fail(order, Code.DELIVERIES_EXHAUSTED, order.give_up, 0).result
+            if order.adapter.resend is Resend.NEVER:
+                return self._unresolved(order, _NEVER.format(order.adapter.name))
+        attempts = 0
+        while True:
+            window = await self._permit(order, attempts)
+            if isinstance(window, _Stop):
+                return window.result
+            attempts += 1
+            result = await self._attempt(order, window, attempts)
+            if result is not None:
+                return result
+
+    async def _permit(self, order: AdmittedOrder, attempts: int) -> SendWindow | _Stop:
+        """Decide whether to send now; the window is fixed before the lease is looked at."""
+        pause_ms = order.pause_ms if attempts == 0 else 0.0
+        age = self._clock.monotonic_ms() - order.admitted_mono_ms
+        if attempts or pause_ms or age > AUTHORIZATION_TTL_MS:
+            stop = await self._authorize(order, attempts)
+            if stop is not None:
+                return stop
+        skew = abs(order.adapter.clock.offset_ms) + order.adapter.clock.uncertainty_ms
+        if skew > self._config.max_clock_skew_ms:
+            return self._fail(
+                order,
+                Code.CLOCK_SKEW,
+                f"this machine's clock is {skew:.0f} ms from {order.adapter.name}'s; "
+                f"execution.max_clock_skew_ms is {self._config.max_clock_skew_ms}",
+                attempts,
+            )
+        window = order.adapter.open_window()
+        if self._clock.now_ms() >= self._expiry(order.signal).timestamp() * 1000:
+            return self._fail(
+                order, Code.SIGNAL_EXPIRED, "expires_at: passed before the order was sent", attempts
+            )
+        if not order.lease.covers(window.expires_mono_ms + self._config.skew_margin_ms):
+            return _Stop(
+                Lost() if order.lease.lost else Postponed(reason="lease too short to send")
+            )
+        return window
+
+    async def _authorize(self, order: AdmittedOrder, attempts: int) -> _Stop | None:
+        """Ask the ledger again: still ours, still allowed, not paused."""
+        while True:
+            try:
+                answer = await self._ledger.authorize(
+                    order.lease.entry_id, order.lease.token, order.adapter.name
+                )
+            except LedgerUnavailableError:
+                return _Stop(Postponed(reason="Redis cannot say whether the order may be sent"))
+            if not answer.held:
+                order.lease.lost = True
+                return _Stop(Lost())
+            state = answer.trading_state
+            opening = order.position is None
+            if state is TradingState.HALTED or (state is TradingState.REDUCING and opening):
+                code = (
+                    Code.TRADING_HALTED if state is TradingState.HALTED else Code.TRADING_REDUCING
+                )
+                return self._fail(
+                    order, code, f"trading_state: the account became {state}", attempts
+                )
+            if not answer.pause_ms:
+                return None
+            if self._draining():
+                return _Stop(Postponed(reason="draining during an exchange's pause"))
+            if self._too_late(order, answer.pause_ms / 1000):
+                return self._fail(
+                    order,
+                    Code.RATE_LIMITED,
+                    f"{order.adapter.name} asked for {answer.pause_ms:.0f} ms without orders, "
+                    "longer than the signal lives",
+                    attempts,
+                )
+            await self._clock.sleep(answer.pause_ms / 1000)
+
+    async def _attempt(
+        self, order: AdmittedOrder, window: SendWindow, attempts: int
+    ) -> Submission | Failed | Lost | Postponed | Unresolved | None:
+        """Send once; None to go round again."""
+        name, now_ms = order.adapter.name, self._clock.now_ms()
+        order.managed.attempts = attempts
+        self._orders.note(order.managed, Fact.SENT, now_ms)
+        order.lease.doubt_until_mono_ms = window.expires_mono_ms
+        try:
+            report = await order.adapter.place_order(order.request, window)
+        except ExchangeError as error:
+            self._meter.submission(name, error.outcome.value)
+            order.managed.error = str(error)
+            if error.outcome is Outcome.UNKNOWN:
+                return await self._resolve(order, window, error, attempts)
+            order.lease.doubt_until_mono_ms = 0.0
+            return await self._again(order, error, attempts)
+        self._meter.submission(name, "accepted")
+        order.lease.doubt_until_mono_ms = 0.0
+        return self._found(order, report, attempts)
+
+    def _found(self, order: AdmittedOrder, report: OrderReport, attempts: int) -> Submission:
+        order.lease.doubt_until_mono_ms = 0.0
+        self._orders.report(order.managed, report, self._clock.now_ms())
+        return Submission(order=order, report=report, attempts=attempts)
+
+    async def _again(
+        self, order: AdmittedOrder, error: ExchangeError, attempts: int
+    ) -> Failed | Postponed | None:
+        """After a definite "not there": wait and go round again, or give up with the reason."""
+        retriable = error.outcome is not Outcome.REFUSED or error.transient
+        if not retriable or attempts > self._config.max_retries:
+            return self._give_up(order, error, attempts)
+        delay = self._delay(attempts)
+        if isinstance(error, ClockSkewError):
+            await self._measure_clock(order)
+        if error.outcome is Outcome.THROTTLED:
+            delay = max(delay, error.retry_after_s)
+            await self._pause_fleet(order.adapter.name, error.retry_after_s or delay)
+        if self._too_late(order, delay):
+            return self._give_up(order, error, attempts)
+        if self._draining():
+            return Postponed(reason="draining before a retry")
+        self._meter.retry(order.adapter.name, error.outcome.value)
+        await self._clock.sleep(delay)
+        return None
+
+    async def _measure_clock(self, order: AdmittedOrder) -> None:
+        try:
+            await order.adapter.measure_clock()
+        except ExchangeError as error:
+            order.managed.error = str(error)  # the next attempt carries the old offset
+
+    async def _pause_fleet(self, exchange: str, seconds: float) -> None:
+        try:
+            await self._ledger.throttle(exchange, int(seconds * 1000))
+        except LedgerUnavailableError:
+            return  # this worker waits all the same, the others will be told by the exchange
+
+    async def _resolve(
+        self, order: AdmittedOrder, window: SendWindow, error: ExchangeError, attempts: int
+    ) -> Submission | Failed | Lost | Postponed | Unresolved | None:
+        """After an unknown outcome: ask until it is proven one way or the other."""
+        absent_after = window.expires_mono_ms + order.adapter.visibility_ms
+        try:
+            found = await self._look_up(order, absent_after)
+        except _SilentError as silence:
+            return self._unresolved(order, f"{error}; {silence}")
+        order.lease.doubt_until_mono_ms = 0.0
+        if found is not None:
+            return self._found(order, found, attempts)
+        if order.adapter.resend is Resend.NEVER:
+            return self._unresolved(order, f"{error}; {_NEVER.format(order.adapter.name)}")
+        absent = ExchangeError(str(error), outcome=Outcome.NOT_SENT, code=error.code)
+        return await self._again(order, absent, attempts)
+
+    def _unresolved(self, order: AdmittedOrder, reason: str) -> Unresolved | Lost:
+        if order.lease.lost:
+            return Lost()
+        self._orders.note(order.managed, Fact.LOST, self._clock.now_ms())
+        return Unresolved(order=order, reason=reason)
+
+    async def _look_up(
+        self, order: AdmittedOrder, absent_after_mono_ms: float
+    ) -> OrderReport | None:
+        """Ask the exchange for the order by its client id.
+
+        Returns:
+            The report, or None once "not found" was the answer to a question asked after
+            ``absent_after_mono_ms``.
+
+        Raises:
+            _SilentError: no proof within ``execution.max_lookup_seconds``.
+        """
+        name = order.adapter.name
+        give_up = self._clock.monotonic_ms() + self._config.max_lookup_seconds * 1000
+        pause = FIRST_LOOKUP_S
+        while True:
+            asked = self._clock.monotonic_ms()
+            try:
+                report = await order.adapter.get_order(order.request)
+            except OrderNotFoundError:
+                if asked >= absent_after_mono_ms:
+                    self._meter.lookup(name, "absent")
+                    return None
+                problem = "not found, which proves nothing yet"
+            except ExchangeError as error:
+                self._meter.lookup(name, "unknown")
+                problem = str(error)
+            else:
+                if self._is_ours(order, report):
+                    self._meter.lookup(name, "found")
+                    return report
+                problem = f"an older order {report.exchange_order_id} has the same client order id"
+            now = self._clock.monotonic_ms()
+            if order.lease.lost or now > give_up:
+                raise _SilentError(problem)
+            wait_s = pause
+            if now < absent_after_mono_ms:
+                wait_s = min(pause, (absent_after_mono_ms - now) / 1000)
+            await self._clock.sleep(max(wait_s, 0.001))
+            pause = min(pause * 2, LONGEST_LOOKUP_S)
+
+    def _is_ours(self, order: AdmittedOrder, report: OrderReport) -> bool:
+        """Exchanges enforce an id's uniqueness among open orders only, so its age counts too."""
+        margin = self._config.skew_margin_ms + self._config.max_clock_skew_ms
+        return not report.created_ms or report.created_ms >= order.not_before_ms - margin
+
+    def _delay(self, attempts: int) -> float:
+        """``min(base · factor^(n-1), max)``, plus or minus the jitter, in seconds."""
+        state = RetryCallState(None, None, (), {})  # type: ignore[arg-type]
+        state.attempt_number = attempts
+        jitter = 1 + self._random.uniform(-self._config.jitter, self._config.jitter)
+        return float(self._wait(state)) * jitter
+
+    def _too_late(self, order: AdmittedOrder, delay_s: float) -> bool:
+        expiry_ms = self._expiry(order.signal).timestamp() * 1000
+        return self._clock.now_ms() + delay_s * 1000 >= expiry_ms
+
+    def _give_up(self, order: AdmittedOrder, error: ExchangeError, attempts: int) -> Failed:
+        fact = Fact.REJECTED if error.outcome is Outcome.REFUSED else Fact.FAILED
+        self._orders.note(order.managed, fact, self._clock.now_ms())
+        return Failed(
+            refusal=Refusal(
+                Stage.EXECUTION, _code_of(error), f"{order.adapter.name}: {error}", attempts
+            ),
+            signal=order.signal,
+            digest=order.digest,
+            order=order,
+        )
+
+    def _fail(self, order: AdmittedOrder, code: Code, reason: str, attempts: int) -> _Stop:
+        self._orders.note(order.managed, Fact.FAILED, self._clock.now_ms())
+        return _Stop(
+            Failed(
+                refusal=Refusal(Stage.EXECUTION, code, reason, attempts),
+                signal=order.signal,
+                digest=order.digest,
+                order=order,
+            )
+        )
+
+
+_NEVER = "not found, and {} cannot refuse a late request, so it is not sent again"
+
+
+class _SilentError(Exception):
+    """The exchange proves nothing."""
+
+
+def _code_of(error: ExchangeError) -> Code:
+    if isinstance(error, InsufficientBalanceError):
+        return Code.INSUFFICIENT_BALANCE
+    if isinstance(error, CredentialsError):
+        return Code.CREDENTIALS_REFUSED
+    if isinstance(error, ClockSkewError):
+        return Code.CLOCK_SKEW
+    if error.outcome is Outcome.THROTTLED:
+        return Code.RATE_LIMITED
+    if error.outcome is Outcome.NOT_SENT:
+        return Code.EXCHANGE_UNAVAILABLE
+    return Code.ORDER_REJECTED

@@ -1,0 +1,151 @@
+"""What a signal becomes on its way: each stage takes one of these and returns the next.
+
+``Arrival -> Intent -> AdmittedOrder -> Submission -> Settlement``; any stage may end the chain
+early with one of the values in :data:`Ended`.
+"""
+
+from decimal import Decimal
+
+import msgspec
+
+from worker.domain.market import SymbolInfo
+from worker.domain.order import Fill, OrderReport, OrderRequest, Role
+from worker.domain.position import Position
+from worker.domain.refusal import Refusal
+from worker.domain.signal import Signal
+from worker.exchanges.base import ExchangeAdapter
+from worker.ledger.lease import Lease
+from worker.market_data import MarketView
+from worker.orders import ManagedOrder
+
+
+class Arrival(msgspec.Struct, frozen=True, kw_only=True):
+    """A decoded signal, held under a lease, with the market as it is known now.
+
+    ``suspect_until_mono_ms`` is not 0 where Redis lost writes since the signal was made: an order
+    of it may exist, or arrive until then, of which no record speaks.
+    """
+
+    signal: Signal
+    digest: str
+    lease: Lease
+    view: MarketView
+    suspect_until_mono_ms: float = 0.0
+
+
+class Intent(msgspec.Struct, frozen=True, kw_only=True):
+    """A valid signal and the market it is to trade on."""
+
+    arrival: Arrival
+    adapter: ExchangeAdapter
+    info: SymbolInfo
+    reference: Decimal | None
+
+
+class StoredIntent(msgspec.Struct, frozen=True, kw_only=True):
+    """The intent as the record keeps it, enough for any worker to go on from.
+
+    ``request`` is absent for an exit, which follows from the position it closes.
+    """
+
+    signal: Signal
+    request: OrderRequest | None
+    reference: Decimal | None
+    #: The exchange's time just before admission: an order of ours cannot be older.
+    not_before_ms: int
+
+
+class AdmittedOrder(msgspec.Struct, frozen=True, kw_only=True):
+    """An order whose limits are reserved and whose record is durable: it may be sent.
+
+    ``look_up_first`` is set where an earlier delivery may have sent it; "not found" then counts
+    only from ``absent_after_mono_ms`` on.
+    """
+
+    signal: Signal
+    digest: str
+    lease: Lease
+    adapter: ExchangeAdapter
+    info: SymbolInfo
+    request: OrderRequest
+    reference: Decimal | None
+    position: Position | None
+    managed: ManagedOrder
+    not_before_ms: int
+    admitted_mono_ms: float
+    pause_ms: float = 0.0
+    look_up_first: bool = False
+    #: Not empty where the order is only to be looked up: why it is given up if it is absent.
+    give_up: str = ""
+    absent_after_mono_ms: float = 0.0
+
+
+class Submission(msgspec.Struct, frozen=True, kw_only=True):
+    """An order the exchange has, as it said so."""
+
+    order: AdmittedOrder
+    report: OrderReport
+    attempts: int
+
+
+class Settlement(msgspec.Struct, frozen=True, kw_only=True):
+    """An order that is over, with everything that traded."""
+
+    order: AdmittedOrder
+    report: OrderReport
+    fills: tuple[Fill, ...]
+    attempts: int
+
+
+class Failed(msgspec.Struct, frozen=True, kw_only=True):
+    """No order, for a reason the producer is told. ``order`` where limits were reserved for it."""
+
+    refusal: Refusal
+    signal: Signal
+    digest: str
+    order: AdmittedOrder | None = None
+
+
+class Repeated(msgspec.Struct, frozen=True, kw_only=True):
+    """The signal's id has been used: by itself, or (``conflict``) by another signal."""
+
+    signal: Signal
+    conflict: bool
+
+
+class Malformed(msgspec.Struct, frozen=True, kw_only=True):
+    """The entry is no signal; ``reason`` is a word, ``error`` a sentence."""
+
+    reason: str
+    error: str
+
+
+class Lost(msgspec.Struct, frozen=True, kw_only=True):
+    """The entry is no longer this worker's; there is nothing left to do for it."""
+
+
+class Postponed(msgspec.Struct, frozen=True, kw_only=True):
+    """Nothing was sent and nothing decided; the entry goes back for another try."""
+
+    reason: str
+
+
+class Unresolved(msgspec.Struct, frozen=True, kw_only=True):
+    """Whether the exchange has the order, or what became of it, cannot be told now."""
+
+    order: AdmittedOrder
+    reason: str
+
+
+ENDS = (Failed, Repeated, Malformed, Lost, Postponed, Unresolved)
+Ended = Failed | Repeated | Malformed | Lost | Postponed | Unresolved
+
+
+def position_key(signal: Signal) -> str:
+    """What the account can hold one position of."""
+    return f"{signal.exchange}:{signal.symbol}"
+
+
+def leg_of(signal: Signal) -> Role:
+    """The leg a signal's own order is."""
+    return Role.ENTRY if signal.action.value == "open" else Role.EXIT

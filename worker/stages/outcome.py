@@ -1,0 +1,436 @@
+"""What is written for each way a signal can end: events, book, record, dead letter."""
+
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+
+from worker.clock import Clock, utc
+from worker.domain.event import (
+    CloseReason,
+    Event,
+    OrderCancelled,
+    OrderFailed,
+    OrderFilled,
+    OrderPartiallyFilled,
+    OrderPlaced,
+    PositionChanged,
+    PositionClosed,
+    PositionOpened,
+    Severity,
+    SystemError,  # noqa: A004 (its public name)
+    encode,
+    maybe_text,
+)
+from worker.domain.identity import client_order_id, event_id
+from worker.domain.limits import millionths, millionths_signed
+from worker.domain.money import BPS, HUNDRED, ZERO, ratio, text, tidy
+from worker.domain.order import OrderState, Side, average_price
+from worker.domain.position import Position, open_position, reduce_position, total_fees
+from worker.domain.refusal import Refusal
+from worker.domain.signal import Signal
+from worker.errors import InvariantError
+from worker.ledger.calls import CommitItem
+from worker.ledger.lease import Lease
+from worker.stages.flow import (
+    AdmittedOrder,
+    Failed,
+    Malformed,
+    Repeated,
+    Settlement,
+    Unresolved,
+    leg_of,
+    position_key,
+)
+from worker.stages.risk import RiskManagementHandler
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Ending(msgspec.Struct, frozen=True, kw_only=True):
+    """One signal's end: what to commit, and what the canonical log line and metrics say."""
+
+    item: CommitItem
+    outcome: str
+    fields: dict[str, object]
+    settlement: Settlement | None = None
+    refusal: Refusal | None = None
+    realized: Decimal = ZERO
+    slippage_bps: Decimal | None = None
+
+
+class Scribe:
+    """Turns the end of a chain into one commit.
+
+    Args:
+        account: named in every event.
+        worker: named in every event.
+        risk: knows the stop a new position gets.
+        max_slippage_pct: above it a fill is flagged.
+        clock: the events' time.
+    """
+
+    def __init__(
+        self,
+        *,
+        account: str,
+        worker: str,
+        risk: RiskManagementHandler,
+        max_slippage_pct: Decimal,
+        clock: Clock,
+    ) -> None:
+        self._account = account
+        self._worker = worker
+        self._risk = risk
+        self._max_slippage_bps = max_slippage_pct * HUNDRED
+        self._clock = clock
+
+    def settled(self, end: Settlement) -> Ending:
+        """An order that is over: its events, and the position it opened or reduced."""
+        order, now = end.order, utc(self._clock.now_ms())
+        filled = sum((fill.quantity for fill in end.fills), ZERO)
+        is_whole = end.report.state is OrderState.FILLED
+        slippage = _slippage_bps(order, average_price(end.fills))
+        position, realized, changes = self._position(end, now)
+        events: list[Event] = [
+            self._placed(end),
+            *self._partials(end, is_whole=is_whole),
+            self._filled(end, filled, slippage) if is_whole else self._cancelled(end, filled),
+            *changes,
+        ]
+        state = OrderState.FILLED if is_whole else OrderState.CANCELLED
+        key = position_key(order.signal)
+        held = position if position is not None and position.quantity else None
+        item = CommitItem(
+            entry=order.lease.entry_id,
+            token=order.lease.token,
+            signal=order.signal.signal_id,
+            digest=order.digest,
+            state=state.value,
+            outcome=_encode(_summary(end, filled, realized)).decode(),
+            events=tuple(encode(event) for event in events),
+            position_key=key,
+            position=_book(order.position, position),
+            quote=order.info.quote,
+            exposure=millionths(held.cost) if held else 0,
+            realized=millionths_signed(realized),
+        )
+        return Ending(
+            item=item,
+            outcome="filled" if is_whole else "cancelled",
+            fields={
+                "client_order_id": order.request.client_order_id,
+                "exchange_order_id": end.report.exchange_order_id,
+                "filled": text(filled),
+                "attempts": end.attempts,
+            },
+            settlement=end,
+            realized=realized,
+            slippage_bps=slippage,
+        )
+
+    def failed(self, end: Failed, lease: Lease) -> Ending:
+        """No order: one event, and the reservation (if there is one) given back."""
+        refusal, order, signal = end.refusal, end.order, end.signal
+        client_id = (
+            order.request.client_order_id
+            if order
+            else client_order_id(self._account, signal.signal_id, leg_of(signal))
+        )
+        event = OrderFailed(
+            **self._common(event_id(client_id, "failed"), signal),
+            stage=refusal.stage,
+            code=refusal.code,
+            reason=refusal.reason,
+            retriable=refusal.code.retriable,
+            attempts=refusal.attempts,
+            client_order_id=client_id if refusal.attempts else None,
+            exchange_order_id=refusal.exchange_order_id,
+        )
+        state = OrderState.REJECTED if refusal.exchange_order_id else OrderState.FAILED
+        outcome = {"state": state.value, "stage": refusal.stage, "code": refusal.code,
+                   "reason": refusal.reason, "attempts": refusal.attempts}  # fmt: skip
+        item = CommitItem(
+            entry=lease.entry_id,
+            token=lease.token,
+            signal=signal.signal_id,
+            digest=end.digest,
+            state=state.value,
+            outcome=_encode(outcome).decode(),
+            events=(encode(event),),
+            position_key=position_key(signal) if order else "",
+            quote=order.info.quote if order else "",
+            exposure=millionths(order.position.cost) if order and order.position else 0,
+        )
+        return Ending(
+            item=item,
+            outcome="failed",
+            fields={"stage": refusal.stage, "code": refusal.code, "reason": refusal.reason},
+            refusal=refusal,
+        )
+
+    def exhausted(self, end: Failed, lease: Lease, deliveries: int) -> Ending:
+        """A signal whose every delivery died: its failure, and a dead letter beside it."""
+        ending = self.failed(end, lease)
+        dead = self._dead("deliveries_exhausted", end.refusal.reason, lease, deliveries)
+        return msgspec.structs.replace(
+            ending, item=msgspec.structs.replace(ending.item, dead=dead), outcome="dead"
+        )
+
+    def repeated(self, end: Repeated, lease: Lease, deliveries: int) -> Ending:
+        """A used signal id: acknowledged; with other content it is a dead letter."""
+        if end.conflict:
+            return self.conflict(end.signal.signal_id, lease, deliveries)
+        item = CommitItem(
+            entry=lease.entry_id, token=lease.token, signal=end.signal.signal_id, duplicate=True
+        )
+        return Ending(item=item, outcome="duplicate", fields={})
+
+    def conflict(self, signal_id: str, lease: Lease, deliveries: int) -> Ending:
+        """A signal id used again for something else: a dead letter."""
+        error = (
+            f"signal_id: {signal_id} was used for a signal with other content; "
+            "a new signal needs a new id"
+        )
+        item = CommitItem(
+            entry=lease.entry_id,
+            token=lease.token,
+            signal=signal_id,
+            duplicate=True,
+            dead=self._dead("conflict", error, lease, deliveries),
+        )
+        return Ending(item=item, outcome="conflict", fields={"error": error})
+
+    def malformed(self, end: Malformed, lease: Lease, deliveries: int) -> Ending:
+        """An entry that is no signal: a dead letter."""
+        return Ending(
+            item=CommitItem(
+                entry=lease.entry_id,
+                token=lease.token,
+                duplicate=True,
+                dead=self._dead(end.reason, end.error, lease, deliveries),
+            ),
+            outcome="dead",
+            fields={"reason": end.reason, "error": end.error},
+        )
+
+    def unresolved(self, end: Unresolved) -> tuple[str, str, str]:
+        """The event that says so, as the ledger takes it: type, id, JSON."""
+        order = end.order
+        event = SystemError(
+            **self._common(event_id(order.request.client_order_id, "unresolved"), order.signal),
+            component="execution",
+            code="ORDER_UNRESOLVED",
+            reason=f"{order.request.client_order_id} on {order.request.exchange}: {end.reason}; "
+            "the keeper goes on asking, the symbol waits",
+            severity=Severity.CRITICAL,
+        )
+        _, kind, identity, data = encode(event)
+        return kind, identity, data
+
+    def _common(self, identity: str, signal: Signal) -> dict[str, Any]:
+        return {
+            "event_id": identity,
+            "occurred_at": utc(self._clock.now_ms()),
+            "account": self._account,
+            "exchange": signal.exchange,
+            "symbol": signal.symbol,
+            "signal_id": signal.signal_id,
+            "strategy_id": signal.strategy_id,
+            "worker": self._worker,
+            "metadata": signal.metadata,
+        }
+
+    def _order(self, end: Settlement, what: str, number: int = 0) -> dict[str, Any]:
+        request = end.order.request
+        fields = self._common(event_id(request.client_order_id, what, number), end.order.signal)
+        return fields | {
+            "client_order_id": request.client_order_id,
+            "exchange_order_id": end.report.exchange_order_id,
+            "role": request.role,
+            "side": request.side,
+            "order_type": request.order_type,
+            "quantity": text(request.quantity),
+            "price": maybe_text(request.price),
+            "attempts": end.attempts,
+        }
+
+    def _placed(self, end: Settlement) -> OrderPlaced:
+        return OrderPlaced(**self._order(end, "placed"))
+
+    def _partials(self, end: Settlement, *, is_whole: bool) -> list[OrderPartiallyFilled]:
+        """One event for each fill that was not the order's last."""
+        events = []
+        fills = end.fills[:-1] if is_whole else end.fills
+        for number, fill in enumerate(fills, start=1):
+            so_far = end.fills[:number]
+            events.append(
+                OrderPartiallyFilled(
+                    **self._order(end, "partial", number),
+                    last_quantity=text(fill.quantity),
+                    last_price=text(fill.price),
+                    filled_quantity=text(sum((one.quantity for one in so_far), ZERO)),
+                    average_price=text(average_price(so_far) or ZERO),
+                )
+            )
+        return events
+
+    def _traded(self, end: Settlement, filled: Decimal) -> dict[str, Any]:
+        fee_currency, fees = _fees(end)
+        average = average_price(end.fills)
+        return {
+            "filled_quantity": text(filled),
+            "average_price": maybe_text(average),
+            "fee": text(fees.get(fee_currency, ZERO)),
+            "fee_currency": fee_currency,
+            "fees": {currency: text(tidy(amount)) for currency, amount in fees.items()},
+        }
+
+    def _filled(
+        self, end: Settlement, filled: Decimal, slippage_bps: Decimal | None
+    ) -> OrderFilled:
+        arrived_ms = int(end.order.lease.entry_id.partition("-")[0])
+        return OrderFilled(
+            **self._order(end, "filled"),
+            **self._traded(end, filled),
+            slippage_bps=maybe_text(slippage_bps),
+            slippage_exceeded=slippage_bps is not None and slippage_bps > self._max_slippage_bps,
+            latency_ms=max(self._clock.now_ms() - arrived_ms, 0),
+        )
+
+    def _cancelled(self, end: Settlement, filled: Decimal) -> OrderCancelled:
+        state = end.report.state
+        reason = end.report.reason or (
+            "not filled in the time allowed" if state is OrderState.CANCELLED else state.lower()
+        )
+        return OrderCancelled(
+            **self._order(end, "cancelled"), **self._traded(end, filled), reason=reason
+        )
+
+    def _position(
+        self, end: Settlement, now: datetime
+    ) -> tuple[Position | None, Decimal, list[Event]]:
+        """The position after the fills, the profit they realised, and the events about it."""
+        order = end.order
+        if not end.fills:
+            return order.position, ZERO, []
+        if order.position is None:
+            position = self._opened(end, now)
+            opened = PositionOpened(
+                **self._common(event_id(position.position_id, "opened"), order.signal),
+                position_id=position.position_id,
+                direction=position.direction,
+                quantity=text(position.quantity),
+                entry_price=text(position.entry_price),
+                stop_loss=maybe_text(position.stop_loss),
+                take_profit=maybe_text(position.take_profit),
+                fee=text(position.fee),
+            )
+            return position, ZERO, [opened]
+        position, realized = reduce_position(order.position, end.fills, order.info)
+        return position, realized, [self._reduced(end, position, realized, now)]
+
+    def _opened(self, end: Settlement, now: datetime) -> Position:
+        order, signal = end.order, end.order.signal
+        if signal.direction is None:
+            raise InvariantError(f"{signal.signal_id}: an entry without a direction was admitted")
+        price = average_price(end.fills) or ZERO
+        return open_position(
+            position_id=order.request.client_order_id,
+            exchange=signal.exchange,
+            direction=signal.direction,
+            fills=end.fills,
+            info=order.info,
+            opened_at=now,
+            signal_id=signal.signal_id,
+            strategy_id=signal.strategy_id,
+            stop_loss=self._risk.stop_loss(order, price),
+            take_profit=signal.take_profit,
+        )
+
+    def _reduced(
+        self, end: Settlement, position: Position, realized: Decimal, now: datetime
+    ) -> Event:
+        client_id = end.order.request.client_order_id
+        what = "closed" if not position.quantity else "changed"
+        common = self._common(event_id(client_id, what), end.order.signal) | {
+            "position_id": position.position_id,
+            "direction": position.direction,
+            "entry_price": text(position.entry_price),
+        }
+        if position.quantity:
+            return PositionChanged(
+                **common,
+                quantity=text(position.quantity),
+                realized_pnl=text(realized),
+                reason="reduced by signal",
+            )
+        return PositionClosed(
+            **common,
+            quantity=text(position.opened_quantity),
+            exit_price=text(position.exit_price or ZERO),
+            realized_pnl=text(position.realized_pnl),
+            realized_pnl_pct=text(position.realized_pnl_pct),
+            fee=text(position.fee),
+            fees={currency: text(tidy(fee)) for currency, fee in position.fees.items()},
+            opened_at=position.opened_at,
+            closed_at=now,
+            close_reason=_close_reason(end.order.signal),
+        )
+
+    def _dead(self, reason: str, error: str, lease: Lease, deliveries: int) -> tuple[str, ...]:
+        return (
+            "reason", reason,
+            "error", error,
+            "entry_id", lease.entry_id,
+            "deliveries", str(deliveries),
+            "worker", self._worker,
+            "at", utc(self._clock.now_ms()).isoformat().replace("+00:00", "Z"),
+        )  # fmt: skip
+
+
+#: A close carrying this id prefix comes from ``execution-worker flatten``.
+FLATTEN_PREFIX = "flatten-"
+
+
+def _close_reason(signal: Signal) -> CloseReason:
+    is_flatten = signal.signal_id.startswith(FLATTEN_PREFIX)
+    return CloseReason.FLATTEN if is_flatten else CloseReason.SIGNAL
+
+
+def _book(before: Position | None, after: Position | None) -> str | None:
+    """What the book is to hold: None for no change, "" for no position."""
+    if after is before:
+        return None
+    return _encode(after).decode() if after is not None and after.quantity else ""
+
+
+def _slippage_bps(order: AdmittedOrder, average: Decimal | None) -> Decimal | None:
+    """How much worse than the reference the fill was, in hundredths of a percent."""
+    if average is None or not order.reference:
+        return None
+    worse = (
+        average - order.reference if order.request.side is Side.BUY else order.reference - average
+    )
+    return ratio(worse * BPS, order.reference)
+
+
+def _fees(end: Settlement) -> tuple[str, dict[str, Decimal]]:
+    """The currency most of the fees were paid in (quote if any), and all fees by currency."""
+    fees = total_fees(end.fills)
+    quote = end.order.info.quote
+    return (quote if quote in fees or not fees else next(iter(fees))), fees
+
+
+def _summary(end: Settlement, filled: Decimal, realized: Decimal) -> dict[str, Any]:
+    """What ``execution-worker order`` shows of a finished order."""
+    return {
+        "state": end.report.state,
+        "client_order_id": end.order.request.client_order_id,
+        "exchange_order_id": end.report.exchange_order_id,
+        "filled_quantity": text(filled),
+        "average_price": maybe_text(average_price(end.fills)),
+        "realized_pnl": text(realized),
+        "attempts": end.attempts,
+    }

@@ -1,0 +1,157 @@
+"""Following an accepted order to its end, and finding out exactly what traded."""
+
+from typing import Final
+
+import structlog
+
+from worker.clock import Clock
+from worker.config import ReconciliationConfig
+from worker.domain.money import ZERO
+from worker.domain.order import Fill, OrderReport, OrderState
+from worker.domain.refusal import Code, Refusal, Stage
+from worker.exchanges.base import ExchangeError, OrderNotFoundError
+from worker.orders import OrderManager
+from worker.stages.flow import AdmittedOrder, Failed, Lost, Settlement, Submission, Unresolved
+
+log = structlog.get_logger(__name__)
+
+#: How often an order's trades are asked for until they add up to its filled quantity.
+TRADE_LOOKUPS: Final = 4
+
+
+class ReconciliationHandler:
+    """The last stage: the create response if it is terminal, else polling, else a cancel.
+
+    Args:
+        config: the ``reconciliation`` section.
+        orders: told what the exchange reports.
+        clock: time.
+    """
+
+    def __init__(self, config: ReconciliationConfig, *, orders: OrderManager, clock: Clock) -> None:
+        self._config = config
+        self._orders = orders
+        self._clock = clock
+
+    async def handle(self, submission: Submission) -> Settlement | Failed | Lost | Unresolved:
+        """Wait for the order to end, cancelling what is still open after ``max_wait_time``."""
+        order, report = submission.order, submission.report
+        if not report.state.is_terminal:
+            ended = await self._follow(order, report)
+            if not isinstance(ended, OrderReport):
+                return ended
+            report = ended
+        if report.state is OrderState.REJECTED and not report.filled_quantity:
+            return Failed(
+                refusal=Refusal(
+                    Stage.RECONCILIATION,
+                    Code.ORDER_REJECTED,
+                    f"{order.adapter.name} rejected the order: {report.reason or 'no reason given'}",
+                    submission.attempts,
+                    report.exchange_order_id,
+                ),
+                signal=order.signal,
+                digest=order.digest,
+                order=order,
+            )
+        fills = await self._fills(order, report)
+        if fills is None:
+            return (
+                Lost()
+                if order.lease.lost
+                else Unresolved(
+                    order=order, reason=f"{order.adapter.name} does not tell the order's trades"
+                )
+            )
+        return Settlement(order=order, report=report, fills=fills, attempts=submission.attempts)
+
+    async def _follow(
+        self, order: AdmittedOrder, report: OrderReport
+    ) -> OrderReport | Lost | Unresolved:
+        """Poll until the order ends; ask for its cancellation when its time is up."""
+        started = self._clock.monotonic_ms()
+        patience_ms = self._config.max_wait_time * 1000
+        cancelling = False
+        if report.state is OrderState.SUBMITTED:
+            report = await self._poll(order, report)
+        while not report.state.is_terminal:
+            waited = self._clock.monotonic_ms() - started
+            if order.lease.lost:
+                return Lost()
+            if waited >= patience_ms and not cancelling:
+                cancelling = True
+                await self._cancel(order, report)
+            elif waited >= 2 * patience_ms:
+                return Unresolved(
+                    order=order, reason=f"{order.adapter.name} neither fills nor cancels the order"
+                )
+            else:
+                await self._clock.sleep(self._config.poll_interval)
+            report = await self._poll(order, report)
+        return report
+
+    async def _poll(self, order: AdmittedOrder, last: OrderReport) -> OrderReport:
+        """The order's newest report, the last one if the exchange does not tell now."""
+        try:
+            report = await order.adapter.get_order(order.request, last.exchange_order_id)
+        except ExchangeError as error:
+            log.warning(
+                "order_poll_failed",
+                client_order_id=order.request.client_order_id,
+                exchange=order.adapter.name,
+                error=str(error),
+            )
+            return last
+        self._orders.report(order.managed, report, self._clock.now_ms())
+        return report
+
+    async def _cancel(self, order: AdmittedOrder, report: OrderReport) -> None:
+        try:
+            await order.adapter.cancel_order(order.request, report.exchange_order_id)
+        except OrderNotFoundError:
+            return  # it has just ended; the next poll tells how
+        except ExchangeError as error:
+            log.warning(
+                "cancel_failed",
+                client_order_id=order.request.client_order_id,
+                exchange=order.adapter.name,
+                error=str(error),
+            )
+
+    async def _fills(self, order: AdmittedOrder, report: OrderReport) -> tuple[Fill, ...] | None:
+        """The order's trades, adding up to its filled quantity; None if that cannot be had."""
+        if not report.filled_quantity:
+            return ()
+        if _total(report.fills) == report.filled_quantity:
+            return report.fills
+        if not self._config.verify_fill:
+            return (_summary(report),) if report.average_price else None
+        for attempt in range(TRADE_LOOKUPS):
+            if attempt:
+                await self._clock.sleep(self._config.poll_interval)
+            try:
+                fills = await order.adapter.get_trades(order.request, report)
+            except ExchangeError as error:
+                log.warning(
+                    "trade_lookup_failed",
+                    client_order_id=order.request.client_order_id,
+                    exchange=order.adapter.name,
+                    error=str(error),
+                )
+                continue
+            if _total(fills) == report.filled_quantity:
+                return fills
+        return None
+
+
+def _total(fills: tuple[Fill, ...]) -> object:
+    return sum((fill.quantity for fill in fills), ZERO)
+
+
+def _summary(report: OrderReport) -> Fill:
+    """One fill that stands for all, where the exchange's word is taken without its trades."""
+    return Fill(
+        trade_id=report.exchange_order_id or report.client_order_id,
+        quantity=report.filled_quantity,
+        price=report.average_price or ZERO,
+    )

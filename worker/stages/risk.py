@@ -1,0 +1,334 @@
+"""How large, how far the stop, and whether the account may: sizing, then one admission."""
+
+from decimal import Decimal
+
+import msgspec
+
+from worker.clock import Clock
+from worker.config import RiskConfig
+from worker.domain.identity import client_order_id
+from worker.domain.limits import RewardRule, SizeRule, StopRule, millionths, refuse
+from worker.domain.market import SymbolInfo
+from worker.domain.money import HUNDRED, ZERO, ceil_to, floor_to, text, tidy
+from worker.domain.order import OrderRequest, Role, Side, opening_side
+from worker.domain.position import Position
+from worker.domain.refusal import Code, Refusal
+from worker.domain.signal import Action, OrderType, Signal, TimeInForce
+from worker.errors import InvariantError
+from worker.ledger.calls import AdmitItem, Admitted, Duplicate, Fenced, Ledger, Record
+from worker.orders import OrderManager
+from worker.stages.flow import (
+    AdmittedOrder,
+    Arrival,
+    Failed,
+    Intent,
+    Lost,
+    Postponed,
+    Repeated,
+    StoredIntent,
+    leg_of,
+    position_key,
+)
+
+_encode = msgspec.json.Encoder().encode
+_decode_intent = msgspec.json.Decoder(StoredIntent).decode
+_decode_position = msgspec.json.Decoder(Position).decode
+
+
+class RiskManagementHandler:
+    """The second stage: turns an intent into an order the whole fleet's limits allow.
+
+    Args:
+        config: the ``risk`` section.
+        account: whose limits.
+        ledger: where they are reserved.
+        orders: follows what is admitted.
+        clock: for the record.
+    """
+
+    def __init__(
+        self,
+        config: RiskConfig,
+        *,
+        account: str,
+        ledger: Ledger,
+        orders: OrderManager,
+        clock: Clock,
+    ) -> None:
+        self._config = config
+        self._account = account
+        self._ledger = ledger
+        self._orders = orders
+        self._clock = clock
+        self._size = SizeRule(
+            default_pct=config.default_position_size_pct, max_pct=config.max_position_size_pct
+        )
+        self._stop = StopRule(
+            default_pct=config.default_stop_loss_pct, max_pct=config.max_stop_loss_pct
+        )
+        self._reward = RewardRule(min_ratio=config.min_risk_reward_ratio)
+
+    async def handle(self, intent: Intent) -> AdmittedOrder | Failed | Repeated | Lost:
+        """Size the order, check its risk, and reserve its place under the account's limits."""
+        arrival, info = intent.arrival, intent.info
+        request: OrderRequest | None = None
+        price = intent.reference or ZERO
+        if arrival.signal.action is Action.OPEN:
+            sized = self._entry(intent)
+            if isinstance(sized, Refusal):
+                return Failed(refusal=sized, signal=arrival.signal, digest=arrival.digest)
+            request, price = sized
+        not_before_ms = self._clock.now_ms() + int(intent.adapter.clock.offset_ms)
+        stored = StoredIntent(
+            signal=arrival.signal,
+            request=request,
+            reference=intent.reference,
+            not_before_ms=not_before_ms,
+        )
+        answer = await self._ledger.admit(self._item(intent, stored, request, price))
+        if isinstance(answer, Admitted):
+            order = self._admitted(intent, stored, answer)
+            breach = _check_exit(order)
+            if breach is None:
+                return order
+            return Failed(refusal=breach, signal=order.signal, digest=order.digest, order=order)
+        if isinstance(answer, Fenced):
+            return Lost()
+        if isinstance(answer, Duplicate):
+            return Repeated(signal=arrival.signal, conflict=answer.conflict)
+        refusal = refuse(answer, self._sentence(answer, arrival.signal, info))
+        return Failed(refusal=refusal, signal=arrival.signal, digest=arrival.digest)
+
+    def resume(
+        self, arrival: Arrival, stored: StoredIntent, position: bytes, absent_after_mono_ms: float
+    ) -> AdmittedOrder | Postponed:
+        """Go on from the record of an earlier delivery: the same order, looked up first.
+
+        Args:
+            arrival: the entry as delivered again; its signal is the record's.
+            stored: what the earlier delivery meant to do.
+            position: the position as it was then.
+            absent_after_mono_ms: from when on "not found" proves that nothing was sent.
+        """
+        adapter, info = arrival.view.adapter, arrival.view.info
+        if adapter is None or info is None:
+            signal = stored.signal
+            return Postponed(
+                reason=f"{signal.exchange} {signal.symbol} is not known to this worker"
+            )
+        intent = Intent(arrival=arrival, adapter=adapter, info=info, reference=stored.reference)
+        return msgspec.structs.replace(
+            self._admitted(intent, stored, Admitted(position, 0.0)),
+            look_up_first=True,
+            absent_after_mono_ms=absent_after_mono_ms,
+            admitted_mono_ms=float("-inf"),
+        )
+
+    def _entry(self, intent: Intent) -> tuple[OrderRequest, Decimal] | Refusal:
+        signal, info = intent.arrival.signal, intent.info
+        balance = intent.arrival.view.balance
+        direction, reference = signal.direction, intent.reference
+        if direction is None or reference is None:
+            raise AssertionError("validation lets no entry through without direction and price")
+        if balance is None:
+            return refuse(
+                Code.BALANCE_UNKNOWN,
+                f"{signal.exchange} did not tell the {info.settle} balance in the last "
+                f"{self._config.max_balance_age_seconds:g} s",
+            )
+        side = opening_side(direction)
+        price, limit, trigger = _prices(signal, side, reference, info)
+        breach = self._check_protection(signal, price)
+        if breach is not None:
+            return breach
+        quantity = self._size.quantity(
+            asked=signal.quantity,
+            size_pct=signal.size_pct,
+            free=balance.free,
+            price=price,
+            info=info,
+        )
+        if isinstance(quantity, Refusal):
+            return quantity
+        request = OrderRequest(
+            client_order_id=client_order_id(self._account, signal.signal_id, Role.ENTRY),
+            exchange=signal.exchange,
+            symbol=signal.symbol,
+            role=Role.ENTRY,
+            side=side,
+            order_type=signal.order_type,
+            quantity=quantity,
+            price=limit,
+            stop_price=trigger,
+            time_in_force=_time_in_force(signal),
+        )
+        return request, price
+
+    def _check_protection(self, signal: Signal, price: Decimal) -> Refusal | None:
+        if signal.stop_loss is None:
+            return None
+        breach = self._stop.check(price, signal.stop_loss)
+        if breach is None and signal.take_profit is not None:
+            breach = self._reward.check(price, signal.stop_loss, signal.take_profit)
+        return breach
+
+    def stop_loss(self, order: AdmittedOrder, entry_price: Decimal) -> Decimal | None:
+        """The stop a position opened by ``order`` gets: the signal's, else the default one."""
+        signal = order.signal
+        if signal.stop_loss is not None or signal.direction is None:
+            return signal.stop_loss
+        return self._stop.default_stop(signal.direction, entry_price, order.info)
+
+    def _item(
+        self,
+        intent: Intent,
+        stored: StoredIntent,
+        request: OrderRequest | None,
+        price: Decimal,
+    ) -> AdmitItem:
+        arrival, config = intent.arrival, self._config
+        balance = arrival.view.balance
+        total = balance.total if balance is not None else ZERO
+        return AdmitItem(
+            entry=arrival.lease.entry_id,
+            token=arrival.lease.token,
+            signal=arrival.signal.signal_id,
+            digest=arrival.digest,
+            exchange=arrival.signal.exchange,
+            position=position_key(arrival.signal),
+            action=arrival.signal.action.value,
+            quote=intent.info.quote,
+            intent=_encode(stored).decode(),
+            notional=millionths(request.quantity * price) if request is not None else 0,
+            max_positions=config.max_concurrent_positions,
+            max_exposure=_share(total, config.max_total_exposure_pct),
+            max_loss=_share(total, config.max_daily_loss_pct),
+            max_rate=config.max_orders_per_minute,
+        )
+
+    def _admitted(self, intent: Intent, stored: StoredIntent, admitted: Admitted) -> AdmittedOrder:
+        arrival, info = intent.arrival, intent.info
+        position = _decode_position(admitted.position) if admitted.position else None
+        request = stored.request
+        if request is None:
+            if position is None:
+                raise InvariantError(f"{stored.signal.signal_id}: admitted to close nothing")
+            request = exit_request(self._account, stored.signal, position, info)
+        return AdmittedOrder(
+            signal=stored.signal,
+            digest=arrival.digest,
+            lease=arrival.lease,
+            adapter=intent.adapter,
+            info=info,
+            request=request,
+            reference=intent.reference,
+            position=position,
+            managed=self._orders.begin(request, stored.signal.signal_id, self._clock.now_ms()),
+            not_before_ms=stored.not_before_ms,
+            admitted_mono_ms=self._clock.monotonic_ms(),
+            pause_ms=admitted.pause_ms,
+            look_up_first=arrival.suspect_until_mono_ms > 0,
+            absent_after_mono_ms=arrival.suspect_until_mono_ms,
+        )
+
+    def _sentence(self, code: Code, signal: Signal, info: SymbolInfo) -> str:
+        config = self._config
+        return {
+            Code.TRADING_HALTED: "trading_state: the account is HALTED; resume it to trade again",
+            Code.TRADING_REDUCING: "trading_state: the account is REDUCING; only closes may trade",
+            Code.POSITION_EXISTS: f"symbol: a position in {signal.symbol} is open on "
+            f"{signal.exchange}; one a symbol is allowed",
+            Code.POSITION_BUSY: f"symbol: another signal is working on {signal.symbol} on "
+            f"{signal.exchange} at this moment",
+            Code.NO_POSITION: f"symbol: no position in {signal.symbol} is open on "
+            f"{signal.exchange}",
+            Code.MAX_POSITIONS: "risk.max_concurrent_positions: all "
+            f"{config.max_concurrent_positions} places are taken or reserved",
+            Code.MAX_EXPOSURE: "risk.max_total_exposure_pct: the order would take the account's "
+            f"exposure over {config.max_total_exposure_pct}% of its {info.settle}",
+            Code.DAILY_LOSS_LIMIT: "risk.max_daily_loss_pct: today's realised loss has reached "
+            f"{config.max_daily_loss_pct}% of the account's {info.settle}",
+            Code.ORDER_RATE_LIMIT: "risk.max_orders_per_minute: the account has sent its "
+            f"{config.max_orders_per_minute} orders of this minute",
+        }.get(code, code.meaning)
+
+
+def recorded(record: Record) -> StoredIntent:
+    """What an earlier delivery meant to do."""
+    return _decode_intent(record.intent)
+
+
+def _share(total: Decimal, pct: Decimal) -> int:
+    """A limit in millionths of the quote currency; 0 only where it is switched off."""
+    return max(int(total * pct / HUNDRED * 1_000_000), 1) if pct else 0
+
+
+def _prices(
+    signal: Signal, side: Side, reference: Decimal, info: SymbolInfo
+) -> tuple[Decimal, Decimal | None, Decimal | None]:
+    """The price to size with, the limit price and the trigger, each on the market's grid.
+
+    A limit is rounded to the side that cannot cost more than the signal said.
+    """
+    safe = floor_to if side is Side.BUY else ceil_to
+    limit = trigger = None
+    if signal.order_type.needs_price and signal.entry_price is not None:
+        limit = safe(signal.entry_price, info.price_tick)
+    if signal.order_type.needs_stop_price and signal.stop_price is not None:
+        trigger = safe(signal.stop_price, info.price_tick)
+    return limit or trigger or reference, limit, trigger
+
+
+def _time_in_force(signal: Signal) -> TimeInForce | None:
+    if signal.order_type is OrderType.MARKET:
+        return None
+    if signal.order_type.needs_price:
+        return signal.time_in_force or TimeInForce.GTC
+    return None
+
+
+def exit_request(
+    account: str, signal: Signal, position: Position, info: SymbolInfo
+) -> OrderRequest:
+    """The order that closes ``position``, whole or by the signal's quantity.
+
+    A pure function of its arguments: every delivery of the signal makes the same order.
+    """
+    quantity = position.quantity
+    if signal.quantity is not None:
+        quantity = min(quantity, signal.quantity)
+    side = opening_side(position.direction).opposite
+    _, limit, trigger = _prices(signal, side, signal.entry_price or ZERO, info)
+    return OrderRequest(
+        client_order_id=client_order_id(account, signal.signal_id, Role.EXIT),
+        exchange=signal.exchange,
+        symbol=signal.symbol,
+        role=leg_of(signal),
+        side=side,
+        order_type=signal.order_type,
+        quantity=floor_to(quantity, info.quantity_step),
+        price=limit,
+        stop_price=trigger,
+        time_in_force=_time_in_force(signal),
+        reduce_only=True,
+    )
+
+
+def _check_exit(order: AdmittedOrder) -> Refusal | None:
+    """What can be wrong with a close only once the position is known."""
+    signal, position = order.signal, order.position
+    if position is None:
+        return None
+    if signal.direction is not None and signal.direction is not position.direction:
+        return refuse(
+            Code.NO_POSITION,
+            f"direction: the open position in {signal.symbol} is {position.direction}, "
+            f"not {signal.direction}",
+        )
+    if order.request.quantity <= 0:
+        return refuse(
+            Code.BELOW_MINIMUM,
+            f"quantity: {text(tidy(position.quantity))} is under the market's step of "
+            f"{text(order.info.quantity_step)}",
+        )
+    return None

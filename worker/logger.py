@@ -1,0 +1,55 @@
+"""Where loggers come from: structlog without its optional heavy parts, and the ids of one signal.
+
+Import ``get_logger`` from here rather than structlog itself. structlog imports rich when it is
+installed, which takes a quarter of a second and 7 MB that only the status screens need; whoever
+imports structlog first decides. Set-up is in ``worker.observe.logs``.
+"""
+
+import sys
+from contextvars import ContextVar, Token
+from typing import Any, Final, cast
+
+if "structlog" not in sys.modules and "rich" not in sys.modules:
+    # None makes "import rich" fail as if it were not installed (Python reference, 5.3.1).
+    sys.modules["rich"] = None  # type: ignore[assignment]
+    try:
+        import structlog
+    finally:
+        del sys.modules["rich"]
+else:
+    import structlog
+
+from structlog.typing import FilteringBoundLogger
+
+__all__ = ["bind_ids", "bound_ids", "get_logger", "structlog", "unbind_ids"]
+
+_NONE: Final[dict[str, Any]] = {}
+_ids: ContextVar[dict[str, Any]] = ContextVar("log_ids", default=_NONE)
+
+
+def get_logger(name: str = "") -> FilteringBoundLogger:
+    """A logger; cheap, usable at module level, configured when first used.
+
+    Args:
+        name: the module's ``__name__``; accepted for habit's sake, not logged.
+    """
+    return cast("FilteringBoundLogger", structlog.get_logger(name))
+
+
+def bind_ids(**ids: Any) -> Token[dict[str, Any]]:
+    """Add ``ids`` to every line logged from here on in this task and those it starts.
+
+    Called once per signal, at the top of its task; a task has its own context, so nothing has to
+    be undone when it ends. Elsewhere, hand the token to ``unbind_ids``.
+    """
+    return _ids.set(_ids.get() | ids)
+
+
+def unbind_ids(token: Token[dict[str, Any]]) -> None:
+    """Undo one ``bind_ids`` in the same context."""
+    _ids.reset(token)
+
+
+def bound_ids() -> dict[str, Any]:
+    """The ids bound in this context; not to be changed."""
+    return _ids.get()

@@ -1,0 +1,277 @@
+"""Logging: one line an event, JSON or for a terminal, from our own code and from libraries."""
+
+import logging
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any, Final, TextIO
+
+import msgspec
+
+from worker.clock import Clock, SystemClock
+from worker.config import LogConfig
+from worker.logger import bound_ids, structlog
+from worker.observe.redaction import Redactor
+
+#: Longer lines than this are cut: a log is not a place for payloads.
+MAX_LINE_BYTES: Final = 65_536
+MAX_TRACEBACK_CHARS: Final = 16_384
+#: Libraries speak one level louder than we do: ccxt's debug lines hold whole signed requests.
+_LIBRARY_LEVELS: Final = {
+    "debug": logging.INFO,
+    "info": logging.WARNING,
+    "warning": logging.WARNING,
+    "error": logging.ERROR,
+}
+_OWN_LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+_PLAIN: Final = frozenset({str, int, float, bool, type(None)})
+
+
+def configure_logging(
+    config: LogConfig, stream: TextIO, secrets: Iterable[str], *, clock: Clock | None = None
+) -> None:
+    """Send every log line of the process to ``stream``; the last call wins.
+
+    Our own events, the standard library's loggers, warnings and uncaught exceptions of every
+    thread take the same way, through the same redaction.
+
+    Args:
+        config: level and format; ``auto`` is JSON unless ``stream`` is a terminal.
+        stream: where lines go, usually standard error.
+        secrets: strings that must never be written.
+        clock: the time lines carry; the machine's if absent.
+    """
+    time_of = clock or SystemClock()
+    terminal = stream.isatty()
+    as_json = config.format == "json" or (config.format == "auto" and not terminal)
+    redactor = Redactor(secrets)
+    renderer: Renderer = (
+        JsonLines(redactor, time_of) if as_json else ConsoleLines(redactor, time_of, terminal)
+    )
+    sink = LineSink(stream)
+    structlog.configure(
+        processors=[renderer],
+        wrapper_class=structlog.make_filtering_bound_logger(_OWN_LEVELS[config.level]),
+        logger_factory=sink.logger,
+        cache_logger_on_first_use=True,
+    )
+    handler = LibraryHandler(renderer, sink)
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(_LIBRARY_LEVELS[config.level])
+    logging.captureWarnings(True)
+    logging.raiseExceptions = False  # a broken log call must not write past the redaction
+    _install_hooks(renderer, sink)
+
+
+class Renderer:
+    """Turns one event into one line; the last processor, and the last guard for secrets."""
+
+    def __init__(self, redactor: Redactor, clock: Clock) -> None:
+        self._redactor = redactor
+        self._clock = clock
+        self._second = -1
+        self._second_text = ""
+
+    def __call__(self, logger: Any, method: str, event: Any) -> bytes:
+        """The line, newline included; never raises, whatever the event holds."""
+        try:
+            line = self._line(method, event)
+        except Exception as error:  # a log call must never be what fails
+            safe = self._redactor.mask(repr(event).encode(errors="replace").decode())
+            line = msgspec.json.encode(
+                {
+                    "ts": self._timestamp(),
+                    "level": method,
+                    "event": "unloggable_event",
+                    "error": type(error).__name__,
+                    "fields": safe[:MAX_TRACEBACK_CHARS],
+                }
+            )
+        if len(line) > MAX_LINE_BYTES:
+            line = self._cut(line, method, event)
+        return line + b"\n"
+
+    def _line(self, method: str, event: dict[str, Any]) -> bytes:
+        raise NotImplementedError
+
+    def _cut(self, line: bytes, method: str, event: dict[str, Any]) -> bytes:
+        raise NotImplementedError
+
+    def _timestamp(self) -> str:
+        """RFC 3339, UTC, milliseconds. The part that changes once a second is kept."""
+        second, ms = divmod(self._clock.now_ms(), 1_000)
+        if second != self._second:
+            self._second_text = datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+            self._second = second
+        return f"{self._second_text}.{ms:03d}Z"
+
+    def _fields(self, event: dict[str, Any]) -> dict[str, Any]:
+        """The event's fields with the bound ids before them and an exception as text."""
+        if "exc_info" in event:
+            text = _exception_text(event.pop("exc_info"))
+            if text:
+                event["exception"] = text
+        ids = bound_ids()
+        return {**ids, **event} if ids else event
+
+
+class JsonLines(Renderer):
+    """One JSON object a line: ``ts``, ``level``, ``event``, then ids and fields."""
+
+    def _line(self, method: str, event: dict[str, Any]) -> bytes:
+        name = event.pop("event", "")
+        fields = self._fields(event)
+        if not _PLAIN.issuperset(map(type, fields.values())):
+            fields = {key: _jsonable(value) for key, value in fields.items()}
+        whole = {"ts": self._timestamp(), "level": method, "event": name, **fields}
+        line = _encode(whole)
+        if self._redactor.finds_in_json(line):
+            line = _encode(self._redactor.mask_value(msgspec.json.decode(line)))
+        return line
+
+    def _cut(self, line: bytes, method: str, event: dict[str, Any]) -> bytes:
+        text = line[: MAX_LINE_BYTES // 4].decode(errors="replace")
+        return _encode(
+            {"ts": self._timestamp(), "level": method, "event": "log_line_cut", "start": text}
+        )
+
+
+class ConsoleLines(Renderer):
+    """Aligned and, on a terminal, coloured lines for a person."""
+
+    def __init__(self, redactor: Redactor, clock: Clock, colors: bool) -> None:
+        super().__init__(redactor, clock)
+        self._render = structlog.dev.ConsoleRenderer(colors=colors, sort_keys=False)
+
+    def _line(self, method: str, event: dict[str, Any]) -> bytes:
+        # Masked before it is rendered as well: rendering may spell a value in another way.
+        plain = msgspec.json.decode(_encode(_jsonable(self._fields(event))))
+        shown = {"timestamp": self._timestamp(), "level": method}
+        shown |= self._redactor.mask_value(plain)
+        shown["event"] = str(shown.get("event", ""))
+        return self._redactor.mask(str(self._render(None, method, shown))).encode(errors="replace")
+
+    def _cut(self, line: bytes, method: str, event: dict[str, Any]) -> bytes:
+        return line[:MAX_LINE_BYTES] + b" ..."
+
+
+class LineSink:
+    """Writes whole lines to a text stream, as bytes where it has a buffer of them.
+
+    A full disk or a closed pipe must not stop trading: lines that cannot be written are counted.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        buffer = getattr(stream, "buffer", None)
+        self._write: Callable[[bytes], object] = (
+            buffer.write if buffer is not None else lambda line: stream.write(line.decode())
+        )
+        self._flush = stream.flush if buffer is None else buffer.flush
+        self.lost = 0
+
+    def logger(self, *_name: str) -> "_SinkLogger":
+        """What structlog calls once an event is a line."""
+        return _SinkLogger(self.write)
+
+    def write(self, line: bytes) -> None:
+        """Write and flush one line. A buffered stream's own lock keeps lines of threads whole."""
+        try:
+            self._write(line)
+            self._flush()
+        except (OSError, ValueError):
+            self.lost += 1
+
+
+class _SinkLogger:
+    """Every method structlog may call by a level's name is the sink's ``write``."""
+
+    __slots__ = ("critical", "debug", "error", "fatal", "info", "msg", "warn", "warning")
+
+    def __init__(self, write: Callable[[bytes], None]) -> None:
+        for name in self.__slots__:
+            setattr(self, name, write)
+
+
+class LibraryHandler(logging.Handler):
+    """Turns the standard library's records into events of the same pipeline."""
+
+    def __init__(self, renderer: Renderer, sink: LineSink) -> None:
+        super().__init__()
+        self._renderer = renderer
+        self._sink = sink
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one record as ``library_log`` with the logger's name and its message."""
+        try:
+            message = record.getMessage()
+        except Exception:  # a library's format string that does not fit its arguments
+            message = f"{record.msg!r} % {record.args!r}"
+        event: dict[str, Any] = {
+            "event": "library_log",
+            "logger": record.name,
+            "message": message,
+        }
+        if record.exc_info:
+            event["exc_info"] = record.exc_info
+        self._sink.write(self._renderer(None, record.levelname.lower(), event))
+
+
+def _install_hooks(renderer: Renderer, sink: LineSink) -> None:
+    """Log what nobody caught; the interpreter would print it past the redaction."""
+
+    def write(name: str, error: BaseException | None, **fields: Any) -> None:
+        event = {"event": name, **fields, "exc_info": error}
+        sink.write(renderer(None, "critical", event))
+
+    def on_exception(kind: type[BaseException], error: BaseException, trace: Any) -> None:
+        if issubclass(kind, KeyboardInterrupt):
+            return
+        write("uncaught_exception", error.with_traceback(trace))
+
+    def on_thread_exception(args: threading.ExceptHookArgs) -> None:
+        name = args.thread.name if args.thread is not None else ""
+        write("uncaught_exception", args.exc_value, thread=name)
+
+    def on_unraisable(args: Any) -> None:
+        write("unraisable_exception", args.exc_value, object=repr(args.object))
+
+    sys.excepthook = on_exception
+    threading.excepthook = on_thread_exception
+    sys.unraisablehook = on_unraisable
+
+
+def _exception_text(value: Any) -> str:
+    """The traceback of ``exc_info`` in any of the forms logging takes, its end kept if long."""
+    if isinstance(value, tuple):
+        value = value[1]
+    if value is True or value is None:
+        value = sys.exc_info()[1] if value else None
+    if not isinstance(value, BaseException):
+        return ""
+    text = "".join(traceback.format_exception(value)).rstrip("\n")
+    return text if len(text) <= MAX_TRACEBACK_CHARS else "... " + text[-MAX_TRACEBACK_CHARS:]
+
+
+def _jsonable(value: Any) -> Any:
+    """Bytes as text, all the way down: an encoder would hide a secret in base64."""
+    if isinstance(value, bytes | bytearray | memoryview):
+        return bytes(value).decode(errors="backslashreplace")
+    if isinstance(value, Mapping):
+        return {str(key): _jsonable(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_jsonable(entry) for entry in value]
+    if isinstance(value, msgspec.Struct):
+        return str(value)
+    return value
+
+
+def _fallback(value: Any) -> str:
+    if isinstance(value, BaseException):
+        return f"{type(value).__name__}: {value}"
+    return str(value)
+
+
+_encode: Final = msgspec.json.Encoder(enc_hook=_fallback).encode

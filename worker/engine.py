@@ -103,6 +103,10 @@ class ExecutionEngine:
         self._room.set()
         self._health.set("draining", ok=False, detail="finishing what is in hand")
 
+    async def stopping(self) -> None:
+        """Wait until stopping was asked for."""
+        await self._stopping.wait()
+
     async def run(self, side_tasks: Iterable[SideTask] = ()) -> None:
         """Work until :meth:`stop`; side tasks that die take the worker down with them.
 

@@ -1,12 +1,14 @@
 """The ledger's typed calls: one method a script, values in, values out."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
 from enum import StrEnum
 from typing import Any, Final
 
 import msgspec
 
 from worker.clock import Clock
+from worker.domain.position import Position
 from worker.domain.refusal import Code
 from worker.ledger.batch import Batch
 from worker.ledger.errors import LedgerError, LedgerUnavailableError
@@ -151,6 +153,30 @@ class Committed(msgspec.Struct, frozen=True):
     following: Delivery | None
 
 
+class Account(msgspec.Struct, frozen=True, kw_only=True):
+    """The account in numbers; amounts by quote currency, ages in milliseconds.
+
+    ``lag`` is None where the server cannot tell it (an undelivered entry was deleted).
+    """
+
+    exposure: dict[str, Decimal]
+    realized: dict[str, Decimal]
+    open_positions: int
+    unresolved: int
+    dead_letters: int
+    lag: int | None
+    pending: int
+    oldest_pending_ms: int
+    leases: int
+
+
+class Book(msgspec.Struct, frozen=True, kw_only=True):
+    """The open positions by key, and the keys that a signal is changing at this moment."""
+
+    positions: dict[str, Position]
+    busy: frozenset[str]
+
+
 class Authorization(msgspec.Struct, frozen=True):
     """The last look before sending again."""
 
@@ -162,6 +188,7 @@ class Authorization(msgspec.Struct, frozen=True):
 #: Entries in one call: a script of this many takes about a millisecond.
 MAX_BATCH: Final = 64
 _encode = msgspec.msgpack.Encoder().encode
+_decode_position = msgspec.json.Decoder(Position).decode
 
 
 class Ledger:
@@ -296,7 +323,7 @@ class Ledger:
         token: int,
         signal_id: str,
         retry_ms: int,
-        event: tuple[str, str, bytes],
+        event: tuple[str, str, str],
     ) -> bool:
         """Leave an unresolved order to the keeper, saying so once with ``event``."""
         return bool(
@@ -348,6 +375,47 @@ class Ledger:
         )
         return TradingState.read(before)
 
+    async def account(self) -> Account:
+        """The account in numbers."""
+        (
+            _,
+            exposure,
+            realized,
+            count,
+            unresolved,
+            dead,
+            lag,
+            pending,
+            oldest,
+            leases,
+        ) = await self._scripts.run("account")
+        return Account(
+            exposure=_amounts(exposure),
+            realized=_amounts(realized),
+            open_positions=int(count),
+            unresolved=int(unresolved),
+            dead_letters=int(dead),
+            lag=int(lag) if int(lag) >= 0 else None,
+            pending=int(pending),
+            oldest_pending_ms=int(oldest),
+            leases=int(leases),
+        )
+
+    async def book(self) -> Book:
+        """The open positions."""
+        rows, busy = await self._scripts.run("book")
+        return Book(
+            positions={
+                key.decode(): _decode_position(data)
+                for key, data in zip(rows[::2], rows[1::2], strict=True)
+            },
+            busy=frozenset(key.decode() for key in busy),
+        )
+
+    async def announce(self, event: tuple[str, str, str]) -> None:
+        """Write one event (type, id, JSON) to the system stream."""
+        await self._scripts.run("announce", *event, self._output_length)
+
     def _delivery(self, row: Sequence[Any], sent: float) -> Delivery:
         entry_id, fields, token, deliveries, signal_id, record, group, overdue = row
         return Delivery(
@@ -385,6 +453,12 @@ def _admission(row: Sequence[Any]) -> Admission:
     if status == b"fenced":
         return Fenced()
     return Duplicate(conflict=status == b"conflict")
+
+
+def _amounts(rows: Sequence[bytes]) -> dict[str, Decimal]:
+    """Amounts by currency from a flat list of currency and millionths."""
+    pairs = zip(rows[::2], rows[1::2], strict=True)
+    return {currency.decode(): Decimal(int(amount)) / 1_000_000 for currency, amount in pairs}
 
 
 def _is_item_error(error: Exception) -> bool:

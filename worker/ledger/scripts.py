@@ -20,9 +20,12 @@ from worker.ledger.connection import Connections
 from worker.ledger.errors import LedgerUnavailableError, map_exceptions
 
 NAMES: Final = (
+    "account",
     "admit",
     "adopt",
+    "announce",
     "authorize",
+    "book",
     "claim",
     "commit",
     "control",

@@ -1,0 +1,337 @@
+"""The only place where the parts of a worker are put together."""
+
+import asyncio
+import os
+import secrets
+import signal
+import socket
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from decimal import Decimal
+from random import Random
+from typing import Final
+
+import msgspec
+import structlog
+
+from worker import __version__
+from worker.clock import Clock, SystemClock
+from worker.config import Config, Secret
+from worker.domain.market import ExchangePosition, MarketKind
+from worker.engine import ExecutionEngine, SideTask
+from worker.exchanges.base import ExchangeAdapter, ExchangeError, Outcome
+from worker.exchanges.factory import ExchangeFactory
+from worker.keeper import Keeper
+from worker.ledger.calls import Ledger
+from worker.ledger.connection import Connections
+from worker.ledger.embedded import EmbeddedServer
+from worker.ledger.errors import LedgerError
+from worker.ledger.scripts import RedisScripts
+from worker.market_data import MarketData
+from worker.observe.http import Health, HttpServer, loop_monitor
+from worker.observe.metrics import Metrics
+from worker.orders import OrderManager
+from worker.pipeline import ExecutionPipeline
+from worker.stages.execution import OrderExecutorHandler
+from worker.stages.outcome import Scribe
+from worker.stages.reconciliation import ReconciliationHandler
+from worker.stages.risk import RiskManagementHandler
+from worker.stages.validation import ValidationHandler
+
+log = structlog.get_logger(__name__)
+
+#: Pause between attempts to start an exchange, growing to the longest.
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
+CLOCK_EVERY_S: Final = 30.0
+_encode = msgspec.json.Encoder().encode
+
+
+def consumer_name() -> str:
+    """``<host>-<pid>-<4 hex>``: new for every process."""
+    host = socket.gethostname().split(".")[0] or "host"
+    return f"{host}-{os.getpid()}-{secrets.token_hex(2)}"
+
+
+class Worker:
+    """One process's parts, wired; :meth:`run` is its whole life."""
+
+    def __init__(self, config: Config, *, clock: Clock | None = None) -> None:
+        self.config = config
+        self.name = consumer_name()
+        self.clock = clock or SystemClock()
+        self.random = Random(config.worker.seed)  # noqa: S311 (jitter, not secrets)
+        self.metrics = Metrics(version=__version__, mode=config.mode)
+        self.health = Health(self.clock)
+        self.orders = OrderManager()
+        signals = f"{{{config.account}}}:signals"
+        lease_ms = int(config.worker.lease_seconds * 1000)
+        self.connections = Connections(
+            config.redis,
+            key=signals,
+            name=self.name,
+            timeout_s=min(5.0, config.worker.lease_seconds / 3),
+        )
+        scripts = RedisScripts(
+            self.connections,
+            signals=signals,
+            replicas=config.redis.replicas_required,
+            replicas_timeout_ms=config.redis.replicas_timeout_ms,
+            patience_s=config.worker.lease_seconds / 3,
+        )
+        scripts.on_error = lambda error: self.metrics.ledger_error(error.kind)
+        self.ledger = Ledger(
+            scripts,
+            clock=self.clock,
+            worker=self.name,
+            lease_ms=lease_ms,
+            retention_ms=config.redis.record_retention_seconds * 1000,
+            output_length=config.redis.output_max_length,
+            max_waiting=config.worker.max_waiting,
+        )
+        self.factory = ExchangeFactory(
+            config, self.clock, holdings=self._holdings, positions=self._positions
+        )
+        self.adapters = self.factory.all()
+        self.market = MarketData(
+            self.adapters,
+            clock=self.clock,
+            max_price_age_ms=config.validation.max_price_age_seconds * 1000,
+            max_balance_age_ms=config.risk.max_balance_age_seconds * 1000,
+            on_error=self._note_exchange_error,
+        )
+        self.engine = self._engine()
+        self.keeper = Keeper(
+            ledger=self.ledger,
+            adapters=self.adapters,
+            take=self.engine.take,
+            metrics=self.metrics,
+            clock=self.clock,
+            account=config.account,
+            signal_retention_ms=config.redis.signal_retention_seconds * 1000,
+        )
+
+    def _engine(self) -> ExecutionEngine:
+        config, clock = self.config, self.clock
+        validation = ValidationHandler(
+            config.validation,
+            exchanges=config.valid_exchanges,
+            max_size_pct=config.risk.max_position_size_pct,
+            clock=clock,
+        )
+        risk = RiskManagementHandler(
+            config.risk, account=config.account, ledger=self.ledger, orders=self.orders, clock=clock
+        )
+        execution = OrderExecutorHandler(
+            config.execution,
+            ledger=self.ledger,
+            orders=self.orders,
+            expiry=validation.expiry,
+            clock=clock,
+            random=self.random,
+            meter=self.metrics,
+            draining=lambda: self.engine.draining,
+        )
+        reconciliation = ReconciliationHandler(
+            config.reconciliation, orders=self.orders, clock=clock
+        )
+        scribe = Scribe(
+            account=config.account,
+            worker=self.name,
+            risk=risk,
+            max_slippage_pct=config.reconciliation.max_price_slippage_pct,
+            clock=clock,
+        )
+        pipeline = ExecutionPipeline(
+            market=self.market,
+            validation=validation,
+            risk=risk,
+            execution=execution,
+            reconciliation=reconciliation,
+            scribe=scribe,
+            max_deliveries=config.worker.max_deliveries,
+            skew_margin_ms=config.execution.skew_margin_ms,
+        )
+        return ExecutionEngine(
+            ledger=self.ledger,
+            pipeline=pipeline,
+            scribe=scribe,
+            metrics=self.metrics,
+            health=self.health,
+            clock=clock,
+            concurrency=config.worker.concurrency,
+            drain_s=config.worker.drain_seconds,
+            status=self._status,
+        )
+
+    async def run(self) -> int:
+        """Serve, start the exchanges, work until stopped, leave; returns the exit code."""
+        config = self.config
+        for check in ("redis", "group", "markets"):
+            self.health.set(check, ok=False, detail="not yet")
+        self.health.set("draining", ok=True, detail="no")
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(self.connections.close)
+            stack.push_async_callback(self.factory.close)
+            if config.http.host:
+                server = HttpServer(config.http, self.health, self.metrics)
+                stack.callback(server.close)
+                log.info("http_listening", host=config.http.host, port=server.port)
+            self._listen_for_signals()
+            log.info(
+                "worker_started",
+                worker=self.name,
+                account=config.account,
+                mode=config.mode,
+                redis=self.connections.address,
+                exchanges=sorted(self.adapters),
+                version=__version__,
+            )
+            monitor = asyncio.create_task(loop_monitor(self.clock, self.health, self.metrics))
+            stack.callback(monitor.cancel)
+            if await self._start_exchanges():
+                await self.engine.run(self._side_tasks())
+            log.info("worker_stopped", orders=self.orders.statistics())
+        return 0
+
+    def _listen_for_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._on_signal, number)
+
+    def _on_signal(self, number: signal.Signals) -> None:
+        log.info("stopping", signal=signal.Signals(number).name)
+        self.engine.stop()
+
+    async def _start_exchanges(self) -> bool:
+        """Start every exchange, trying for as long as it takes; False if stopped meanwhile."""
+        starts = asyncio.gather(*(self._start(name) for name in self.adapters))
+        stopped = asyncio.create_task(self.engine.stopping())
+        await asyncio.wait({starts, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        stopped.cancel()
+        if not starts.done():
+            starts.cancel()
+            await asyncio.gather(starts, return_exceptions=True)
+            return False
+        starts.result()
+        self.health.set("markets", ok=True, detail="loaded")
+        return True
+
+    async def _start(self, name: str) -> None:
+        pause = FIRST_PAUSE_S
+        while True:
+            try:
+                await self.adapters[name].start()
+            except ExchangeError as error:
+                self._note_exchange_error(name, error)
+                self.health.set("markets", ok=False, detail=f"{name}: {error}")
+                log.error("exchange_not_ready", exchange=name, error=str(error), retry_in_s=pause)
+                await self.clock.sleep(pause)
+                pause = min(pause * 2, LONGEST_PAUSE_S)
+            else:
+                return
+
+    def _side_tasks(self) -> list[SideTask]:
+        tasks: list[SideTask] = [("keeper", self.keeper.run)]
+        for name, adapter in self.adapters.items():
+            section = self.config.exchanges[name]
+            tasks.append(
+                (
+                    f"balance:{name}",
+                    lambda name=name, every=section.balance_refresh_seconds: (  # type: ignore[misc]
+                        self.market.follow_balance(name, every)
+                    ),
+                )
+            )
+            if not adapter.prices_in_memory:
+                tasks.append(
+                    (
+                        f"prices:{name}",
+                        lambda name=name, every=section.ticker_refresh_seconds: (  # type: ignore[misc]
+                            self.market.follow_prices(name, every)
+                        ),
+                    )
+                )
+            if not adapter.simulated:
+                tasks.append((f"clock:{name}", lambda name=name: self._follow_clock(name)))  # type: ignore[misc]
+        return tasks
+
+    async def _follow_clock(self, name: str) -> None:
+        """Keep measuring one exchange's clock."""
+        while True:
+            try:
+                measured = await self.adapters[name].measure_clock()
+            except ExchangeError as error:
+                self._note_exchange_error(name, error)
+            else:
+                self.metrics.clock_offset(name, measured.offset_ms / 1000)
+            await self.clock.sleep(CLOCK_EVERY_S)
+
+    def _note_exchange_error(self, name: str, error: ExchangeError) -> None:
+        self.metrics.exchange_error(name, error.outcome.value)
+        log.debug("exchange_error", exchange=name, error=str(error), outcome=error.outcome.value)
+
+    def _status(self, engine: ExecutionEngine) -> bytes:
+        """What the heartbeat tells the fleet about this process."""
+        return _encode(
+            {
+                "in_flight": engine.in_flight,
+                "concurrency": self.config.worker.concurrency,
+                "draining": engine.draining,
+                "keeper": self.keeper.is_keeper,
+                "mode": self.config.mode,
+                "version": __version__,
+                "orders": self.orders.statistics(),
+            }
+        )
+
+    async def _holdings(self, _exchange: str) -> Mapping[str, Decimal]:
+        """How far all workers' simulated trading has moved each quote currency."""
+        try:
+            account = await self.ledger.account()
+        except LedgerError as error:
+            raise ExchangeError(str(error), outcome=Outcome.NOT_SENT, code="ledger") from error
+        currencies = account.realized.keys() | account.exposure.keys()
+        return {
+            currency: account.realized.get(currency, Decimal(0))
+            - account.exposure.get(currency, Decimal(0))
+            for currency in currencies
+        }
+
+    async def _positions(self, exchange: str) -> list[ExchangePosition]:
+        """What a simulated exchange would report: the book's own derivative positions."""
+        try:
+            book = await self.ledger.book()
+        except LedgerError as error:
+            raise ExchangeError(str(error), outcome=Outcome.NOT_SENT, code="ledger") from error
+        found = []
+        for position in book.positions.values():
+            adapter: ExchangeAdapter | None = self.adapters.get(exchange)
+            info = adapter.get_symbol_info(position.symbol) if adapter else None
+            if position.exchange == exchange and info and info.kind is MarketKind.LINEAR:
+                found.append(
+                    ExchangePosition(
+                        symbol=position.symbol,
+                        direction=position.direction,
+                        quantity=position.quantity,
+                        entry_price=position.entry_price,
+                    )
+                )
+        return found
+
+
+async def run_worker(config: Config) -> int:
+    """Run one worker until it is told to stop.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        ConfigError: the configuration cannot be served.
+        InvariantError: something that cannot happen has happened.
+    """
+    if config.redis.url.reveal() != "embedded":
+        return await Worker(config).run()
+    with EmbeddedServer() as server:
+        redis = msgspec.structs.replace(config.redis, url=Secret(server.url))
+        log.info("embedded_server", url=server.url)
+        return await Worker(msgspec.structs.replace(config, redis=redis)).run()

@@ -1,0 +1,24 @@
+-- What the account looks like now, in numbers.
+-- Returns {now ms, {quote, exposure ...}, {quote, realised ...}, open positions, unresolved,
+-- dead letters, lag or -1, pending, age of the oldest pending entry ms, leases}
+local at = now()
+local lag = -1
+for _, info in ipairs(redis.call('XINFO', 'GROUPS', SIGNALS)) do
+  local group = {}
+  for n = 1, #info, 2 do group[info[n]] = info[n + 1] end
+  if group.name == GROUP and group.lag then lag = group.lag end
+end
+local pending = redis.call('XPENDING', SIGNALS, GROUP)
+local oldest = pending[2] and at - tonumber(string.match(pending[2], '^%d+')) or 0
+return {
+  at,
+  redis.call('HGETALL', P .. 'totals'),
+  redis.call('HGETALL', P .. 'realized'),
+  redis.call('HLEN', P .. 'book'),
+  redis.call('ZCARD', P .. 'unresolved'),
+  redis.call('XLEN', P .. 'dead'),
+  lag,
+  pending[1],
+  math.max(oldest, 0),
+  redis.call('ZCARD', P .. 'leases'),
+}

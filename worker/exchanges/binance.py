@@ -15,9 +15,10 @@ from worker.domain.market import Balance, MarketKind, SymbolInfo, Ticker
 from worker.domain.money import ZERO
 from worker.domain.order import OrderReport, OrderRequest
 from worker.exchanges import readings
-from worker.exchanges.base import OrderNotFoundError, Resend, SendWindow
+from worker.exchanges.base import Resend, SendWindow
 from worker.exchanges.ccxt_adapter import CCXTAdapter
 from worker.exchanges.outcomes import IncompleteReplyError
+from worker.exchanges.rounding import WireOrder
 
 #: How ccxt is told which wallet and which API a call without a symbol is for.
 _SCOPES: Final[Mapping[MarketKind, dict[str, str]]] = {
@@ -60,56 +61,21 @@ class BinanceCCXTAdapter(CCXTAdapter):
         return {"timestamp": window.timestamp_ms, "recvWindow": window.valid_ms}
 
     async def _create(
-        self, request: OrderRequest, kind: str, amount: str, price: str | None, params: Any
+        self, request: OrderRequest, order: WireOrder, params: dict[str, Any]
     ) -> Mapping[str, Any]:
-        order = await super()._create(request, kind, amount, price, params)
+        reply = await super()._create(request, order, params)
         # A stop order's ``workingTime`` is -1 until it triggers, and ccxt prefers it.
-        accepted = (order.get("info") or {}).get("transactTime") or order.get("timestamp")
-        return {**order, "timestamp": accepted}
+        accepted = (reply.get("info") or {}).get("transactTime") or reply.get("timestamp")
+        return {**reply, "timestamp": accepted}
 
-    def _is_algo(self, request: OrderRequest) -> bool:
+    def _is_conditional(self, request: OrderRequest) -> bool:
         info = self._infos.get(request.symbol)
         linear = info is not None and info.kind is MarketKind.LINEAR
         return linear and request.order_type.needs_stop_price
 
-    async def _look_up(self, request: OrderRequest, exchange_order_id: str) -> Mapping[str, Any]:
-        """By client id, always: it answers for both books and cannot confuse their id spaces."""
-        params: dict[str, Any] = {"clientOrderId": request.client_order_id}
-        if not self._is_algo(request):
-            found: Mapping[str, Any] = await self._ccxt.fetch_order(None, request.symbol, params)
-            return found
-        algo = await self._ccxt.fetch_order(None, request.symbol, params | {"trigger": True})
-        return await self._follow(request, algo)
-
-    async def _follow(self, request: OrderRequest, algo: Mapping[str, Any]) -> Mapping[str, Any]:
-        """The triggered order's progress under the conditional order's name and creation time."""
-        child = _child_id(algo)
-        if not child:
-            if algo.get("status") == "closed":
-                # Triggered, and the order it places is not there yet (or never will be).
-                return {**algo, "status": "open"}
-            return algo
-        order = await self._ccxt.fetch_order(child, request.symbol)
-        return {
-            **order,
-            "clientOrderId": algo.get("clientOrderId"),
-            "timestamp": algo.get("timestamp"),
-        }
-
-    async def _cancel(self, request: OrderRequest, exchange_order_id: str) -> None:
-        params: dict[str, Any] = {"clientOrderId": request.client_order_id}
-        if not self._is_algo(request):
-            await self._ccxt.cancel_order(None, request.symbol, params)
-            return
-        conditional = params | {"trigger": True}
-        with self._boundary("get_order"):
-            algo = await self._ccxt.fetch_order(None, request.symbol, conditional)
-        if child := _child_id(algo):
-            await self._ccxt.cancel_order(child, request.symbol)
-        elif algo.get("status") == "open":
-            await self._ccxt.cancel_order(None, request.symbol, conditional)
-        else:
-            raise OrderNotFoundError(f"{self.name} cancel_order: the order is not open any more")
+    def _child_id(self, order: Mapping[str, Any]) -> str:
+        child = str((order.get("info") or {}).get("actualOrderId") or "")
+        return "" if child == "0" else child
 
     async def _open_orders(self, symbol: str | None) -> AsyncIterator[Mapping[str, Any]]:
         for kind in self._kinds(symbol):
@@ -192,9 +158,3 @@ class BinanceCCXTAdapter(CCXTAdapter):
 
 def _scope(kind: MarketKind) -> dict[str, Any]:
     return dict(_SCOPES[kind])
-
-
-def _child_id(algo: Mapping[str, Any]) -> str:
-    """The ordinary order that a triggered conditional order placed, if it did."""
-    child = str((algo.get("info") or {}).get("actualOrderId") or "")
-    return "" if child == "0" else child

@@ -7,8 +7,7 @@ an order is sent once is ours: deadlines, outcomes, rounding, budgets, connectio
 import asyncio
 import contextlib
 import ssl
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from decimal import Decimal
+from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Any, ClassVar, Final
 
 import aiohttp
@@ -18,14 +17,14 @@ import structlog
 from worker.clock import Clock
 from worker.config import ExchangeConfig
 from worker.domain.market import Balance, ExchangePosition, MarketKind, SymbolInfo, Ticker
-from worker.domain.money import ceil_to, floor_to, text
-from worker.domain.order import Fill, OrderReport, OrderRequest, Role, Side
+from worker.domain.order import Fill, OrderReport, OrderRequest, Role
 from worker.errors import ConfigError
 from worker.exchanges import readings
 from worker.exchanges.base import (
     ExchangeAdapter,
     ExchangeClock,
     ExchangeError,
+    OrderNotFoundError,
     Outcome,
     Resend,
     SendWindow,
@@ -42,8 +41,9 @@ from worker.exchanges.outcomes import (
     redactor,
 )
 from worker.exchanges.reroute import open_session, target
+from worker.exchanges.rounding import WireOrder, wire_order
+from worker.exchanges.timekeeping import ExchangeTime
 
-CLOCK_SAMPLES: Final = 4
 #: An RSA signature costs 29 ms of the event loop; ccxt takes longer keys than this for RSA.
 _RSA_KEY_CHARS: Final = 120
 
@@ -69,8 +69,7 @@ class CCXTAdapter(ExchangeAdapter):
         self.ccxt_id = config.ccxt_id or name
         self._config = config
         self._time = clock
-        #: Exchange time minus local monotonic time: immune to steps of the wall clock.
-        self._epoch_ms = clock.now_ms() - clock.monotonic_ms()
+        self._exchange_time = ExchangeTime(clock, self.clock_grain_ms)
         self._book = CODE_BOOKS.get(self.ccxt_id, ANY_CODES)
         self._budget = OrderBudget(config.max_orders_per_second, clock)
         self._rest = target(f"exchanges.{name}.base_url", config.base_url)
@@ -140,6 +139,8 @@ class CCXTAdapter(ExchangeAdapter):
                 "options": {"maxRetriesOnFailure": 0} | self._options(),
             }
         )
+        # Nothing here needs currencies, and some exchanges want a signed call for them.
+        self._ccxt.has["fetchCurrencies"] = False
         if config.sandbox:
             try:
                 self._use_sandbox()
@@ -169,39 +170,23 @@ class CCXTAdapter(ExchangeAdapter):
         call = current_call.get()
         if call is not None and call.stamp_ms is not None:
             return call.stamp_ms
-        return int(self._time.monotonic_ms() + self._epoch_ms)
+        return self._exchange_time.now_ms()
 
     async def measure_clock(self) -> ExchangeClock:
-        """Measure the exchange's clock against ours: the sample with the shortest round trip."""
-        best: tuple[float, float, float] | None = None
-        failure: ExchangeError | None = None
-        for _ in range(CLOCK_SAMPLES):
-            try:
-                sent = self._time.monotonic_ms()
-                with self._boundary("fetch_time"):
-                    stamp = float(readings.decimal(await self._fetch_time()))
-                back = self._time.monotonic_ms()
-            except ExchangeError as error:
-                failure = error
-                continue
-            uncertainty = (back - sent + self.clock_grain_ms) / 2
-            if best is None or uncertainty < best[0]:
-                epoch = stamp + self.clock_grain_ms / 2 - (sent + back) / 2
-                best = uncertainty, epoch, back
-        if best is None:
-            raise failure or ExchangeError("fetch_time")
-        uncertainty, self._epoch_ms, measured = best
-        ours = self._time.now_ms() - self._time.monotonic_ms()
-        self.clock = ExchangeClock(self._epoch_ms - ours, uncertainty, measured)
+        """Measure the exchange's clock against ours and remember it."""
+        self.clock = await self._exchange_time.measure(self._ask_time)
         return self.clock
+
+    async def _ask_time(self) -> float:
+        with self._boundary("fetch_time"):
+            return float(readings.decimal(await self._fetch_time()))
 
     async def _fetch_time(self) -> Any:
         return await self._ccxt.fetch_time()
 
     def open_window(self) -> SendWindow:
         """Fix the time in which the exchange may accept the next create request."""
-        now, valid = self._time.monotonic_ms(), self._config.recv_window_ms
-        return SendWindow(int(now + self._epoch_ms), valid, now + valid + self.clock.uncertainty_ms)
+        return self._exchange_time.window(self._config.recv_window_ms)
 
     # ---- orders -----------------------------------------------------------------------------
 
@@ -210,31 +195,28 @@ class CCXTAdapter(ExchangeAdapter):
         headers = self._deadline_headers(window)
         with self._boundary("create_order", creating=True, window=window, headers=headers):
             info = self._info(request.symbol)
-            amount, price, stop = _rounded(request, info)
-            params = self._order_params(request, info)
-            params |= self._deadline_params(window)
-            if stop is not None:
-                params |= self._trigger_params(request, info, text(stop))
-            kind = "limit" if request.order_type.needs_price else "market"
-            now = self._time.monotonic_ms()
-            await self._budget.take((now + window.expires_mono_ms) / 2)
+            order = wire_order(request, info)
+            params = self._order_params(request, info) | self._deadline_params(window)
+            if order.stop_price is not None:
+                params |= self._trigger_params(request, info, order.stop_price)
+            await self._budget.take((self._time.monotonic_ms() + window.expires_mono_ms) / 2)
             if self._time.monotonic_ms() >= window.expires_mono_ms:
                 raise ExchangeError(
                     f"{self.name} create_order: the send window is over",
                     outcome=Outcome.NOT_SENT,
                     code="window_over",
                 )
-            order = await self._create(request, kind, text(amount), price, params)
-            report = readings.order_report(order, info, client_order_id=request.client_order_id)
+            reply = await self._create(request, order, params)
+            report = readings.order_report(reply, info, client_order_id=request.client_order_id)
             return _ours(report, request)
 
     async def _create(
-        self, request: OrderRequest, kind: str, amount: str, price: str | None, params: Any
+        self, request: OrderRequest, order: WireOrder, params: dict[str, Any]
     ) -> Mapping[str, Any]:
-        order: Mapping[str, Any] = await self._ccxt.create_order(
-            request.symbol, kind, request.side.value, amount, price, params
+        reply: Mapping[str, Any] = await self._ccxt.create_order(
+            request.symbol, order.kind, request.side.value, order.amount, order.price, params
         )
-        return order
+        return reply
 
     def _options(self) -> dict[str, Any]:
         """The exchange's ``options`` of ccxt."""
@@ -273,10 +255,23 @@ class CCXTAdapter(ExchangeAdapter):
             await self._cancel(request, exchange_order_id)
 
     async def _cancel(self, request: OrderRequest, exchange_order_id: str) -> None:
-        params = {"clientOrderId": request.client_order_id}
-        if exchange_order_id:
-            params = {}
-        await self._ccxt.cancel_order(exchange_order_id or None, request.symbol, params)
+        params: dict[str, Any] = {"clientOrderId": request.client_order_id}
+        if not self._is_conditional(request):
+            await self._ccxt.cancel_order(None, request.symbol, params)
+            return
+        params["trigger"] = True
+        with self._boundary("get_order"):
+            order = await self._ccxt.fetch_order(None, request.symbol, dict(params))
+        if child := self._child_id(order):
+            await self._ccxt.cancel_order(child, request.symbol)
+        elif order.get("status") == "open":
+            await self._ccxt.cancel_order(None, request.symbol, params)
+        else:
+            raise OrderNotFoundError(
+                f"{self.name} cancel_order: the order is not open any more",
+                outcome=Outcome.REFUSED,
+                code="not_open",
+            )
 
     async def get_order(self, request: OrderRequest, exchange_order_id: str = "") -> OrderReport:
         """Look one order up by its client id, or by the exchange's id where given and better."""
@@ -287,12 +282,32 @@ class CCXTAdapter(ExchangeAdapter):
             return _ours(report, request)
 
     async def _look_up(self, request: OrderRequest, exchange_order_id: str) -> Mapping[str, Any]:
-        found: Mapping[str, Any] = await self._ccxt.fetch_order(
-            exchange_order_id or None,
-            request.symbol,
-            {} if exchange_order_id else {"clientOrderId": request.client_order_id},
-        )
-        return found
+        """By client id: exchange ids of ordinary and conditional orders are different spaces."""
+        params: dict[str, Any] = {"clientOrderId": request.client_order_id}
+        if not self._is_conditional(request):
+            found: Mapping[str, Any] = await self._ccxt.fetch_order(None, request.symbol, params)
+            return found
+        order = await self._ccxt.fetch_order(None, request.symbol, params | {"trigger": True})
+        # Some exchanges answer for conditional orders without our id's usual name.
+        return await self._follow(request, {**order, "clientOrderId": request.client_order_id})
+
+    def _is_conditional(self, request: OrderRequest) -> bool:
+        """Whether the order lives in a book of conditional orders, apart from the ordinary ones."""
+        return False
+
+    def _child_id(self, order: Mapping[str, Any]) -> str:
+        """The ordinary order that a triggered conditional order placed, if it did."""
+        return ""
+
+    async def _follow(self, request: OrderRequest, order: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The triggered order's progress, under the conditional order's name and time."""
+        if child := self._child_id(order):
+            placed = await self._ccxt.fetch_order(child, request.symbol)
+            kept = {name: order.get(name) for name in ("clientOrderId", "timestamp")}
+            return {**placed, **kept}
+        if order.get("status") == "closed":  # triggered, and what it places is not there yet
+            return {**order, "status": "open"}
+        return order
 
     async def get_open_orders(self, symbol: str | None = None) -> list[OrderReport]:
         """All open orders of the account, or of one symbol, in the configured markets."""
@@ -393,35 +408,3 @@ def _ours(report: OrderReport, request: OrderRequest) -> OrderReport:
     if report.client_order_id != request.client_order_id:
         raise IncompleteReplyError("the reply is about another client order id")
     return report
-
-
-def _rounded(request: OrderRequest, info: SymbolInfo) -> tuple[Decimal, str | None, Decimal | None]:
-    """Quantity (in contracts where the market has them), price and trigger on the market's grid.
-
-    A last guard, since the caller has rounded already: never more quantity, never a worse price.
-
-    Raises:
-        LocalRefusalError: if nothing is left of the quantity or a price.
-    """
-    kind = request.order_type
-    towards_safety: Callable[[Decimal, Decimal], Decimal]
-    towards_safety = floor_to if request.side is Side.BUY else ceil_to
-    quantity = floor_to(request.quantity, info.quantity_step)
-    price = request.price if kind.needs_price else None
-    stop = request.stop_price if kind.needs_stop_price else None
-    if kind.needs_price and price is None:
-        raise LocalRefusalError(f"a {kind} order needs a price")
-    if kind.needs_stop_price and stop is None:
-        raise LocalRefusalError(f"a {kind} order needs a stop price")
-    if price is not None:
-        price = towards_safety(price, info.price_tick)
-    if stop is not None:
-        stop = towards_safety(stop, info.price_tick)
-    if quantity <= 0:
-        raise LocalRefusalError(
-            f"quantity {request.quantity} is less than one step of {info.quantity_step}"
-        )
-    if (price is not None and price <= 0) or (stop is not None and stop <= 0):
-        raise LocalRefusalError(f"a price is less than one tick of {info.price_tick}")
-    amount = quantity / info.contract_size
-    return amount, None if price is None else text(price), stop

@@ -147,6 +147,7 @@ def classify(
 ) -> ExchangeError:
     """What ``error`` means for ``call``; see the module's docstring for the order of evidence."""
     rule, code, text = _decide(error, book, call)
+    code = _clean(redact(code))  # Kraken's codes are sentences
     sentence = _clean(redact(text)) if text else ""
     where = f"{exchange} {call.operation}"
     message = (

@@ -92,7 +92,8 @@ def fills(
     found: dict[str, Fill] = {}
     for trade in trades:
         trade_id = str(trade.get("id") or "")
-        if not trade_id:  # an execution without an id cannot be told from a repeat
+        # Without an id an execution cannot be told from a repeat; Kraken lists ids without amounts.
+        if not trade_id or not trade.get("amount"):
             continue
         fee, currency = _fee(trade)
         found[trade_id] = Fill(

@@ -118,6 +118,7 @@ class ExecutionEngine:
             for name, task in side_tasks:
                 running.append(group.create_task(_named(task), name=name))
             try:
+                await self._ensure_group()
                 await self._claim_until_stopped()
                 await self._drain()
             finally:
@@ -142,6 +143,12 @@ class ExecutionEngine:
             task.add_done_callback(self._tasks.discard)
 
     # -- claiming ------------------------------------------------------------------------------
+
+    async def _ensure_group(self) -> None:
+        try:
+            await self._ledger.ensure_group()
+        except LedgerError:
+            return  # the claim loop meets the same trouble, says so and goes on trying
 
     async def _claim_until_stopped(self) -> None:
         tail, bell, pause = b"0-0", b"0-0", FIRST_PAUSE_S

@@ -702,6 +702,14 @@ async def test_an_order_whose_price_could_not_be_had_was_not_sent() -> None:
     assert caught.value.outcome is Outcome.NOT_SENT
 
 
+def test_it_says_what_it_is() -> None:
+    """Simulated, and with prices in memory only where they are assumed."""
+    assumed, real = exchange(), live(Source(book("1", "2")))
+    assert assumed.simulated
+    assert real.simulated
+    assert (assumed.prices_in_memory, real.prices_in_memory) == (True, False)
+
+
 def test_live_prices_need_a_source() -> None:
     """A configuration error, not a surprise at the first order."""
     with pytest.raises(ConfigError, match="prices"):

@@ -67,6 +67,7 @@ class PaperExchange(ExchangeAdapter):
     resend = Resend.IDEMPOTENT
     simulated = True
     visibility_ms = 0
+    simulated = True
 
     def __init__(
         self,

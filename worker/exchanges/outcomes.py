@@ -78,8 +78,8 @@ _ASSIGNED = re.compile(
 class Call:
     """One adapter call as the wire saw it; ``current_call`` holds the running one.
 
-    ``sent`` counts requests handed to the network that could create an order; ``body`` is the last
-    complete reply, None until there is one.
+    ``sent`` counts requests that could create an order and were about to be written; ``body`` is
+    the last complete reply, None until there is one.
     """
 
     operation: str
@@ -149,10 +149,11 @@ def classify(
     rule, code, text = _decide(error, book, call)
     code = _clean(redact(code))  # Kraken's codes are sentences
     sentence = _clean(redact(text)) if text else ""
-    where = f"{exchange} {call.operation}"
-    message = (
-        f"{where}: {code}: {sentence}" if sentence and sentence != code else f"{where}: {code}"
-    )
+    message = f"{exchange} {call.operation}: {code}"
+    if sentence and sentence != code:
+        message += f": {sentence}"
+    if rule.kind is Kind.UNKNOWN and call.creating and not call.sent:
+        rule = Rule(Kind.NOT_SENT)  # it failed on the way there: connecting, or preparing
     return _build(rule, message, code, call)
 
 

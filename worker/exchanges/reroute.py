@@ -76,8 +76,6 @@ async def record(
     call.path, call.status, call.retry_after_s, call.body = request.url.path, 0, 0.0, None
     for name, value in call.headers.items():
         request.headers[name] = value
-    if call.creating and request.method in _CREATING_METHODS:
-        call.sent += 1
     response = await handler(request)
     if response.status == 101:
         return response
@@ -94,6 +92,18 @@ async def record(
     return response
 
 
+async def _note_sending(
+    session: aiohttp.ClientSession,
+    context: object,
+    params: aiohttp.TraceRequestHeadersSentParams,
+) -> None:
+    """Just before the first byte of a request is written: from here on it may arrive."""
+    del session, context
+    call = current_call.get()
+    if call is not None and call.creating and params.method in _CREATING_METHODS:
+        call.sent += 1
+
+
 def open_session(
     rest: URL | None, websocket: URL | None, ssl_context: ssl.SSLContext
 ) -> aiohttp.ClientSession:
@@ -104,8 +114,11 @@ def open_session(
         keepalive_timeout=KEEPALIVE_S,
         ttl_dns_cache=60,
     )
+    tracing = aiohttp.TraceConfig()
+    tracing.on_request_headers_sent.append(_note_sending)
     return aiohttp.ClientSession(
         connector=connector,
+        trace_configs=[tracing],
         cookie_jar=aiohttp.DummyCookieJar(),
         middlewares=(record, reroute(rest, websocket)),
     )

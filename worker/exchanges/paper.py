@@ -67,7 +67,6 @@ class PaperExchange(ExchangeAdapter):
     resend = Resend.IDEMPOTENT
     simulated = True
     visibility_ms = 0
-    simulated = True
 
     def __init__(
         self,
@@ -89,7 +88,7 @@ class PaperExchange(ExchangeAdapter):
         #: Where live prices come from; None while prices are assumed.
         self._live = price_source if paper.prices == "live" else None
         self._holdings = holdings
-        self.prices_in_memory = price_source is None
+        self.prices_in_memory = self._live is None
         self._positions = positions
         self._balance = paper.balance
         self._matching = PaperMatching(paper, has_book=self._live is not None)

@@ -1,0 +1,255 @@
+"""Health and metrics over real HTTP: also while the loop is stuck, and never for long."""
+
+import asyncio
+import http.client
+import json
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from worker.clock import SystemClock
+from worker.config import HttpConfig
+from worker.errors import ConfigError
+from worker.observe.http import BEAT_EVERY_S, MAX_REQUESTS, Health, HttpServer, loop_monitor
+from worker.observe.metrics import CONTENT_TYPE, Metrics
+
+
+class SteppedClock(SystemClock):
+    """Time moves when it is told to; a sleeper waits until ``wake`` says how late it wakes."""
+
+    def __init__(self) -> None:
+        self.ms = 0.0
+        self.asleep: asyncio.Queue[float] = asyncio.Queue()
+        self.wake: asyncio.Queue[float] = asyncio.Queue()
+
+    def monotonic_ms(self) -> float:
+        return self.ms
+
+    async def sleep(self, seconds: float) -> None:
+        self.asleep.put_nowait(seconds)
+        self.ms += seconds * 1_000 + await self.wake.get()
+
+
+class Served:
+    """A running server with its parts."""
+
+    def __init__(self, host: str = "127.0.0.1", port: int = 0) -> None:
+        self.clock = SteppedClock()
+        self.health = Health(self.clock, ["redis", "markets"])
+        self.metrics = Metrics(version="1", mode="paper")
+        self.server = HttpServer(HttpConfig(host=host, port=port), self.health, self.metrics)
+        self.host = host
+
+    def ask(self, path: str, method: str = "GET") -> tuple[int, dict[str, str], bytes]:
+        connection = http.client.HTTPConnection(self.host, self.server.port, timeout=5)
+        try:
+            connection.request(method, path)
+            answer = connection.getresponse()
+            return answer.status, dict(answer.getheaders()), answer.read()
+        finally:
+            connection.close()
+
+
+@pytest.fixture
+def served() -> Iterator[Served]:
+    """One server on a free port."""
+    one = Served()
+    yield one
+    one.server.close()
+
+
+def test_the_scrape_is_in_prometheus_format(served: Served) -> None:
+    """With the content type Prometheus asks for, and what was counted a moment ago."""
+    served.metrics.takeover()
+    status, headers, body = served.ask("/metrics")
+    assert status == 200
+    assert headers["Content-Type"] == CONTENT_TYPE
+    assert headers["Content-Length"] == str(len(body))
+    assert b"\nexecution_worker_takeovers_total 1.0\n" in body
+
+
+def test_alive_means_a_beat_within_five_seconds(served: Served) -> None:
+    """A stuck loop is seen from outside, and so is its recovery."""
+    served.health.beat()
+    served.clock.ms += 4_999
+    assert served.ask("/livez")[0] == 200
+    served.clock.ms += 1
+    assert served.ask("/livez")[0] == 503
+    served.health.beat()
+    assert served.ask("/livez")[0] == 200
+
+
+def test_ready_means_every_check_is_ok(served: Served) -> None:
+    """The body says which is not, and why; a check that was ok may fail again."""
+
+    def report() -> tuple[int, Any]:
+        status, headers, body = served.ask("/readyz")
+        assert headers["Content-Type"] == "application/json"
+        return status, json.loads(body)
+
+    assert report() == (
+        503,
+        {
+            "ready": False,
+            "checks": {
+                "redis": {"ok": False, "detail": "not yet"},
+                "markets": {"ok": False, "detail": "not yet"},
+            },
+        },
+    )
+    served.health.set("redis", ok=True, detail="answers")
+    served.health.set("markets", ok=True)
+    assert served.health.ready
+    status, body = report()
+    assert (status, body["ready"]) == (200, True)
+    served.health.set("draining", ok=False, detail="stopping")
+    status, body = report()
+    assert (status, body["ready"]) == (503, False)
+    assert body["checks"]["draining"] == {"ok": False, "detail": "stopping"}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/", 404),
+        ("GET", "/metrics/", 404),
+        ("POST", "/nowhere", 404),
+        ("POST", "/metrics", 405),
+        ("DELETE", "/readyz", 405),
+        ("HEAD", "/livez", 200),
+        ("GET", "/livez?verbose=1", 200),
+    ],
+)
+def test_only_three_pages_can_only_be_read(
+    served: Served, method: str, path: str, status: int
+) -> None:
+    """404 for what is not there, 405 with Allow for what cannot be done."""
+    found, headers, body = served.ask(path, method)
+    assert found == status
+    assert (headers.get("Allow") == "GET, HEAD") is (status == 405)
+    assert bool(body) is (method != "HEAD")
+
+
+def test_it_answers_while_the_event_loop_is_blocked(served: Served) -> None:
+    """That is when it is needed most."""
+    answers: list[int] = []
+    asked = threading.Thread(target=lambda: answers.append(served.ask("/livez")[0]))
+
+    async def blocking() -> None:
+        asked.start()
+        asked.join(5)
+
+    asyncio.run(blocking())
+    assert answers == [200]
+
+
+def test_many_ask_at_once(served: Served) -> None:
+    """Each gets an answer."""
+    with ThreadPoolExecutor(8) as pool:
+        statuses = list(pool.map(lambda _: served.ask("/metrics")[0], range(40)))
+    assert statuses == [200] * 40
+
+
+def test_silent_clients_do_not_pile_up(served: Served) -> None:
+    """Beyond the limit they are hung up on; once they leave, there is room again."""
+    silent = [
+        socket.create_connection(("127.0.0.1", served.server.port), timeout=5)
+        for _ in range(MAX_REQUESTS + 1)
+    ]
+    try:
+        assert silent[-1].recv(1) == b""
+    finally:
+        for connection in silent:
+            connection.close()
+    deadline = time.monotonic() + 5
+    status = 0
+    while status != 200 and time.monotonic() < deadline:
+        try:
+            status = served.ask("/livez")[0]
+        except (OSError, http.client.HTTPException):
+            continue
+    assert status == 200
+
+
+def test_rubbish_is_refused_quietly(served: Served, capfd: pytest.CaptureFixture[str]) -> None:
+    """Nothing is printed: standard error belongs to the log."""
+    for request in (b"\x16\x03\x01\r\n\r\n", b"GET\r\n\r\n", b"GET / HTTP/9\r\n\r\n"):
+        with socket.create_connection(("127.0.0.1", served.server.port), timeout=5) as connection:
+            connection.sendall(request)
+            connection.recv(4096)
+    assert served.ask("/livez")[0] == 200
+    assert capfd.readouterr() == ("", "")
+
+
+def test_closing_is_quick_complete_and_repeatable() -> None:
+    """The port is free for the next process, and nothing waits for a slow client."""
+    one = Served()
+    slow = socket.create_connection(("127.0.0.1", one.server.port), timeout=5)
+    started = time.monotonic()
+    one.server.close()
+    one.server.close()
+    assert time.monotonic() - started < 1
+    slow.close()
+    again = Served(port=one.server.port)
+    assert again.ask("/livez")[0] == 200
+    again.server.close()
+
+
+def test_a_port_in_use_is_a_configuration_error(served: Served) -> None:
+    """A sentence with the address, for the person who has to change it."""
+    with pytest.raises(ConfigError, match=f"127.0.0.1 port {served.server.port}: ") as caught:
+        Served(port=served.server.port)
+    assert caught.value.key == "http.port"
+
+
+def test_an_address_that_is_not_ours_is_a_configuration_error() -> None:
+    """Named or numbered."""
+    with pytest.raises(ConfigError, match=r"203\.0\.113\.1"):
+        Served(host="203.0.113.1")
+    with pytest.raises(ConfigError, match=r"no\.such\.host\.invalid") as caught:
+        Served(host="no.such.host.invalid")
+    assert caught.value.key == "http.host"
+
+
+@pytest.mark.skipif(not socket.has_ipv6, reason="this machine has no IPv6")
+def test_it_listens_on_ipv6_too() -> None:
+    """An address with a colon is one."""
+    try:
+        one = Served(host="::1")
+    except ConfigError:
+        pytest.skip("IPv6 is switched off here")
+    assert one.ask("/livez")[0] == 200
+    one.server.close()
+
+
+async def test_the_monitor_beats_and_measures_how_late_it_wakes() -> None:
+    """Twice a second; what exceeds the half second is the loop's lag."""
+    clock = SteppedClock()
+    health, metrics = Health(clock), Metrics(version="1", mode="paper")
+    clock.ms = 60_000
+    assert health.alive is False
+    task = asyncio.create_task(loop_monitor(clock, health, metrics))
+    lags = []
+    for late_ms in (0, 250):
+        assert await clock.asleep.get() == BEAT_EVERY_S == 0.5
+        assert clock.ms - health._beat_mono_ms == 0
+        clock.wake.put_nowait(late_ms)
+        await clock.asleep.get()
+        lags.append(metrics.registry.get_sample_value("execution_worker_event_loop_lag_seconds"))
+        clock.asleep.put_nowait(BEAT_EVERY_S)
+    assert lags == [0, pytest.approx(0.25)]
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+def test_a_worker_without_checks_is_ready_and_a_new_one_alive() -> None:
+    """A process that has just started is not stuck."""
+    health = Health(SteppedClock())
+    assert (health.alive, health.ready) == (True, True)
+    assert health.report() == {"ready": True, "checks": {}}

@@ -1,0 +1,295 @@
+"""Metrics: what happened is counted once, under bounded labels, and the account's facts once."""
+
+import math
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from worker.domain.market import SymbolInfo
+from worker.domain.order import Fill, OrderReport, OrderState
+from worker.domain.refusal import Code, Refusal, Stage
+from worker.domain.signal import Signal
+from worker.observe.metric_table import (
+    ENDS,
+    MAX_OPEN_VALUES,
+    METRICS,
+    PREFIX,
+    STEPS,
+    MetricKind,
+    metrics_table,
+)
+from worker.observe.metrics import LAG_SAMPLES, Metrics
+
+D = Decimal
+
+
+def metrics() -> Metrics:
+    return Metrics(version="1.2.3", mode="paper")
+
+
+def value(of: Metrics, name: str, **labels: str) -> float | None:
+    found = of.registry.get_sample_value(PREFIX + name, labels)
+    return None if found is None else float(found)
+
+
+class Adapter(msgspec.Struct):
+    name: str
+
+
+class Order(msgspec.Struct):
+    signal: Signal
+    adapter: Adapter
+    info: SymbolInfo
+
+
+class Settled(msgspec.Struct):
+    order: Order
+    report: OrderReport
+    fills: tuple[Fill, ...]
+
+
+class End(msgspec.Struct):
+    settlement: Settled | None = None
+    refusal: Refusal | None = None
+    slippage_bps: Decimal | None = None
+
+
+class Numbers(msgspec.Struct):
+    exposure: dict[str, Decimal] = msgspec.field(default_factory=lambda: {"USDT": D("1000.5")})
+    realized: dict[str, Decimal] = msgspec.field(default_factory=lambda: {"USDT": D(-12)})
+    open_positions: int = 3
+    unresolved: int = 1
+    dead_letters: int = 2
+    lag: int | None = 7
+    pending: int = 10
+    oldest_pending_ms: int = 2_500
+    leases: int = 4
+
+
+def settled(*fees: str, state: OrderState = OrderState.FILLED, **end: Any) -> End:
+    created = datetime(2026, 1, 1, tzinfo=UTC)
+    fills = tuple(
+        Fill(trade_id=str(n), quantity=D(1), price=D(100), fee=D(fee), fee_currency="USDT")
+        for n, fee in enumerate(fees)
+    )
+    report = OrderReport(
+        client_order_id="c",
+        exchange_order_id="e",
+        symbol="BTC/USDT",
+        state=state,
+        created_ms=int(created.timestamp() * 1_000) + 40,
+    )
+    signal = Signal(signal_id="s", created_at=created, exchange="okx", symbol="BTC/USDT")
+    info = SymbolInfo(symbol="BTC/USDT", base="BTC", quote="USDT", settle="USDT")
+    return End(settlement=Settled(Order(signal, Adapter("okx"), info), report, fills), **end)
+
+
+def test_a_filled_signal_is_counted_with_its_trades_fees_and_delays() -> None:
+    """One end, its trades, its fees by currency, its slippage, and both delays."""
+    of = metrics()
+    of.ended("filled", settled("0.1", "0.2", slippage_bps=D("2.5")), 0.03)
+    assert value(of, "signals_ended_total", outcome="filled") == 1
+    assert value(of, "fills_total", exchange="okx") == 2
+    assert value(of, "partial_fills_total", exchange="okx") is None
+    assert value(of, "commission_total", exchange="okx", currency="USDT") == pytest.approx(0.3)
+    assert value(of, "slippage_bps_count", exchange="okx") == 1
+    assert value(of, "slippage_bps_bucket", exchange="okx", le="2.0") == 0
+    assert value(of, "slippage_bps_bucket", exchange="okx", le="5.0") == 1
+    assert value(of, "signal_to_order_seconds_sum") == pytest.approx(0.04)
+    assert value(of, "signal_to_end_seconds_sum") == 0.03
+
+
+def test_a_partly_filled_order_and_a_rebate_are_counted_apart() -> None:
+    """A counter never falls, so what the exchange pays has its own."""
+    of = metrics()
+    of.ended("cancelled", settled("-0.5", state=OrderState.CANCELLED), 0.1)
+    assert value(of, "partial_fills_total", exchange="okx") == 1
+    assert value(of, "rebates_total", exchange="okx", currency="USDT") == 0.5
+    assert value(of, "commission_total", exchange="okx", currency="USDT") is None
+
+
+def test_a_failed_signal_is_counted_by_stage_and_code() -> None:
+    """And has no order."""
+    of = metrics()
+    of.ended("failed", End(refusal=Refusal(Stage.RISK, Code.MAX_POSITIONS, "3 are open")), 0.001)
+    assert value(of, "order_failures_total", stage="risk", code="MAX_POSITIONS") == 1
+    assert value(of, "signal_to_order_seconds_count") == 0
+
+
+def test_a_duplicate_counts_as_nothing_else() -> None:
+    """Its order was counted when it happened."""
+    of = metrics()
+    of.ended("duplicate", settled("1"), 0.001)
+    assert value(of, "signals_ended_total", outcome="duplicate") == 1
+    assert value(of, "fills_total", exchange="okx") is None
+
+
+COUNTS: list[tuple[str, tuple[Any, ...], str, dict[str, str], float]] = [
+    ("takeover", (), "takeovers_total", {}, 1),
+    ("fenced", (), "fenced_total", {}, 1),
+    ("vanished", (4,), "vanished_total", {}, 4),
+    ("parked", (), "parked_total", {}, 1),
+    ("delivery_failed", (), "delivery_failures_total", {}, 1),
+    ("claimed", (5,), "signals_claimed_total", {}, 5),
+    ("claimed", (5,), "batch_size_sum", {"step": "claim"}, 5),
+    ("claimed", (0,), "batch_size_count", {"step": "claim"}, 0),
+    ("batch", ("commit", 3), "batch_size_sum", {"step": "commit"}, 3),
+    ("stage", ("risk", 0.25), "stage_seconds_sum", {"stage": "risk"}, 0.25),
+    ("submission", ("okx", "accepted"), "submissions_total",
+     {"exchange": "okx", "outcome": "accepted"}, 1),
+    ("retry", ("okx", "throttled"), "retries_total", {"exchange": "okx", "cause": "throttled"}, 1),
+    ("lookup", ("okx", "absent"), "lookups_total", {"exchange": "okx", "result": "absent"}, 1),
+    ("exchange_error", ("okx", "unknown", "RateLimitError"), "exchange_errors_total",
+     {"exchange": "okx", "outcome": "unknown", "kind": "rate_limit"}, 1),
+    ("exchange_error", ("okx", "unknown"), "exchange_errors_total",
+     {"exchange": "okx", "outcome": "unknown", "kind": "other"}, 1),
+    ("ledger_error", ("oom",), "ledger_errors_total", {"kind": "oom"}, 1),
+    ("ledger_error", ("anything",), "ledger_errors_total", {"kind": "other"}, 1),
+    ("ledger_reconnect", (), "ledger_reconnects_total", {}, 1),
+    ("clock_offset", ("okx", -0.2), "clock_offset_seconds", {"exchange": "okx"}, -0.2),
+    ("leases", (6,), "leases", {}, 6),
+    ("draining", (), "draining", {}, 1),
+    ("in_flight_from", (lambda: 12,), "in_flight", {}, 12),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("method", "arguments", "name", "labels", "expected"), COUNTS)
+def test_each_method_feeds_its_metric(
+    method: str, arguments: tuple[Any, ...], name: str, labels: dict[str, str], expected: float
+) -> None:
+    """Under exactly these labels."""
+    of = metrics()
+    getattr(of, method)(*arguments)
+    assert value(of, name, **labels) == expected
+
+
+def test_redis_is_up_from_the_first_answer_to_the_next_error() -> None:
+    """A claim and a heartbeat are answers."""
+    of = metrics()
+    assert value(of, "ledger_up") == 0
+    of.claimed(0)
+    assert value(of, "ledger_up") == 1
+    of.ledger_error("timeout")
+    assert value(of, "ledger_up") == 0
+    of.leases(0)
+    assert value(of, "ledger_up") == 1
+
+
+def test_exactly_one_trading_state_is_on() -> None:
+    """One-hot: an alert can ask for the state it means."""
+    of = metrics()
+    for state in ("ACTIVE", "HALTED"):
+        of.trading_state(state)
+        shown = {s: value(of, "trading_state", state=s) for s in ("ACTIVE", "REDUCING", "HALTED")}
+        assert shown == {s: float(s == state) for s in shown}
+
+
+def test_the_longest_lag_of_the_last_half_minute_is_shown() -> None:
+    """So that a scrape every 15 seconds cannot miss it."""
+    of = metrics()
+    of.loop_lag(0.7)
+    for _ in range(LAG_SAMPLES - 1):
+        of.loop_lag(0.001)
+        assert value(of, "event_loop_lag_seconds") == 0.7
+    of.loop_lag(0.001)
+    assert value(of, "event_loop_lag_seconds") == 0.001
+
+
+def test_only_the_keeper_speaks_for_the_account() -> None:
+    """Otherwise N workers would show N times the account."""
+    of = metrics()
+    names = [metric.name for metric in METRICS if metric.of_account]
+    assert not [name for name in names if (PREFIX + name).encode() in of.render()]
+    of.keeper(elected=True)
+    of.drift(2)
+    of.account(Numbers())
+    assert value(of, "keeper") == 1
+    shown = {
+        "unresolved": 1, "open_positions": 3, "dead_letters": 2, "stream_lag": 7, "pending": 10,
+        "waiting": 6, "oldest_pending_seconds": 2.5, "drift": 2,
+    }  # fmt: skip
+    assert {name: value(of, name) for name in shown} == shown
+    assert value(of, "exposure_quote", quote="USDT") == 1000.5
+    assert value(of, "realized_pnl_quote", quote="USDT") == -12
+    assert all((PREFIX + name).encode() in of.render() for name in names)
+    of.keeper(elected=False)
+    assert value(of, "keeper") == 0
+    assert value(of, "unresolved") is None
+    of.keeper(elected=True)
+    assert value(of, "unresolved") is None  # not before the account has been read again
+
+
+def test_an_unknown_lag_is_not_zero() -> None:
+    """Redis cannot tell it after an entry was deleted; 0 would switch scaling off."""
+    of = metrics()
+    of.account(Numbers(lag=None))
+    shown = value(of, "stream_lag")
+    assert shown is not None
+    assert math.isnan(shown)
+
+
+def test_labels_are_bounded_whatever_is_given() -> None:
+    """Unknown words of a known set, and the 65th of an open one, become ``other``."""
+    of = metrics()
+    of.submission("okx", "surprise")
+    assert value(of, "submissions_total", exchange="okx", outcome="other") == 1
+    for number in range(1, 10 * MAX_OPEN_VALUES):
+        of.submission(f"x{number}", "accepted")
+    children = [line for line in of.render().splitlines() if b"submissions_total{" in line]
+    assert len(children) == 1 + MAX_OPEN_VALUES
+    over = value(of, "submissions_total", exchange="other", outcome="accepted")
+    assert over == 9 * MAX_OPEN_VALUES
+
+
+def test_children_with_known_labels_exist_from_the_start() -> None:
+    """An alert on an increase needs the 0 before it."""
+    of = metrics()
+    assert {value(of, "signals_ended_total", outcome=end) for end in ENDS} == {0}
+    assert {value(of, "stage_seconds_count", stage=step) for step in STEPS} == {0}
+    assert value(of, "signals_claimed_total") == 0
+    assert value(of, "info", version="1.2.3", mode="paper") == 1
+
+
+def test_the_output_is_what_prometheus_reads() -> None:
+    """Every metric of the table parses with its type and its text; the process's are there too."""
+    of = metrics()
+    of.account(Numbers())
+    families = {f.name: f for f in text_string_to_metric_families(of.render().decode())}
+    for metric in METRICS:
+        family = families[PREFIX + metric.name.removesuffix("_total")]
+        assert (family.type, family.documentation) == (metric.kind.value, metric.meaning)
+    assert {"process_resident_memory_bytes", "python_gc_collections"} <= set(families)
+    assert not [name for name in families if name.endswith("_created")]
+
+
+def test_the_table_follows_the_naming_rules() -> None:
+    """Counters end in _total and nothing else does; buckets rise; no label is an id."""
+    names = [metric.name for metric in METRICS]
+    assert len(names) == len(set(names))
+    for metric in METRICS:
+        assert metric.name.endswith("_total") is (metric.kind is MetricKind.COUNTER)
+        assert bool(metric.buckets) is (metric.kind is MetricKind.HISTOGRAM)
+        assert list(metric.buckets) == sorted(set(metric.buckets))
+        assert not {label for label in metric.labels if label.endswith("id") or label == "symbol"}
+        assert metric.meaning.endswith(".")
+
+
+def test_two_instances_share_nothing() -> None:
+    """Each has a registry of its own."""
+    first, second = metrics(), metrics()
+    first.takeover()
+    assert (value(first, "takeovers_total"), value(second, "takeovers_total")) == (1, 0)
+
+
+def test_the_documented_table_has_one_row_a_metric() -> None:
+    """Name with prefix, type, labels with their values, meaning."""
+    rows = metrics_table().splitlines()[2:]
+    assert [row.split("`")[1] for row in rows] == [PREFIX + metric.name for metric in METRICS]
+    assert (
+        "| `execution_worker_lookups_total` | counter | `exchange`, `result` (found, absent, "
+        "unknown) | Look-ups of an order in doubt, by answer. |"
+    ) in rows

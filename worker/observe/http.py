@@ -1,0 +1,209 @@
+"""Metrics and health over HTTP, from a thread of its own: it answers while the loop is stuck."""
+
+import io
+import json
+import socket
+import threading
+from collections.abc import Callable, Iterable
+from http.server import HTTPServer
+from socketserver import ThreadingMixIn
+from typing import TYPE_CHECKING, Any, Final, TextIO
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
+
+from worker.clock import Clock
+from worker.config import HttpConfig
+from worker.errors import ConfigError
+from worker.observe.metrics import CONTENT_TYPE, Metrics
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
+#: A loop that has not beaten for this long is stuck.
+MAX_BEAT_AGE_MS: Final = 5_000.0
+BEAT_EVERY_S: Final = 0.5
+#: Requests answered at the same time; further ones are hung up on.
+MAX_REQUESTS: Final = 16
+#: A client that sends nothing for this long is hung up on, seconds.
+CLIENT_TIMEOUT_S: Final = 5.0
+_POLL_S: Final = 0.05
+
+
+class Health:
+    """What the worker knows of itself; every method may be called from any thread.
+
+    Args:
+        clock: for the age of the heartbeat.
+        checks: names that must all be set to ok before the worker is ready; ``set`` adds more.
+    """
+
+    def __init__(self, clock: Clock, checks: Iterable[str] = ()) -> None:
+        self._clock = clock
+        self._beat_mono_ms = clock.monotonic_ms()
+        # Replaced, never changed: a reader on another thread sees one whole state or the next.
+        self._checks: dict[str, tuple[bool, str]] = dict.fromkeys(checks, (False, "not yet"))
+        self._lock = threading.Lock()
+
+    def beat(self) -> None:
+        """Say that the event loop runs."""
+        self._beat_mono_ms = self._clock.monotonic_ms()
+
+    def set(self, check: str, ok: bool, detail: str = "") -> None:
+        """State one check's result, with a few words for a person."""
+        if self._checks.get(check) == (ok, detail):
+            return
+        with self._lock:
+            self._checks = {**self._checks, check: (ok, detail)}
+
+    @property
+    def alive(self) -> bool:
+        """Whether the loop has beaten within ``MAX_BEAT_AGE_MS``."""
+        return self._clock.monotonic_ms() - self._beat_mono_ms < MAX_BEAT_AGE_MS
+
+    @property
+    def ready(self) -> bool:
+        """Whether every check is ok."""
+        return all(ok for ok, _ in self._checks.values())
+
+    def report(self) -> dict[str, Any]:
+        """``{"ready": bool, "checks": {name: {"ok": bool, "detail": str}}}``."""
+        checks = self._checks
+        return {
+            "ready": all(ok for ok, _ in checks.values()),
+            "checks": {name: {"ok": ok, "detail": text} for name, (ok, text) in checks.items()},
+        }
+
+
+class HttpServer:
+    """Serves ``/metrics``, ``/livez`` and ``/readyz`` until closed.
+
+    Args:
+        config: the address; port 0 takes a free one.
+        health: answers the two checks.
+        metrics: answers the scrape.
+
+    Raises:
+        ConfigError: the address cannot be listened on.
+    """
+
+    def __init__(self, config: HttpConfig, health: Health, metrics: Metrics) -> None:
+        kind = _Server6 if ":" in config.host else _Server
+        try:
+            self._server = kind((config.host, config.port), _Handler)
+        except OSError as error:
+            key = "http.host" if isinstance(error, socket.gaierror) else "http.port"
+            reason = (error.strerror or str(error)).lower()
+            raise ConfigError(
+                key, f"cannot listen on {config.host} port {config.port}: {reason}"
+            ) from None
+        except OverflowError as error:
+            raise ConfigError("http.port", str(error)) from None
+        self._server.set_app(_application(health, metrics))
+        #: The port really listened on.
+        self.port: int = self._server.server_address[1]
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(_POLL_S,), name="http", daemon=True
+        )
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop listening; idempotent, takes at most about a twentieth of a second."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    daemon_threads = True
+    block_on_close = False
+    request_queue_size = 64
+
+    def __init__(self, address: tuple[str, int], handler: type[WSGIRequestHandler]) -> None:
+        self._room = threading.BoundedSemaphore(MAX_REQUESTS)
+        super().__init__(address, handler)
+
+    def server_bind(self) -> None:
+        """Bind without asking DNS for our own name, which can take many seconds."""
+        super(HTTPServer, self).server_bind()
+        self.server_name, self.server_port = str(self.server_address[0]), self.server_address[1]
+        self.setup_environ()
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        if self._room.acquire(blocking=False):
+            super().process_request(request, client_address)
+        else:
+            self.shutdown_request(request)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._room.release()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that went away is no news, and a traceback must not go to standard error."""
+
+
+class _Server6(_Server):
+    address_family = socket.AF_INET6
+
+
+class _Handler(WSGIRequestHandler):
+    timeout = CLIENT_TIMEOUT_S
+    server_version = "execution-worker"
+    sys_version = ""
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 (the base's name)
+        """Scrapes are not events."""
+
+    def get_stderr(self) -> TextIO:
+        """Where wsgiref prints tracebacks of broken connections: nowhere."""
+        return io.StringIO()
+
+
+_Answer = tuple[str, str, bytes]
+
+
+def _application(
+    health: Health, metrics: Metrics
+) -> Callable[["WSGIEnvironment", "StartResponse"], list[bytes]]:
+    def livez() -> _Answer:
+        if health.alive:
+            return "200 OK", "text/plain; charset=utf-8", b"ok\n"
+        return "503 Service Unavailable", "text/plain; charset=utf-8", b"the event loop is stuck\n"
+
+    def readyz() -> _Answer:
+        report = health.report()
+        status = "200 OK" if report["ready"] else "503 Service Unavailable"
+        return status, "application/json", json.dumps(report).encode() + b"\n"
+
+    def scrape() -> _Answer:
+        return "200 OK", CONTENT_TYPE, metrics.render()
+
+    routes = {"/livez": livez, "/readyz": readyz, "/metrics": scrape}
+
+    def application(environ: "WSGIEnvironment", start_response: "StartResponse") -> list[bytes]:
+        method, route = environ["REQUEST_METHOD"], routes.get(environ["PATH_INFO"])
+        extra: list[tuple[str, str]] = []
+        if route is None:
+            status, kind, body = "404 Not Found", "text/plain; charset=utf-8", b"not found\n"
+        elif method not in {"GET", "HEAD"}:
+            status, kind = "405 Method Not Allowed", "text/plain; charset=utf-8"
+            body, extra = b"only GET and HEAD\n", [("Allow", "GET, HEAD")]
+        else:
+            status, kind, body = route()
+        headers = [("Content-Type", kind), ("Content-Length", str(len(body))), *extra]
+        headers.append(("Cache-Control", "no-store"))
+        start_response(status, headers)
+        return [] if method == "HEAD" else [body]
+
+    return application
+
+
+async def loop_monitor(clock: Clock, health: Health, metrics: Metrics) -> None:
+    """Beat twice a second and note how late the event loop wakes this up; runs until cancelled."""
+    while True:
+        health.beat()
+        before = clock.monotonic_ms()
+        await clock.sleep(BEAT_EVERY_S)
+        late_ms = clock.monotonic_ms() - before - BEAT_EVERY_S * 1_000
+        metrics.loop_lag(max(late_ms, 0.0) / 1_000)

@@ -34,6 +34,7 @@ NAMES: Final = (
     "leave",
     "park",
     "release",
+    "replay",
     "resync",
     "sweep",
     "throttle",

@@ -1,0 +1,115 @@
+"""One account's keys on its primary, as everything that is not a worker reaches them."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+import msgspec
+from redis.asyncio import Redis
+
+from worker.clock import utc
+from worker.ledger.connection import Connections
+from worker.ledger.errors import LedgerUnavailableError, map_exceptions
+
+#: The streams of an account by their short names, in the order they are shown.
+INPUT_STREAM: Final = "signals"
+OUTPUT_STREAMS: Final = ("orders", "positions", "system")
+DEAD_STREAM: Final = "dead"
+STREAMS: Final = (INPUT_STREAM, *OUTPUT_STREAMS, DEAD_STREAM)
+
+Part = bytes | str | int | float
+
+
+class StreamEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """One entry of one stream; ``stream`` is the short name, values are bytes as written."""
+
+    stream: str
+    id: str
+    fields: dict[str, bytes]
+
+    @property
+    def order(self) -> tuple[int, int]:
+        """The id as two numbers, so that entries compare."""
+        return split_id(self.id)
+
+    def text(self, name: str) -> str:
+        """A field as text, empty where it is absent."""
+        return self.fields.get(name, b"").decode(errors="replace")
+
+
+class Access:
+    """The account's keys and the primary they are on.
+
+    Args:
+        connections: to that primary.
+        account: the account's id.
+    """
+
+    def __init__(self, connections: Connections, account: str) -> None:
+        self.connections = connections
+        self.account = account
+
+    def key(self, name: str) -> str:
+        """The full name of one of the account's keys."""
+        return f"{{{self.account}}}:{name}"
+
+    @asynccontextmanager
+    async def client(self, *, blocking: bool = False) -> AsyncIterator[Redis]:
+        """Lend the primary's client, with every foreign error translated.
+
+        Raises:
+            LedgerError: whatever goes wrong inside.
+        """
+        client = await (self.connections.blocking() if blocking else self.connections.commands())
+        try:
+            with map_exceptions():
+                yield client
+        except LedgerUnavailableError as error:
+            if error.moved:
+                await self.connections.invalidate(client)
+            raise
+
+    async def ask(self, *commands: Sequence[Part], atomic: bool = True) -> list[Any]:
+        """Send commands in one round trip.
+
+        Args:
+            commands: each a name (of one or two words) and its arguments.
+            atomic: whether nothing may happen between them.
+
+        Returns:
+            One reply a command; an error the server gave for one command is that one's reply.
+
+        Raises:
+            LedgerError: the round trip failed.
+        """
+        if not commands:
+            return []
+        async with self.client() as client:
+            pipeline = client.pipeline(transaction=atomic)
+            for command in commands:
+                pipeline.execute_command(*command)
+            return list(await pipeline.execute(raise_on_error=False))
+
+
+def split_id(entry_id: str) -> tuple[int, int]:
+    """A stream id as two numbers; a missing second part counts as 0."""
+    ms, _, number = entry_id.partition("-")
+    return int(ms), int(number or 0)
+
+
+def entries_of(stream: str, rows: Any) -> list[StreamEntry]:
+    """The library's rows of ``XRANGE`` or ``XREAD`` as entries; deleted ones are left out."""
+    return [
+        StreamEntry(
+            stream=stream,
+            id=row[0].decode(),
+            fields={name.decode(errors="replace"): value for name, value in row[1].items()},
+        )
+        for row in rows or ()
+        if row[1] is not None
+    ]
+
+
+def rfc3339(ms: int) -> str:
+    """Unix milliseconds as an RFC 3339 time in UTC, to the millisecond."""
+    return utc(ms).isoformat(timespec="milliseconds").replace("+00:00", "Z")

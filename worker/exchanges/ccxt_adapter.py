@@ -398,6 +398,10 @@ class CCXTAdapter(ExchangeAdapter):
         window: SendWindow | None = None,
         headers: dict[str, str] | None = None,
     ) -> contextlib.AbstractContextManager[Call]:
+        if self._ccxt is None:
+            raise ExchangeError(
+                f"{self.name} {operation}: not started", outcome=Outcome.NOT_SENT, code="closed"
+            )
         stamp = None if window is None else window.timestamp_ms
         call = Call(operation, creating=creating, stamp_ms=stamp, headers=headers or {})
         return map_exceptions(self.name, self._book, call, self._redact)

@@ -1,0 +1,335 @@
+"""The small parts under the exchange adapters: rounding, clocks, budgets, readings, the factory."""
+
+import asyncio
+import subprocess
+import sys
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from worker.clock import Clock, SystemClock
+from worker.config import Config, ExchangeConfig, PaperConfig, Secret
+from worker.domain.market import MarketKind, SymbolInfo
+from worker.domain.order import OrderRequest, OrderState, Role, Side
+from worker.domain.signal import OrderType
+from worker.errors import ConfigError
+from worker.exchanges import readings
+from worker.exchanges.base import ExchangeError, Outcome, RateLimitError
+from worker.exchanges.budget import OrderBudget
+from worker.exchanges.ccxt_adapter import CCXTAdapter
+from worker.exchanges.factory import ExchangeFactory
+from worker.exchanges.outcomes import IncompleteReplyError, LocalRefusalError
+from worker.exchanges.paper import PaperExchange
+from worker.exchanges.reroute import target
+from worker.exchanges.rounding import wire_order
+from worker.exchanges.timekeeping import ExchangeTime
+
+D = Decimal
+
+
+class FakeClock:
+    """Time that moves only when told."""
+
+    def __init__(self) -> None:
+        self.wall = 1_700_000_000_000.0
+        self.mono = 5_000.0
+
+    def now_ms(self) -> int:
+        return int(self.wall)
+
+    def monotonic_ms(self) -> float:
+        return self.mono
+
+    def advance(self, ms: float) -> None:
+        self.wall += ms
+        self.mono += ms
+
+    async def sleep(self, seconds: float) -> None:
+        self.advance(seconds * 1000)
+
+
+def an_info(**changes: Any) -> SymbolInfo:
+    """A market with a step of 0.001 and a tick of 0.05."""
+    fields: dict[str, Any] = {"symbol": "A/B", "base": "A", "quote": "B", "settle": "B"}
+    steps = {"quantity_step": D("0.001"), "price_tick": D("0.05")}
+    return SymbolInfo(**fields | steps | changes)
+
+
+def a_request(**changes: Any) -> OrderRequest:
+    """A stop-limit order, which has both prices."""
+    fields: dict[str, Any] = {
+        "client_order_id": "c",
+        "exchange": "x",
+        "symbol": "A/B",
+        "role": Role.ENTRY,
+        "side": Side.BUY,
+        "order_type": OrderType.STOP_LIMIT,
+        "quantity": D("1.2345"),
+        "price": D("10.07"),
+        "stop_price": D("10.02"),
+    }
+    return OrderRequest(**fields | changes)
+
+
+@given(
+    st.sampled_from(list(Side)),
+    st.decimals("0.001", 1_000_000, places=8),
+    st.decimals("0.05", 1_000_000, places=8),
+)
+def test_rounding_never_buys_more_or_pays_more(side: Side, quantity: D, price: D) -> None:
+    """The quantity never grows, a buy's price never rises, a sell's never falls; both on grid."""
+    info = an_info()
+    order = wire_order(a_request(side=side, quantity=quantity, price=price), info)
+    assert D(order.amount) <= quantity
+    assert D(order.amount) % info.quantity_step == 0
+    assert order.price is not None
+    sent = D(order.price)
+    assert sent % info.price_tick == 0
+    assert (sent <= price) if side is Side.BUY else (sent >= price)
+    assert abs(sent - price) < info.price_tick
+    assert "E" not in order.amount + order.price
+
+
+def test_prices_go_only_with_kinds_that_have_them() -> None:
+    """A price given with a market order would make it a quote-amount order on some exchanges."""
+    assert wire_order(a_request(order_type=OrderType.MARKET), an_info()).price is None
+    assert wire_order(a_request(order_type=OrderType.STOP), an_info()).price is None
+    assert wire_order(a_request(order_type=OrderType.STOP), an_info()).stop_price == "10.00"
+    for missing in ({"price": None}, {"stop_price": None}):
+        with pytest.raises(LocalRefusalError):
+            wire_order(a_request(**missing), an_info())
+
+
+def test_quantities_become_contracts() -> None:
+    """0.0125 base units of 0.01 a contract are 1.25 contracts."""
+    info = an_info(contract_size=D("0.01"), quantity_step=D("0.0001"))
+    assert D(wire_order(a_request(quantity=D("0.01259")), info).amount) == D("1.25")
+
+
+async def test_the_clock_takes_the_shortest_round_trip_and_ignores_wall_clock_steps() -> None:
+    """Four samples, the second is the fastest; a step of the wall clock changes nothing."""
+    clock = FakeClock()
+    keeper = ExchangeTime(clock, 1.0)
+    trips = iter([80.0, 10.0, 40.0, 60.0])
+    ahead = 90_000.0
+
+    async def ask() -> float:
+        trip = next(trips)
+        clock.advance(trip / 2)
+        stamp = float(int(clock.wall + ahead))
+        clock.advance(trip / 2)
+        return stamp
+
+    measured = await keeper.measure(ask)
+    assert measured.uncertainty_ms == 5.5
+    assert abs(measured.offset_ms - ahead) <= measured.uncertainty_ms
+    true = clock.wall + ahead
+    clock.wall += 3_600_000  # somebody sets the clock
+    assert abs(keeper.now_ms() - true) <= measured.uncertainty_ms
+    window = keeper.window(5_000)
+    assert window.valid_ms == 5_000
+    # the exchange's clock may be behind what we think by the uncertainty
+    assert window.expires_mono_ms >= clock.mono + 5_000 + measured.uncertainty_ms
+
+
+async def test_a_clock_that_cannot_be_measured_says_why() -> None:
+    """Some failures are survived, all are not."""
+    keeper = ExchangeTime(FakeClock(), 1.0)
+
+    async def fail() -> float:
+        raise ExchangeError("down", outcome=Outcome.NOT_SENT)
+
+    with pytest.raises(ExchangeError, match="down"):
+        await keeper.measure(fail)
+
+
+@given(st.floats(0.1, 1_000), st.integers(1, 200))
+def test_a_budget_is_never_exceeded(per_second: float, orders: int) -> None:
+    """In any second, at most a burst and what has accrued; and nobody waits past its limit."""
+    clock = FakeClock()
+    budget = OrderBudget(per_second, clock)
+    sent: list[float] = []
+    outcomes: set[Outcome] = set()
+
+    async def run() -> None:
+        for _ in range(orders):
+            try:
+                await budget.take(clock.mono + 50)
+            except RateLimitError as error:
+                outcomes.add(error.outcome)
+                clock.advance(error.retry_after_s * 1000)
+                continue
+            sent.append(clock.mono)
+
+    asyncio.run(run())
+    assert outcomes <= {Outcome.THROTTLED}
+    for start in sent:
+        inside = [at for at in sent if start <= at < start + 1_000]
+        assert len(inside) <= 2 * max(per_second, 1) + 1
+
+
+@pytest.mark.parametrize(
+    ("status", "filled", "amount", "state"),
+    [
+        ("open", "0", "1", OrderState.ACTIVE),
+        ("open", "0.5", "1", OrderState.PARTIALLY_FILLED),
+        ("closed", "1", "1", OrderState.FILLED),
+        ("closed", "0.5", "1", OrderState.CANCELLED),
+        ("closed", "1", "0", OrderState.FILLED),
+        ("closed", "0", "1", OrderState.CANCELLED),
+        ("closed", "0", "0", OrderState.SUBMITTED),
+        ("canceled", "0.5", "1", OrderState.CANCELLED),
+        ("canceling", "0", "1", OrderState.ACTIVE),
+        ("expired", "0", "1", OrderState.EXPIRED),
+        ("rejected", "0", "1", OrderState.REJECTED),
+        (None, "0", "0", OrderState.SUBMITTED),
+        ("something new", "0", "1", OrderState.SUBMITTED),
+    ],
+)
+def test_states(status: str | None, filled: str, amount: str, state: OrderState) -> None:
+    """A status nobody knows is not an end."""
+    assert readings.order_state(status, D(filled), D(amount)) is state
+
+
+def test_fills_are_deduplicated_ordered_and_in_base_units() -> None:
+    """A repeated trade's fee counts once; a rebate stays negative."""
+    trade = {"id": "9", "amount": "2", "price": "5", "timestamp": 2, "fee": {"cost": "-0.1"}}
+    older = {"id": "10", "amount": "1", "price": "4", "timestamp": 1, "fee": None}
+    found = readings.fills([trade, older, trade, {"id": "", "amount": "1"}], an_info())
+    assert [fill.trade_id for fill in found] == ["10", "9"]
+    assert found[1].fee == D("-0.1")
+    doubled = readings.fills([trade], an_info(contract_size=D("0.5")))
+    assert doubled[0].quantity == D(1)
+
+
+@pytest.mark.parametrize("value", ["NaN", "Infinity", "abc", "1e"])
+def test_numbers_that_are_none_are_refused(value: str) -> None:
+    """They would poison every later sum."""
+    with pytest.raises(IncompleteReplyError):
+        readings.decimal(value)
+
+
+@pytest.mark.parametrize("url", ["nonsense", "ftp://x", "http://x/path", "http://x/?a=1"])
+def test_base_urls_are_checked(url: str) -> None:
+    """Scheme, host and port only; the key is named."""
+    with pytest.raises(ConfigError, match="base_url"):
+        target("exchanges.x.base_url", url)
+
+
+# ---- the factory --------------------------------------------------------------------------
+
+
+def a_config(mode: str, **section: Any) -> Config:
+    """One exchange called ``binance``."""
+    credentials = {"api_key": Secret("k"), "secret": Secret("s")}
+    exchange = ExchangeConfig(**credentials | section)
+    return Config(mode=mode, exchanges={"binance": exchange})  # type: ignore[arg-type]
+
+
+class Recorded(CCXTAdapter):
+    """Remembers its configuration."""
+
+    def __init__(self, name: str, config: ExchangeConfig, clock: Clock) -> None:
+        super().__init__(name, config, clock)
+        self.given = config
+        self.closed = 0
+
+    async def close(self) -> None:
+        self.closed += 1
+
+
+@pytest.mark.parametrize("adapter", ["paper", "ccxt"])
+@pytest.mark.parametrize("prices", ["signal", "live"])
+def test_paper_mode_never_builds_anything_that_can_send(adapter: str, prices: str) -> None:
+    """Whatever the section says, the result simulates, and its source has no credentials."""
+    built: list[Recorded] = []
+
+    def recorder(name: str, config: ExchangeConfig, clock: Clock) -> Recorded:
+        built.append(Recorded(name, config, clock))
+        return built[-1]
+
+    config = a_config("paper", adapter=adapter, paper=PaperConfig(prices=prices))  # type: ignore[arg-type]
+    factory = ExchangeFactory(config, SystemClock())
+    factory.register("binance", recorder)
+    assert isinstance(factory.get("binance"), PaperExchange)
+    assert len(built) == (0 if (adapter, prices) == ("paper", "signal") else 1)
+    for source in built:
+        assert not source.given.api_key
+        assert not source.given.secret
+
+
+async def test_live_mode_builds_the_real_thing_once_and_closes_it() -> None:
+    """One adapter an exchange; a paper section stays paper even in live mode."""
+    factory = ExchangeFactory(a_config("live", adapter="ccxt"), SystemClock())
+    factory.register("binance", Recorded)
+    adapter = factory.get("binance")
+    assert isinstance(adapter, Recorded)
+    assert adapter is factory.get("binance")
+    assert factory.all() == {"binance": adapter}
+    assert adapter.given.api_key.reveal() == "k"
+    await factory.close()
+    await factory.close()
+    assert adapter.closed == 1
+    simulated = ExchangeFactory(a_config("live", adapter="paper"), SystemClock())
+    assert isinstance(simulated.get("binance"), PaperExchange)
+    with pytest.raises(ConfigError, match="nowhere"):
+        factory.get("nowhere")
+
+
+def test_each_exchange_has_its_adapter_and_an_unknown_one_is_never_sent_twice() -> None:
+    """By ccxt_id, not by name."""
+    names = {"binance": "BinanceCCXTAdapter", "okx": "OkxCCXTAdapter", "bybit": "BybitCCXTAdapter"}
+    names |= {"kraken": "KrakenCCXTAdapter", "coinbase": "CoinbaseCCXTAdapter"}
+    names |= {"bitget": "CCXTAdapter"}
+    for ccxt_id, expected in names.items():
+        config = a_config("live", adapter="ccxt", ccxt_id=ccxt_id)
+        assert type(ExchangeFactory(config, SystemClock()).get("binance")).__name__ == expected
+    assert CCXTAdapter.resend.value == "never"
+
+
+async def test_an_exchange_ccxt_does_not_have_is_a_configuration_error() -> None:
+    """Named at start."""
+    section = ExchangeConfig(adapter="ccxt", ccxt_id="nosuchexchange")
+    adapter = CCXTAdapter("mine", section, SystemClock())
+    with pytest.raises(ConfigError, match=r"exchanges\.mine\.ccxt_id"):
+        await adapter.start()
+
+
+# ---- loading ------------------------------------------------------------------------------
+
+
+def test_one_exchange_is_imported_alone_with_the_classes_of_the_whole_library() -> None:
+    """In a fresh process: few modules, and a later plain import finds the very same classes."""
+    program = """
+import sys
+from worker.exchanges.loading import exchange_class
+alone = exchange_class("binance")
+assert "ccxt.async_support.bybit" not in sys.modules
+assert "ccxt" not in sys.modules
+few = len(sys.modules)
+import ccxt.async_support as whole
+assert whole.binance is alone, "another class"
+assert issubclass(whole.bybit, whole.Exchange)
+assert issubclass(alone, whole.Exchange)
+import ccxt
+assert ccxt.InvalidOrder is whole.InvalidOrder is sys.modules["ccxt.base.errors"].InvalidOrder
+assert ccxt.__version__ == alone.__base__.__init__.__globals__["__version__"]
+assert exchange_class("okx") is whole.okx
+print(len(sys.modules) - few)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 100
+
+
+def test_market_kinds_are_spot_and_linear_perpetuals_only() -> None:
+    """Dated futures, inverse swaps and options are not ours."""
+    assert readings.market_kind({"spot": True}) is MarketKind.SPOT
+    assert readings.market_kind({"swap": True, "linear": True}) is MarketKind.LINEAR
+    assert readings.market_kind({"swap": True, "linear": False}) is None
+    assert readings.market_kind({"future": True, "linear": True}) is None

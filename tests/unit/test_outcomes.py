@@ -1,0 +1,205 @@
+"""The classification's own rules; what real ccxt raises is tested in tests/integration."""
+
+import asyncio
+import json
+import traceback
+
+import aiohttp
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from worker.exchanges.base import (
+    ExchangeError,
+    InvalidOrderError,
+    OrderNotFoundError,
+    Outcome,
+)
+from worker.exchanges.codes import ANY_CODES, CODE_BOOKS, AnyCodes, Kind, Rule
+from worker.exchanges.outcomes import (
+    Call,
+    IncompleteReplyError,
+    LocalRefusalError,
+    classify,
+    current_call,
+    is_complete_json,
+    map_exceptions,
+    redactor,
+    retry_after_seconds,
+)
+
+BINANCE = CODE_BOOKS["binance"]
+
+
+def created(**seen: object) -> Call:
+    """A create call whose request left."""
+    call = Call("create_order", creating=True, requests=1, sent=1)
+    for name, value in seen.items():
+        setattr(call, name, value)
+    return call
+
+
+def outcome_of(error: BaseException, call: Call, venue: str = "binance") -> Outcome:
+    """What ``error`` means."""
+    return classify(error, venue, CODE_BOOKS.get(venue, ANY_CODES), call).outcome
+
+
+@given(
+    st.sampled_from(sorted(CODE_BOOKS)),
+    st.integers(100, 599),
+    st.binary(max_size=60) | st.text(max_size=60).map(str.encode),
+)
+def test_whatever_a_server_says_there_is_an_outcome_and_noise_is_no_rejection(
+    venue: str, status: int, body: bytes
+) -> None:
+    """Arbitrary bytes never make the classifier fail, and never make an order refused."""
+    call = created(status=status, body=body if is_complete_json(body) else None)
+    outcome = outcome_of(RuntimeError("x"), call, venue)
+    if status not in {401, 403, 418, 429, 451}:
+        assert outcome is Outcome.UNKNOWN
+
+
+@given(st.integers(-30_000, -1), st.text(max_size=20), st.sampled_from([500, 502, 503, 504, 408]))
+def test_no_binance_spot_code_with_a_server_failure_is_a_rejection(
+    code: int, text: str, status: int
+) -> None:
+    """Binance: any 5XX leaves the execution status unknown; only overload codes say otherwise."""
+    body = json.dumps({"code": code, "msg": text}).encode()
+    call = created(status=status, body=body, path="/api/v3/order")
+    assert outcome_of(RuntimeError(), call) in {Outcome.UNKNOWN, Outcome.THROTTLED}
+
+
+@pytest.mark.parametrize("venue", sorted(CODE_BOOKS))
+def test_a_duplicate_id_is_never_a_refusal_of_a_create(venue: str) -> None:
+    """Every code listed as duplicate, and every not-found, keeps a create open."""
+    book = CODE_BOOKS[venue]
+    open_ended = {Kind.DUPLICATE, Kind.NOT_FOUND, Kind.UNKNOWN}
+    for kind in open_ended:
+        assert venue == "coinbase" or any(rule.kind is kind for rule in book.codes.values())
+    for code, rule in book.codes.items():
+        if rule.kind in open_ended:
+            found = book.find(code, "", 200, "/x")
+            assert found == rule
+            assert rule_outcome(rule) is Outcome.UNKNOWN
+
+
+def rule_outcome(rule: Rule) -> Outcome:
+    """What a create ends with under ``rule``."""
+
+    class Book(AnyCodes):
+        def find(self, code: str, text: str, status: int, path: str) -> Rule:
+            return rule
+
+    call = created(status=200, body=b'{"code": "1"}')
+    return classify(RuntimeError(), "x", Book(), call).outcome
+
+
+def test_a_request_that_never_left_is_not_sent_whatever_failed() -> None:
+    """No byte of the creating request was written: it cannot have arrived."""
+    call = Call("create_order", creating=True, requests=1)
+    assert outcome_of(TimeoutError(), call) is Outcome.NOT_SENT
+    assert outcome_of(aiohttp.ServerDisconnectedError(), call) is Outcome.NOT_SENT
+
+
+def test_after_the_first_byte_nothing_but_a_reply_decides() -> None:
+    """The same failures once the request was being written."""
+    assert outcome_of(TimeoutError(), created()) is Outcome.UNKNOWN
+    assert outcome_of(aiohttp.ServerDisconnectedError(), created()) is Outcome.UNKNOWN
+    assert outcome_of(ConnectionResetError(), created()) is Outcome.UNKNOWN
+    assert outcome_of(RuntimeError("a bug in a parser"), created()) is Outcome.UNKNOWN
+    assert outcome_of(IncompleteReplyError("no id"), created()) is Outcome.UNKNOWN
+
+
+def test_a_local_refusal_is_final() -> None:
+    """Before anything was sent, by us or by the library."""
+    call = Call("create_order", creating=True)
+    ours = classify(LocalRefusalError("too small"), "x", ANY_CODES, call)
+    assert isinstance(ours, InvalidOrderError)
+    assert (ours.outcome, ours.transient) == (Outcome.REFUSED, False)
+    assert outcome_of(ValueError("requires a price"), call) is Outcome.REFUSED
+
+
+def test_not_found_depends_on_the_question() -> None:
+    """An answer to a look-up, nonsense to a create."""
+    body = b'{"code": -2013, "msg": "Order does not exist."}'
+    asked = Call("get_order", requests=1, status=400, body=body)
+    assert isinstance(classify(RuntimeError(), "x", BINANCE, asked), OrderNotFoundError)
+    assert outcome_of(RuntimeError(), created(status=400, body=body)) is Outcome.UNKNOWN
+
+
+def test_the_boundary_lets_nothing_foreign_out_and_keeps_our_own() -> None:
+    """No cause, no context: tracebacks of what escapes cannot quote a signed URL."""
+    url = "https://api.example/order?timestamp=1&signature=0123abcd"
+    boundary = map_exceptions("x", BINANCE, created(), redactor("hush"))
+    with pytest.raises(ExchangeError) as raised, boundary:
+        raise KeyError(f"hush {url}")
+    error = raised.value
+    assert error.__context__ is None
+    assert error.__cause__ is None
+    text = "".join(traceback.format_exception(error))
+    assert "0123abcd" not in text.replace('url = "https', "")
+    own = OrderNotFoundError("as is")
+    boundary = map_exceptions("x", BINANCE, Call("get_order"))
+    with pytest.raises(OrderNotFoundError) as kept, boundary:
+        raise own
+    assert kept.value is own
+    assert current_call.get() is None
+
+
+async def test_cancellation_passes_the_boundary() -> None:
+    """A cancelled call is not an exchange's failure."""
+    with pytest.raises(asyncio.CancelledError), map_exceptions("x", BINANCE, created()):
+        raise asyncio.CancelledError
+
+
+@given(
+    st.text(min_size=4, max_size=20).filter(str.strip),
+    st.text(max_size=60),
+    st.text(max_size=60),
+)
+def test_secrets_are_blotted_out_of_an_exchanges_text(secret: str, before: str, after: str) -> None:
+    """Wherever it stands in the message."""
+    body = json.dumps({"code": -1102, "msg": before + secret + after}).encode()
+    call = created(status=400, body=body)
+    error = classify(RuntimeError(), "x", BINANCE, call, redactor(secret))
+    if secret not in "x create_order: -1102: ********…?":
+        assert secret not in str(error).replace("********", "")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "see https://a.b/c?x=1&signature=deadbeef",
+        "signature=deadbeef",
+        "apiKey: deadbeef",
+        'api_key="deadbeef"',
+        "token = deadbeef",
+        "secret=deadbeef",
+    ],
+)
+def test_anything_that_looks_like_a_credential_is_blotted_out(text: str) -> None:
+    """Even one we were not told about."""
+    body = json.dumps({"code": -1102, "msg": text}).encode()
+    error = classify(RuntimeError(), "x", BINANCE, created(status=400, body=body))
+    assert "deadbeef" not in str(error)
+    assert "-1102" in str(error)
+
+
+def test_messages_are_bounded() -> None:
+    """An exchange's page does not become a log line."""
+    body = json.dumps({"code": -1102, "msg": "x" * 10_000}).encode()
+    error = classify(RuntimeError(), "x", BINANCE, created(status=400, body=body))
+    assert len(str(error)) < 400
+
+
+def test_retry_after_and_json_checks() -> None:
+    """Seconds, capped; whole JSON values only."""
+    assert retry_after_seconds("12") == 12.0
+    assert retry_after_seconds("-1") == 0.0
+    assert retry_after_seconds("Wed, 21 Oct 2026 07:28:00 GMT") == 0.0
+    assert retry_after_seconds(None) == 0.0
+    assert retry_after_seconds("nan") == 0.0
+    assert is_complete_json(b'{"a": [1, 2]}')
+    assert not is_complete_json(b'{"a": [1, 2]')
+    assert not is_complete_json(b"")
+    assert not is_complete_json(b"{} {}")

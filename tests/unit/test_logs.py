@@ -228,6 +228,13 @@ def test_a_foolish_secret_still_leaves_a_parsable_line(secret: str) -> None:
     assert secret not in str(line["number"]) or secret == "info"
 
 
+def test_a_secret_that_holds_another_is_masked_as_a_whole() -> None:
+    """The longer first, or its rest would show."""
+    stream = configured(secrets=["hunter", "hunter2-and-more"])
+    get_logger().info("x", both="hunter2-and-more hunter")
+    assert stream.last["both"] == f"{HIDDEN} {HIDDEN}"
+
+
 def test_every_line_of_a_key_in_pem_form_is_a_secret() -> None:
     """A library may show one line of it."""
     pem = "-----BEGIN KEY-----\nMIGkAgEBBDDabcdefghijkl\n-----END KEY-----\n"

@@ -1,0 +1,164 @@
+"""``submit``: signals from a file or a pipe onto the stream.
+
+Three forms are understood: one JSON object, a JSON array, JSON Lines. Only a document that is none
+of these is refused; a signal that breaks the contract is put on the stream all the same, with a
+warning, because the worker's dead letters are where such signals are accounted for. In JSON Lines
+this holds for a line that is not JSON at all, too: it keeps its place in the order.
+"""
+
+import argparse
+import sys
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import msgspec
+
+from worker.cli import session
+from worker.domain.signal import MalformedSignalError, decode_signal
+from worker.errors import WorkerError
+from worker.ledger.reader import AccountReader
+from worker.ledger.streams import SubmissionError
+
+#: Larger input is refused; the client library has no such limit.
+MAX_INPUT_BYTES: Final = 268_435_456
+MAX_WARNINGS: Final = 10
+_decode_array = msgspec.json.Decoder(list[msgspec.Raw]).decode
+_decode_value = msgspec.json.Decoder(msgspec.Raw).decode
+
+
+class InputError(WorkerError):
+    """The input holds no signals; the message says why."""
+
+
+class Item(NamedTuple):
+    """One signal as it goes onto the stream, and where in the input it stood."""
+
+    place: str
+    data: bytes
+
+
+def configure(parser: ArgumentParser) -> None:
+    """The command's arguments."""
+    parser.description = (
+        "Put signals on the stream and print their entry ids, one a line. FILE holds a JSON "
+        "object, a JSON array or JSON Lines. A signal the worker will refuse is submitted with a "
+        "warning and becomes a dead letter."
+    )
+    parser.add_argument("file", metavar="FILE", nargs="?", default="-", help="- is standard input")
+    parser.add_argument(
+        "--key", help="message group of all of them; by default each one's exchange and symbol"
+    )
+    parser.add_argument(
+        "--strict",
+        action=argparse.BooleanOptionalAction,
+        default=False,
+        help="submit nothing if the worker would refuse the form of any signal",
+    )
+
+
+def run(options: Namespace) -> int:
+    """Submit, print the ids, warn of what will be refused."""
+    reader = session.reader(options)
+    items = parse(_read(options.file))
+    problems = [f"{item.place}: {problem}" for item in items if (problem := _problem(item))]
+    _warn(problems, strict=options.strict)
+    if problems and options.strict:
+        return 1
+    return session.run(_submit(reader, items, options.key))
+
+
+async def _submit(reader: AccountReader, items: list[Item], key: str | None) -> int:
+    group = {"key": key.encode()} if key else {}
+    async with reader:
+        try:
+            ids = await reader.submit([{"data": item.data, **group} for item in items])
+        except SubmissionError as error:
+            _print(error.ids)
+            raise
+    _print(ids)
+    return 0
+
+
+def _print(ids: list[str]) -> None:
+    sys.stdout.write("".join(f"{entry_id}\n" for entry_id in ids))
+
+
+def _read(file: str) -> bytes:
+    try:
+        if file == "-":
+            data = sys.stdin.buffer.read(MAX_INPUT_BYTES + 1)
+        else:
+            with Path(file).open("rb") as source:
+                data = source.read(MAX_INPUT_BYTES + 1)
+    except OSError as error:
+        raise InputError(f"cannot read {file}: {error.strerror}") from None
+    if len(data) > MAX_INPUT_BYTES:
+        raise InputError(f"the input is larger than {MAX_INPUT_BYTES} bytes")
+    return data
+
+
+def parse(document: bytes) -> list[Item]:
+    """The signals of a document, in order.
+
+    JSON Lines are kept byte for byte (but for white space around a line); the elements of an
+    array, and an object that spans lines, are written compactly, every number as it was spelt.
+
+    Raises:
+        InputError: it is neither one JSON document nor JSON Lines.
+    """
+    text = document.removeprefix(b"\xef\xbb\xbf").strip()
+    if not text:
+        raise InputError("the input is empty: a JSON object, an array or JSON Lines is expected")
+    if text.startswith(b"["):
+        try:
+            elements = _decode_array(text)
+        except (msgspec.DecodeError, RecursionError) as error:
+            raise InputError(f"the input is not a JSON array: {error}") from None
+        return [Item(f"element {n}", _compact(bytes(raw))) for n, raw in enumerate(elements, 1)]
+    if b"\n" in text and _is_json(text):
+        return [Item("the object", _compact(text))]
+    lines = [
+        Item(f"line {number}", stripped)
+        for number, line in enumerate(document.removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1)
+        if (stripped := line.strip())
+    ]
+    if not any(line.data.startswith(b"{") and _is_json(line.data) for line in lines):
+        raise InputError(
+            f"the input is not JSON: no line of it is a JSON object ({_json_problem(text)})"
+        )
+    return lines
+
+
+def _compact(raw: bytes) -> bytes:
+    return msgspec.json.format(raw, indent=-1)
+
+
+def _is_json(data: bytes) -> bool:
+    return not _json_problem(data)
+
+
+def _json_problem(data: bytes) -> str:
+    try:
+        _decode_value(data)
+    except (msgspec.DecodeError, RecursionError) as error:
+        return str(error)
+    return ""
+
+
+def _problem(item: Item) -> str:
+    """Why the worker will not understand the signal; empty if it will."""
+    try:
+        decode_signal(item.data)
+    except MalformedSignalError as error:
+        return str(error)
+    return ""
+
+
+def _warn(problems: list[str], *, strict: bool) -> None:
+    what = "not submitted" if strict else "submitted all the same, will be a dead letter"
+    for problem in problems[:MAX_WARNINGS]:
+        print(f"execution-worker: {problem} ({what})", file=sys.stderr)
+    if len(problems) > MAX_WARNINGS:
+        more = len(problems) - MAX_WARNINGS
+        print(f"execution-worker: and {more} more like these ({what})", file=sys.stderr)

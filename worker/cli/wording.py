@@ -1,0 +1,105 @@
+"""How entries, ages and amounts read on a line."""
+
+from datetime import datetime
+from typing import Any, Final
+
+import msgspec
+
+from worker.ledger.access import StreamEntry
+
+_encode = msgspec.json.Encoder().encode
+#: Fields of an event that are worth a person's line, in this order.
+_SHOWN: Final = (
+    "side", "role", "direction", "order_type", "quantity", "price", "filled_quantity",
+    "average_price", "entry_price", "exit_price", "realized_pnl", "fee", "slippage_bps",
+    "latency_ms", "close_reason", "trading_state", "previous", "checked_positions",
+    "stage", "component", "code", "severity", "reason", "actor",
+)  # fmt: skip
+_SIGNAL: Final = (
+    "action", "direction", "order_type", "quantity", "entry_price", "stop_loss", "take_profit",
+)  # fmt: skip
+_NOTHING: Final[tuple[Any, ...]] = (None, "", [], {})
+
+
+def age(ms: int | None) -> str:
+    """A duration in milliseconds as a person says it; ``-`` for none."""
+    if ms is None:
+        return "-"
+    if ms < 1_000:
+        return f"{ms} ms"
+    seconds = ms // 1000
+    if seconds < 60:
+        return f"{ms / 1000:.1f} s"
+    if seconds < 3_600:
+        return f"{seconds // 60} min {seconds % 60} s"
+    if seconds < 86_400:
+        return f"{seconds // 3600} h {seconds % 3600 // 60} min"
+    return f"{seconds // 86400} d {seconds % 86400 // 3600} h"
+
+
+def clock_time(at: datetime) -> str:
+    """Time of day in UTC, to the millisecond."""
+    return at.strftime("%H:%M:%S.%f")[:-3]
+
+
+def moment(at: datetime) -> str:
+    """Date and time in UTC, to the millisecond."""
+    return f"{at.strftime('%Y-%m-%d')} {clock_time(at)}"
+
+
+def payload(data: bytes) -> dict[str, Any]:
+    """A payload as a mapping; empty where it is no JSON object."""
+    try:
+        return msgspec.json.decode(data, type=dict[str, Any])
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return {}
+
+
+def one_line(entry: StreamEntry, at: datetime) -> str:
+    """One entry of any stream as a line for a person."""
+    data = payload(entry.fields.get("data", b""))
+    if entry.stream == "dead":
+        kind, shown = "DeadLetter", {name: entry.text(name) for name in ("reason", "error")}
+    elif entry.stream == "signals":
+        kind, shown = "Signal", pick(data, _SIGNAL)
+    else:
+        kind, shown = entry.text("type"), details(data)
+    where = " ".join(str(data[name]) for name in ("exchange", "symbol") if data.get(name))
+    subject = str(data.get("signal_id") or "-")
+    return f"{clock_time(at)}  {kind:<20} {where:<22} {subject:<24} {spell(shown)}".rstrip()
+
+
+def details(data: dict[str, Any]) -> dict[str, Any]:
+    """What of an event is worth a person's line."""
+    return pick(data, _SHOWN)
+
+
+def pick(data: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+    """Some fields of a payload, those without a value left out."""
+    return {name: data[name] for name in names if data.get(name) not in _NOTHING}
+
+
+def spell(fields: dict[str, Any]) -> str:
+    """Fields as ``name=value``, with quotes where a value has spaces."""
+    return " ".join(f"{name}={_quoted(value)}" for name, value in fields.items())
+
+
+def _quoted(value: Any) -> str:
+    text = value if isinstance(value, str) else _encode(value).decode()
+    # What a producer wrote must not be able to move the cursor or colour the screen.
+    text = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
+    return f'"{text}"' if " " in text else text
+
+
+def as_json(entry: StreamEntry) -> bytes:
+    """One entry of any stream as one line of JSON; ``data`` as it was where that is JSON."""
+    fields: dict[str, Any] = {
+        name: value.decode(errors="replace") for name, value in entry.fields.items()
+    }
+    data = entry.fields.get("data")
+    if data is not None:
+        try:
+            fields["data"] = msgspec.Raw(msgspec.json.format(data, indent=-1))
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            fields["data"] = data.decode(errors="replace")
+    return _encode({"stream": entry.stream, "entry_id": entry.id, **fields})

@@ -1,6 +1,7 @@
 """What goes over the wire to each exchange, and how its replies are read, with the real ccxt."""
 
 import json
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from decimal import Decimal
@@ -8,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.integration.canned import Asked, CannedServer, canned_server
+from tests.integration.canned import Asked, Canned, CannedServer, canned_server
 from tests.integration.venues import (
     API_KEY,
     CREATE_ROUTES,
@@ -472,3 +473,69 @@ async def test_secrets_do_not_show(venue: str) -> None:
     for text in texts:
         for secret in (API_KEY, SECRET.rstrip("="), PASSWORD, "abcdef&"):
             assert secret not in text
+
+
+async def test_a_triggered_stop_whose_order_is_not_visible_yet_is_still_there() -> None:
+    """The conditional order answers, its child does not: working, not "not found"."""
+    algo = {
+        "algoId": 1,
+        "clientAlgoId": ID,
+        "symbol": "BTCUSDT",
+        "algoStatus": "TRIGGERED",
+        "actualOrderId": "5",
+        "side": "SELL",
+        "orderType": "STOP_MARKET",
+        "quantity": "0.01",
+        "createTime": 1700000000123,
+    }
+    stop = an_order(
+        "BTC/USDT:USDT",
+        side=Side.SELL,
+        role=Role.STOP_LOSS,
+        order_type=OrderType.STOP,
+        stop_price=D("59000"),
+    )
+    async with canned_server() as server:
+        stock(server, "binance")
+        adapter = adapter_for("binance", server.url)
+        await adapter.start()
+        server.replies["GET /fapi/v1/algoOrder"] = algo
+        missing = Canned({"code": -2013, "msg": "Order does not exist."}, 400)
+        server.replies["GET /fapi/v1/order"] = missing
+        report = await adapter.get_order(stop)
+        assert (report.state, report.client_order_id) == (OrderState.ACTIVE, ID)
+        server.replies["GET /fapi/v1/algoOrder"] = missing
+        with pytest.raises(OrderNotFoundError):
+            await adapter.get_order(stop)
+        await adapter.close()
+
+
+@pytest.mark.parametrize("venue", ["binance", *sorted(CREATED)])
+async def test_nothing_is_logged_that_could_be_used(
+    venue: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Even with every logger at DEBUG, which would have ccxt log keys and signatures."""
+    with caplog.at_level(logging.DEBUG):
+        async with canned_server() as server:
+            stock(server, venue)
+            adapter = adapter_for(venue, server.url)
+            await adapter.start()
+            await adapter.get_balance()
+            await adapter.close()
+    for secret in (API_KEY, SECRET.rstrip("="), PASSWORD, "signature="):
+        assert secret not in caplog.text
+
+
+async def test_the_sandbox_is_the_one_that_works_for_the_markets_asked_for() -> None:
+    """Binance: testnet for spot alone, demo trading with futures; Kraken has none, and says so."""
+    for kinds, host in (
+        (("spot",), "testnet.binance.vision"),
+        (("spot", "linear"), "demo-api.binance.com"),
+    ):
+        adapter = adapter_for("binance", "", sandbox=True, market_types=kinds)
+        adapter._open()
+        assert host in adapter._ccxt.urls["api"]["private"]
+        await adapter.close()
+    adapter = adapter_for("kraken", "", sandbox=True)
+    with pytest.raises(ConfigError, match=r"exchanges\.kraken\.sandbox"):
+        await adapter.start()

@@ -97,7 +97,7 @@ def test_prices_go_only_with_kinds_that_have_them() -> None:
     """A price given with a market order would make it a quote-amount order on some exchanges."""
     assert wire_order(a_request(order_type=OrderType.MARKET), an_info()).price is None
     assert wire_order(a_request(order_type=OrderType.STOP), an_info()).price is None
-    assert wire_order(a_request(order_type=OrderType.STOP), an_info()).stop_price == "10.00"
+    assert wire_order(a_request(order_type=OrderType.STOP), an_info()).stop_price == "10"
     for missing in ({"price": None}, {"stop_price": None}):
         with pytest.raises(LocalRefusalError):
             wire_order(a_request(**missing), an_info())

@@ -6,6 +6,7 @@ an order is sent once is ours: deadlines, outcomes, rounding, budgets, connectio
 
 import asyncio
 import contextlib
+import logging
 import ssl
 from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Any, ClassVar, Final
@@ -89,9 +90,9 @@ class CCXTAdapter(ExchangeAdapter):
 
     async def start(self) -> None:
         """Load markets, measure the clock, check the credentials; closes itself on failure."""
-        if self._ccxt is None:
-            self._open()
         try:
+            if self._ccxt is None:
+                self._open()
             await self.measure_clock()
             await self._load_markets()
             if self._config.api_key:
@@ -139,6 +140,8 @@ class CCXTAdapter(ExchangeAdapter):
                 "options": {"maxRetriesOnFailure": 0} | self._options(),
             }
         )
+        # At DEBUG ccxt logs every request with its key and signature.
+        self._ccxt.logger.setLevel(logging.INFO)
         # Nothing here needs currencies, and some exchanges want a signed call for them.
         self._ccxt.has["fetchCurrencies"] = False
         if config.sandbox:
@@ -302,9 +305,11 @@ class CCXTAdapter(ExchangeAdapter):
     async def _follow(self, request: OrderRequest, order: Mapping[str, Any]) -> Mapping[str, Any]:
         """The triggered order's progress, under the conditional order's name and time."""
         if child := self._child_id(order):
-            placed = await self._ccxt.fetch_order(child, request.symbol)
-            kept = {name: order.get(name) for name in ("clientOrderId", "timestamp")}
-            return {**placed, **kept}
+            # A child that is not visible yet must not read as "your order is not there".
+            with contextlib.suppress(OrderNotFoundError), self._boundary("get_order"):
+                placed = await self._ccxt.fetch_order(child, request.symbol)
+                kept = {name: order.get(name) for name in ("clientOrderId", "timestamp")}
+                return {**placed, **kept}
         if order.get("status") == "closed":  # triggered, and what it places is not there yet
             return {**order, "status": "open"}
         return order

@@ -6,7 +6,7 @@ from decimal import Decimal
 import msgspec
 
 from worker.domain.market import SymbolInfo
-from worker.domain.money import ceil_to, floor_to, text
+from worker.domain.money import ceil_to, floor_to, text, tidy
 from worker.domain.order import OrderRequest, Side
 from worker.exchanges.outcomes import LocalRefusalError
 
@@ -41,7 +41,7 @@ def wire_order(request: OrderRequest, info: SymbolInfo) -> WireOrder:
         )
     return WireOrder(
         kind="limit" if kind.needs_price else "market",
-        amount=text(quantity / info.contract_size),
+        amount=text(tidy(quantity / info.contract_size)),
         price=_price(request.price, info, towards_safety, "price") if kind.needs_price else None,
         stop_price=_price(request.stop_price, info, towards_safety, "stop price")
         if kind.needs_stop_price
@@ -60,4 +60,4 @@ def _price(
     rounded = towards_safety(price, info.price_tick)
     if rounded <= 0:
         raise LocalRefusalError(f"{name} {price} is less than one tick of {info.price_tick}")
-    return text(rounded)
+    return text(tidy(rounded))

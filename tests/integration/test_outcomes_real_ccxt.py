@@ -248,7 +248,7 @@ CASES += [
     Case("kraken", _kraken("EOrder:Rate limit exceeded"), T, RateLimitError, "EOrder:Rate limit exceeded"),
     Case("kraken", _kraken("EGeneral:Temporary lockout"), T, RateLimitError, "EGeneral:Temporary lockout"),
     Case("kraken", _kraken("EAPI:Invalid nonce"), R, ClockSkewError, "EAPI:Invalid nonce", True),
-    Case("kraken", _kraken("EService:Deadline elapsed"), R, ClockSkewError, "EService:Deadline elapsed", True),
+    Case("kraken", _kraken("EService:Deadline elapsed"), U, ExchangeError, "EService:Deadline elapsed"),
     Case("kraken", _kraken("EAPI:Invalid key"), R, CredentialsError, "EAPI:Invalid key"),
     Case("kraken", _kraken("EAPI:Invalid signature"), R, CredentialsError, "EAPI:Invalid signature"),
     Case("kraken", _kraken("EGeneral:Permission denied"), R, CredentialsError, "EGeneral:Permission denied"),

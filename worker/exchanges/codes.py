@@ -123,7 +123,7 @@ class BinanceCodes(CodeBook):
     """Binance spot and USDⓈ-M futures: ``{"code": -2010, "msg": "…"}``."""
 
     codes: ClassVar[Mapping[str, Rule]] = {
-        **_each(Kind.UNKNOWN, "-1000 -1001 -1006 -1007 -1010 -5041"),
+        **_each(Kind.UNKNOWN, "-1000 -1001 -1004 -1006 -1007 -1010 -5041"),
         **_each(Kind.THROTTLED, "-1003 -1008 -1015"),
         **_each(Kind.CREDENTIALS, "-1002 -1022 -2014 -2015"),
         **_each(Kind.SKEW, "-1021 -5028"),  # -5028: the same, said by the futures matching engine
@@ -240,7 +240,9 @@ class KrakenCodes(CodeBook):
         "EOrder:Rate limit exceeded": Rule(Kind.THROTTLED),
         "EOrder:Orders limit exceeded": _TRY_AGAIN,
         "EAPI:Invalid nonce": Rule(Kind.SKEW),
-        "EService:Deadline elapsed": Rule(Kind.SKEW),
+        # "The request timed out according to the default or user specified deadline": where, it
+        # does not say.
+        "EService:Deadline elapsed": _UNKNOWN,
         "EAPI:Invalid key": Rule(Kind.CREDENTIALS),
         "EAPI:Invalid signature": Rule(Kind.CREDENTIALS),
         "EGeneral:Permission denied": Rule(Kind.CREDENTIALS),

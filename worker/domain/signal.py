@@ -1,6 +1,6 @@
 """The trading signal: its shape on the wire and the rules every decoded signal obeys."""
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
 from typing import Annotated, Final
@@ -14,6 +14,10 @@ MAX_METADATA_BYTES: Final = 4_096
 NO_METADATA: Final = msgspec.Raw(b"null")
 #: Larger or finer than any real price or quantity; guards arithmetic against ``1e400``.
 MAX_DECIMAL_EXPONENT: Final = 18
+#: Longer than any real price or quantity; keeps sixty digits of arithmetic exact.
+MAX_DECIMAL_DIGITS: Final = 40
+#: "Never", for an expiry that no date can state.
+_END_OF_TIME: Final = datetime.max.replace(tzinfo=UTC)
 
 
 class Action(StrEnum):
@@ -86,11 +90,20 @@ class Signal(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=Tr
 
     def expiry(self, max_age: timedelta) -> datetime:
         """When the signal may no longer trade: ``expires_at``, else ``created_at + max_age``."""
-        return self.expires_at if self.expires_at is not None else self.created_at + max_age
+        if self.expires_at is not None:
+            return self.expires_at
+        try:
+            return self.created_at + max_age
+        except OverflowError:
+            return _END_OF_TIME
 
     def digest(self) -> str:
         """A fingerprint of the content; the order of keys and white space do not change it."""
-        return payload_digest(_encoder.encode(self))
+        signal = self
+        if self.metadata != NO_METADATA:
+            ordered = _ordered.encode(msgspec.json.decode(self.metadata))
+            signal = msgspec.structs.replace(self, metadata=msgspec.Raw(ordered))
+        return payload_digest(_encoder.encode(signal))
 
 
 _DECIMAL_FIELDS: Final = (
@@ -103,6 +116,7 @@ _DECIMAL_FIELDS: Final = (
 )
 _decoder = msgspec.json.Decoder(Signal)
 _encoder = msgspec.json.Encoder()
+_ordered = msgspec.json.Encoder(order="sorted")
 
 
 class MalformedSignalError(ValueError):
@@ -127,6 +141,8 @@ def decode_signal(data: bytes) -> Signal:
         raise MalformedSignalError(_sentence(error)) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise MalformedSignalError(f"data: not a JSON object: {error}") from None
+    if signal.signal_id.endswith("\n"):  # the pattern's "$" lets one through
+        raise MalformedSignalError("signal_id: must not end with a line break")
     for name in _DECIMAL_FIELDS:
         value: Decimal | None = getattr(signal, name)
         if value is not None:
@@ -145,6 +161,8 @@ def _check_decimal(name: str, value: Decimal) -> None:
         raise MalformedSignalError(
             f"{name}: {value} is outside 1e-{MAX_DECIMAL_EXPONENT}..1e{MAX_DECIMAL_EXPONENT}"
         )
+    if len(value.as_tuple().digits) > MAX_DECIMAL_DIGITS:
+        raise MalformedSignalError(f"{name}: more than {MAX_DECIMAL_DIGITS} digits")
 
 
 def _check_metadata(raw: bytes) -> None:
@@ -156,6 +174,10 @@ def _check_metadata(raw: bytes) -> None:
         raise MalformedSignalError(
             f"metadata: {len(raw)} bytes is more than the {MAX_METADATA_BYTES} allowed"
         )
+    try:
+        msgspec.json.decode(raw)  # decoding the signal skips over it without looking at its text
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise MalformedSignalError(f"metadata: not a JSON object: {error}") from None
 
 
 def _sentence(error: msgspec.ValidationError) -> str:

@@ -50,9 +50,16 @@ COMMANDS: Final[Mapping[str, Command]] = {
 
 
 class _CommandParser(argparse.ArgumentParser):
-    """A command's parser: its module says which arguments there are, when they are needed."""
+    """A command's parser: its module says which arguments there are, when they are needed.
+
+    Every one of them, nested ones too, takes ``--config``, so that its place does not matter.
+    """
 
     command: Command | None = None
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        _add_config(self, default=argparse.SUPPRESS)
 
     def parse_known_args(  # type: ignore[override]
         self, args: Any = None, namespace: Any = None
@@ -82,7 +89,6 @@ def build_parser() -> argparse.ArgumentParser:
     for name, command in COMMANDS.items():
         sub = commands.add_parser(name, help=command.help, description=_sentence(command.help))
         sub.command = command
-        _add_config(sub, default=argparse.SUPPRESS)
     return parser
 
 

@@ -5,7 +5,7 @@ import sys
 from argparse import ArgumentParser, Namespace
 
 from worker.app import run_worker
-from worker.cli import session
+from worker.cli.environment import configuration
 from worker.config_table import secret_strings
 from worker.observe.logs import configure_logging
 
@@ -25,7 +25,7 @@ def configure(parser: ArgumentParser) -> None:
 
 def run(options: Namespace) -> int:
     """Run one worker to its end."""
-    config = session.configuration(options)
+    config = configuration(options)
     configure_logging(config.log, sys.stderr, secret_strings(config))
     factory = uvloop.new_event_loop if uvloop is not None else None
     with asyncio.Runner(loop_factory=factory) as runner:

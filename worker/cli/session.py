@@ -1,4 +1,4 @@
-"""What a command needs before it can start: configuration, an account to look at, who is asking."""
+"""What a command about an account needs: the account, who is asking, a loop to run on."""
 
 import asyncio
 import getpass
@@ -8,20 +8,10 @@ from argparse import Namespace
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-from worker.config import Config
-from worker.config_file import load_config
+from worker.cli.environment import configuration
 from worker.ledger.reader import AccountReader
 
 T = TypeVar("T")
-
-
-def configuration(options: Namespace) -> Config:
-    """The effective configuration.
-
-    Raises:
-        ConfigError: names the key that is wrong.
-    """
-    return load_config(options.config, os.environ)
 
 
 def reader(options: Namespace) -> AccountReader:

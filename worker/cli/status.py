@@ -47,9 +47,7 @@ def _show(status: Status, *, as_json: bool) -> None:
     if as_json:
         print(to_json(status).decode(), flush=True)
         return
-    from rich.console import Console  # noqa: PLC0415 (drawing only)
-
-    Console(markup=False).print(render(status))
+    wording.screen().print(render(status))
 
 
 async def _watch(reader: AccountReader, options: Namespace) -> int:
@@ -61,11 +59,11 @@ async def _watch(reader: AccountReader, options: Namespace) -> int:
                 _show(status, as_json=options.json)
                 await asyncio.sleep(pause_s)
                 status = await _again(reader, status)
-        from rich.console import Console  # noqa: PLC0415 (drawing only)
-        from rich.live import Live  # noqa: PLC0415
+        from rich.live import Live  # noqa: PLC0415 (drawing only)
 
-        screen = Console(markup=False)
-        with Live(render(status), console=screen, auto_refresh=False, screen=True) as live:
+        with Live(
+            render(status), console=wording.screen(), auto_refresh=False, screen=True
+        ) as live:
             while True:
                 await asyncio.sleep(pause_s)
                 status = await _again(reader, status)
@@ -147,7 +145,7 @@ def _numbers(status: Status, table_class: Any) -> Any:
 
 
 def _amounts(amounts: dict[str, Any]) -> str:
-    return ", ".join(f"{text(amount)} {name}" for name, amount in amounts.items()) or "-"
+    return ", ".join(f"{text(amount)} {name}" for name, amount in amounts.items() if amount) or "-"
 
 
 def _workers(status: Status, table_class: Any) -> Any:

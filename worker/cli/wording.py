@@ -1,5 +1,6 @@
-"""How entries, ages and amounts read on a line."""
+"""How entries, ages and amounts read on a line, and the screen tables are drawn on."""
 
+import sys
 from datetime import datetime
 from typing import Any, Final
 
@@ -18,6 +19,8 @@ _SHOWN: Final = (
 _SIGNAL: Final = (
     "action", "direction", "order_type", "quantity", "entry_price", "stop_loss", "take_profit",
 )  # fmt: skip
+#: Columns of a table that goes into a file or a pipe.
+_WIDE: Final = 160
 _NOTHING: Final[tuple[Any, ...]] = (None, "", [], {})
 
 
@@ -66,7 +69,8 @@ def one_line(entry: StreamEntry, at: datetime) -> str:
         kind, shown = entry.text("type"), details(data)
     where = " ".join(str(data[name]) for name in ("exchange", "symbol") if data.get(name))
     subject = str(data.get("signal_id") or "-")
-    return f"{clock_time(at)}  {kind:<20} {where:<22} {subject:<24} {spell(shown)}".rstrip()
+    head = printable(f"{kind:<20} {where:<22} {subject:<24}")
+    return f"{clock_time(at)}  {head} {spell(shown)}".rstrip()
 
 
 def details(data: dict[str, Any]) -> dict[str, Any]:
@@ -85,10 +89,13 @@ def spell(fields: dict[str, Any]) -> str:
 
 
 def _quoted(value: Any) -> str:
-    text = value if isinstance(value, str) else _encode(value).decode()
-    # What a producer wrote must not be able to move the cursor or colour the screen.
-    text = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
+    text = printable(value if isinstance(value, str) else _encode(value).decode())
     return f'"{text}"' if " " in text else text
+
+
+def printable(text: str) -> str:
+    """Text that cannot move the cursor or colour the screen, whatever a producer wrote."""
+    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
 
 
 def as_json(entry: StreamEntry) -> bytes:
@@ -103,3 +110,10 @@ def as_json(entry: StreamEntry) -> bytes:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             fields["data"] = data.decode(errors="replace")
     return _encode({"stream": entry.stream, "entry_id": entry.id, **fields})
+
+
+def screen() -> Any:
+    """Standard output for tables: what they show is never taken for markup."""
+    from rich.console import Console  # noqa: PLC0415 (drawing only)
+
+    return Console(markup=False, width=None if sys.stdout.isatty() else _WIDE)

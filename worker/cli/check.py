@@ -1,0 +1,134 @@
+"""``check``: try everything a worker needs before one is started."""
+
+import asyncio
+from argparse import ArgumentParser, Namespace
+from collections.abc import AsyncIterator
+from typing import Final, NamedTuple
+
+from worker.cli import session
+from worker.cli.environment import configuration
+from worker.cli.main import BAD_CONFIG
+from worker.clock import Clock, SystemClock
+from worker.config import Config
+from worker.errors import ConfigError, WorkerError
+from worker.exchanges.base import ExchangeAdapter
+from worker.exchanges.factory import ExchangeFactory
+from worker.ledger.errors import LedgerError
+from worker.ledger.reader import AccountReader
+
+#: An exchange that has not loaded its markets by then counts as unreachable.
+EXCHANGE_TIMEOUT_S: Final = 30.0
+
+
+class Finding(NamedTuple):
+    """One line: ``ok``, ``warn`` or ``FAIL``, about what, and the detail."""
+
+    level: str
+    subject: str
+    detail: str
+
+    def __str__(self) -> str:
+        return f"{self.level:<5} {self.subject:<20} {self.detail}"
+
+
+def configure(parser: ArgumentParser) -> None:
+    """The command's arguments: none of its own."""
+    parser.description = (
+        "Try the configuration, Redis, and each exchange's markets, credentials and clock: one "
+        "line each. Exit 1 if any fails, 78 if it is the configuration."
+    )
+
+
+def run(options: Namespace) -> int:
+    """Check, a line each as it is known."""
+    try:
+        config = configuration(options)
+    except ConfigError as error:
+        print(Finding("FAIL", "configuration", str(error)))
+        return BAD_CONFIG
+    return session.run(_check(config))
+
+
+async def _check(config: Config) -> int:
+    has_failed = False
+    async for finding in findings(config, SystemClock()):
+        print(finding, flush=True)
+        has_failed |= finding.level == "FAIL"
+    return 1 if has_failed else 0
+
+
+async def findings(config: Config, clock: Clock) -> AsyncIterator[Finding]:
+    """Everything that was found out, in order of importance."""
+    yield _configuration(config)
+    yield await _redis(config)
+    factory = ExchangeFactory(config, clock)
+    try:
+        names = list(config.exchanges)
+        checks = [asyncio.ensure_future(_exchange(factory, name, config)) for name in names]
+        for check in checks:
+            yield await check
+    finally:
+        await factory.close()
+
+
+def _configuration(config: Config) -> Finding:
+    names = ", ".join(f"{name} ({_kind(config, name)})" for name in config.exchanges)
+    detail = f"mode {config.mode}, account {config.account}, exchanges: {names or 'none'}"
+    return Finding("ok" if config.exchanges else "warn", "configuration", detail)
+
+
+def _kind(config: Config, name: str) -> str:
+    section = config.exchanges[name]
+    if section.adapter == "ccxt" and config.mode == "live":
+        return "sandbox" if section.sandbox else "LIVE"
+    return "simulated"
+
+
+async def _redis(config: Config) -> Finding:
+    if config.redis.url.reveal() == "embedded":
+        return Finding("ok", "redis", "a private server, started and stopped with the worker")
+    try:
+        async with AccountReader(config, name="check") as reader:
+            facts = await reader.server()
+            status = await reader.status()
+    except (LedgerError, ConfigError) as error:
+        return Finding("FAIL", "redis", str(error))
+    detail = [f"{facts.address}, {facts.product}, {facts.role}, trading {status.trading_state}"]
+    level = "ok"
+    if facts.eviction not in {"", "noeviction"}:
+        level = "warn"
+        detail.append(
+            f"maxmemory-policy is {facts.eviction}: it may drop the ledger, set noeviction"
+        )
+    if config.mode == "live" and not facts.append_only:
+        level = "warn"
+        detail.append("appendonly is off: a restart forgets what was sent")
+    if facts.role not in {"master", ""}:
+        level = "FAIL"
+        detail.append(f"this server is a {facts.role}, the ledger needs the primary")
+    return Finding(level, "redis", "; ".join(detail))
+
+
+async def _exchange(factory: ExchangeFactory, name: str, config: Config) -> Finding:
+    subject = f"exchange {name}"
+    try:
+        adapter = factory.get(name)
+        async with asyncio.timeout(EXCHANGE_TIMEOUT_S):
+            await adapter.start()
+    except TimeoutError:
+        return Finding("FAIL", subject, f"no answer within {EXCHANGE_TIMEOUT_S:g} s")
+    except WorkerError as error:
+        return Finding("FAIL", subject, str(error) or type(error).__name__)
+    return _clock(adapter, subject, config)
+
+
+def _clock(adapter: ExchangeAdapter, subject: str, config: Config) -> Finding:
+    if adapter.simulated:
+        return Finding("ok", subject, "simulated: no credentials, no clock of its own")
+    clock, allowed_ms = adapter.clock, config.execution.max_clock_skew_ms
+    markets = sum(1 for _ in adapter.symbols())
+    measured = f"clock {clock.offset_ms:+.0f} ms (± {clock.uncertainty_ms:.0f})"
+    if abs(clock.offset_ms) > allowed_ms:
+        limit = f"more than execution.max_clock_skew_ms, {allowed_ms}"
+        return Finding("FAIL", subject, f"{measured}: {limit}")
+    return Finding("ok", subject, f"{markets} markets, credentials accepted, {measured}")

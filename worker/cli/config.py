@@ -1,0 +1,21 @@
+"""``config``: the effective configuration."""
+
+import sys
+from argparse import ArgumentParser, Namespace
+
+from worker.cli.environment import configuration
+from worker.config_table import render_config
+
+
+def configure(parser: ArgumentParser) -> None:
+    """The command's arguments: none of its own."""
+    parser.description = (
+        "Print the effective configuration as TOML: the defaults, the file over them, the "
+        "environment over both. Secrets are hidden."
+    )
+
+
+def run(options: Namespace) -> int:
+    """Print it."""
+    sys.stdout.write(render_config(configuration(options)))
+    return 0

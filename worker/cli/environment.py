@@ -1,0 +1,16 @@
+"""Where a command's configuration comes from: its file and the process environment."""
+
+import os
+from argparse import Namespace
+
+from worker.config import Config
+from worker.config_file import load_config
+
+
+def configuration(options: Namespace) -> Config:
+    """The effective configuration.
+
+    Raises:
+        ConfigError: names the key that is wrong.
+    """
+    return load_config(options.config, os.environ)

@@ -1,0 +1,197 @@
+"""``flatten``: close every position of the account, then halt it.
+
+Nothing is sent while an account is halted, the orders that close positions included. So the account
+is set to ``REDUCING`` first, one closing signal goes onto the stream for each open position, and
+only when the book is empty (or time is up) is it set to ``HALTED``. The closing signals take the
+same way as any other: ordered within their symbol, each sent exactly once.
+"""
+
+import argparse
+import sys
+import time
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+import msgspec
+
+from worker.cli import session
+from worker.cli.environment import configuration
+from worker.config import Config
+from worker.domain.money import text
+from worker.domain.position import Position
+from worker.ledger.access import StreamEntry, rfc3339
+from worker.ledger.calls import Book, TradingState
+from worker.ledger.reader import AccountReader
+from worker.stages.outcome import FLATTEN_PREFIX
+
+#: Closing signals for one position; more would only repeat the same failure.
+MAX_ATTEMPTS: Final = 5
+#: A closing signal outlives the wait by this, so that the halt and not its age ends it.
+EXPIRY_MARGIN_S: Final = 60
+#: How long one wait for events lasts; then the book is read again.
+LOOK_EVERY_MS: Final = 500
+_TERMINAL: Final = frozenset({"OrderFilled", "OrderCancelled", "OrderFailed"})
+_encode = msgspec.json.Encoder().encode
+
+
+def configure(parser: ArgumentParser) -> None:
+    """The command's arguments."""
+    parser.description = (
+        "Set the account to REDUCING, submit a closing signal for every open position, wait until "
+        "none is left, then set it to HALTED. Exit 1 with a list if any is left."
+    )
+    parser.add_argument("--reason", required=True, help="why, for whoever looks next")
+    parser.add_argument(
+        "--timeout",
+        type=_seconds,
+        default=60.0,
+        metavar="S",
+        help="seconds to wait for the positions to close (60)",
+    )
+
+
+def _seconds(value: str) -> float:
+    seconds = float(value)
+    if not 0 < seconds <= 3_600:
+        raise argparse.ArgumentTypeError(f"{value} is not more than 0 and at most 3600")
+    return seconds
+
+
+def run(options: Namespace) -> int:
+    """Close everything, then halt."""
+    config = configuration(options)
+    return session.run(_flatten(config, AccountReader(config), options))
+
+
+async def _flatten(config: Config, reader: AccountReader, options: Namespace) -> int:
+    who = session.actor()
+    async with reader:
+        flattening = Flattening(config, reader, reason=options.reason, actor=who)
+        await flattening.begin()
+        try:
+            left = await flattening.close_all(options.timeout)
+        except BaseException:
+            print("execution-worker: stopped early; trading stays REDUCING", file=sys.stderr)
+            raise
+        await reader.set_trading_state(TradingState.HALTED, reason=options.reason, actor=who)
+    for sentence in left:
+        print(f"execution-worker: {sentence}", file=sys.stderr)
+    what = f"{len(left)} left" if left else "no position is open"
+    print(f"account {config.account} is HALTED, {flattening.submitted} closes submitted, {what}")
+    return 1 if left else 0
+
+
+class Flattening:
+    """Closing signals for every position, again where one failed, until the book is empty.
+
+    Args:
+        config: which account, and which exchanges are simulated.
+        reader: that account.
+        reason: carried into the events.
+        actor: carried into the events.
+    """
+
+    def __init__(self, config: Config, reader: AccountReader, *, reason: str, actor: str) -> None:
+        self._reader = reader
+        self._reason = reason
+        self._actor = actor
+        self._tail = reader.tail(("orders", "positions"))
+        #: A simulated exchange trades at the price a signal states; a closing one must state one.
+        self._priced = {
+            name
+            for name, section in config.exchanges.items()
+            if section.paper.prices == "signal"
+            and (config.mode == "paper" or section.adapter == "paper")
+        }
+        self._started_ms = time.time_ns() // 1_000_000
+        self._outstanding: dict[str, str] = {}
+        self._attempts: dict[str, int] = {}
+        self._failures: dict[str, str] = {}
+        self.submitted = 0
+
+    async def begin(self) -> None:
+        """Let nothing open from here on."""
+        await self._tail.start()
+        await self._reader.set_trading_state(
+            TradingState.REDUCING, reason=self._reason, actor=self._actor
+        )
+
+    async def close_all(self, timeout_s: float) -> list[str]:
+        """Close every position, also those that orders under way still open.
+
+        Returns:
+            What is left when time is up or nothing more can be tried, a sentence each.
+        """
+        deadline = time.monotonic() + timeout_s
+        expires = datetime.now(UTC) + timedelta(seconds=timeout_s + EXPIRY_MARGIN_S)
+        while True:
+            book = await self._reader.positions()
+            left_s = deadline - time.monotonic()
+            if not (book.positions or book.busy):
+                return []
+            await self._submit(self._closable(book), expires)
+            if left_s <= 0 or not (self._outstanding or book.busy):
+                return self._left(book)
+            wait_ms = max(1, min(LOOK_EVERY_MS, int(left_s * 1000)))
+            for entry in await self._tail.read(wait_ms):
+                self._note(entry)
+
+    def _closable(self, book: Book) -> list[tuple[str, Position]]:
+        return [
+            (key, position)
+            for key, position in sorted(book.positions.items())
+            if key not in self._outstanding
+            and key not in book.busy
+            and self._attempts.get(key, 0) < MAX_ATTEMPTS
+        ]
+
+    async def _submit(self, closable: Iterable[tuple[str, Position]], expires: datetime) -> None:
+        entries = []
+        for key, position in closable:
+            self.submitted += 1
+            signal_id = f"{FLATTEN_PREFIX}{self._started_ms}-{self.submitted}"
+            self._outstanding[key] = signal_id
+            self._attempts[key] = self._attempts.get(key, 0) + 1
+            entries.append({"data": _encode(self._signal(signal_id, position, expires))})
+        if entries:
+            await self._reader.submit(entries)
+
+    def _signal(self, signal_id: str, position: Position, expires: datetime) -> dict[str, Any]:
+        signal: dict[str, Any] = {
+            "signal_id": signal_id,
+            "created_at": rfc3339(time.time_ns() // 1_000_000),
+            "expires_at": expires.isoformat().replace("+00:00", "Z"),
+            "exchange": position.exchange,
+            "symbol": position.symbol,
+            "action": "close",
+            "strategy_id": position.strategy_id,
+            "metadata": {"reason": self._reason[:1_000], "actor": self._actor},
+        }
+        if position.exchange in self._priced:
+            signal["entry_price"] = text(position.entry_price)
+        return signal
+
+    def _note(self, entry: StreamEntry) -> None:
+        """Forget a closing signal that has ended; what it left open is tried again."""
+        if entry.text("type") not in _TERMINAL:
+            return
+        subject = entry.text("subject")
+        for key, signal_id in tuple(self._outstanding.items()):
+            if signal_id == subject:
+                del self._outstanding[key]
+                reason = msgspec.json.decode(entry.fields["data"]).get("reason")
+                if reason:
+                    self._failures[key] = reason
+
+    def _left(self, book: Book) -> list[str]:
+        left = [
+            f"{key} is still open: {position.direction} {text(position.quantity)}"
+            + (f" ({self._failures[key]})" if key in self._failures else "")
+            for key, position in sorted(book.positions.items())
+        ]
+        return left + [
+            f"{key} is still being changed by an order under way"
+            for key in sorted(book.busy - book.positions.keys())
+        ]

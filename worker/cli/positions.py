@@ -1,0 +1,83 @@
+"""``positions``: what the account holds."""
+
+from argparse import ArgumentParser, Namespace
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+
+from worker.cli import session, wording
+from worker.domain.money import text
+from worker.ledger.calls import Book
+from worker.ledger.reader import AccountReader
+
+_encode = msgspec.json.Encoder(decimal_format="string").encode
+
+
+def configure(parser: ArgumentParser) -> None:
+    """The command's arguments."""
+    parser.add_argument("--json", action="store_true", help="one JSON array")
+
+
+def run(options: Namespace) -> int:
+    """Show the open positions."""
+    return session.run(_positions(session.reader(options), options))
+
+
+async def _positions(reader: AccountReader, options: Namespace) -> int:
+    async with reader:
+        book = await reader.positions()
+    if options.json:
+        print(to_json(book).decode())
+    elif not book.positions:
+        print("No open positions.")
+    else:
+        wording.screen().print(table(book))
+    return 0
+
+
+def to_json(book: Book) -> bytes:
+    """Every position with all its fields; ``busy`` where a signal is changing it now."""
+    return _encode(
+        [
+            {name: _plain(getattr(position, name)) for name in position.__struct_fields__}
+            | {"busy": key in book.busy}
+            for key, position in sorted(book.positions.items())
+        ]
+    )
+
+
+def _plain(value: Any) -> Any:
+    """A decimal as events spell it, never with an exponent."""
+    if isinstance(value, Decimal):
+        return text(value)
+    if isinstance(value, dict):
+        return {name: _plain(part) for name, part in value.items()}
+    return value
+
+
+def table(book: Book) -> Any:
+    """The positions as a table."""
+    from rich import box  # noqa: PLC0415 (drawing only)
+    from rich.table import Table  # noqa: PLC0415
+
+    drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    drawn.add_column("position", no_wrap=True)
+    drawn.add_column("side")
+    for name in ("quantity", "entry", "stop", "target", "realised"):
+        drawn.add_column(name, justify="right", overflow="fold")
+    for name in ("opened", "signal"):
+        drawn.add_column(name, overflow="fold")
+    for key, one in sorted(book.positions.items()):
+        drawn.add_row(
+            f"{one.exchange} {one.symbol}" + (" (changing)" if key in book.busy else ""),
+            one.direction.value,
+            text(one.quantity),
+            text(one.entry_price),
+            text(one.stop_loss) if one.stop_loss is not None else "-",
+            text(one.take_profit) if one.take_profit is not None else "-",
+            text(one.realized_pnl),
+            one.opened_at.strftime("%m-%d %H:%M:%S"),
+            one.signal_id,
+        )
+    return drawn

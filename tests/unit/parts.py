@@ -1,0 +1,310 @@
+"""Parts the unit tests are put together from: a clock, signals, markets, a ledger, an exchange."""
+
+import asyncio
+import json
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any, cast
+
+import msgspec
+
+from worker.domain.market import Balance, ExchangePosition, MarketKind, SymbolInfo, Ticker
+from worker.domain.order import Fill, OrderReport, OrderRequest, OrderState
+from worker.domain.position import Position
+from worker.domain.signal import Direction, Signal, decode_signal
+from worker.exchanges.base import (
+    ExchangeAdapter,
+    ExchangeClock,
+    ExchangeError,
+    OrderNotFoundError,
+    Outcome,
+    Resend,
+    SendWindow,
+)
+from worker.ledger.calls import Admission, AdmitItem, Admitted, Authorization, Ledger, TradingState
+from worker.ledger.lease import Lease
+from worker.market_data import MarketView
+from worker.stages.flow import Arrival
+
+D = Decimal
+START = datetime(2026, 3, 1, 12, tzinfo=UTC)
+START_MS = int(START.timestamp() * 1000)
+ENTRY_ID = f"{START_MS - 40}-0"
+SYMBOL = "BTC/USDT"
+
+SPOT = SymbolInfo(
+    symbol=SYMBOL,
+    base="BTC",
+    quote="USDT",
+    settle="USDT",
+    price_tick=D("0.01"),
+    quantity_step=D("0.0001"),
+    min_quantity=D("0.0001"),
+    max_quantity=D(1000),
+    min_notional=D(5),
+)
+PERPETUAL = msgspec.structs.replace(
+    SPOT, symbol="BTC/USDT:USDT", kind=MarketKind.LINEAR, shortable=True
+)
+
+
+class ManualClock:
+    """A clock that moves only when somebody sleeps on it, or when a test moves it."""
+
+    def __init__(self) -> None:
+        self.ms = 0.0
+        self.slept: list[float] = []
+
+    def now_ms(self) -> int:
+        return START_MS + int(self.ms)
+
+    def monotonic_ms(self) -> float:
+        return self.ms
+
+    async def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.ms += seconds * 1000
+        await asyncio.sleep(0)
+
+
+def document(**fields: Any) -> dict[str, Any]:
+    """A valid long market entry as JSON-ready fields; a field given as None is left out."""
+    whole: dict[str, Any] = {
+        "signal_id": "s-1",
+        "created_at": START.isoformat(),
+        "exchange": "paper",
+        "symbol": SYMBOL,
+        "action": "open",
+        "direction": "long",
+        "strength": 0.8,
+        "confluence_score": 7.5,
+    }
+    return {name: value for name, value in (whole | fields).items() if value is not None}
+
+
+def payload(**fields: Any) -> bytes:
+    """The document as the stream carries it."""
+    return json.dumps(document(**fields)).encode()
+
+
+def signal(**fields: Any) -> Signal:
+    """The document, decoded."""
+    return decode_signal(payload(**fields))
+
+
+def ticker(price: str | Decimal = "100", symbol: str = SYMBOL) -> Ticker:
+    """A market at one price, without a spread."""
+    return Ticker(symbol=symbol, bid=D(price), ask=D(price), last=D(price), at_ms=START_MS)
+
+
+def fill(
+    quantity: str | Decimal,
+    price: str | Decimal,
+    fee: str | Decimal = "0",
+    currency: str = "USDT",
+    trade_id: str = "t",
+) -> Fill:
+    """One trade."""
+    return Fill(
+        trade_id=trade_id,
+        quantity=D(quantity),
+        price=D(price),
+        fee=D(fee),
+        fee_currency=currency,
+        at_ms=START_MS,
+    )
+
+
+def position(**fields: Any) -> Position:
+    """An open position: long 1 BTC at 100 USDT unless said otherwise."""
+    whole: dict[str, Any] = {
+        "position_id": "p-1",
+        "exchange": "paper",
+        "symbol": SYMBOL,
+        "direction": Direction.LONG,
+        "quantity": D(1),
+        "opened_quantity": D(1),
+        "entry_price": D(100),
+        "opened_at": START,
+        "signal_id": "s-0",
+    }
+    return Position(**(whole | fields))
+
+
+def lease(expires_mono_ms: float = 15_000.0, token: int = 1) -> Lease:
+    """A lease on the one entry these tests know."""
+    return Lease(ENTRY_ID, token, expires_mono_ms)
+
+
+class ScriptedExchange(ExchangeAdapter):
+    """An exchange that answers from lists; an answer may be a report, an error, or a function.
+
+    The last answer of a list is given for ever.
+    """
+
+    resend = Resend.AFTER_DEADLINE
+
+    def __init__(self, clock: ManualClock, *, window_ms: int = 5_000) -> None:
+        self.name = "paper"
+        self.clock = ExchangeClock()
+        self.time = clock
+        self.window_ms = window_ms
+        self.placing: list[Any] = []
+        self.looking: list[Any] = []
+        self.trades: list[Any] = []
+        self.cancelling: list[Any] = [None]
+        #: What was asked of the exchange, in order: (method, time on the clock in ms).
+        self.calls: list[tuple[str, float]] = []
+        self.requests: list[OrderRequest] = []
+        self.markets: dict[str, SymbolInfo] = {SYMBOL: SPOT, PERPETUAL.symbol: PERPETUAL}
+
+    def times(self, method: str) -> list[float]:
+        """When ``method`` was called."""
+        return [at for name, at in self.calls if name == method]
+
+    async def _answer(self, method: str, answers: list[Any], request: OrderRequest) -> Any:
+        self.calls.append((method, self.time.ms))
+        answer = answers.pop(0) if len(answers) > 1 else answers[0]
+        if callable(answer):
+            answer = answer(request)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    async def start(self) -> None:
+        self.calls.append(("start", self.time.ms))
+
+    async def close(self) -> None:
+        self.calls.append(("close", self.time.ms))
+
+    def open_window(self) -> SendWindow:
+        return SendWindow(self.time.now_ms(), self.window_ms, self.time.ms + self.window_ms)
+
+    async def place_order(self, request: OrderRequest, window: SendWindow) -> OrderReport:
+        self.requests.append(request)
+        return cast("OrderReport", await self._answer("place", self.placing, request))
+
+    async def cancel_order(self, request: OrderRequest, exchange_order_id: str = "") -> None:
+        await self._answer("cancel", self.cancelling, request)
+
+    async def get_order(self, request: OrderRequest, exchange_order_id: str = "") -> OrderReport:
+        return cast("OrderReport", await self._answer("look", self.looking, request))
+
+    async def get_open_orders(self, symbol: str | None = None) -> list[OrderReport]:
+        return []
+
+    async def get_trades(self, request: OrderRequest, report: OrderReport) -> tuple[Fill, ...]:
+        return cast("tuple[Fill, ...]", await self._answer("trades", self.trades, request))
+
+    async def get_balance(self) -> Mapping[str, Balance]:
+        return {}
+
+    async def get_positions(self) -> list[ExchangePosition]:
+        return []
+
+    async def get_ticker(self, symbol: str) -> Ticker:
+        return ticker(symbol=symbol)
+
+    def get_symbol_info(self, symbol: str) -> SymbolInfo | None:
+        return self.markets.get(symbol)
+
+    def symbols(self) -> Iterable[str]:
+        return self.markets
+
+    async def measure_clock(self) -> ExchangeClock:
+        self.calls.append(("clock", self.time.ms))
+        return self.clock
+
+
+def report(
+    state: OrderState = OrderState.FILLED, *fills: Fill, **fields: Any
+) -> Callable[[OrderRequest], OrderReport]:
+    """An answer about whichever order is asked for; filled whole at 100 unless said otherwise."""
+
+    def answer(request: OrderRequest) -> OrderReport:
+        traded = fills
+        if not fills and state is OrderState.FILLED and "filled_quantity" not in fields:
+            traded = (fill(request.quantity, "100"),)
+        filled = sum((one.quantity for one in traded), D(0))
+        whole: dict[str, Any] = {
+            "client_order_id": request.client_order_id,
+            "exchange_order_id": "X1",
+            "symbol": request.symbol,
+            "state": state,
+            "filled_quantity": filled,
+            "average_price": D(100) if filled else None,
+            "fills": traded,
+            "created_ms": START_MS,
+        }
+        return OrderReport(**(whole | fields))
+
+    return answer
+
+
+def not_found() -> OrderNotFoundError:
+    """The exchange knows no such order."""
+    return OrderNotFoundError("no such order", outcome=Outcome.REFUSED, code="-2013")
+
+
+def trouble(outcome: Outcome, **fields: Any) -> ExchangeError:
+    """A create request that brought no report."""
+    return ExchangeError(f"it was {outcome}", outcome=outcome, code="T", **fields)
+
+
+class FakeLedger:
+    """The few calls the stages make, answered from lists as the exchange's are."""
+
+    def __init__(self) -> None:
+        self.admissions: list[Admission | Exception] = [Admitted(b"", 0.0)]
+        self.authorizations: list[Authorization | Exception] = [
+            Authorization(held=True, trading_state=TradingState.ACTIVE, pause_ms=0.0)
+        ]
+        self.admitted: list[AdmitItem] = []
+        self.authorized = 0
+        self.throttled: list[tuple[str, int]] = []
+
+    def as_ledger(self) -> Ledger:
+        """Itself, under the type the stages ask for."""
+        return cast("Ledger", self)
+
+    async def admit(self, item: AdmitItem) -> Admission:
+        self.admitted.append(item)
+        answer = self.admissions.pop(0) if len(self.admissions) > 1 else self.admissions[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    async def authorize(self, entry_id: str, token: int, exchange: str) -> Authorization:
+        self.authorized += 1
+        answers = self.authorizations
+        answer = answers.pop(0) if len(answers) > 1 else answers[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    async def throttle(self, exchange: str, pause_ms: int) -> int:
+        self.throttled.append((exchange, pause_ms))
+        return pause_ms
+
+
+def arrival(
+    one: Signal,
+    adapter: ExchangeAdapter | None,
+    *,
+    info: SymbolInfo | None = SPOT,
+    price: str | None = "100",
+    free: str | None = "10000",
+    held: Lease | None = None,
+    suspect_until_mono_ms: float = 0.0,
+) -> Arrival:
+    """A signal with what is known of its market: None for what is not known."""
+    balance = None if free is None else Balance(free=D(free), total=D(free))
+    view = MarketView(adapter, info, None if price is None else ticker(price), balance)
+    return Arrival(
+        signal=one,
+        digest=one.digest(),
+        lease=held or lease(),
+        view=view,
+        suspect_until_mono_ms=suspect_until_mono_ms,
+    )

@@ -1,0 +1,332 @@
+"""Decoding a signal: every rule of the contract, and a sentence for each breach."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.unit.parts import START, document, payload, signal
+from worker.domain.signal import (
+    MAX_PAYLOAD_BYTES,
+    Action,
+    Direction,
+    MalformedSignalError,
+    OrderType,
+    Signal,
+    TimeInForce,
+    decode_signal,
+)
+
+D = Decimal
+SIMPLE = settings(max_examples=100, deadline=None)
+
+
+def refusal(data: bytes) -> str:
+    """The sentence ``data`` is refused with."""
+    with pytest.raises(MalformedSignalError) as caught:
+        decode_signal(data)
+    return str(caught.value)
+
+
+def with_raw(name: str, raw: str | bytes) -> bytes:
+    """A valid payload with one more field whose value is written as it stands."""
+    text = raw.encode() if isinstance(raw, str) else raw
+    return payload()[:-1] + f', "{name}": '.encode() + text + b"}"
+
+
+# --- what is accepted ---
+
+
+def test_every_field_of_the_contract_is_read() -> None:
+    """A signal that uses all fields decodes to exactly these values."""
+    one = signal(
+        signal_id="desk-7:2026.03_A",
+        order_type="stop_limit",
+        time_in_force="GTC",
+        entry_price="101.5",
+        stop_price=101,
+        stop_loss="99.00",
+        take_profit=110.25,
+        quantity="0.5",
+        expires_at="2026-03-01T13:00:00+01:00",
+        strategy_id="breakout",
+        metadata={"run": 3},
+    )
+    assert one == Signal(
+        signal_id="desk-7:2026.03_A",
+        created_at=START,
+        exchange="paper",
+        symbol="BTC/USDT",
+        action=Action.OPEN,
+        direction=Direction.LONG,
+        strength=0.8,
+        confluence_score=7.5,
+        order_type=OrderType.STOP_LIMIT,
+        time_in_force=TimeInForce.GTC,
+        entry_price=D("101.5"),
+        stop_price=D(101),
+        stop_loss=D("99.00"),
+        take_profit=D("110.25"),
+        quantity=D("0.5"),
+        expires_at=datetime(2026, 3, 1, 12, tzinfo=UTC),
+        strategy_id="breakout",
+        metadata=msgspec.Raw(b'{"run": 3}'),
+    )
+
+
+def test_only_four_fields_are_needed_to_decode() -> None:
+    """What else a kind of signal needs is validation's to say; defaults are the contract's."""
+    bare = decode_signal(
+        b'{"signal_id":"a","created_at":"2026-03-01T12:00:00Z","exchange":"x","symbol":"A/B"}'
+    )
+    assert (bare.action, bare.order_type, bare.time_in_force) == ("open", "market", None)
+    assert bare.metadata == msgspec.Raw(b"null")
+    assert (bare.direction, bare.quantity, bare.expires_at) == (None, None, None)
+
+
+@SIMPLE
+@given(st.decimals(D("1e-18"), D("1e18"), allow_nan=False, allow_infinity=False, places=18))
+def test_a_decimal_is_the_same_as_text_and_as_number(value: Decimal) -> None:
+    """No binary floating point lies between the wire and the value."""
+    as_text, as_number = with_raw("quantity", f'"{value:f}"'), with_raw("quantity", f"{value:f}")
+    if value == 0:
+        assert refusal(as_text).startswith("quantity: ")
+        return
+    assert decode_signal(as_text).quantity == decode_signal(as_number).quantity == value
+
+
+@SIMPLE
+@given(st.from_regex(r"[A-Za-z0-9._:-]{1,64}", fullmatch=True))
+def test_any_id_of_the_contracts_form_is_accepted(name: str) -> None:
+    """``^[A-Za-z0-9._:-]{1,64}$``."""
+    assert signal(signal_id=name).signal_id == name
+
+
+# --- what is refused, with the field's name and the rule in the sentence ---
+
+REFUSED: list[tuple[str, dict[str, Any], str, str]] = [
+    ("an empty id", {"signal_id": ""}, "signal_id", "regex"),
+    ("a long id", {"signal_id": "a" * 65}, "signal_id", "regex"),
+    ("an id with a space", {"signal_id": "a b"}, "signal_id", "regex"),
+    ("an id with a line break at its end", {"signal_id": "a\n"}, "signal_id", "line break"),
+    ("an id that is a number", {"signal_id": 7}, "signal_id", "str"),
+    ("no zone", {"created_at": "2026-03-01T12:00:00"}, "created_at", "timezone"),
+    ("a number for a time", {"created_at": 1772366400}, "created_at", "datetime"),
+    ("a date for a time", {"created_at": "2026-03-01"}, "created_at", "RFC3339"),
+    ("no zone in the expiry", {"expires_at": "2026-03-01T12:00:00"}, "expires_at", "timezone"),
+    ("an empty exchange", {"exchange": ""}, "exchange", "length"),
+    ("a huge symbol", {"symbol": "B" * 65}, "symbol", "length"),
+    ("an unknown action", {"action": "buy"}, "action", "'buy'"),
+    ("an unknown direction", {"direction": "up"}, "direction", "'up'"),
+    ("an unknown order type", {"order_type": "iceberg"}, "order_type", "'iceberg'"),
+    ("an unknown time in force", {"time_in_force": "DAY"}, "time_in_force", "'DAY'"),
+    ("a strength over 1", {"strength": 1.01}, "strength", "<= 1"),
+    ("a strength under 0", {"strength": -0.01}, "strength", ">= 0"),
+    ("a strength as text", {"strength": "0.5"}, "strength", "float"),
+    ("a confluence over 10", {"confluence_score": 10.5}, "confluence_score", "<= 10"),
+    ("a confluence under 0", {"confluence_score": -1}, "confluence_score", ">= 0"),
+    ("a bool for a number", {"confluence_score": True}, "confluence_score", "bool"),
+    ("a bool for a decimal", {"quantity": True}, "quantity", "bool"),
+    ("a word for a decimal", {"stop_loss": "tight"}, "stop_loss", "decimal"),
+    ("a comma in a decimal", {"entry_price": "1,000"}, "entry_price", "decimal"),
+    ("zero", {"quantity": 0}, "quantity", "greater than 0"),
+    ("minus zero", {"quantity": "-0"}, "quantity", "greater than 0"),
+    ("a negative price", {"take_profit": "-5"}, "take_profit", "greater than 0"),
+    ("a negative size", {"size_pct": -1}, "size_pct", "greater than 0"),
+    ("a number too large to be real", {"quantity": "1e19"}, "quantity", "1e18"),
+    ("a number too fine to be real", {"entry_price": "1e-19"}, "entry_price", "1e-18"),
+    ("a number without end", {"entry_price": "1." + "1" * 40}, "entry_price", "40 digits"),
+    ("a misspelt stop", {"stop_los": "99"}, "stop_los", "unknown field"),
+    ("a list for metadata", {"metadata": [1]}, "metadata", "JSON object"),
+    ("text for metadata", {"metadata": "{"}, "metadata", "JSON object"),
+    ("a number for metadata", {"metadata": 5}, "metadata", "JSON object"),
+    ("a long strategy", {"strategy_id": "s" * 129}, "strategy_id", "length"),
+]
+
+
+@pytest.mark.parametrize(
+    ("fields", "field", "rule"), [case[1:] for case in REFUSED], ids=[case[0] for case in REFUSED]
+)
+def test_a_breach_is_refused_with_its_field_and_its_rule(
+    fields: dict[str, Any], field: str, rule: str
+) -> None:
+    """The producer can tell from the sentence what to change."""
+    sentence = refusal(payload(**fields))
+    assert field in sentence
+    assert rule in sentence
+
+
+@pytest.mark.parametrize("name", ["signal_id", "created_at", "exchange", "symbol"])
+def test_a_missing_required_field_is_named(name: str) -> None:
+    """An absent required field is named in the refusal."""
+    assert name in refusal(json.dumps(document(**{name: None})).encode())
+
+
+NOT_FINITE = ["NaN", "sNaN", "Infinity", "-Infinity", "nan", "-inf"]
+
+
+@pytest.mark.parametrize("value", NOT_FINITE)
+@pytest.mark.parametrize("field", ["entry_price", "stop_loss", "quantity", "size_pct"])
+def test_a_decimal_must_be_finite(field: str, value: str) -> None:
+    """Text that Python's Decimal takes for NaN or infinity is no number here."""
+    assert refusal(payload(**{field: value})).startswith(f"{field}: ")
+
+
+@pytest.mark.parametrize("literal", ["NaN", "Infinity", "-Infinity", "nan", "1e", "0x10", "01"])
+def test_json_knows_no_such_number(literal: str) -> None:
+    """Literals outside JSON's grammar make the whole payload no JSON."""
+    assert "not a JSON object" in refusal(with_raw("quantity", literal))
+
+
+def test_a_number_that_overflows_is_refused() -> None:
+    """``1e400`` is neither infinity nor a quantity; for a float it is out of range."""
+    assert refusal(with_raw("quantity", "1e400")).startswith("quantity: 1E+400 is outside")
+    assert "strength: Number out of range" in refusal(with_raw("strength", "1e400"))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\x00",
+        b"null",
+        b"[]",
+        b'"text"',
+        b"17",
+        b"{",
+        b"{'signal_id': 'a'}",
+        payload() + b"x",
+        payload() + payload(),
+        b"\xef\xbb\xbf" + payload(),
+        payload().decode().encode("utf-16"),
+        b"[" * 60_000,
+        with_raw("metadata", "[" * 30_000 + "]" * 30_000),
+        with_raw("strategy_id", b'"\xff\xfe"'),
+        with_raw("strategy_id", b'"\x01"'),
+        with_raw("strategy_id", b'"\\ud800"'),
+    ],
+    ids=range(17),
+)
+def test_what_is_not_a_json_object_is_refused_whole(data: bytes) -> None:
+    """Broken, nested without end, or in another encoding: one sentence about ``data``."""
+    assert refusal(data).startswith("data: ")
+
+
+def test_a_payload_has_a_largest_size() -> None:
+    """64 KiB is still read; a byte more is refused by its size without being parsed."""
+    whole = payload()
+    fitting = whole + b" " * (MAX_PAYLOAD_BYTES - len(whole))
+    assert decode_signal(fitting) == decode_signal(whole)
+    assert refusal(fitting + b" ") == "data: 65537 bytes is more than the 65536 a signal may have"
+
+
+def test_metadata_has_a_largest_size() -> None:
+    """4 KiB as written, counted in bytes."""
+    room = 4_096 - len('{"note": ""}')
+    fitting = signal(metadata={"note": "x" * room})
+    assert len(bytes(fitting.metadata)) == 4_096
+    assert refusal(payload(metadata={"note": "x" * (room + 1)})).startswith("metadata: 4097 bytes")
+
+
+@pytest.mark.parametrize("raw", [b'{"a": "\xff"}', b'{"\xc3": 1}', b'{"a": {"b": "\xed\xa0\x80"}}'])
+def test_metadata_that_could_not_be_written_into_an_event_is_refused(raw: bytes) -> None:
+    """Metadata is passed on as it stands, so it must be text that can be passed on."""
+    assert refusal(with_raw("metadata", raw)).startswith("metadata: ")
+
+
+def test_metadata_is_kept_byte_for_byte() -> None:
+    """Its own spacing and the order of its keys survive; only the space around it goes."""
+    raw = '{"b" : 1.10,  "a": [ 1e5, "\\u00e9é" ]}'
+    assert bytes(decode_signal(with_raw("metadata", f"  {raw} ")).metadata) == raw.encode()
+
+
+def test_of_a_repeated_key_the_last_counts_and_is_checked() -> None:
+    """A repeated key cannot smuggle a value past its rule."""
+    assert decode_signal(with_raw("strength", "0.25")).strength == 0.25
+    assert refusal(with_raw("strength", "2")).startswith("strength: ")
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.binary(max_size=200) | st.text(max_size=80).map(str.encode))
+def test_nothing_but_a_refusal_comes_of_noise(data: bytes) -> None:
+    """Whatever the bytes, decoding ends in a refusal whose sentence is not empty."""
+    assert ": " in refusal(data)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.sampled_from(sorted(document(quantity=1, metadata={}, expires_at="x"))), json_values)
+def test_any_value_in_any_field_is_taken_or_refused(field: str, value: Any) -> None:
+    """No value crashes the decoder; what is taken reads the same when written again."""
+    try:
+        decoded = decode_signal(json.dumps(document(**{field: value})).encode())
+    except MalformedSignalError:
+        return
+    assert decode_signal(msgspec.json.encode(decoded)) == decoded
+
+
+# --- derived values ---
+
+
+def test_a_signal_expires_when_it_says_or_by_its_age() -> None:
+    """``expires_at`` wins; else ``created_at`` and the configured age."""
+    age = timedelta(seconds=30)
+    assert signal().expiry(age) == START + age
+    said = signal(expires_at="2026-03-01T12:00:05Z")
+    assert said.expiry(age) == START + timedelta(seconds=5)
+
+
+def test_the_end_of_time_is_no_trap() -> None:
+    """A created_at whose age no date can state does not crash the worker."""
+    late = signal(created_at="9999-12-31T23:59:59Z")
+    assert late.expiry(timedelta(seconds=30)).year == 9999
+
+
+def test_the_digest_ignores_what_is_not_content() -> None:
+    """White space and the order of keys, in metadata too, make no other signal."""
+    fields = document(metadata={"a": 1, "b": {"d": 2, "c": 3}}, quantity="1.5")
+    turned = dict(reversed(fields.items()))
+    turned["metadata"] = {"b": {"c": 3, "d": 2}, "a": 1}
+    one = decode_signal(json.dumps(fields).encode())
+    other = decode_signal(json.dumps(turned, indent=2).encode())
+    assert one.digest() == other.digest()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"quantity": "1.6"},
+        {"direction": "short"},
+        {"metadata": {"a": 2}},
+        {"stop_loss": "1"},
+        {"created_at": "2026-03-01T12:00:01Z"},
+    ],
+)
+def test_the_digest_tells_different_content_apart(change: dict[str, Any]) -> None:
+    """Any change of content is another signal."""
+    base: dict[str, Any] = {"quantity": "1.5", "metadata": {"a": 1}}
+    assert signal(**base).digest() != signal(**(base | change)).digest()
+
+
+@SIMPLE
+@given(
+    st.decimals(D("0.00001"), D(10**6), places=5),
+    st.dictionaries(st.text(max_size=5), st.integers() | st.text(max_size=5), max_size=3),
+)
+def test_the_digest_survives_being_recorded(quantity: Decimal, metadata: dict[str, Any]) -> None:
+    """A successor that reads the signal back from the record computes the same digest."""
+    one = signal(quantity=str(quantity), metadata=metadata)
+    again = msgspec.json.decode(msgspec.json.encode(one), type=Signal)
+    assert again == one
+    assert again.digest() == one.digest()

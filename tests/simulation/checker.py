@@ -1,0 +1,420 @@
+"""The promises, held against the ground truth at every step of a run and once more at its end."""
+
+import json
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any, Final
+
+import msgspec
+
+from tests.simulation.redis_account import PREFIX, Inspection, RedisAccount
+from tests.simulation.story import Story
+from tests.simulation.trace import Trace
+from tests.simulation.venue import Accepted, Venue
+from worker.domain.identity import client_order_id
+from worker.domain.money import ZERO
+from worker.domain.order import OrderRequest, OrderState, Role
+from worker.domain.signal import MalformedSignalError, decode_signal
+from worker.ledger.scripts import Argument
+from worker.stages.execution import AUTHORIZATION_TTL_MS
+
+ACCOUNT: Final = "main"
+TERMINAL: Final = frozenset({"OrderFilled", "OrderCancelled", "OrderFailed"})
+#: How far a worker's wall clock may be off in a run, milliseconds.
+MAX_SKEW_MS: Final = 300
+#: Keys that may remain once everything is finished.
+_LASTING: Final = frozenset(
+    {
+        "signals", "orders", "positions", "system", "dead", "control", "epoch", "bell", "book",
+        "exposure", "totals", "realized", "workers", "keeper", "throttle",
+    }
+)  # fmt: skip
+
+
+class Entry(msgspec.Struct, kw_only=True):
+    """One entry on the stream; ``signal_id`` is empty where it is no signal."""
+
+    entry_id: str
+    signal_id: str
+    group: str
+    data: bytes
+    finished: bool = False
+
+
+class Checker:
+    """Collects violations, a sentence each; an empty list is a run that kept every promise.
+
+    Args:
+        story: the run's input.
+        venue: the ground truth.
+        account: the Redis side.
+        now_ms: the true time, Unix milliseconds.
+        trace: told of what is seen.
+    """
+
+    def __init__(
+        self,
+        story: Story,
+        venue: Venue,
+        account: RedisAccount,
+        now_ms: Callable[[], int],
+        trace: Trace,
+    ) -> None:
+        self._story = story
+        self._venue = venue
+        self._account = account
+        self._now_ms = now_ms
+        self._trace = trace
+        self.violations: list[str] = []
+        self.entries: dict[str, Entry] = {}
+        self._groups: dict[str, list[Entry]] = {}
+        self._signal_of: dict[str, str] = {}
+        self._expiry_ms: dict[str, int] = {}
+        self._event_ids: set[str] = set()
+        self._events: dict[str, list[dict[str, Any]]] = {}
+        self._dead: dict[str, str] = {}
+        self._state = "ACTIVE"
+        self._state_since_ms = 0
+        self._admitted_in: dict[int, set[str]] = {}
+        #: Set by a failover: what was reserved or leased before it need not be known any more.
+        self.lost_writes_ms = 0
+        self.accepted_under: dict[str, str] = {}
+
+    def violate(self, sentence: str) -> None:
+        """A promise is broken."""
+        self._trace.note("CHECK", "VIOLATION", sentence)
+        self.violations.append(sentence)
+
+    # -- input ---------------------------------------------------------------------------------
+
+    def produced(self, entry_id: str, fields: Mapping[str, bytes]) -> None:
+        """An entry was put on the stream."""
+        data = fields.get("data", b"")
+        group = fields.get("key", b"").decode()
+        signal_id = ""
+        try:
+            signal = decode_signal(data)
+        except MalformedSignalError:
+            group = group or f"!{entry_id}"
+        else:
+            signal_id = signal.signal_id
+            group = group or f"{signal.exchange}:{signal.symbol}"
+            for leg in (Role.ENTRY, Role.EXIT):
+                self._signal_of[client_order_id(ACCOUNT, signal_id, leg)] = signal_id
+            age = timedelta(seconds=self._story.config.validation.max_signal_age_seconds)
+            expiry_ms = int(signal.expiry(age).timestamp() * 1000)
+            # Under one id the latest expiry of all contents bounds when its order may be sent.
+            self._expiry_ms[signal_id] = max(expiry_ms, self._expiry_ms.get(signal_id, 0))
+        entry = Entry(entry_id=entry_id, signal_id=signal_id, group=group, data=data)
+        self.entries[entry_id] = entry
+        self._groups.setdefault(group, []).append(entry)
+
+    # -- the exchange --------------------------------------------------------------------------
+
+    def on_send(self, worker: str, request: OrderRequest) -> None:
+        """A worker has decided to send an order."""
+        now_ms = self._now_ms()
+        signal_id = self._signal_of.get(request.client_order_id, "?")
+        self._trace.note(worker, "sends", signal_id, request.side, request.quantity, request.symbol)
+        if now_ms > self._expiry_ms.get(signal_id, 0) + MAX_SKEW_MS:
+            self.violate(f"{worker} sends {signal_id} after its expiry")
+        if self._forbidden(request) and now_ms - self._state_since_ms > AUTHORIZATION_TTL_MS:
+            self.violate(
+                f"{worker} sends {signal_id} although the account is {self._state} for "
+                f"{now_ms - self._state_since_ms} ms"
+            )
+
+    def _forbidden(self, request: OrderRequest) -> bool:
+        return self._state == "HALTED" or (
+            self._state == "REDUCING" and request.role is Role.ENTRY
+        )
+
+    def on_accept(self, order: Accepted) -> None:
+        """The exchange has taken an order."""
+        request, now_ms = order.request, self._now_ms()
+        signal_id = self._signal_of.get(request.client_order_id, "?")
+        self._trace.note("venue", "accepts", signal_id, request.side, request.quantity,
+                         "from", order.worker, "#", order.exchange_order_id)  # fmt: skip
+        window_ms = self._story.config.exchanges["sim"].recv_window_ms
+        same = [
+            other
+            for other in self._venue.accepted
+            if self._signal_of.get(other.request.client_order_id) == signal_id
+        ]
+        if len(same) > 1:
+            self.violate(f"{signal_id}: {len(same)} orders accepted")
+        slack_ms = window_ms + MAX_SKEW_MS
+        if now_ms > self._expiry_ms.get(signal_id, 0) + slack_ms:
+            self.violate(f"{signal_id}: accepted after its expiry")
+        halted_ms = now_ms - self._state_since_ms
+        if self._forbidden(request) and halted_ms > AUTHORIZATION_TTL_MS + slack_ms:
+            self.violate(f"{signal_id}: accepted, {self._state} for {halted_ms} ms")
+        if not self.lost_writes_ms:
+            self._check_lease(order, signal_id)
+            self._check_exposure_there()
+
+    def _check_lease(self, order: Accepted, signal_id: str) -> None:
+        entry_id = self._account.record_entry(signal_id)
+        self.accepted_under[signal_id] = entry_id
+        holder, expires_ms = self._account.holder(entry_id)
+        if holder != order.worker:
+            self.violate(f"{signal_id}: accepted from {order.worker}, the lease is {holder!r}'s")
+        elif expires_ms <= self._account.now_ms():
+            self.violate(f"{signal_id}: accepted from {order.worker} after its lease")
+        entry = self.entries.get(entry_id)
+        if entry is None:
+            self.violate(f"{signal_id}: accepted without a record")
+            return
+        for earlier in self._groups[entry.group]:
+            if earlier is entry:
+                break
+            if not earlier.finished:
+                self.violate(f"{signal_id}: accepted before {earlier.entry_id} of its group ended")
+
+    def _check_exposure_there(self) -> None:
+        """Positions and open entries at the exchange itself, within the limit on positions."""
+        now_s = self._venue._now_s()
+        busy = {
+            order.request.symbol
+            for order in self._venue.accepted
+            if order.request.role is Role.ENTRY and not order.state(now_s).is_terminal
+        }
+        busy |= {symbol for symbol in self._symbols() if self._venue.net(symbol)}
+        limit = self._story.config.risk.max_concurrent_positions
+        if len(busy) > limit:
+            self.violate(f"{len(busy)} positions at the exchange, {limit} allowed")
+
+    def _symbols(self) -> list[str]:
+        return list(dict.fromkeys(order.request.symbol for order in self._venue.accepted))
+
+    # -- the ledger ----------------------------------------------------------------------------
+
+    def on_step(
+        self, name: str, arguments: tuple[Argument, ...], reply: Any, seen: Inspection | None
+    ) -> None:
+        """A script has run."""
+        if name not in _SILENT:
+            self._trace.note(_who(name, arguments), name, _short(name, arguments, reply))
+        if name == "control":
+            self._on_control(str(arguments[0]))
+        elif name == "admit":
+            self._on_admit(arguments, reply)
+        if seen is None:
+            return
+        if name == "commit":
+            self._on_commit(arguments, reply)
+        for entry_id, fields in seen.dead:
+            self._on_dead(entry_id, fields)
+        for _, fields in seen.orders:
+            self._on_event("orders", fields)
+        for _, fields in seen.positions:
+            self._on_event("positions", fields)
+        for _, fields in seen.system:
+            self._on_event("system", fields)
+        self._check_limits(seen)
+
+    def _on_control(self, state: str) -> None:
+        if state != self._state:
+            self._state, self._state_since_ms = state, self._now_ms()
+
+    def forget_events(self, state: str) -> None:
+        """The last writes were lost: what the streams hold now will be seen again."""
+        self.lost_writes_ms = self._now_ms()
+        self._event_ids.clear()
+        self._events.clear()
+        self._dead.clear()
+        for entry in self.entries.values():
+            entry.finished = False
+        self._on_control(state)
+
+    def _on_admit(self, arguments: tuple[Argument, ...], reply: Any) -> None:
+        risk = self._story.config.risk
+        for raw, (status, _, _) in zip(arguments[1:], reply, strict=True):
+            item = _decode(raw)
+            if status != b"admitted" or item["action"] != "open":
+                continue
+            minute = self._account.now_ms() // 60_000
+            known = set().union(*self._admitted_in.values())
+            if item["signal"] not in known:
+                self._admitted_in.setdefault(minute, set()).add(item["signal"])
+            count = len(self._admitted_in.get(minute, ()))
+            if risk.max_orders_per_minute and count > risk.max_orders_per_minute:
+                self.violate(f"{count} openings admitted in a minute")
+
+    def _on_commit(self, arguments: tuple[Argument, ...], reply: Any) -> None:
+        for raw, (status, _) in zip(arguments[4:], reply, strict=True):
+            if status not in {b"committed", b"duplicate"}:
+                continue
+            entry = self.entries.get(_decode(raw)["entry"])
+            if entry is None or entry.finished:
+                continue
+            entry.finished = True
+            for earlier in self._groups[entry.group]:
+                if earlier is entry:
+                    break
+                if not earlier.finished:
+                    self.violate(f"{entry.entry_id} ended before {earlier.entry_id} of its group")
+
+    def _on_dead(self, entry_id: bytes, fields: Mapping[bytes, bytes]) -> None:
+        subject = fields[b"entry_id"].decode()
+        if subject in self._dead:
+            self.violate(f"{subject}: two dead letters ({entry_id.decode()})")
+        self._dead[subject] = fields[b"reason"].decode()
+        if fields.get(b"data", b"") != self.entries[subject].data:
+            self.violate(f"{subject}: the dead letter is not the entry")
+
+    def _on_event(self, stream: str, fields: Mapping[bytes, bytes]) -> None:
+        identity, kind = fields[b"id"].decode(), fields[b"type"].decode()
+        if identity in self._event_ids:
+            self.violate(f"{stream}: event {identity} written twice")
+        self._event_ids.add(identity)
+        signal_id = fields[b"subject"].decode()
+        event = json.loads(fields[b"data"])
+        self._trace.note("event", kind, signal_id, event.get("code", ""),
+                         event.get("filled_quantity", ""), event.get("reason", ""))  # fmt: skip
+        if stream != "orders":
+            return
+        before = self._events.setdefault(signal_id, [])
+        if any(one["type"] in TERMINAL for one in before):
+            self.violate(f"{signal_id}: {kind} after {before[-1]['type']}")
+        if kind in {"OrderFilled", "OrderCancelled", "OrderPartiallyFilled"} and not before:
+            self.violate(f"{signal_id}: {kind} without OrderPlaced")
+        before.append(event)
+        if kind in TERMINAL:
+            self._check_outcome(signal_id, event)
+
+    def _check_outcome(self, signal_id: str, event: Mapping[str, Any]) -> None:
+        """What is reported must be what the exchange knows."""
+        now_s = self._venue._now_s()
+        orders = [
+            order
+            for order in self._venue.accepted
+            if self._signal_of.get(order.request.client_order_id) == signal_id
+        ]
+        filled = sum((order.filled(now_s) for order in orders), ZERO)
+        ended = all(order.state(now_s).is_terminal for order in orders)
+        kind = event["type"]
+        if kind == "OrderFailed":
+            refused = all(order.state(now_s) is OrderState.REJECTED for order in orders)
+            if filled or not refused:
+                self.violate(f"{signal_id}: OrderFailed ({event['code']}), yet the order exists")
+            return
+        if not orders or not ended:
+            self.violate(f"{signal_id}: {kind}, yet the order is {'open' if orders else 'unknown'}")
+            return
+        if Decimal(event["filled_quantity"]) != filled:
+            self.violate(f"{signal_id}: {kind} {event['filled_quantity']}, {filled} traded")
+        if kind == "OrderFilled" and filled != orders[-1].request.quantity:
+            self.violate(f"{signal_id}: OrderFilled, {filled} of {orders[-1].request.quantity}")
+
+    def _check_limits(self, seen: Inspection) -> None:
+        limit = self._story.config.risk.max_concurrent_positions
+        taken = len(seen.book) + len(seen.opening)
+        if taken > limit and not self.lost_writes_ms:
+            self.violate(f"{taken} positions open or reserved, {limit} allowed")
+        if seen.totals != seen.exposures:
+            self.violate(f"totals say {seen.totals}, the exposures add up to {seen.exposures}")
+
+    # -- the end -------------------------------------------------------------------------------
+
+    @property
+    def unfinished(self) -> list[str]:
+        """Entries that have not ended."""
+        return [
+            entry.entry_id
+            for entry in self.entries.values()
+            if not entry.finished
+        ]
+
+    def at_the_end(self) -> None:
+        """Everything that must be true once all is quiet."""
+        if self.unfinished:
+            self.violate(f"never finished: {', '.join(self.unfinished)}")
+            return
+        left = [
+            key
+            for key in self._account.keys()
+            if key not in _LASTING and key.partition(":")[0] not in {"record", "rate", "day"}
+        ]
+        if left:
+            self.violate(f"left behind: {', '.join(left)}")
+        self._check_signals()
+        self._check_book()
+        for order in self._venue.accepted:
+            if order.filled(self._venue._now_s()) > order.request.quantity:
+                self.violate(f"{order.exchange_order_id} traded more than was ordered")
+
+    def _check_signals(self) -> None:
+        by_signal: dict[str, list[Entry]] = {}
+        for entry in self.entries.values():
+            if entry.signal_id:
+                by_signal.setdefault(entry.signal_id, []).append(entry)
+            elif entry.entry_id not in self._dead:
+                self.violate(f"{entry.entry_id}: no signal, and no dead letter")
+        for signal_id, entries in by_signal.items():
+            ends = [one for one in self._events.get(signal_id, []) if one["type"] in TERMINAL]
+            dead = [self._dead.get(entry.entry_id, "") for entry in entries]
+            if not ends and "deliveries_exhausted" not in dead:
+                self.violate(f"{signal_id}: finished without a terminal event")
+            for event in ends:
+                self._check_outcome(signal_id, event)
+            contents = {entry.data for entry in entries}
+            if len(contents) == 1 and any(reason == "conflict" for reason in dead):
+                self.violate(f"{signal_id}: a repetition was taken for a conflict")
+            if len(contents) > 1 and not any(dead):
+                self.violate(f"{signal_id}: used for two contents, and no dead letter")
+
+    def _check_book(self) -> None:
+        rows = self._account.command("HGETALL", f"{PREFIX}book")
+        book = {}
+        cost = 0
+        for data in rows[1::2]:
+            position = json.loads(data)
+            sign = 1 if position["direction"] == "long" else -1
+            book[position["symbol"]] = sign * Decimal(position["quantity"])
+            cost += abs(int(Decimal(position["quantity"]) * Decimal(position["entry_price"]) * 10**6))
+        for symbol in {*book, *self._symbols()}:
+            there = self._venue.net(symbol)
+            if book.get(symbol, ZERO) != there:
+                self.violate(f"{symbol}: the book has {book.get(symbol, 0)}, the exchange {there}")
+        exposure = self._account.command("HVALS", f"{PREFIX}exposure")
+        if abs(sum(map(int, exposure)) - cost) > len(book):
+            self.violate(f"exposure is {sum(map(int, exposure))} millionths, the book's {cost}")
+
+
+_SILENT: Final = frozenset({"account", "elect", "heartbeat", "book", "sweep", "announce"})
+
+
+def _decode(raw: Argument) -> dict[str, Any]:
+    assert isinstance(raw, bytes)
+    return msgspec.msgpack.decode(raw, type=dict[str, Any])
+
+
+def _who(name: str, arguments: tuple[Argument, ...]) -> str:
+    return "operator" if name in {"control", "throttle", "announce"} else str(arguments[0])
+
+
+def _short(name: str, arguments: tuple[Argument, ...], reply: Any) -> str:
+    """One step in a few words."""
+    if name == "claim":
+        taken = [(row[0].decode(), row[2], row[3]) for row in reply[0]]
+        return f"room {arguments[1]} -> {taken}"
+    if name == "admit":
+        items = [_decode(raw)["signal"] for raw in arguments[1:]]
+        return f"{items} -> {reply_text([row[:1] + [bool(row[1])] for row in reply])}"
+    if name == "commit":
+        items = [(_decode(raw)["entry"], _decode(raw)["outcome"][:40]) for raw in arguments[4:]]
+        told = [(row[0].decode(), row[1][0].decode() if row[1] else None) for row in reply]
+        return f"{items} -> {told}"
+    if name in {"adopt", "resync"}:
+        return f"-> {[(row[0].decode(), row[2], row[3]) for row in reply]}"
+    shown = [str(part)[:48] for part in arguments[1:8]]
+    return f"{' '.join(shown)} -> {reply_text(reply)}"
+
+
+def reply_text(reply: Any) -> str:
+    """A reply without the ``b`` of bytes."""
+    return str(reply).replace("b'", "'")
+
+

@@ -1,0 +1,305 @@
+"""One account on a real server: the real scripts, run in line, with the simulation's clock.
+
+Nothing here waits on virtual time, so a script is one instant of it, as it is for Redis.
+"""
+
+import hashlib
+import re
+import socket
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import hiredis
+import msgspec
+
+from worker.ledger.embedded import EmbeddedServer
+from worker.ledger.errors import LedgerError, translate
+from worker.ledger.scripts import NAMES, Argument, source
+
+SIGNALS: Final = "{main}:signals"
+PREFIX: Final = SIGNALS.removesuffix("signals")
+GROUP: Final = "execution"
+
+#: The scripts' clock and the primary's name come with every call, in place of the server's own.
+_CLOCK: Final = (
+    r"local function now\(\).*?\nend\n",
+    "local function now() return tonumber(KEYS[2]) end\n",
+)
+_PRIMARY: Final = (
+    r"redis\.call\('INFO', 'replication'\)",
+    "('master_replid:' .. KEYS[3])",
+)
+#: The server's idea of idle time is real time: here an orphan is one at once.
+_IDLE: Final = (r"'IDLE', ARGV\[1\], ", "")
+
+#: A change to a script's text, for showing that a safeguard matters: {script: (old, new)}.
+Mutation = Mapping[str, tuple[str, str]]
+
+
+def simulated_source(name: str, mutation: Mutation | None = None) -> str:
+    """A script's text with the simulation's clock and primary, and a mutation if asked for.
+
+    Raises:
+        ValueError: the text to be changed is not there, so the simulation must be brought up to
+            date with the scripts.
+    """
+    files = Path(__file__).parents[2] / "worker" / "ledger"
+    prelude = _replace((files / "prelude.lua").read_text(), *_CLOCK)
+    for script in ("*", "prelude"):
+        if mutation and script in mutation:
+            prelude = _exchange(prelude, *mutation[script])
+    text = source(name, prelude=prelude)
+    if name == "claim":
+        text = _replace(text, *_PRIMARY)
+    if name == "sweep":
+        text = _replace(text, *_IDLE)
+    if mutation and name in mutation:
+        text = _exchange(text, *mutation[name])
+    return text
+
+
+def _replace(text: str, pattern: str, new: str) -> str:
+    changed, count = re.subn(pattern, lambda _match: new, text, flags=re.DOTALL)
+    if count != 1:
+        raise ValueError(f"{pattern!r} occurs {count} times")
+    return changed
+
+
+def _exchange(text: str, old: str, new: str) -> str:
+    if text.count(old) != 1:
+        raise ValueError(f"{old!r} occurs {text.count(old)} times")
+    return text.replace(old, new)
+
+
+class SimulationServer:
+    """The server process all runs share, and one connection to it."""
+
+    def __init__(self) -> None:
+        self._server = EmbeddedServer()
+        socket_path = self._server.directory / "s"
+        self._server._arguments = ("--unixsocket", str(socket_path), "--appendonly", "no")
+        self._server.start()
+        self._socket = socket.socket(socket.AF_UNIX)
+        self._socket.settimeout(10)
+        self._socket.connect(str(socket_path))
+        self._reader = hiredis.Reader()
+        self._loaded: dict[str, str] = {}
+
+    def close(self) -> None:
+        """End it."""
+        self._socket.close()
+        self._server.stop()
+
+    def pipeline(self, *commands: tuple[Argument, ...]) -> list[Any]:
+        """Send several commands at once; an error is returned in its place."""
+        self._socket.sendall(b"".join([hiredis.pack_command(command) for command in commands]))
+        replies: list[Any] = []
+        while len(replies) < len(commands):
+            reply = self._reader.gets()
+            if reply is False:
+                self._reader.feed(self._socket.recv(262_144))
+            else:
+                replies.append(reply)
+        return replies
+
+    def command(self, *command: Argument) -> Any:
+        """Send one command.
+
+        Raises:
+            LedgerError: the server answered with an error.
+        """
+        (reply,) = self.pipeline(command)
+        if isinstance(reply, hiredis.ReplyError):
+            raise _translate(reply)
+        return reply
+
+    def load(self, text: str) -> str:
+        """Load a script once in the server's life; returns its digest."""
+        digest = self._loaded.get(text)
+        if digest is None:
+            digest = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+            self.command("SCRIPT", "LOAD", text)
+            self._loaded[text] = digest
+        return digest
+
+
+class Inspection(msgspec.Struct, frozen=True, kw_only=True):
+    """What a step left behind; the streams hold only what is new."""
+
+    orders: list[tuple[bytes, dict[bytes, bytes]]]
+    positions: list[tuple[bytes, dict[bytes, bytes]]]
+    dead: list[tuple[bytes, dict[bytes, bytes]]]
+    system: list[tuple[bytes, dict[bytes, bytes]]]
+    book: frozenset[bytes]
+    opening: frozenset[bytes]
+    totals: int
+    exposures: int
+    bell: bytes
+    tail: bytes
+
+
+#: A dead keeper is missed for this long; the real term would only make virtual time longer.
+MAX_TERM_MS: Final = 4_000
+#: Scripts that change nothing the invariants look at.
+_QUIET: Final = frozenset({"account", "authorize", "book", "elect", "heartbeat", "throttle"})
+
+
+class RedisAccount:
+    """The keys of one run.
+
+    Args:
+        server: shared.
+        now_ms: the scripts' clock.
+        mutation: a change to a script.
+    """
+
+    def __init__(
+        self,
+        server: SimulationServer,
+        now_ms: Callable[[], int],
+        *,
+        mutation: Mutation | None = None,
+    ) -> None:
+        self._server = server
+        self.now_ms = now_ms
+        self.primary = "a" * 40
+        names = (*NAMES,)
+        self._digests = {name: server.load(simulated_source(name, mutation)) for name in names}
+        inspect = (Path(__file__).parent / "inspect.lua").read_text()
+        prelude = re.sub(*_CLOCK, (_files() / "prelude.lua").read_text(), flags=re.DOTALL)
+        self._inspect = server.load(f"{prelude}\n{inspect}")
+        self._seen = [b"0-0"] * 4
+        self._term_ends_ms = 0
+        self.on_step: Callable[[str, tuple[Argument, ...], Any, Inspection | None], None] = (
+            lambda _name, _arguments, _reply, _inspection: None
+        )
+        server.command("FLUSHALL")
+
+    def run(self, name: str, arguments: tuple[Argument, ...]) -> Any:
+        """Run one script now.
+
+        Raises:
+            LedgerError: the server's answer was an error.
+        """
+        now_ms = self.now_ms()
+        if name == "elect":
+            self._end_term(now_ms)
+        call = ("EVALSHA", self._digests[name], 3, SIGNALS, now_ms, self.primary, *arguments)
+        if name in _QUIET:
+            (reply,), inspection = self._server.pipeline(call), None
+        else:
+            reply, seen = self._server.pipeline(call, self._inspection_call())
+            inspection = self._inspected(seen)
+        if isinstance(reply, hiredis.ReplyError):
+            raise _translate(reply)
+        if name == "elect" and reply:
+            self._term_ends_ms = now_ms + min(int(arguments[1]), MAX_TERM_MS)
+        self.on_step(name, arguments, reply, inspection)
+        return reply
+
+    def _end_term(self, now_ms: int) -> None:
+        """The keeper's key expires in the server's time, which is not ours."""
+        if now_ms >= self._term_ends_ms:
+            self._server.command("DEL", f"{PREFIX}keeper")
+
+    def _inspection_call(self) -> tuple[Argument, ...]:
+        return ("EVALSHA", self._inspect, 2, SIGNALS, 0, *self._seen)
+
+    def _inspected(self, reply: Any) -> Inspection:
+        if isinstance(reply, hiredis.ReplyError):
+            raise AssertionError(str(reply))
+        *streams, book, opening, totals, exposures, bell, tail = reply
+        new = []
+        for number, rows in enumerate(streams):
+            if rows:
+                self._seen[number] = rows[-1][0]
+            new.append([(id_, _pairs(fields)) for id_, fields in rows])
+        return Inspection(
+            orders=new[0],
+            positions=new[1],
+            dead=new[2],
+            system=new[3],
+            book=frozenset(book),
+            opening=frozenset(opening),
+            totals=sum(map(int, totals)),
+            exposures=sum(map(int, exposures)),
+            bell=bell,
+            tail=tail,
+        )
+
+    def ensure_group(self) -> None:
+        """Create the stream and its group."""
+        try:
+            self._server.command("XGROUP", "CREATE", SIGNALS, GROUP, "0", "MKSTREAM")
+        except LedgerError as error:
+            if "BUSYGROUP" not in str(error):
+                raise
+
+    def destroy_group(self) -> None:
+        """Lose the consumer group, as an operator's mistake would."""
+        self._server.command("XGROUP", "DESTROY", SIGNALS, GROUP)
+
+    def add(self, fields: Mapping[str, bytes]) -> str:
+        """Put one entry on the signals stream; returns its id."""
+        flat = [part for pair in fields.items() for part in pair]
+        entry = self._server.command("XADD", SIGNALS, f"{self.now_ms()}-*", *flat)
+        return str(entry.decode())
+
+    def tails(self) -> tuple[bytes, bytes]:
+        """The last ids of the signals stream and of the bell."""
+        inspection = self._inspected(self._server.command(*self._inspection_call()))
+        return inspection.tail, inspection.bell
+
+    def holder(self, entry_id: str) -> tuple[str, int]:
+        """Which worker holds an entry, and until when (Redis time)."""
+        worker, expires = self._server.pipeline(
+            ("HGET", f"{PREFIX}entry:{entry_id}", "worker"),
+            ("ZSCORE", f"{PREFIX}leases", entry_id),
+        )
+        return (worker or b"").decode(), int(float(expires or 0))
+
+    def record_entry(self, signal_id: str) -> str:
+        """The entry under which a signal was admitted."""
+        entry = self._server.command("HGET", f"{PREFIX}record:{signal_id}", "entry")
+        return (entry or b"").decode()
+
+    def command(self, *command: Argument) -> Any:
+        """Any command."""
+        return self._server.command(*command)
+
+    def keys(self) -> list[str]:
+        """All of them, without the account's prefix."""
+        keys = self._server.command("KEYS", f"{PREFIX}*")
+        return sorted(key.decode().removeprefix(PREFIX) for key in keys)
+
+    # -- losing writes -------------------------------------------------------------------------
+
+    def snapshot(self) -> dict[bytes, bytes]:
+        """Everything, as a replica has it that will receive nothing more."""
+        keys = self._server.command("KEYS", "*")
+        dumps = self._server.pipeline(*[("DUMP", key) for key in keys])
+        return dict(zip(keys, dumps, strict=True))
+
+    def fail_over(self, snapshot: Mapping[bytes, bytes]) -> None:
+        """A replica that has only ``snapshot`` takes over, under another replication id."""
+        self._server.command("FLUSHALL")
+        self._server.pipeline(
+            *[("RESTORE", key, 0, dump) for key, dump in snapshot.items()], ("PING",)
+        )
+        self.primary = f"{int(self.primary, 16) + 1:040x}"
+        self._seen = [b"0-0"] * 4
+
+
+def _files() -> Path:
+    return Path(__file__).parents[2] / "worker" / "ledger"
+
+
+def _pairs(fields: list[bytes]) -> dict[bytes, bytes]:
+    return dict(zip(fields[::2], fields[1::2], strict=True))
+
+
+def _translate(reply: Exception) -> LedgerError:
+    from redis.exceptions import ResponseError  # noqa: PLC0415
+
+    return translate(ResponseError(str(reply)))

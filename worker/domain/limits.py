@@ -1,5 +1,6 @@
 """Risk rules as values: each has a name, a limit and a sentence for its breach."""
 
+import math
 from decimal import Decimal
 
 import msgspec
@@ -113,9 +114,9 @@ class RewardRule(msgspec.Struct, frozen=True, kw_only=True):
 
 def millionths(amount: Decimal) -> int:
     """An amount as the ledger counts it, rounded up to a millionth."""
-    return int(-(-amount * 1_000_000 // 1))
+    return math.ceil(amount * 1_000_000)
 
 
 def millionths_signed(amount: Decimal) -> int:
     """A profit or loss as the ledger counts it, rounded down (against us) to a millionth."""
-    return int((amount * 1_000_000).__floor__())
+    return math.floor(amount * 1_000_000)

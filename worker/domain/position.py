@@ -133,7 +133,7 @@ def reduce_position(
     entry_fee = (
         position.entry_fee_open
         if not left
-        else tidy(position.entry_fee_open * ratio(sold, position.quantity))
+        else tidy(position.entry_fee_open * sold / position.quantity)
     )
     realized = tidy(sign * (value - sold * position.entry_price) - fee - entry_fee)
     fees = dict(position.fees)

@@ -1,0 +1,217 @@
+"""Events: the fields of the contract, decimals as plain text, and codes that explain themselves."""
+
+import json
+import re
+from decimal import Decimal
+from typing import Any, get_args
+
+import msgspec
+import pytest
+
+from tests.unit.parts import START
+from worker.domain import event as events
+from worker.domain.event import (
+    STREAM_OF,
+    TERMINAL_EVENTS,
+    CloseReason,
+    Event,
+    OrderCancelled,
+    OrderFailed,
+    OrderFilled,
+    OrderPartiallyFilled,
+    OrderPlaced,
+    PositionChanged,
+    PositionClosed,
+    PositionOpened,
+    ReconciliationCompleted,
+    Severity,
+    SystemError,  # noqa: A004 (its public name)
+    TradingStateChanged,
+    encode,
+    maybe_text,
+)
+from worker.domain.order import Role, Side
+from worker.domain.refusal import Code, Stage
+from worker.domain.signal import Direction, OrderType
+
+COMMON: dict[str, Any] = {
+    "event_id": "e-1",
+    "occurred_at": START,
+    "account": "main",
+    "exchange": "paper",
+    "symbol": "BTC/USDT",
+    "signal_id": "s-1",
+    "strategy_id": None,
+    "worker": "w-1",
+    "metadata": msgspec.Raw(b'{"a" : 1}'),
+}
+PLACED: dict[str, Any] = {
+    "client_order_id": "c",
+    "exchange_order_id": "x",
+    "role": Role.ENTRY,
+    "side": Side.BUY,
+    "order_type": OrderType.LIMIT,
+    "quantity": "1",
+    "price": "100",
+    "attempts": 1,
+}
+TRADED: dict[str, Any] = {
+    "filled_quantity": "1",
+    "average_price": "100",
+    "fee": "0.1",
+    "fee_currency": "USDT",
+    "fees": {"USDT": "0.1"},
+}
+POSITION: dict[str, Any] = {
+    "position_id": "p",
+    "direction": Direction.LONG,
+    "quantity": "1",
+    "entry_price": "100",
+}
+EXAMPLES: list[Event] = [
+    OrderPlaced(**COMMON, **PLACED),
+    OrderPartiallyFilled(
+        **COMMON,
+        **PLACED,
+        last_quantity="1",
+        last_price="100",
+        filled_quantity="1",
+        average_price="100",
+    ),
+    OrderFilled(
+        **COMMON, **PLACED, **TRADED, slippage_bps="1", slippage_exceeded=False, latency_ms=4
+    ),
+    OrderCancelled(**COMMON, **PLACED, **TRADED, reason="asked for"),
+    OrderFailed(
+        **COMMON,
+        stage=Stage.RISK,
+        code=Code.MAX_POSITIONS,
+        reason="all taken",
+        retriable=True,
+        attempts=0,
+    ),
+    PositionOpened(**COMMON, **POSITION, stop_loss="98", take_profit=None, fee="0.1"),
+    PositionChanged(**COMMON, **POSITION, realized_pnl="-0.5", reason="reduced"),
+    PositionClosed(
+        **COMMON,
+        **POSITION,
+        exit_price="110",
+        realized_pnl="9.8",
+        realized_pnl_pct="9.8",
+        fee="0.2",
+        fees={"USDT": "0.2"},
+        opened_at=START,
+        closed_at=START,
+        close_reason=CloseReason.SIGNAL,
+    ),
+    SystemError(**COMMON, component="execution", code="X", reason="r", severity=Severity.CRITICAL),
+    TradingStateChanged(
+        **COMMON, trading_state="HALTED", previous="ACTIVE", reason="drill", actor="me"
+    ),
+    ReconciliationCompleted(**COMMON, checked_positions=2, drift=("one",)),
+]
+
+#: What contract.md, section 3, lists for each type, beside the common fields.
+CONTRACT = {
+    "OrderPlaced": "client_order_id exchange_order_id role side order_type quantity price attempts",
+    "OrderPartiallyFilled": "client_order_id exchange_order_id role side order_type quantity price "
+    "attempts last_quantity last_price filled_quantity average_price",
+    "OrderFilled": "filled_quantity average_price fee fee_currency slippage_bps latency_ms",
+    "OrderCancelled": "filled_quantity reason",
+    "OrderFailed": "stage code reason retriable attempts",
+    "PositionOpened": "position_id direction quantity entry_price stop_loss take_profit fee",
+    "PositionChanged": "quantity entry_price realized_pnl reason",
+    "PositionClosed": "exit_price quantity realized_pnl realized_pnl_pct fee opened_at closed_at "
+    "close_reason",
+    "SystemError": "component code reason severity",
+}
+STREAMS = {"Order": "orders", "Position": "positions"}
+BY_NAME = {type(one).__name__: one for one in EXAMPLES}
+one_each = pytest.mark.parametrize("one", EXAMPLES, ids=BY_NAME)
+
+
+def test_every_event_has_an_example() -> None:
+    """A new kind of event is checked here too."""
+    assert {type(one) for one in EXAMPLES} == set(STREAM_OF)
+
+
+@one_each
+def test_an_event_has_the_fields_of_the_contract(one: Event) -> None:
+    """Every common field and every listed one is in the JSON, null where there is no value."""
+    stream, kind, identity, data = encode(one)
+    said = json.loads(data)
+    common = set(COMMON) | {"type"}
+    assert common <= set(said)
+    assert set(CONTRACT.get(kind, "").split()) <= set(said)
+    assert said["type"] == kind == type(one).__name__
+    assert said["event_id"] == identity == "e-1"
+    prefix = next((stream for name, stream in STREAMS.items() if kind.startswith(name)), "system")
+    assert stream == prefix
+
+
+@one_each
+def test_an_event_reads_back_as_itself(one: Event) -> None:
+    """Encoding loses nothing."""
+    assert msgspec.json.decode(encode(one)[3], type=type(one)) == one
+
+
+@one_each
+def test_an_event_carries_metadata_untouched_and_times_with_their_zone(one: Event) -> None:
+    """Metadata stays byte for byte; times are RFC 3339 in UTC."""
+    data = encode(one)[3]
+    assert '"metadata":{"a" : 1}' in data
+    assert '"occurred_at":"2026-03-01T12:00:00Z"' in data
+
+
+def test_events_of_any_kind_can_be_read_as_one_union() -> None:
+    """``type`` tells them apart, which is how a consumer reads a stream."""
+    union = msgspec.json.Decoder(tuple_union(STREAM_OF))
+    assert [union.decode(encode(one)[3]) for one in EXAMPLES] == EXAMPLES
+
+
+def tuple_union(kinds: Any) -> Any:
+    whole: Any = None
+    for kind in kinds:
+        whole = kind if whole is None else whole | kind
+    return whole
+
+
+def test_decimals_are_text_without_an_exponent() -> None:
+    """The declared form of a decimal admits no exponent, and ``maybe_text`` makes none."""
+    pattern = re.compile(get_args(events.DecimalText)[1].pattern)
+    for value in ("1E+3", "1E-12", "-2.50", "0", "1e20"):
+        shown = maybe_text(Decimal(value))
+        assert shown is not None
+        assert pattern.fullmatch(shown)
+        assert Decimal(shown) == Decimal(value)
+    assert maybe_text(None) is None
+    assert pattern.fullmatch("1E+3") is None
+
+
+def test_three_events_end_a_signal() -> None:
+    """Filled, cancelled, failed: every decoded signal has one of these, exactly once."""
+    assert {kind.__name__ for kind in TERMINAL_EVENTS} == {
+        "OrderFilled",
+        "OrderCancelled",
+        "OrderFailed",
+    }
+
+
+@pytest.mark.parametrize("code", Code)
+def test_a_code_explains_itself(code: Code) -> None:
+    """Upper snake case, and a sentence of its own."""
+    assert re.fullmatch(r"[A-Z][A-Z_]+", code)
+    assert code.value == code.name == str(code)
+    assert code.meaning.endswith(".")
+    assert len(code.meaning) > 15
+    assert isinstance(code.retriable, bool)
+
+
+def test_meanings_are_not_shared() -> None:
+    """Two codes that mean the same would be one."""
+    assert len({code.meaning for code in Code}) == len(Code)
+
+
+def test_codes_read_back_from_their_text() -> None:
+    """The ledger sends them as text."""
+    assert all(Code[str(code)] is code for code in Code)

@@ -1,0 +1,165 @@
+"""Risk rules: never above a cap, always on the grid, never rounded up."""
+
+from decimal import Decimal
+from fractions import Fraction
+
+import msgspec
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from tests.unit.parts import PERPETUAL, SPOT
+from worker.domain.limits import (
+    RewardRule,
+    SizeRule,
+    StopRule,
+    millionths,
+    millionths_signed,
+)
+from worker.domain.market import SymbolInfo
+from worker.domain.money import ZERO, floor_to
+from worker.domain.refusal import Code, Refusal, Stage
+from worker.domain.signal import Direction
+
+D = Decimal
+RULE = SizeRule(default_pct=D(2), max_pct=D(5))
+
+amounts = st.decimals(D(0), D(10**9), places=8)
+prices = st.decimals(D("0.00000001"), D(10**6), places=8).filter(bool)
+percents = st.decimals(D("0.01"), D(100), places=2)
+steps = st.sampled_from([ZERO, D("0.00000001"), D("0.001"), D("0.3"), D(1), D(100)])
+
+
+def size(
+    *,
+    asked: str | None = None,
+    pct: str | None = None,
+    free: str = "10000",
+    price: str = "100",
+    info: SymbolInfo = SPOT,
+) -> Decimal | Refusal:
+    return RULE.quantity(
+        asked=None if asked is None else D(asked),
+        size_pct=None if pct is None else D(pct),
+        free=D(free),
+        price=D(price),
+        info=info,
+    )
+
+
+def code(answer: Decimal | Refusal | None) -> Code:
+    assert isinstance(answer, Refusal)
+    assert answer.stage is Stage.RISK
+    assert answer.reason
+    return answer.code
+
+
+@settings(max_examples=300, deadline=None)
+@given(amounts, prices, percents, percents, steps, st.none() | amounts, st.none() | percents)
+def test_a_size_is_never_above_the_cap_nor_off_the_grid(
+    free: Decimal,
+    price: Decimal,
+    default: Decimal,
+    cap: Decimal,
+    step: Decimal,
+    asked: Decimal | None,
+    pct: Decimal | None,
+) -> None:
+    """Whatever was asked: on the grid, within the cap, and not more than was asked for."""
+    rule = SizeRule(default_pct=default, max_pct=cap)
+    info = msgspec.structs.replace(SPOT, quantity_step=step, min_notional=ZERO, max_quantity=ZERO)
+    answer = rule.quantity(asked=asked, size_pct=pct, free=free, price=price, info=info)
+    assume(isinstance(answer, Decimal))
+    assert isinstance(answer, Decimal)
+    room = Fraction(free) * Fraction(cap) / 100
+    assert Fraction(answer) * Fraction(price) <= room * (1 + Fraction(1, 10**20))
+    assert floor_to(answer, step) == answer
+    assert answer >= info.min_quantity
+    if asked is not None:
+        assert asked - step <= answer <= asked
+    else:
+        wanted = Fraction(free) * Fraction(default if pct is None else pct) / 100
+        assert Fraction(answer) * Fraction(price) <= wanted * (1 + Fraction(1, 10**20))
+
+
+@pytest.mark.parametrize(
+    ("given_size", "expected"),
+    [
+        ({}, "2"),  # 2% of 10,000 at 100
+        ({"pct": "1.5"}, "1.5"),
+        ({"pct": "5"}, "5"),
+        ({"pct": "50"}, "5"),  # cut to the cap
+        ({"asked": "1.23456"}, "1.2345"),  # down to the step
+        ({"asked": "5"}, "5"),  # exactly the cap
+        ({"price": "3"}, "66.6666"),
+        ({"free": "10000000", "price": "1"}, "1000"),  # the market's largest order
+    ],
+)
+def test_sizes_by_example(given_size: dict[str, str], expected: str) -> None:
+    """A share of the free balance, cut to the cap, rounded down to the step."""
+    assert size(**given_size) == D(expected)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("given_size", "expected"),
+    [
+        ({"asked": "5.0001"}, Code.POSITION_TOO_LARGE),
+        ({"asked": "0.00009"}, Code.BELOW_MINIMUM),
+        ({"asked": "0.0499"}, Code.BELOW_MINIMUM),  # worth 4.99 of at least 5
+        ({"free": "0"}, Code.BELOW_MINIMUM),
+        ({"free": "-100"}, Code.BELOW_MINIMUM),
+        ({"free": "249.99"}, Code.BELOW_MINIMUM),  # 2% of it is under 5
+        ({"free": "0", "asked": "1"}, Code.POSITION_TOO_LARGE),
+    ],
+)
+def test_sizes_that_are_refused(given_size: dict[str, str], expected: Code) -> None:
+    """Too large for the account, or too small for the market."""
+    assert code(size(**given_size)) is expected  # type: ignore[arg-type]
+
+
+def test_the_smallest_order_is_allowed() -> None:
+    """Exactly the minimum value passes."""
+    assert size(asked="0.05") == D("0.05")
+    assert size(free="250") == D("0.05")
+
+
+STOPS = StopRule(default_pct=D(2), max_pct=D(2))
+
+
+@pytest.mark.parametrize("stop", ["98", "102", "99.99", "100"])
+def test_a_stop_as_far_as_allowed_passes(stop: str) -> None:
+    """The distance is counted in both directions; the limit itself is allowed."""
+    assert STOPS.check(D(100), D(stop)) is None
+
+
+@pytest.mark.parametrize("stop", ["97.99", "102.01", "0.01"])
+def test_a_stop_farther_than_allowed_is_refused(stop: str) -> None:
+    """A hair over is over."""
+    refused = STOPS.check(D(100), D(stop))
+    assert code(refused) is Code.STOP_LOSS_TOO_FAR
+    assert refused is not None
+    assert "risk.max_stop_loss_pct is 2%" in refused.reason
+
+
+def test_default_stops_lie_on_the_grid() -> None:
+    """2% away, rounded down to a tick."""
+    assert STOPS.default_stop(Direction.LONG, D("123.45"), SPOT) == D("120.98")
+    assert STOPS.default_stop(Direction.SHORT, D("123.45"), PERPETUAL) == D("125.91")
+
+
+@pytest.mark.parametrize(
+    ("stop", "target", "passes"),
+    [("98", "103", True), ("98", "102.99", False), ("102", "97", True), ("102", "97.01", False)],
+)
+def test_reward_over_risk(stop: str, target: str, passes: bool) -> None:
+    """Three to gain for two at risk is exactly 1.5."""
+    answer = RewardRule(min_ratio=D("1.5")).check(D(100), D(stop), D(target))
+    assert answer is None if passes else code(answer) is Code.RISK_REWARD_TOO_LOW
+
+
+@given(st.decimals(D("-1e12"), D("1e12"), places=12))
+def test_the_ledger_counts_against_us(amount: Decimal) -> None:
+    """Exposure is rounded up, profit down: the books never look better than they are."""
+    exact = Fraction(amount) * 10**6
+    assert exact <= millionths(amount) < exact + 1
+    assert exact - 1 < millionths_signed(amount) <= exact

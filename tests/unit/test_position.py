@@ -1,0 +1,194 @@
+"""Positions: what fills make of them, to the last digit of every fee."""
+
+from decimal import Decimal
+from fractions import Fraction
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.unit.parts import SPOT, START, SYMBOL, fill, position
+from worker.domain.money import ZERO
+from worker.domain.order import Fill
+from worker.domain.position import (
+    Position,
+    fee_in_quote,
+    open_position,
+    reduce_position,
+    total_fees,
+)
+from worker.domain.signal import Direction
+
+D = Decimal
+NO_STEP = msgspec.structs.replace(SPOT, quantity_step=ZERO, min_quantity=ZERO)
+
+quantities = st.decimals(D("0.0001"), D(1000), places=4)
+prices = st.decimals(D("0.01"), D(100_000), places=2)
+fees = st.decimals(D(0), D(5), places=4)
+currencies = st.sampled_from(["USDT", "BTC", "BNB"])
+directions = st.sampled_from(Direction)
+
+
+@st.composite
+def fills(draw: st.DrawFn, largest: int = 4) -> tuple[Fill, ...]:
+    """Some trades of one order, with fees in any currency."""
+    return tuple(
+        fill(draw(quantities), draw(prices), draw(fees), draw(currencies), f"t{n}")
+        for n in range(draw(st.integers(1, largest)))
+    )
+
+
+def opened(trades: tuple[Fill, ...], direction: Direction = Direction.LONG) -> Position:
+    return open_position(
+        position_id="p-1",
+        exchange="paper",
+        direction=direction,
+        fills=trades,
+        info=NO_STEP,
+        opened_at=START,
+        signal_id="s-1",
+        strategy_id=None,
+        stop_loss=None,
+        take_profit=None,
+    )
+
+
+def test_opening_by_example() -> None:
+    """Two fills, a fee in each of three currencies: averages, sums, and what was received."""
+    one = opened(
+        (fill("1", "100", "0.1"), fill("3", "104", "0.003", "BTC"), fill("1", "100", "2", "BNB"))
+    )
+    assert one.entry_price == D("102.4")
+    assert one.quantity == one.opened_quantity == D("4.997")  # the base fee came out of it
+    assert one.fees == {"USDT": D("0.1"), "BTC": D("0.003"), "BNB": D(2)}
+    assert one.fee == D("0.412")  # 0.1 + 0.003 · 104; BNB cannot be converted from the fill
+    assert one.realized_pnl == 0
+    assert one.symbol == SYMBOL
+    assert one.exit_price is None
+    assert one.realized_pnl_pct == 0
+
+
+def test_a_short_receives_what_it_sold() -> None:
+    """A base fee does not shrink what a short owes."""
+    assert opened((fill("2", "100", "0.01", "BTC"),), Direction.SHORT).quantity == 2
+
+
+def test_closing_by_example() -> None:
+    """Bought at 100, sold at 110, 0.1 fee each way: 9.8 earned, which is 9.8%."""
+    before = opened((fill("1", "100", "0.1"),))
+    after, realized = reduce_position(before, (fill("1", "110", "0.1"),), NO_STEP)
+    assert realized == after.realized_pnl == D("9.8")
+    assert after.quantity == 0
+    assert after.exit_price == 110
+    assert after.realized_pnl_pct == D("9.8")
+    assert after.fee == D("0.2")
+    assert after.opened_quantity == 1
+
+
+def test_a_partial_close_charges_its_share_of_the_entry_fee() -> None:
+    """A quarter sold pays a quarter of the entry's fee; the last piece pays what is left."""
+    before = opened((fill("4", "100", "0.4"),))
+    quarter, first = reduce_position(before, (fill("1", "110"),), NO_STEP)
+    assert first == D("9.9")
+    assert quarter.quantity == 3
+    assert quarter.entry_fee_open == D("0.3")
+    closed, second = reduce_position(quarter, (fill("3", "110"),), NO_STEP)
+    assert second == D("29.7")
+    assert closed.realized_pnl == D("39.6")
+    assert closed.entry_fee_open == 0
+
+
+@pytest.mark.parametrize(
+    ("left", "remains"), [("0.00009", False), ("0.0001", True), ("0.0002", True)]
+)
+def test_dust_below_the_step_counts_as_closed(left: str, remains: bool) -> None:
+    """What cannot be traded any more must not keep the symbol occupied."""
+    before = position(quantity=D(1) + D(left))
+    after, _ = reduce_position(before, (fill("1", "100"),), SPOT)
+    assert (after.quantity > 0) is remains
+
+
+def test_selling_more_than_is_held_leaves_nothing() -> None:
+    """A position is never negative."""
+    after, realized = reduce_position(position(), (fill("1.5", "110"),), SPOT)
+    assert after.quantity == 0
+    assert realized == 15
+
+
+@settings(max_examples=150, deadline=None)
+@given(fills(), fills(), directions)
+def test_profit_is_what_came_in_less_what_went_out(
+    entry: tuple[Fill, ...], exits: tuple[Fill, ...], direction: Direction
+) -> None:
+    """For a whole close: the change in value, less every fee that can be converted to quote."""
+    before = opened(entry, direction)
+    sold = sum((one.quantity for one in exits), ZERO)
+    # Scale the exit's value to exactly what is held.
+    price = sum((one.quantity * one.price for one in exits), ZERO) / sold
+    trade = fill(before.quantity, price.quantize(D("0.01")) or D("0.01"), exits[0].fee)
+    _, realized = reduce_position(before, (trade,), NO_STEP)
+    sign = 1 if direction is Direction.LONG else -1
+    converted = sum(Fraction(fee_in_quote(one, SPOT) or 0) for one in (*entry, trade))
+    moved = Fraction(trade.price) - Fraction(before.entry_price)
+    expected = sign * moved * Fraction(before.quantity) - converted
+    assert abs(Fraction(realized) - expected) < Fraction(1, 10**9)
+
+
+@settings(max_examples=150, deadline=None)
+@given(fills(), st.lists(st.tuples(quantities, prices, fees), min_size=1, max_size=5), directions)
+def test_profit_does_not_depend_on_how_an_exit_is_split(
+    entry: tuple[Fill, ...], pieces: list[tuple[Decimal, Decimal, Decimal]], direction: Direction
+) -> None:
+    """Exits one by one realise the same as all of them in one order, to the eleventh digit."""
+    trades = tuple(fill(*piece, trade_id=f"x{n}") for n, piece in enumerate(pieces))
+    sold = sum((one.quantity for one in trades), ZERO)
+    entry = (*entry, fill(sold, "50", "0.5"))  # there is always enough to sell
+    whole, at_once = reduce_position(opened(entry, direction), trades, NO_STEP)
+    step, total = opened(entry, direction), ZERO
+    for trade in trades:
+        step, realized = reduce_position(step, (trade,), NO_STEP)
+        total += realized
+    assert abs(total - at_once) < D("1e-11")
+    assert abs(step.realized_pnl - whole.realized_pnl) < D("1e-11")
+    assert step.quantity == whole.quantity
+    assert step.fees == whole.fees
+    assert step.exit_price == whole.exit_price
+
+
+@settings(max_examples=100, deadline=None)
+@given(quantities, prices, prices, fees)
+def test_long_and_short_are_mirror_images(
+    quantity: Decimal, first: Decimal, second: Decimal, fee: Decimal
+) -> None:
+    """What a long earns without fees a short loses; fees hurt both alike."""
+    results = []
+    for direction in Direction:
+        before = opened((fill(quantity, first, fee),), direction)
+        results.append(reduce_position(before, (fill(quantity, second, fee),), NO_STEP)[1])
+    assert results[0] + results[1] == -4 * fee
+
+
+@given(fills())
+def test_fees_are_summed_by_currency(trades: tuple[Fill, ...]) -> None:
+    """Nothing is lost between currencies, and no zero is listed."""
+    fees_of = total_fees(trades)
+    assert sum(fees_of.values()) == sum(one.fee for one in trades)
+    assert set(fees_of) == {one.fee_currency for one in trades if one.fee}
+    assert all(fees_of.values())
+
+
+def test_a_rebate_is_a_gain() -> None:
+    """A negative fee raises the profit and what was received."""
+    before = opened((fill("1", "100", "-0.001", "BTC"),))
+    assert before.quantity == D("1.001")
+    _, realized = reduce_position(before, (fill("1.001", "100", "-0.1"),), NO_STEP)
+    assert realized == D("0.2")
+
+
+@settings(max_examples=50, deadline=None)
+@given(fills(), directions)
+def test_a_position_survives_the_book(entry: tuple[Fill, ...], direction: Direction) -> None:
+    """Written to the ledger as JSON and read back it is the same, to the last digit."""
+    one = opened(entry, direction)
+    assert msgspec.json.decode(msgspec.json.encode(one), type=Position) == one

@@ -1,0 +1,300 @@
+"""For other programs: producing signals and consuming events, safely across lost connections.
+
+>>> from worker.client import SignalProducer, new_signal
+>>> with SignalProducer("redis://127.0.0.1:6379/0", account="main") as producer:
+...     producer.send(
+...         new_signal(
+...             "breakout-1",
+...             "binance",
+...             "BTC/USDT",
+...             direction="long",
+...             strength=0.8,
+...             confluence_score=7,
+...             entry_price="65000",
+...         )
+...     )
+'1700000000000-0'
+
+``AsyncSignalProducer`` is the same with ``await``; :func:`unique_events` is the other direction.
+"""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final, Self
+
+import msgspec
+from tenacity import (
+    AsyncRetrying,
+    retry_if_exception,
+    stop_after_delay,
+    wait_random_exponential,
+)
+
+from worker.config import Config, RedisConfig, Secret
+from worker.domain.identity import is_account
+from worker.domain.signal import MalformedSignalError, Signal, decode_signal
+from worker.errors import ConfigError
+from worker.ledger.access import OUTPUT_STREAMS, Access, StreamEntry
+from worker.ledger.connection import Connections
+from worker.ledger.errors import LedgerUnavailableError
+from worker.ledger.streams import SubmissionError, Tail, submit
+
+__all__ = [
+    "AsyncSignalProducer",
+    "MalformedSignalError",
+    "ReceivedEvent",
+    "Signal",
+    "SignalProducer",
+    "new_signal",
+    "unique_events",
+]
+
+DEFAULT_URL: Final = "redis://127.0.0.1:6379/0"
+#: Event ids remembered by :func:`unique_events`: some 10 MB.
+DEFAULT_MEMORY: Final = 100_000
+_encode = msgspec.json.Encoder().encode
+
+
+def new_signal(signal_id: str, exchange: str, symbol: str, **fields: Any) -> Signal:
+    """A signal made now, checked as the worker will check its form.
+
+    Args:
+        signal_id: the idempotency key: the same id is never traded twice.
+        exchange: its configured name.
+        symbol: CCXT unified.
+        fields: any other field of the contract; decimals as text, ``created_at`` if not now.
+
+    Raises:
+        MalformedSignalError: names the field and the rule.
+    """
+    created_at = fields.pop("created_at", None) or datetime.now(UTC)
+    return decode_signal(
+        _encode(
+            {"signal_id": signal_id, "created_at": created_at, "exchange": exchange}
+            | {"symbol": symbol}
+            | fields
+        )
+    )
+
+
+def _payload(signal: Signal) -> bytes:
+    """The signal as JSON, fields at their default left out, checked once more.
+
+    Raises:
+        MalformedSignalError: a field breaks its rule; structs made in Python are not checked.
+    """
+    fields = {
+        entry.name: value
+        for entry in msgspec.structs.fields(signal)
+        if (value := getattr(signal, entry.name)) is not entry.default
+    }
+    data = _encode(fields)
+    decode_signal(data)
+    return data
+
+
+def _access(url: str, account: str, redis: RedisConfig | None) -> Access:
+    if not is_account(account):
+        raise ConfigError("account", f"{account!r} is not an account's id")
+    config = Config(account=account, redis=redis or RedisConfig(url=Secret(url)))
+    connections = Connections(
+        config.redis, key=f"{{{account}}}:signals", name="execution-worker-client"
+    )
+    return Access(connections, account)
+
+
+class AsyncSignalProducer:
+    """Puts signals on an account's stream; sending one again is harmless.
+
+    When a reply is lost the signal is sent again, which may put it on the stream twice; its
+    ``signal_id`` makes the second a duplicate that no worker trades.
+
+    Args:
+        url: as ``redis.url``.
+        account: the account.
+        redis: the whole ``redis`` section instead of ``url`` (TLS files, password).
+        patience_s: how long to keep trying while Redis cannot be reached, seconds.
+    """
+
+    def __init__(
+        self,
+        url: str = DEFAULT_URL,
+        *,
+        account: str = "main",
+        redis: RedisConfig | None = None,
+        patience_s: float = 10.0,
+    ) -> None:
+        self._access = _access(url, account, redis)
+        self._patience_s = patience_s
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._access.connections.close()
+
+    async def send(self, signal: Signal, *, key: str | None = None) -> str:
+        """Put one signal on the stream.
+
+        Args:
+            signal: checked before it is sent.
+            key: message group; by default exchange and symbol.
+
+        Returns:
+            The entry's id (of the last one, if a lost reply made it two).
+
+        Raises:
+            MalformedSignalError: a field breaks its rule; nothing was sent.
+            LedgerError: Redis refuses, or could not be reached for ``patience_s``.
+        """
+        return (await self.send_many([signal], key=key))[0]
+
+    async def send_many(self, signals: Sequence[Signal], *, key: str | None = None) -> list[str]:
+        """Put several signals on the stream, in order, in as few round trips as possible.
+
+        Raises:
+            MalformedSignalError: one of them breaks a rule; nothing was sent.
+            LedgerError: as :meth:`send`; some may have been sent, sending all again is harmless.
+        """
+        group = {} if key is None else {"key": key.encode()}
+        entries = [{"data": _payload(signal), **group} for signal in signals]
+        async for attempt in AsyncRetrying(
+            retry=retry_if_exception(_is_passing),
+            wait=wait_random_exponential(multiplier=0.05, max=1.0),
+            stop=stop_after_delay(self._patience_s),
+            reraise=True,
+        ):
+            with attempt:
+                return await submit(self._access, entries)
+        raise AssertionError("unreachable")
+
+
+def _is_passing(error: BaseException) -> bool:
+    cause = error.__cause__ if isinstance(error, SubmissionError) else error
+    return isinstance(cause, LedgerUnavailableError)
+
+
+class SignalProducer:
+    """:class:`AsyncSignalProducer` without ``await``, for programs that have no event loop.
+
+    Keeps an event loop of its own that runs only while a call lasts; not for several threads at
+    once. Arguments as there.
+    """
+
+    def __init__(
+        self,
+        url: str = DEFAULT_URL,
+        *,
+        account: str = "main",
+        redis: RedisConfig | None = None,
+        patience_s: float = 10.0,
+    ) -> None:
+        self._producer = AsyncSignalProducer(
+            url, account=account, redis=redis, patience_s=patience_s
+        )
+        self._runner = asyncio.Runner()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close every connection and the loop."""
+        self._runner.run(self._producer.close())
+        self._runner.close()
+
+    def send(self, signal: Signal, *, key: str | None = None) -> str:
+        """Put one signal on the stream; as :meth:`AsyncSignalProducer.send`."""
+        return self._runner.run(self._producer.send(signal, key=key))
+
+    def send_many(self, signals: Sequence[Signal], *, key: str | None = None) -> list[str]:
+        """Put several on the stream; as :meth:`AsyncSignalProducer.send_many`."""
+        return self._runner.run(self._producer.send_many(signals, key=key))
+
+
+class ReceivedEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """One event; ``entry_id`` is where to read on from, ``data`` the event's own JSON."""
+
+    stream: str
+    entry_id: str
+    type: str
+    event_id: str
+    signal_id: str
+    data: dict[str, Any]
+
+
+async def unique_events(
+    url: str = DEFAULT_URL,
+    *,
+    account: str = "main",
+    redis: RedisConfig | None = None,
+    streams: Sequence[str] = OUTPUT_STREAMS,
+    from_id: str = "$",
+    memory: int = DEFAULT_MEMORY,
+) -> AsyncIterator[ReceivedEvent]:
+    """An account's events from ``from_id`` on, for ever, each once.
+
+    An ``event_id`` says what happened, so one seen before is dropped. To go on after a restart,
+    start from an entry id a little before the last one handled and drop what was handled.
+
+    Args:
+        url: as ``redis.url``.
+        account: the account.
+        redis: the whole ``redis`` section instead of ``url``.
+        streams: which of ``orders``, ``positions``, ``system``.
+        from_id: what comes after this id; ``0`` for all, ``$`` for what is new.
+        memory: how many event ids to remember.
+
+    Raises:
+        LedgerRefusedError: Redis refuses for good; while it cannot be reached it is asked again.
+    """
+    access = _access(url, account, redis)
+    tail, seen = Tail(access, streams, from_id), _Seen(memory)
+    pause = wait_random_exponential(multiplier=0.05, max=2.0)
+    try:
+        while True:
+            entries: list[StreamEntry] = []
+            async for attempt in AsyncRetrying(retry=retry_if_exception(_is_passing), wait=pause):
+                with attempt:
+                    entries = await tail.read()
+            for entry in entries:
+                if seen.is_new(entry.text("id")):
+                    yield _received(entry)
+    finally:
+        await access.connections.close()
+
+
+def _received(entry: StreamEntry) -> ReceivedEvent:
+    return ReceivedEvent(
+        stream=entry.stream,
+        entry_id=entry.id,
+        type=entry.text("type"),
+        event_id=entry.text("id"),
+        signal_id=entry.text("subject"),
+        data=msgspec.json.decode(entry.fields["data"], type=dict[str, Any]),
+    )
+
+
+class _Seen:
+    """The last ``limit`` ids, the oldest forgotten first."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._ids: OrderedDict[str, None] = OrderedDict()
+
+    def is_new(self, identity: str) -> bool:
+        if identity in self._ids:
+            self._ids.move_to_end(identity)
+            return False
+        self._ids[identity] = None
+        if len(self._ids) > self._limit:
+            self._ids.popitem(last=False)
+        return True

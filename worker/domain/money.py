@@ -1,6 +1,6 @@
 """Exact arithmetic on prices and quantities."""
 
-from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Context, Decimal
+from decimal import ROUND_HALF_EVEN, Context, Decimal
 
 ZERO = Decimal(0)
 ONE = Decimal(1)
@@ -9,24 +9,24 @@ BPS = Decimal(10_000)
 
 #: Twelve fractional digits are finer than any tick or lot we know of.
 _QUANTUM = Decimal("1e-12")
-_CONTEXT = Context(prec=60)
+_CONTEXT = Context(prec=60, rounding=ROUND_HALF_EVEN)
 
 
 def floor_to(value: Decimal, step: Decimal) -> Decimal:
     """The largest multiple of ``step`` that is not above ``value``; ``step`` 0 means no grid."""
-    return _on_grid(value, step, ROUND_FLOOR)
+    return _CONTEXT.subtract(value, _above_grid(value, step)) if step else value
 
 
 def ceil_to(value: Decimal, step: Decimal) -> Decimal:
     """The smallest multiple of ``step`` that is not below ``value``; ``step`` 0 means no grid."""
-    return _on_grid(value, step, ROUND_CEILING)
+    above = _above_grid(value, step) if step else ZERO
+    return _CONTEXT.add(_CONTEXT.subtract(value, above), step) if above else value
 
 
-def _on_grid(value: Decimal, step: Decimal, rounding: str) -> Decimal:
-    if not step:
-        return value
-    steps = _CONTEXT.divide(value, step).to_integral_value(rounding=rounding)
-    return _CONTEXT.multiply(steps, step)
+def _above_grid(value: Decimal, step: Decimal) -> Decimal:
+    """How far ``value`` is above the next multiple of ``step`` below it, in [0, step)."""
+    rest = _CONTEXT.remainder(value, step)
+    return rest if rest >= 0 else _CONTEXT.add(rest, step)
 
 
 def ratio(numerator: Decimal, denominator: Decimal) -> Decimal:
@@ -35,13 +35,11 @@ def ratio(numerator: Decimal, denominator: Decimal) -> Decimal:
 
 
 def tidy(value: Decimal) -> Decimal:
-    """Round half-even to 12 fractional digits and drop trailing zeros; never an exponent form."""
-    if not value:
-        return ZERO
-    value = value.quantize(_QUANTUM, rounding=ROUND_HALF_EVEN, context=_CONTEXT).normalize(_CONTEXT)
-    return value if value.as_tuple().exponent <= 0 else value.quantize(ONE, context=_CONTEXT)  # type: ignore[operator]
+    """Round half-even to 12 fractional digits and drop trailing zeros."""
+    # plus() turns the "-0" that a tiny loss rounds to into 0.
+    return _CONTEXT.plus(_CONTEXT.normalize(_CONTEXT.quantize(value, _QUANTUM)))
 
 
 def text(value: Decimal) -> str:
-    """Plain decimal notation (``0.00001``, never ``1E-5``), as every event carries it."""
+    """Plain decimal notation (``0.00001`` and ``1000``, never ``1E-5`` or ``1E+3``)."""
     return format(value, "f")

@@ -188,6 +188,8 @@ class OrderReport(msgspec.Struct, kw_only=True, frozen=True):
 
 def average_price(fills: tuple[Fill, ...]) -> Decimal | None:
     """The quantity-weighted mean price, or None without fills."""
+    if len(fills) == 1:
+        return fills[0].price
     quantity = sum((fill.quantity for fill in fills), ZERO)
     if not quantity:
         return None

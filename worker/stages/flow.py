@@ -89,11 +89,16 @@ class Submission(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Settlement(msgspec.Struct, frozen=True, kw_only=True):
-    """An order that is over, with everything that traded."""
+    """An order that is over, with everything that traded.
+
+    ``filled`` is in base units, ``average_price`` in quote units; both follow from ``fills``.
+    """
 
     order: AdmittedOrder
     report: OrderReport
     fills: tuple[Fill, ...]
+    filled: Decimal
+    average_price: Decimal | None
     attempts: int
 
 

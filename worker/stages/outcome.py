@@ -25,7 +25,7 @@ from worker.domain.event import (
 )
 from worker.domain.identity import client_order_id, event_id
 from worker.domain.limits import millionths, millionths_signed
-from worker.domain.money import BPS, HUNDRED, ZERO, ratio, text, tidy
+from worker.domain.money import BPS, HUNDRED, ZERO, ratio, text
 from worker.domain.order import OrderState, Side, average_price
 from worker.domain.position import Position, open_position, reduce_position, total_fees
 from worker.domain.refusal import Refusal
@@ -88,33 +88,27 @@ class Scribe:
 
     def settled(self, end: Settlement) -> Ending:
         """An order that is over: its events, and the position it opened or reduced."""
-        order, now = end.order, utc(self._clock.now_ms())
-        filled = sum((fill.quantity for fill in end.fills), ZERO)
+        order = end.order
+        now = utc(self._clock.now_ms())
+        about = self._common(order.signal, now)
         is_whole = end.report.state is OrderState.FILLED
-        slippage = _slippage_bps(order, average_price(end.fills))
-        position, realized, changes = self._position(end, now)
-        events: list[Event] = [
-            self._placed(end),
-            *self._partials(end, is_whole=is_whole),
-            self._filled(end, filled, slippage) if is_whole else self._cancelled(end, filled),
-            *changes,
-        ]
-        state = OrderState.FILLED if is_whole else OrderState.CANCELLED
-        key = position_key(order.signal)
+        slippage = _slippage_bps(order, end.average_price)
+        position, realized, changes = self._position(end, about, now)
+        events = [*self._order_events(end, about, slippage, is_whole=is_whole), *changes]
         held = position if position is not None and position.quantity else None
         item = CommitItem(
             entry=order.lease.entry_id,
             token=order.lease.token,
             signal=order.signal.signal_id,
             digest=order.digest,
-            state=state.value,
-            outcome=_encode(_summary(end, filled, realized)).decode(),
-            events=tuple(encode(event) for event in events),
-            position_key=key,
+            state=(OrderState.FILLED if is_whole else OrderState.CANCELLED).value,
+            outcome=_encode(_summary(end, realized)).decode(),
+            events=tuple([encode(event) for event in events]),
+            position_key=position_key(order.signal),
             position=_book(order.position, position),
             quote=order.info.quote,
             exposure=millionths(held.cost) if held else 0,
-            realized=millionths_signed(realized),
+            realized=millionths_signed(realized) if realized else 0,
         )
         return Ending(
             item=item,
@@ -122,7 +116,7 @@ class Scribe:
             fields={
                 "client_order_id": order.request.client_order_id,
                 "exchange_order_id": end.report.exchange_order_id,
-                "filled": text(filled),
+                "filled": text(end.filled),
                 "attempts": end.attempts,
             },
             settlement=end,
@@ -139,7 +133,8 @@ class Scribe:
             else client_order_id(self._account, signal.signal_id, leg_of(signal))
         )
         event = OrderFailed(
-            **self._common(event_id(client_id, "failed"), signal),
+            event_id=event_id(client_id, "failed"),
+            **self._common(signal, utc(self._clock.now_ms())),
             stage=refusal.stage,
             code=refusal.code,
             reason=refusal.reason,
@@ -219,7 +214,8 @@ class Scribe:
         """The event that says so, as the ledger takes it: type, id, JSON."""
         order = end.order
         event = SystemError(
-            **self._common(event_id(order.request.client_order_id, "unresolved"), order.signal),
+            event_id=event_id(order.request.client_order_id, "unresolved"),
+            **self._common(order.signal, utc(self._clock.now_ms())),
             component="execution",
             code="ORDER_UNRESOLVED",
             reason=f"{order.request.client_order_id} on {order.request.exchange}: {end.reason}; "
@@ -229,10 +225,10 @@ class Scribe:
         _, kind, identity, data = encode(event)
         return kind, identity, data
 
-    def _common(self, identity: str, signal: Signal) -> dict[str, Any]:
+    def _common(self, signal: Signal, now: datetime) -> dict[str, Any]:
+        """What every event about ``signal`` says."""
         return {
-            "event_id": identity,
-            "occurred_at": utc(self._clock.now_ms()),
+            "occurred_at": now,
             "account": self._account,
             "exchange": signal.exchange,
             "symbol": signal.symbol,
@@ -242,11 +238,18 @@ class Scribe:
             "metadata": signal.metadata,
         }
 
-    def _order(self, end: Settlement, what: str, number: int = 0) -> dict[str, Any]:
-        request = end.order.request
-        fields = self._common(event_id(request.client_order_id, what, number), end.order.signal)
-        return fields | {
-            "client_order_id": request.client_order_id,
+    def _order_events(
+        self,
+        end: Settlement,
+        common: dict[str, Any],
+        slippage_bps: Decimal | None,
+        *,
+        is_whole: bool,
+    ) -> list[Event]:
+        """Placed, each fill but the one that completed it, and how it ended."""
+        request, client_id = end.order.request, end.order.request.client_order_id
+        about = common | {
+            "client_order_id": client_id,
             "exchange_order_id": end.report.exchange_order_id,
             "role": request.role,
             "side": request.side,
@@ -255,61 +258,49 @@ class Scribe:
             "price": maybe_text(request.price),
             "attempts": end.attempts,
         }
-
-    def _placed(self, end: Settlement) -> OrderPlaced:
-        return OrderPlaced(**self._order(end, "placed"))
-
-    def _partials(self, end: Settlement, *, is_whole: bool) -> list[OrderPartiallyFilled]:
-        """One event for each fill that was not the order's last."""
-        events = []
-        fills = end.fills[:-1] if is_whole else end.fills
-        for number, fill in enumerate(fills, start=1):
+        events: list[Event] = [OrderPlaced(event_id=event_id(client_id, "placed"), **about)]
+        partials = end.fills[:-1] if is_whole else end.fills
+        for number, fill in enumerate(partials, start=1):
             so_far = end.fills[:number]
             events.append(
                 OrderPartiallyFilled(
-                    **self._order(end, "partial", number),
+                    event_id=event_id(client_id, "partial", number),
+                    **about,
                     last_quantity=text(fill.quantity),
                     last_price=text(fill.price),
                     filled_quantity=text(sum((one.quantity for one in so_far), ZERO)),
                     average_price=text(average_price(so_far) or ZERO),
                 )
             )
-        return events
-
-    def _traded(self, end: Settlement, filled: Decimal) -> dict[str, Any]:
-        fee_currency, fees = _fees(end)
-        average = average_price(end.fills)
-        return {
-            "filled_quantity": text(filled),
-            "average_price": maybe_text(average),
-            "fee": text(fees.get(fee_currency, ZERO)),
-            "fee_currency": fee_currency,
-            "fees": {currency: text(tidy(amount)) for currency, amount in fees.items()},
+        fees = total_fees(end.fills)
+        quote = end.order.info.quote
+        currency = quote if quote in fees or not fees else next(iter(fees))
+        traded: dict[str, Any] = {
+            "filled_quantity": text(end.filled),
+            "average_price": maybe_text(end.average_price),
+            "fee": text(fees.get(currency, ZERO)),
+            "fee_currency": currency,
+            "fees": {name: text(amount) for name, amount in fees.items()},
         }
-
-    def _filled(
-        self, end: Settlement, filled: Decimal, slippage_bps: Decimal | None
-    ) -> OrderFilled:
-        arrived_ms = int(end.order.lease.entry_id.partition("-")[0])
-        return OrderFilled(
-            **self._order(end, "filled"),
-            **self._traded(end, filled),
+        if not is_whole:
+            state, reason = end.report.state, end.report.reason
+            told = "not filled in the time allowed" if state is OrderState.CANCELLED else str(state)
+            cancelled = OrderCancelled(
+                event_id=event_id(client_id, "cancelled"), **about, **traded, reason=reason or told
+            )
+            return [*events, cancelled]
+        filled = OrderFilled(
+            event_id=event_id(client_id, "filled"),
+            **about,
+            **traded,
             slippage_bps=maybe_text(slippage_bps),
             slippage_exceeded=slippage_bps is not None and slippage_bps > self._max_slippage_bps,
-            latency_ms=max(self._clock.now_ms() - arrived_ms, 0),
+            latency_ms=max(self._clock.now_ms() - _arrived_ms(end.order.lease), 0),
         )
-
-    def _cancelled(self, end: Settlement, filled: Decimal) -> OrderCancelled:
-        state = end.report.state
-        reason = end.report.reason or (
-            "not filled in the time allowed" if state is OrderState.CANCELLED else state.lower()
-        )
-        return OrderCancelled(
-            **self._order(end, "cancelled"), **self._traded(end, filled), reason=reason
-        )
+        return [*events, filled]
 
     def _position(
-        self, end: Settlement, now: datetime
+        self, end: Settlement, common: dict[str, Any], now: datetime
     ) -> tuple[Position | None, Decimal, list[Event]]:
         """The position after the fills, the profit they realised, and the events about it."""
         order = end.order
@@ -318,7 +309,8 @@ class Scribe:
         if order.position is None:
             position = self._opened(end, now)
             opened = PositionOpened(
-                **self._common(event_id(position.position_id, "opened"), order.signal),
+                event_id=event_id(position.position_id, "opened"),
+                **common,
                 position_id=position.position_id,
                 direction=position.direction,
                 quantity=text(position.quantity),
@@ -329,13 +321,13 @@ class Scribe:
             )
             return position, ZERO, [opened]
         position, realized = reduce_position(order.position, end.fills, order.info)
-        return position, realized, [self._reduced(end, position, realized, now)]
+        return position, realized, [_reduced(end, position, realized, common, now)]
 
     def _opened(self, end: Settlement, now: datetime) -> Position:
         order, signal = end.order, end.order.signal
         if signal.direction is None:
             raise InvariantError(f"{signal.signal_id}: an entry without a direction was admitted")
-        price = average_price(end.fills) or ZERO
+        price = end.average_price or ZERO
         return open_position(
             position_id=order.request.client_order_id,
             exchange=signal.exchange,
@@ -349,36 +341,6 @@ class Scribe:
             take_profit=signal.take_profit,
         )
 
-    def _reduced(
-        self, end: Settlement, position: Position, realized: Decimal, now: datetime
-    ) -> Event:
-        client_id = end.order.request.client_order_id
-        what = "closed" if not position.quantity else "changed"
-        common = self._common(event_id(client_id, what), end.order.signal) | {
-            "position_id": position.position_id,
-            "direction": position.direction,
-            "entry_price": text(position.entry_price),
-        }
-        if position.quantity:
-            return PositionChanged(
-                **common,
-                quantity=text(position.quantity),
-                realized_pnl=text(realized),
-                reason="reduced by signal",
-            )
-        return PositionClosed(
-            **common,
-            quantity=text(position.opened_quantity),
-            exit_price=text(position.exit_price or ZERO),
-            realized_pnl=text(position.realized_pnl),
-            realized_pnl_pct=text(position.realized_pnl_pct),
-            fee=text(position.fee),
-            fees={currency: text(tidy(fee)) for currency, fee in position.fees.items()},
-            opened_at=position.opened_at,
-            closed_at=now,
-            close_reason=_close_reason(end.order.signal),
-        )
-
     def _dead(self, reason: str, error: str, lease: Lease, deliveries: int) -> tuple[str, ...]:
         return (
             "reason", reason,
@@ -388,6 +350,43 @@ class Scribe:
             "worker", self._worker,
             "at", utc(self._clock.now_ms()).isoformat().replace("+00:00", "Z"),
         )  # fmt: skip
+
+
+def _reduced(
+    end: Settlement,
+    position: Position,
+    realized: Decimal,
+    common: dict[str, Any],
+    now: datetime,
+) -> Event:
+    """The event about a position that an exit has made smaller, or ended."""
+    client_id = end.order.request.client_order_id
+    about = common | {
+        "position_id": position.position_id,
+        "direction": position.direction,
+        "entry_price": text(position.entry_price),
+    }
+    if position.quantity:
+        return PositionChanged(
+            event_id=event_id(client_id, "changed"),
+            **about,
+            quantity=text(position.quantity),
+            realized_pnl=text(realized),
+            reason="reduced by signal",
+        )
+    return PositionClosed(
+        event_id=event_id(client_id, "closed"),
+        **about,
+        quantity=text(position.opened_quantity),
+        exit_price=text(position.exit_price or ZERO),
+        realized_pnl=text(position.realized_pnl),
+        realized_pnl_pct=text(position.realized_pnl_pct),
+        fee=text(position.fee),
+        fees={currency: text(fee) for currency, fee in position.fees.items()},
+        opened_at=position.opened_at,
+        closed_at=now,
+        close_reason=_close_reason(end.order.signal),
+    )
 
 
 #: A close carrying this id prefix comes from ``execution-worker flatten``.
@@ -416,21 +415,19 @@ def _slippage_bps(order: AdmittedOrder, average: Decimal | None) -> Decimal | No
     return ratio(worse * BPS, order.reference)
 
 
-def _fees(end: Settlement) -> tuple[str, dict[str, Decimal]]:
-    """The currency most of the fees were paid in (quote if any), and all fees by currency."""
-    fees = total_fees(end.fills)
-    quote = end.order.info.quote
-    return (quote if quote in fees or not fees else next(iter(fees))), fees
+def _arrived_ms(lease: Lease) -> int:
+    """When the entry came onto the stream: Redis put the time into its id."""
+    return int(lease.entry_id.partition("-")[0])
 
 
-def _summary(end: Settlement, filled: Decimal, realized: Decimal) -> dict[str, Any]:
+def _summary(end: Settlement, realized: Decimal) -> dict[str, Any]:
     """What ``execution-worker order`` shows of a finished order."""
     return {
         "state": end.report.state,
         "client_order_id": end.order.request.client_order_id,
         "exchange_order_id": end.report.exchange_order_id,
-        "filled_quantity": text(filled),
-        "average_price": maybe_text(average_price(end.fills)),
+        "filled_quantity": text(end.filled),
+        "average_price": maybe_text(end.average_price),
         "realized_pnl": text(realized),
         "attempts": end.attempts,
     }

@@ -1,5 +1,6 @@
 """Following an accepted order to its end, and finding out exactly what traded."""
 
+from decimal import Decimal
 from typing import Final
 
 import structlog
@@ -7,7 +8,7 @@ import structlog
 from worker.clock import Clock
 from worker.config import ReconciliationConfig
 from worker.domain.money import ZERO
-from worker.domain.order import Fill, OrderReport, OrderState
+from worker.domain.order import Fill, OrderReport, OrderState, average_price
 from worker.domain.refusal import Code, Refusal, Stage
 from worker.exchanges.base import ExchangeError, OrderNotFoundError
 from worker.orders import OrderManager
@@ -46,7 +47,7 @@ class ReconciliationHandler:
                 refusal=Refusal(
                     Stage.RECONCILIATION,
                     Code.ORDER_REJECTED,
-                    f"{order.adapter.name} rejected the order: {report.reason or 'no reason given'}",
+                    f"{order.adapter.name} rejected it: {report.reason or 'no reason given'}",
                     submission.attempts,
                     report.exchange_order_id,
                 ),
@@ -63,7 +64,14 @@ class ReconciliationHandler:
                     order=order, reason=f"{order.adapter.name} does not tell the order's trades"
                 )
             )
-        return Settlement(order=order, report=report, fills=fills, attempts=submission.attempts)
+        return Settlement(
+            order=order,
+            report=report,
+            fills=fills,
+            filled=_total(fills),
+            average_price=average_price(fills),
+            attempts=submission.attempts,
+        )
 
     async def _follow(
         self, order: AdmittedOrder, report: OrderReport
@@ -144,8 +152,8 @@ class ReconciliationHandler:
         return None
 
 
-def _total(fills: tuple[Fill, ...]) -> object:
-    return sum((fill.quantity for fill in fills), ZERO)
+def _total(fills: tuple[Fill, ...]) -> Decimal:
+    return sum((fill.quantity for fill in fills), ZERO) if len(fills) != 1 else fills[0].quantity
 
 
 def _summary(report: OrderReport) -> Fill:

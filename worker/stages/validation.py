@@ -82,7 +82,7 @@ class ValidationHandler:
             return _refuse(
                 Code.SIGNAL_FROM_FUTURE,
                 f"created_at: {signal.created_at.isoformat()} is more than "
-                f"{self._config.max_clock_ahead_seconds:g} s ahead of this clock ({now.isoformat()})",
+                f"{self._config.max_clock_ahead_seconds:g} s ahead of this clock, {now.isoformat()}",
             )
         return None
 
@@ -167,7 +167,7 @@ class ValidationHandler:
         if deviation > self._config.max_price_deviation_pct * market:
             return None, _refuse(
                 Code.PRICE_DEVIATION,
-                f"entry_price: {text(signal.entry_price)} is {text(ratio(deviation, market))}% from "
+                f"entry_price: {text(signal.entry_price)} is {text(ratio(deviation, market))}% off "
                 f"the market's {text(market)}; validation.max_price_deviation_pct is "
                 f"{self._config.max_price_deviation_pct}%",
             )

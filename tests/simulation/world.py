@@ -193,12 +193,12 @@ class World:
     def _stop_workers(self) -> None:
         """Let everybody leave in good order."""
         for machine in self.machines:
-            if machine.process.runs and not machine.main.done():
+            if machine.process.is_alive and not machine.main.done():
                 machine.worker.engine.stop()
         self.loop.run_until(self._have_left, limit_s=self.story.limit_s)
 
     def _have_left(self) -> bool:
-        return all(machine.main.done() or not machine.process.runs for machine in self.machines)
+        return all(machine.main.done() or not machine.process.is_alive for machine in self.machines)
 
     def _pending(self) -> str:
         return ", ".join(self.checker.unfinished) or "no entry is left"
@@ -229,7 +229,7 @@ class World:
                 machine.clock.ahead_ms = int(seconds / 2 * MAX_SKEW_MS)
             else:
                 machine.worker.engine.stop()
-                self.loop.outside(seconds, self.start_worker)
+                self.loop.outside(seconds, self._start_another)
         elif what == "halt":
             self.set_state(TradingState.HALTED)
             self.loop.outside(seconds, self.set_state, TradingState.ACTIVE)
@@ -282,6 +282,10 @@ class World:
         self.machines.append(machine)
         return machine
 
+    def _start_another(self) -> None:
+        if not self._is_over:
+            self.start_worker()
+
     def _compose(self, process: Process, clock: VirtualClock) -> app.Worker:
         """The real composition, with the outermost parts replaced."""
         config = self.story.config
@@ -323,7 +327,7 @@ class World:
         self.trace.note(process.name, "dies")
         after_s = self.replace_after_s()
         if after_s is not None:
-            self.loop.outside(after_s, self.start_worker)
+            self.loop.outside(after_s, self._start_another)
 
     def _on_ended(self, process: Process, task: "asyncio.Task[None]") -> None:
         self.trace.note(process.name, "ends")

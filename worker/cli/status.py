@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from worker.cli import session, wording
-from worker.domain.money import text
+from worker.domain.money import text as plain
 from worker.ledger.calls import TradingState
 from worker.ledger.errors import LedgerUnavailableError
 from worker.ledger.reader import AccountReader
@@ -86,19 +86,13 @@ def to_json(status: Status) -> bytes:
 
 
 def render(status: Status) -> Any:
-    """The whole screen; the trading state is the largest thing on it."""
-    from rich import box  # noqa: PLC0415 (drawing only)
-    from rich.console import Group  # noqa: PLC0415
+    """The whole screen."""
+    from rich.console import Group  # noqa: PLC0415 (drawing only)
     from rich.panel import Panel  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
-    colour = _COLOUR[status.trading_state]
-    banner = Text(justify="center")
-    banner.append(" ".join(status.trading_state.value) + "\n", style=f"bold {colour}")
-    since = " ".join(part for part in (status.reason, _by(status)) if part)
-    banner.append(f"account {status.account}" + (f"  ·  {since}" if since else ""))
-    parts: list[Any] = [Panel(banner, box=box.DOUBLE, border_style=colour, padding=(1, 2))]
+    parts: list[Any] = [banner(status)]
     problems = needs_attention(status)
     if problems:
         listed = Text("\n".join(f"! {problem}" for problem in problems), style="bold")
@@ -109,6 +103,20 @@ def render(status: Status) -> Any:
     if status.workers:
         parts.append(_workers(status, Table))
     return Group(*parts)
+
+
+def banner(status: Status) -> Any:
+    """The trading state, larger than anything else on the screen."""
+    from rich import box  # noqa: PLC0415 (drawing only)
+    from rich.panel import Panel  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    colour = _COLOUR[status.trading_state]
+    text = Text(justify="center")
+    text.append(" ".join(status.trading_state.value) + "\n", style=f"bold {colour}")
+    since = " ".join(part for part in (status.reason, _by(status)) if part)
+    text.append(f"account {status.account}" + (f"  ·  {since}" if since else ""))
+    return Panel(text, box=box.DOUBLE, border_style=colour, padding=(1, 2))
 
 
 def _by(status: Status) -> str:
@@ -145,7 +153,7 @@ def _numbers(status: Status, table_class: Any) -> Any:
 
 
 def _amounts(amounts: dict[str, Any]) -> str:
-    return ", ".join(f"{text(amount)} {name}" for name, amount in amounts.items() if amount) or "-"
+    return ", ".join(f"{plain(amount)} {name}" for name, amount in amounts.items() if amount) or "-"
 
 
 def _workers(status: Status, table_class: Any) -> Any:

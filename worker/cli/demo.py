@@ -1,0 +1,261 @@
+"""``demo``: the whole thing at work, made up: a private server, two workers, a mix of signals."""
+
+import asyncio
+import ctypes
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from argparse import ArgumentParser, Namespace
+from collections import deque
+from collections.abc import Mapping
+from contextlib import ExitStack
+from itertools import islice
+from pathlib import Path
+from typing import Any, Final
+
+from worker.cli import session, wording
+from worker.cli.demo_signals import MAX_POSITIONS, DemoSignals, Fate
+from worker.cli.demo_sums import Sums, add_up, report
+from worker.cli.status import banner
+from worker.clock import utc
+from worker.config import ENV_PREFIX
+from worker.config_file import load_config
+from worker.errors import WorkerError
+from worker.ledger.access import OUTPUT_STREAMS, STREAMS, StreamEntry
+from worker.ledger.embedded import EmbeddedServer
+from worker.ledger.reader import AccountReader
+from worker.ledger.status import Status
+
+SIGNALS: Final = 240
+BATCH: Final = 8
+#: Between batches: slow enough to watch, fast enough to end soon.
+BATCH_EVERY_S: Final = 0.2
+WORKERS: Final = 2
+START_TIMEOUT_S: Final = 15.0
+FINISH_TIMEOUT_S: Final = 15.0
+STOP_TIMEOUT_S: Final = 10.0
+LOOK_EVERY_MS: Final = 150
+LAST_EVENTS: Final = 20
+#: What the live screen shows besides the last events.
+_OTHER_LINES: Final = 12
+_SEED: Final = 7
+_PR_SET_PDEATHSIG: Final = 1
+
+_GO_ON: Final = """\
+Go on with a Redis of your own:
+  export WORKER_REDIS__URL=redis://127.0.0.1:6379/0
+  execution-worker run                     # as many as you like, on as many machines
+  execution-worker submit signals.jsonl    # the fields: execution-worker schema
+  execution-worker tail                    # and: status --watch, positions, order SIGNAL_ID
+Still simulated: real orders need mode = "live" and an exchange's keys (execution-worker check)."""
+
+
+class DemoError(WorkerError):
+    """The demo did not get to its end; the message says where the workers' logs are."""
+
+
+def configure(parser: ArgumentParser) -> None:
+    """The command's arguments: none of its own."""
+    parser.description = (
+        "Start a private Redis-compatible server, two workers on a simulated exchange and a "
+        f"producer of {SIGNALS} signals, good and bad; show what happens; check that every signal "
+        "is accounted for. Needs nothing, ends by itself in about ten seconds."
+    )
+
+
+def run(_options: Namespace) -> int:
+    """Run the demo to its end."""
+    return session.run(_demo())
+
+
+async def _demo() -> int:
+    logs = Path(tempfile.mkdtemp(prefix="execution-worker-demo-"))
+    with ExitStack() as stack:
+        server = stack.enter_context(EmbeddedServer())
+        environ = _environment(server.url)
+        workers = [_start(stack, environ, logs / f"worker-{n + 1}.log") for n in range(WORKERS)]
+        try:
+            async with AccountReader(load_config(None, environ), name="demo") as reader:
+                sums = await _play(reader, workers, _Screen())
+        except asyncio.CancelledError:
+            shutil.rmtree(logs, ignore_errors=True)
+            raise
+        except DemoError as error:
+            raise DemoError(f"{error}; the workers' logs are in {logs}") from None
+        codes = await asyncio.to_thread(_stop, workers)
+    problems = [*sums.problems, *(f"a worker ended with exit code {c}" for c in codes if c)]
+    for problem in problems:
+        print(f"execution-worker: {problem}", file=sys.stderr)
+    if problems:
+        print(f"It does not add up; the workers' logs are in {logs}", file=sys.stderr)
+        return 1
+    shutil.rmtree(logs, ignore_errors=True)
+    print(_GO_ON)
+    return 0
+
+
+def _environment(url: str) -> dict[str, str]:
+    """The workers' environment: ours without any configuration, and the demo's."""
+    environ = {name: value for name, value in os.environ.items() if not name.startswith(ENV_PREFIX)}
+    return environ | {
+        "WORKER_REDIS__URL": url,
+        "WORKER_HTTP__PORT": "0",
+        "WORKER_LOG__FORMAT": "json",
+        "WORKER_WORKER__CONCURRENCY": "8",
+        "WORKER_EXCHANGES__PAPER__ADAPTER": "paper",
+        "WORKER_EXCHANGES__PAPER__PAPER__LATENCY_MS": "40",
+        "WORKER_EXCHANGES__PAPER__PAPER__PARTIAL_FILL_RATE": "0.1",
+        "WORKER_EXCHANGES__PAPER__PAPER__REJECT_RATE": "0.03",
+        "WORKER_RISK__MAX_CONCURRENT_POSITIONS": str(MAX_POSITIONS),
+        "WORKER_RECONCILIATION__MAX_WAIT_TIME": "0.5",
+        "WORKER_RECONCILIATION__POLL_INTERVAL": "0.05",
+    }
+
+
+def _start(stack: ExitStack, environ: Mapping[str, str], log: Path) -> "subprocess.Popen[bytes]":
+    """A worker of its own session, so that Ctrl-C is ours to handle; never outlives us."""
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "worker", "run"],
+            env=environ,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+            preexec_fn=_die_with_parent if sys.platform == "linux" else None,  # noqa: PLW1509
+        )
+    stack.callback(_end, process)
+    return process
+
+
+def _die_with_parent() -> None:
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    """Whatever happened: it is over, and waited for."""
+    if process.poll() is None:
+        process.kill()
+    process.wait()
+
+
+def _stop(workers: "list[subprocess.Popen[bytes]]") -> list[int]:
+    """Let every worker drain; returns their exit codes."""
+    for worker in workers:
+        worker.terminate()
+    deadline = time.monotonic() + STOP_TIMEOUT_S
+    codes = []
+    for worker in workers:
+        try:
+            codes.append(worker.wait(max(deadline - time.monotonic(), 0.1)))
+        except subprocess.TimeoutExpired:
+            codes.append(-1)
+    return codes
+
+
+async def _play(
+    reader: AccountReader, workers: "list[subprocess.Popen[bytes]]", screen: "_Screen"
+) -> Sums:
+    """Everything between the start and the stop of the workers."""
+    with screen:
+        print("Starting a private server and two workers on a simulated exchange ...", flush=True)
+        tail = reader.tail((*OUTPUT_STREAMS, "dead"), "0")
+        await _until_ready(reader, workers)
+        started = time.monotonic()
+        fates: dict[str, Fate] = {}
+        producing = asyncio.create_task(_produce(reader, fates))
+        deadline = started + SIGNALS / BATCH * BATCH_EVERY_S + FINISH_TIMEOUT_S
+        while True:
+            screen.events(await tail.read(LOOK_EVERY_MS))
+            status = await reader.status()
+            screen.status(status)
+            if producing.done() and not status.pending and status.lag == 0:
+                break
+            if time.monotonic() > deadline or any(w.poll() is not None for w in workers):
+                raise DemoError("the signals were not finished in time")
+        await producing
+        screen.events(await tail.read(1))
+    everything = await _read_all(reader)
+    sums = add_up(everything, fates, pending=status.pending, lag=status.lag)
+    seconds = time.monotonic() - started
+    print("\n".join(["", *report(sums, seconds=seconds, workers=len(workers)), ""]))
+    return sums
+
+
+async def _until_ready(reader: AccountReader, workers: "list[subprocess.Popen[bytes]]") -> None:
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while (await reader.status()).workers_alive < len(workers):
+        if time.monotonic() > deadline or any(worker.poll() is not None for worker in workers):
+            raise DemoError("the workers did not start")
+        await asyncio.sleep(0.05)
+
+
+async def _produce(reader: AccountReader, fates: dict[str, Fate]) -> None:
+    """Submit the signals in small batches, remembering what must become of each."""
+    signals = iter(DemoSignals(_SEED))
+    for _ in range(0, SIGNALS, BATCH):
+        batch = list(islice(signals, BATCH))
+        ids = await reader.submit([{"data": one.data} for one in batch])
+        fates.update(zip(ids, (one.fate for one in batch), strict=True))
+        await asyncio.sleep(BATCH_EVERY_S)
+
+
+async def _read_all(reader: AccountReader) -> list[StreamEntry]:
+    """All five streams from the beginning."""
+    tail, found = reader.tail(STREAMS, "0"), []
+    while entries := await tail.read(1):
+        found += entries
+    return found
+
+
+class _Screen:
+    """A live table on a terminal; a line an event anywhere else."""
+
+    def __init__(self) -> None:
+        self._live: Any = None
+        self._last: deque[str] = deque(maxlen=LAST_EVENTS)
+        self._counts: dict[str, int] = {}
+
+    def __enter__(self) -> "_Screen":
+        if sys.stdout.isatty():
+            from rich.live import Live  # noqa: PLC0415 (drawing only)
+
+            self._live = Live(console=wording.screen(), auto_refresh=False, transient=True)
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def events(self, entries: list[StreamEntry]) -> None:
+        """Show what just happened."""
+        for entry in entries:
+            line = wording.one_line(entry, utc(entry.order[0]))
+            kind = "DeadLetter" if entry.stream == "dead" else entry.text("type")
+            self._counts[kind] = self._counts.get(kind, 0) + 1
+            self._last.append(line)
+            if self._live is None:
+                print(line)
+        sys.stdout.flush()
+
+    def status(self, status: Status) -> None:
+        """Show how it stands now."""
+        if self._live is None:
+            return
+        from rich.console import Group  # noqa: PLC0415 (drawing only)
+        from rich.text import Text  # noqa: PLC0415
+
+        flow = (
+            f"not seen yet {status.lag}   in hand {status.in_flight}   waiting {status.waiting}   "
+            f"open positions {status.open_positions}   dead letters {status.dead_letters}"
+        )
+        counts = "   ".join(f"{name} {count}" for name, count in sorted(self._counts.items()))
+        room = max(self._live.console.height - _OTHER_LINES, 1)
+        last = Text("\n".join(list(self._last)[-room:]), no_wrap=True, overflow="ellipsis")
+        parts = (banner(status), Text(flow, style="bold"), Text(f"{counts}\n"), last)
+        self._live.update(Group(*parts), refresh=True)

@@ -26,7 +26,7 @@ class Batch(Generic[Item, Reply]):
         send: Callable[[Sequence[Item]], Awaitable[Sequence[Reply]]],
         *,
         limit: int = 64,
-        lanes: int = 2,
+        lanes: int = 1,
         divisible: Callable[[Exception], bool] = lambda _error: False,
     ) -> None:
         self._send = send
@@ -69,6 +69,7 @@ class Batch(Generic[Item, Reply]):
     async def _deliver(self, batch: list[tuple[Item, "asyncio.Future[Reply]"]]) -> None:
         try:
             replies = await self._send([item for item, _ in batch])
+            answered = list(zip(batch, replies, strict=True))
         except Exception as error:
             if len(batch) > 1 and self._divisible(error):
                 for single in batch:
@@ -82,6 +83,6 @@ class Batch(Generic[Item, Reply]):
                 future.cancel()
             raise
         else:
-            for (_, future), reply in zip(batch, replies, strict=True):
+            for (_, future), reply in answered:
                 if not future.done():
                     future.set_result(reply)

@@ -152,6 +152,7 @@ class OrderExecutorHandler:
     async def _authorize(self, order: AdmittedOrder, attempts: int) -> _Stop | None:
         """Ask the ledger again: still ours, still allowed, not paused."""
         while True:
+            asked_mono_ms = self._clock.monotonic_ms()
             try:
                 answer = await self._ledger.authorize(
                     order.lease.entry_id, order.lease.token, order.adapter.name
@@ -171,7 +172,10 @@ class OrderExecutorHandler:
                     order, code, f"trading_state: the account became {state}", attempts
                 )
             if not answer.pause_ms:
-                return None
+                age_ms = self._clock.monotonic_ms() - asked_mono_ms
+                if age_ms <= AUTHORIZATION_TTL_MS or self._too_late(order, 0.0):
+                    return None
+                continue  # the answer was so long on its way that it may no longer hold
             if self._draining():
                 return _Stop(Postponed(reason="draining during an exchange's pause"))
             if self._too_late(order, answer.pause_ms / 1000):

@@ -85,9 +85,10 @@ class RiskManagementHandler:
             reference=intent.reference,
             not_before_ms=not_before_ms,
         )
+        asked_mono_ms = self._clock.monotonic_ms()
         answer = await self._ledger.admit(self._item(intent, stored, request, price))
         if isinstance(answer, Admitted):
-            order = self._admitted(intent, stored, answer)
+            order = self._admitted(intent, stored, answer, asked_mono_ms)
             breach = _check_exit(order)
             if breach is None:
                 return order
@@ -118,10 +119,9 @@ class RiskManagementHandler:
             )
         intent = Intent(arrival=arrival, adapter=adapter, info=info, reference=stored.reference)
         return msgspec.structs.replace(
-            self._admitted(intent, stored, Admitted(position, 0.0)),
+            self._admitted(intent, stored, Admitted(position, 0.0), float("-inf")),
             look_up_first=True,
             absent_after_mono_ms=absent_after_mono_ms,
-            admitted_mono_ms=float("-inf"),
         )
 
     def _entry(self, intent: Intent) -> tuple[OrderRequest, Decimal] | Refusal:
@@ -206,7 +206,10 @@ class RiskManagementHandler:
             max_rate=config.max_orders_per_minute,
         )
 
-    def _admitted(self, intent: Intent, stored: StoredIntent, admitted: Admitted) -> AdmittedOrder:
+    def _admitted(
+        self, intent: Intent, stored: StoredIntent, admitted: Admitted, admitted_mono_ms: float
+    ) -> AdmittedOrder:
+        """The order as admitted; its permission is as old as the question, not as the answer."""
         arrival, info = intent.arrival, intent.info
         position = _decode_position(admitted.position) if admitted.position else None
         request = stored.request
@@ -225,7 +228,7 @@ class RiskManagementHandler:
             position=position,
             managed=self._orders.begin(request, stored.signal.signal_id, self._clock.now_ms()),
             not_before_ms=stored.not_before_ms,
-            admitted_mono_ms=self._clock.monotonic_ms(),
+            admitted_mono_ms=admitted_mono_ms,
             pause_ms=admitted.pause_ms,
             look_up_first=arrival.suspect_until_mono_ms > 0,
             absent_after_mono_ms=arrival.suspect_until_mono_ms,

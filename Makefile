@@ -39,12 +39,21 @@ format: $(STAMP) ## Format the code
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-lock: ## Resolve requirements.lock anew (needs uv)
-	uv pip compile --quiet --upgrade --universal --python-version 3.11 --all-extras --generate-hashes \
-	  --no-header --no-annotate --no-emit-index-url --no-emit-find-links pyproject.toml -o requirements.lock
+COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+  --no-header --no-annotate --no-emit-index-url --no-emit-find-links
+
+lock: ## Resolve every lock anew (needs uv)
+	$(COMPILE) --upgrade --all-extras pyproject.toml -o requirements.lock
+	$(COMPILE) --constraint requirements.lock pyproject.toml -o requirements-runtime.lock
+	$(COMPILE) --upgrade deploy/requirements-build.in -o deploy/requirements-build.lock
+	$(COMPILE) --upgrade tests/deploy/requirements.in -o tests/deploy/requirements.lock
+
+deploy-check: $(STAMP) ## Check everything under deploy/, with the tools it needs installed
+	@sh tests/deploy/install_tools.sh $(BIN)/python $(VENV)/deploy-tools
+	@DEPLOY_CHECK=1 $(BIN)/python -m pytest -q tests/deploy
 
 clean: ## Remove everything that was made
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache build dist *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help install demo test unit lint format lock clean
+.PHONY: help install demo test unit lint format lock deploy-check clean

@@ -1,0 +1,149 @@
+"""What the ACL file must grant, worked out from the scripts and from the calls in the code."""
+
+import ast
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from tests.deploy.tools import ROOT
+from worker.ledger.scripts import NAMES
+
+LEDGER: Final = ROOT / "worker" / "ledger"
+#: Which scripts each user's calls run.
+SCRIPTS: Final[Mapping[str, frozenset[str]]] = {
+    "worker": frozenset(NAMES) - {"replay"},
+    "reader": frozenset({"book"}),
+    "operator": frozenset({"book", "control", "replay"}),
+}
+#: Where the commands stand that are sent as such.
+MODULES: Final[Mapping[str, tuple[str, ...]]] = {
+    "worker": ("scripts.py",),
+    "outside": ("access.py", "dead_letters.py", "history.py", "reader.py", "status.py",
+                "streams.py"),
+}  # fmt: skip
+#: Sent by the client library's methods, which a look at string constants does not find.
+BY_METHOD: Final[Mapping[str, frozenset[str]]] = {
+    "worker": frozenset(),
+    "reader": frozenset({"multi", "exec"}),
+    "operator": frozenset({"multi", "exec", "info", "time"}),
+}
+RUNNING: Final = frozenset({"eval", "evalsha"})
+
+
+class User(msgspec.Struct, frozen=True):
+    """One line of an ACL file, taken apart; selectors are users of their own without a name."""
+
+    name: str
+    enabled: bool
+    commands: frozenset[str]
+    categories: tuple[str, ...]
+    keys: frozenset[str]
+    selectors: tuple["User", ...]
+    rest: tuple[str, ...]
+
+
+def parse(text: str) -> dict[str, User]:
+    """The users of an ACL file or of its template."""
+    users = {}
+    for line in text.splitlines():
+        if line.startswith("user "):
+            _, name, *rest = line.split(maxsplit=2)
+            users[name] = _user(name, rest[0])
+    return users
+
+
+def _user(name: str, rules: str) -> User:
+    selectors = tuple(_user("", found) for found in re.findall(r"\(([^)]*)\)", rules))
+    words = re.sub(r"\([^)]*\)", "", rules).split()
+    return User(
+        name=name,
+        enabled="on" in words,
+        commands=frozenset(w[1:] for w in words if w[0] == "+" and w[1] != "@"),
+        categories=tuple(w for w in words if w[:2] in {"+@", "-@"}),
+        keys=frozenset(w for w in words if w[0] in "~%"),
+        selectors=selectors,
+        rest=tuple(w for w in words if w[0] not in "+-~%"),
+    )
+
+
+_FUNCTION: Final = re.compile(r"^local function (\w+)\(.*?^end$", re.MULTILINE | re.DOTALL)
+
+
+def script_commands(names: frozenset[str]) -> frozenset[str]:
+    """Every command those scripts may call, with subcommands as ``xinfo|groups``.
+
+    Of the prelude's functions only those count that a script reaches.
+    """
+    prelude = (LEDGER / "prelude.lua").read_text()
+    functions = {match[1]: match[0] for match in _FUNCTION.finditer(prelude)}
+    outside = _FUNCTION.sub("", prelude)
+    called = set()
+    for name in names:
+        text, reached = outside + (LEDGER / f"{name}.lua").read_text(), set[str]()
+        while more := {f for f in functions if re.search(rf"\b{f}\(", text)} - reached:
+            reached |= more
+            text += "".join(functions[function] for function in more)
+        for match in re.finditer(r"redis\.call\('(\w+)'(?:\s*,\s*'(\w+)')?", text):
+            command = match[1].lower()
+            container = command in {"xinfo", "xgroup"}
+            called.add(f"{command}|{match[2].lower()}" if container else command)
+    return frozenset(called)
+
+
+def sent_commands(modules: tuple[str, ...], known: frozenset[str]) -> frozenset[str]:
+    """Every server command that stands in those modules as a string."""
+    found = set()
+    for module in modules:
+        for node in ast.walk(ast.parse((LEDGER / module).read_text())):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                words = node.value.lower().replace(" ", "|")
+                if node.value.isupper() and words in known:
+                    found.add(words)
+    return frozenset(found)
+
+
+def wanted(user: str, known: Mapping[str, frozenset[str]]) -> frozenset[str]:
+    """The commands a user's calls send.
+
+    Args:
+        user: ``worker``, ``reader`` or ``operator``.
+        known: every command of a server with its flags.
+    """
+    scripts = script_commands(SCRIPTS[user])
+    if user == "worker":
+        return scripts | sent_commands(MODULES["worker"], frozenset(known))
+    outside = sent_commands(MODULES["outside"], frozenset(known))
+    if user == "operator":
+        return scripts | outside | BY_METHOD[user] | RUNNING
+    readable = {name for name in scripts | outside if "write" not in known[name]}
+    return frozenset(readable) | BY_METHOD[user]
+
+
+def problems(template: Path, known: Mapping[str, frozenset[str]]) -> list[str]:
+    """What a template grants too much or too little, a sentence each."""
+    users = parse(template.read_text())
+    expected = {"default", "producer", "worker", "reader", "operator", "metrics", "replica"}
+    found = [f"users are {sorted(users)}"] if set(users) != expected else []
+    default = users.get("default")
+    if default is None or default.enabled or default.commands or default.keys:
+        found.append("the default user must be off and own nothing")
+    for name in ("worker", "reader", "operator"):
+        if name in users:
+            want, have = wanted(name, known), users[name].commands
+            found += [f"{name} needs +{command}" for command in sorted(want - have)]
+            found += [f"{name} does not need +{command}" for command in sorted(have - want)]
+    for user in users.values():
+        if user.name not in {"default", "replica"} and user.categories != (
+            "-@all", "+@connection", "-@dangerous",
+        ):  # fmt: skip
+            found.append(f"{user.name} has the categories {user.categories}")
+        if {"allkeys", "allcommands", "nopass", "allchannels"} & set(
+            user.rest
+        ) or "~*" in user.keys:
+            found.append(f"{user.name} is not confined")
+        if user.enabled and f"#@{user.name}@" not in user.rest:
+            found.append(f"{user.name} has no password of its own")
+    return found

@@ -1,0 +1,257 @@
+"""What each user of Redis has to be able to do, done through the project's own calls."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+import msgspec
+import pytest
+from redis.asyncio import Redis
+
+from worker.clock import SystemClock
+from worker.config import Config
+from worker.ledger.access import Access
+from worker.ledger.calls import (
+    AdmitItem,
+    Admitted,
+    CommitItem,
+    CommitStatus,
+    Delivery,
+    Ledger,
+    TradingState,
+)
+from worker.ledger.connection import Connections
+from worker.ledger.errors import LedgerUnavailableError
+from worker.ledger.reader import AccountReader
+from worker.ledger.scripts import Argument, RedisScripts
+from worker.ledger.streams import submit
+
+SIGNALS: Final = "{main}:signals"
+LEASE_MS: Final = 60_000
+
+
+class Recorded(RedisScripts):
+    """The scripts, with a note of which were run."""
+
+    ran: set[str]
+
+    async def run(self, name: str, *arguments: Argument) -> Any:
+        """Run one and note it."""
+        self.ran.add(name)
+        return await super().run(name, *arguments)
+
+    async def run_durably(self, name: str, *arguments: Argument) -> Any:
+        """Run one and note it."""
+        self.ran.add(name)
+        return await super().run_durably(name, *arguments)
+
+
+@asynccontextmanager
+async def ledger_of(
+    config: Config, name: str, *, lease_ms: int = LEASE_MS, replicas: int = 0
+) -> AsyncIterator[tuple[Ledger, Recorded]]:
+    """A worker's ledger, signed in as the configuration says."""
+    connections = Connections(config.redis, key=SIGNALS, name=name, timeout_s=2.0)
+    scripts = Recorded(
+        connections,
+        signals=SIGNALS,
+        replicas=replicas,
+        replicas_timeout_ms=10,
+        patience_s=0.01,
+    )
+    scripts.ran = set()
+    try:
+        yield Ledger(scripts, clock=SystemClock(), worker=name, lease_ms=lease_ms), scripts
+    finally:
+        await connections.close()
+
+
+def admission(delivery: Delivery, signal: str, **changes: Any) -> AdmitItem:
+    """An admission of one entry."""
+    item = AdmitItem(
+        entry=delivery.entry_id,
+        token=delivery.token,
+        signal=signal,
+        digest=signal,
+        exchange="paper",
+        position=f"paper:{signal}",
+        action="open",
+        quote="USDT",
+        intent="{}",
+        notional=1_000_000,
+        max_positions=100,
+        max_exposure=10**12,
+        max_loss=10**12,
+        max_rate=1_000,
+    )
+    return msgspec.structs.replace(item, **changes)
+
+
+def outcome(delivery: Delivery, signal: str, **changes: Any) -> CommitItem:
+    """The end of one entry, with an event on each output stream."""
+    item = CommitItem(
+        entry=delivery.entry_id,
+        token=delivery.token,
+        signal=signal,
+        digest=signal,
+        state="FILLED",
+        outcome="{}",
+        events=(
+            ("orders", "OrderFilled", f"{signal}-1", "{}"),
+            ("positions", "PositionOpened", f"{signal}-2", "{}"),
+        ),
+    )
+    return msgspec.structs.replace(item, **changes)
+
+
+POSITION: Final = (
+    '{"position_id":"p","exchange":"paper","symbol":"BTC/USDT","direction":"long",'
+    '"quantity":"1","entry_price":"1","opened_at":"2026-01-01T00:00:00Z"}'
+)
+
+
+async def produce(config: Config, groups: tuple[str, ...]) -> list[str]:
+    """The producer's job: append a signal of each group."""
+    connections = Connections(config.redis, key=SIGNALS, name="producer", timeout_s=2.0)
+    try:
+        entries = [{"data": b"{}", "key": group.encode()} for group in groups]
+        return await submit(Access(connections, "main"), entries)
+    finally:
+        await connections.close()
+
+
+async def work(config: Config, producer: Config) -> set[str]:
+    """The worker's job, every script of it and every branch that writes; which scripts it ran."""
+    async with ledger_of(config, "w0-1-0000", replicas=1) as (durable, ran_durably):
+        await durable.ensure_group()
+        await produce(producer, ("a", "a", "a", "b", "c", "d"))
+        first = {d.group: d for d in (await durable.claim(10)).deliveries}
+        with pytest.raises(LedgerUnavailableError, match="0 of 1 replicas"):
+            await durable.admit(admission(first["b"], "sb"))
+        await durable.release([(d.entry_id, d.token, 0, False) for d in first.values()])
+        await durable.leave()
+        ran = set(ran_durably.ran)
+    async with ledger_of(config, "w1-1-0000") as (ledger, scripts):
+        await _work(ledger, first["b"].entry_id)
+        ran |= scripts.ran
+    async with ledger_of(config, "w2-1-0000", lease_ms=1) as (hasty, _):
+        await produce(producer, ("e",))
+        await hasty.claim(1)
+    async with ledger_of(config, "w3-1-0000") as (ledger, scripts):
+        await ledger.wait(b"$", b"$", 5)
+        again = (await ledger.claim(1)).deliveries
+        assert [d.deliveries for d in again] == [2], "an expired lease is taken over"
+        await ledger.sweep(0)
+        assert await ledger.leave() == 1
+        ran |= scripts.ran
+    async with ledger_of(config, "w4-1-0000") as (idle, _):
+        assert await idle.leave() == 0
+    return ran
+
+
+async def _work(ledger: Ledger, entry_b: str) -> None:
+    """One worker's hour, in short."""
+    await ledger.elect(10_000)
+    await ledger.wait(b"0-0", b"0-0", 10)
+    held = {d.group: d for d in (await ledger.claim(10)).deliveries}
+    assert set(held) == {"a", "b", "c", "d"}
+    assert held["b"].entry_id == entry_b
+    assert isinstance(await ledger.admit(admission(held["a"], "sa")), Admitted)
+    await ledger.throttle("paper", 1)
+    assert (await ledger.authorize(held["a"].entry_id, held["a"].token, "paper")).held
+    lost, state, _ = await ledger.heartbeat([(d.entry_id, d.token) for d in held.values()], b"{}")
+    assert not lost
+    assert state is TradingState.ACTIVE
+    assert not await ledger.resync(held_id.entry_id for held_id in held.values())
+    assert len(await ledger.resync([])) == 4
+    done = await ledger.commit(
+        outcome(
+            held["a"], "sa", position_key="paper:sa", position=POSITION, quote="USDT",
+            exposure=-100_000, realized=5, reservation="opening",
+        )
+    )  # fmt: skip
+    assert done.status is CommitStatus.COMMITTED
+    assert done.following is not None, "the group's next entry is handed on"
+    closing = done.following
+    assert isinstance(
+        await ledger.admit(admission(closing, "sa2", position="paper:sa", action="close")), Admitted
+    )
+    closed = await ledger.commit(
+        outcome(
+            closing,
+            "sa2",
+            reservation="closing",
+            position_key="paper:sa",
+            position="",
+            quote="USDT",
+            take_next=False,
+        )
+    )
+    assert closed.status is CommitStatus.COMMITTED
+    await ledger.park(held["b"].entry_id, held["b"].token, "sb", 0, ("SystemError", "park-1", "{}"))
+    adopted = await ledger.adopt(5)
+    assert [d.entry_id for d in adopted] == [entry_b]
+    buried = await ledger.commit(
+        outcome(
+            held["c"], "", state="", events=(),
+            dead=("reason", "malformed", "error", "e", "entry_id", held["c"].entry_id,
+                  "deliveries", "1", "worker", "w", "at", "now"),
+        )
+    )  # fmt: skip
+    assert buried.status is CommitStatus.COMMITTED
+    await ledger.release([(held["d"].entry_id, held["d"].token, 0, True)])
+    await ledger.release([(adopted[0].entry_id, adopted[0].token, 1_000, False)])
+    await ledger.announce(("SystemError", "said-1", "{}"))
+    await ledger.set_trading_state(
+        TradingState.REDUCING, reason="r", actor="keeper", at="now", event=("s-1", b"{}")
+    )
+    await ledger.set_trading_state(
+        TradingState.ACTIVE, reason="r", actor="keeper", at="now", event=("s-2", b"{}")
+    )
+    account = await ledger.account()
+    assert account.dead_letters == 1
+    assert not (await ledger.book()).positions
+    await ledger.sweep(0)
+    assert await ledger.leave() > 0
+
+
+async def read(config: Config) -> None:
+    """The reader's job: status, positions, a signal's story, dead letters, the streams."""
+    async with AccountReader(config) as reader:
+        status = await reader.status()
+        assert status.group_exists
+        await reader.positions()
+        assert (await reader.order("sa")).is_known
+        assert await reader.dead.latest(10)
+        (letter,) = await reader.dead.latest(1)
+        assert (await reader.dead.get(letter.id)).id == letter.id
+        tail = reader.tail(("signals", "orders", "positions", "system", "dead"), "0")
+        assert await tail.read(1)
+        await reader.tail().read(1)
+
+
+async def autoscale(client: Redis) -> None:
+    """What KEDA asks: the group's lag, its pending entries, the stream's length."""
+    assert await client.execute_command("XINFO GROUPS", SIGNALS)
+    await client.execute_command("XPENDING", SIGNALS, "execution")
+    await client.execute_command("XLEN", SIGNALS)
+
+
+async def operate(config: Config) -> None:
+    """The operator's job: all a reader may, and what changes something."""
+    await read(config)
+    async with AccountReader(config) as reader:
+        await reader.server()
+        await reader.submit([{"data": b"{}"}])
+        before = await reader.set_trading_state(TradingState.HALTED, reason="test", actor="o")
+        assert before is TradingState.ACTIVE
+        await reader.set_trading_state(TradingState.ACTIVE, reason="test", actor="o")
+        (letter,) = await reader.dead.latest(1)
+        assert await reader.dead.replay(letter.id)
+
+
+async def discard(config: Config) -> None:
+    """The operator throws a dead letter away."""
+    async with AccountReader(config) as reader:
+        (letter,) = await reader.dead.latest(1)
+        await reader.dead.discard(letter.id)

@@ -20,7 +20,7 @@
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, Self
 
@@ -239,7 +239,7 @@ async def unique_events(
     streams: Sequence[str] = OUTPUT_STREAMS,
     from_id: str = "$",
     memory: int = DEFAULT_MEMORY,
-) -> AsyncIterator[ReceivedEvent]:
+) -> AsyncGenerator[ReceivedEvent, None]:
     """An account's events from ``from_id`` on, for ever, each once.
 
     An ``event_id`` says what happened, so one seen before is dropped. To go on after a restart,

@@ -95,7 +95,9 @@ def render(status: Status) -> Any:
     parts: list[Any] = [banner(status)]
     problems = needs_attention(status)
     if problems:
-        listed = Text("\n".join(f"! {problem}" for problem in problems), style="bold")
+        listed = Text(
+            "\n".join(f"! {wording.printable(problem)}" for problem in problems), style="bold"
+        )
         parts.append(Panel(listed, title="needs attention", title_align="left", style="red"))
     else:
         parts.append(Text("Nothing needs attention.", style="green"))
@@ -114,7 +116,7 @@ def banner(status: Status) -> Any:
     colour = _COLOUR[status.trading_state]
     text = Text(justify="center")
     text.append(" ".join(status.trading_state.value) + "\n", style=f"bold {colour}")
-    since = " ".join(part for part in (status.reason, _by(status)) if part)
+    since = wording.printable(" ".join(p for p in (status.reason, _by(status)) if p))
     text.append(f"account {status.account}" + (f"  ·  {since}" if since else ""))
     return Panel(text, box=box.DOUBLE, border_style=colour, padding=(1, 2))
 
@@ -163,10 +165,11 @@ def _workers(status: Status, table_class: Any) -> Any:
     for worker in status.workers:
         said = worker.status
         table.add_row(
-            worker.name,
+            wording.printable(worker.name),
             f"{wording.age(worker.silent_ms)} ago" + ("" if worker.alive else " (silent)"),
             str(said.get("in_flight", "-")),
             str(said.get("concurrency", "-")),
-            str(said.get("mode", "-")) + (", draining" if said.get("draining") else ""),
+            wording.printable(str(said.get("mode", "-")))
+            + (", draining" if said.get("draining") else ""),
         )
     return table

@@ -70,8 +70,9 @@ class OrderManager:
         return self.note(order, fact_of(report.state), now_ms)
 
     def forget(self, order: ManagedOrder) -> None:
-        """Stop following an order that another worker has now."""
-        self._active.pop(order.request.client_order_id, None)
+        """Stop following an order that is no longer this worker's."""
+        if self._active.get(order.request.client_order_id) is order:
+            del self._active[order.request.client_order_id]
         self._client_id_of.pop(order.exchange_order_id, None)
 
     def _retire(self, order: ManagedOrder) -> None:

@@ -98,6 +98,14 @@ class OrderExecutorHandler:
         self, order: AdmittedOrder
     ) -> Submission | Failed | Lost | Postponed | Unresolved:
         """Send the order, or find that it has been sent."""
+        result = await self._send(order)
+        if isinstance(result, Lost | Postponed | Unresolved):
+            self._orders.forget(order.managed)  # whoever gets the entry next begins it anew
+        return result
+
+    async def _send(
+        self, order: AdmittedOrder
+    ) -> Submission | Failed | Lost | Postponed | Unresolved:
         if order.look_up_first:
             # An earlier delivery may have sent it.
             self._orders.note(order.managed, Fact.SENT, self._clock.now_ms())
@@ -195,7 +203,8 @@ class OrderExecutorHandler:
         name, now_ms = order.adapter.name, self._clock.now_ms()
         order.managed.attempts = attempts
         self._orders.note(order.managed, Fact.SENT, now_ms)
-        order.lease.doubt_until_mono_ms = window.expires_mono_ms
+        # As long as a lease would have to last: a successor reckons back from where it ends.
+        order.lease.doubt_until_mono_ms = window.expires_mono_ms + self._config.skew_margin_ms
         try:
             report = await order.adapter.place_order(order.request, window)
         except ExchangeError as error:

@@ -36,6 +36,12 @@ class ReconciliationHandler:
 
     async def handle(self, submission: Submission) -> Settlement | Failed | Lost | Unresolved:
         """Wait for the order to end, cancelling what is still open after ``max_wait_time``."""
+        result = await self._settle(submission)
+        if isinstance(result, Lost | Unresolved):
+            self._orders.forget(submission.order.managed)
+        return result
+
+    async def _settle(self, submission: Submission) -> Settlement | Failed | Lost | Unresolved:
         order, report = submission.order, submission.report
         if not report.state.is_terminal:
             ended = await self._follow(order, report)

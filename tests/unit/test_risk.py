@@ -1,0 +1,419 @@
+"""Risk: sizes and prices of the order, what is reserved for it, and each refusal's sentence."""
+
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.unit.parts import (
+    ENTRY_ID,
+    PERPETUAL,
+    SPOT,
+    START_MS,
+    SYMBOL,
+    D,
+    FakeLedger,
+    ManualClock,
+    ScriptedExchange,
+    arrival,
+    lease,
+    position,
+    signal,
+)
+from worker.config import RiskConfig
+from worker.domain.identity import client_order_id
+from worker.domain.order import OrderState, Role, Side
+from worker.domain.refusal import Code, Stage
+from worker.domain.signal import Direction, OrderType, TimeInForce
+from worker.errors import InvariantError
+from worker.exchanges.base import ExchangeClock
+from worker.ledger.calls import Admitted, Duplicate, Fenced, Record
+from worker.orders import OrderManager
+from worker.stages.flow import (
+    AdmittedOrder,
+    Failed,
+    Intent,
+    Lost,
+    Postponed,
+    Repeated,
+    StoredIntent,
+)
+from worker.stages.risk import RiskManagementHandler, recorded
+
+LONG = msgspec.json.encode(position())
+CLOSE: dict[str, Any] = {"action": "close", "direction": None, "strength": None}
+
+
+class Desk:
+    """The stage with fakes around it."""
+
+    def __init__(self, **config: Any) -> None:
+        self.clock = ManualClock()
+        self.ledger = FakeLedger()
+        self.orders = OrderManager()
+        self.exchange = ScriptedExchange(self.clock)
+        self.handler = RiskManagementHandler(
+            RiskConfig(**config),
+            account="main",
+            ledger=self.ledger.as_ledger(),
+            orders=self.orders,
+            clock=self.clock,
+        )
+
+    def intent(self, *, info: Any = SPOT, reference: str | None = "100", **fields: Any) -> Intent:
+        balance = fields.pop("free", "10000")
+        suspect = fields.pop("suspect_until_mono_ms", 0.0)
+        case = arrival(
+            signal(**fields),
+            self.exchange,
+            info=info,
+            free=balance,
+            suspect_until_mono_ms=suspect,
+        )
+        return Intent(
+            arrival=case,
+            adapter=self.exchange,
+            info=info,
+            reference=None if reference is None else D(reference),
+        )
+
+    async def handle(self, **fields: Any) -> AdmittedOrder | Failed | Repeated | Lost:
+        return await self.handler.handle(self.intent(**fields))
+
+    async def admitted(self, **fields: Any) -> AdmittedOrder:
+        order = await self.handle(**fields)
+        assert isinstance(order, AdmittedOrder)
+        return order
+
+    async def refused(self, **fields: Any) -> Failed:
+        ended = await self.handle(**fields)
+        assert isinstance(ended, Failed)
+        assert ended.refusal.stage is Stage.RISK
+        return ended
+
+
+# --- the order ---
+
+
+async def test_a_market_order_is_sized_by_risk() -> None:
+    """2% of 10,000 at 100; the id follows from account, signal and leg."""
+    order = await Desk().admitted()
+    request = order.request
+    assert request.quantity == 2
+    assert request.client_order_id == client_order_id("main", "s-1", "entry")
+    assert (request.role, request.side) == (Role.ENTRY, Side.BUY)
+    assert (request.price, request.stop_price, request.time_in_force) == (None, None, None)
+    assert not request.reduce_only
+    assert order.managed.state is OrderState.PENDING
+    assert not order.look_up_first
+
+
+@pytest.mark.parametrize(
+    ("direction", "kind", "entry", "trigger", "expected"),
+    [
+        ("long", "limit", "99.999", None, ("99.99", None)),
+        ("short", "limit", "99.991", None, ("100", None)),
+        ("long", "stop", None, "101.019", (None, "101.01")),
+        ("short", "stop_limit", "98.001", "99.001", ("98.01", "99.01")),
+    ],
+)
+async def test_prices_are_rounded_to_the_side_that_cannot_cost_more(
+    direction: str,
+    kind: str,
+    entry: str | None,
+    trigger: str | None,
+    expected: tuple[str | None, str | None],
+) -> None:
+    """A buyer's price down, a seller's up, both onto the tick."""
+    order = await Desk().admitted(
+        info=PERPETUAL, direction=direction, order_type=kind, entry_price=entry, stop_price=trigger
+    )
+    price, stop = order.request.price, order.request.stop_price
+    assert (price, stop) == tuple(None if one is None else D(one) for one in expected)
+
+
+async def test_a_limit_order_is_sized_by_its_own_price() -> None:
+    """Not by the market's: 200 at 80 are 2.5."""
+    order = await Desk().admitted(order_type="limit", entry_price="80", reference="80")
+    assert order.request.quantity == D("2.5")
+    assert order.request.time_in_force is TimeInForce.GTC
+
+
+@pytest.mark.parametrize(
+    ("kind", "asked", "sent"),
+    [
+        ("market", "IOC", None),
+        ("market", None, None),
+        ("limit", None, "GTC"),
+        ("limit", "FOK", "FOK"),
+        ("stop", "GTC", None),
+    ],
+)
+async def test_time_in_force_goes_where_it_means_something(
+    kind: str, asked: str | None, sent: str | None
+) -> None:
+    """Limits have one; market and stop-market orders have none."""
+    order = await Desk().admitted(
+        order_type=kind,
+        time_in_force=asked,
+        entry_price="100" if kind == "limit" else None,
+        stop_price="100" if kind == "stop" else None,
+    )
+    assert order.request.time_in_force == sent
+
+
+@pytest.mark.parametrize(
+    ("fields", "code"),
+    [
+        ({"stop_loss": "97.99"}, Code.STOP_LOSS_TOO_FAR),
+        ({"stop_loss": "98", "take_profit": "102.9"}, Code.RISK_REWARD_TOO_LOW),
+        ({"quantity": "5.1"}, Code.POSITION_TOO_LARGE),
+        ({"quantity": "0.01"}, Code.BELOW_MINIMUM),
+        ({"free": None}, Code.BALANCE_UNKNOWN),
+        ({"free": "0"}, Code.BELOW_MINIMUM),
+    ],
+)
+async def test_what_the_signal_alone_decides_never_reaches_the_ledger(
+    fields: dict[str, Any], code: Code
+) -> None:
+    """No round trip for an order that cannot be; nothing is reserved, nothing followed."""
+    desk = Desk()
+    ended = await desk.refused(**fields)
+    assert ended.refusal.code is code
+    assert ended.order is None
+    assert desk.ledger.admitted == []
+    assert desk.orders.statistics() == {"active": 0}
+
+
+# --- what is reserved ---
+
+
+async def test_the_admission_says_all_the_ledger_needs() -> None:
+    """Amounts in millionths, shares of the whole balance, zero where a limit is off."""
+    desk = Desk(
+        max_total_exposure_pct=D(50),
+        max_daily_loss_pct=D("2.5"),
+        max_orders_per_minute=7,
+        max_concurrent_positions=4,
+    )
+    await desk.admitted(quantity="1.5")
+    (item,) = desk.ledger.admitted
+    assert (item.entry, item.token, item.signal) == (ENTRY_ID, 1, "s-1")
+    assert (item.exchange, item.position, item.action) == ("paper", f"paper:{SYMBOL}", "open")
+    assert (item.quote, item.notional) == ("USDT", 150_000_000)
+    assert item.max_exposure == 5_000_000_000
+    assert item.max_loss == 250_000_000
+    assert (item.max_positions, item.max_rate) == (4, 7)
+    stored = msgspec.json.decode(item.intent, type=StoredIntent)
+    assert stored.request is not None
+    assert stored.request.quantity == D("1.5")
+    assert stored.not_before_ms == START_MS
+    assert stored.reserved == item.notional
+
+
+async def test_limits_that_are_off_are_zero_and_those_that_are_on_never() -> None:
+    """A limit of 1% of nothing is still a limit."""
+    off, on = Desk(), Desk(max_total_exposure_pct=D(1), max_daily_loss_pct=D(1))
+    await off.admitted()
+    assert (off.ledger.admitted[0].max_exposure, off.ledger.admitted[0].max_loss) == (0, 0)
+    on.ledger.admissions = [Admitted(LONG, 0.0)]
+    await on.admitted(free=None, **CLOSE)
+    assert (on.ledger.admitted[0].max_exposure, on.ledger.admitted[0].max_loss) == (1, 1)
+
+
+async def test_an_order_is_never_older_than_its_admission_by_the_exchanges_clock() -> None:
+    """``not_before_ms`` is in the exchange's time."""
+    desk = Desk()
+    desk.exchange.clock = ExchangeClock(offset_ms=-700.0)
+    assert (await desk.admitted()).not_before_ms == START_MS - 700
+
+
+async def test_after_lost_writes_an_order_is_looked_up_first() -> None:
+    """An order of this signal may exist of which no record speaks."""
+    order = await Desk().admitted(suspect_until_mono_ms=1234.0)
+    assert order.look_up_first
+    assert order.absent_after_mono_ms == 1234.0
+
+
+# --- closing ---
+
+
+@pytest.mark.parametrize(
+    ("asked", "held", "sent"),
+    [(None, "1.5", "1.5"), ("0.5", "1.5", "0.5"), ("9", "1.5", "1.5"), (None, "1.50009", "1.5")],
+)
+async def test_a_close_sells_what_is_held_at_most(asked: str | None, held: str, sent: str) -> None:
+    """The whole position or the quantity asked for, down to the step, reduce-only."""
+    desk = Desk()
+    desk.ledger.admissions = [Admitted(msgspec.json.encode(position(quantity=D(held))), 0.0)]
+    order = await desk.admitted(quantity=asked, **CLOSE)
+    assert order.request.quantity == D(sent)
+    assert order.request.side is Side.SELL
+    assert order.request.reduce_only
+    assert order.request.client_order_id == client_order_id("main", "s-1", "exit")
+    assert desk.ledger.admitted[0].notional == 0
+
+
+async def test_a_short_is_bought_back() -> None:
+    """The side follows from the position, whatever the signal leaves out."""
+    desk = Desk()
+    short = position(direction=Direction.SHORT, symbol=PERPETUAL.symbol)
+    desk.ledger.admissions = [Admitted(msgspec.json.encode(short), 0.0)]
+    order = await desk.admitted(info=PERPETUAL, **CLOSE)
+    assert order.request.side is Side.BUY
+
+
+@pytest.mark.parametrize(
+    ("fields", "held", "code"),
+    [
+        ({"direction": "short"}, {}, Code.NO_POSITION),
+        ({}, {"quantity": D("0.00009")}, Code.BELOW_MINIMUM),
+    ],
+)
+async def test_a_close_that_fits_no_position_gives_its_place_back(
+    fields: dict[str, Any], held: dict[str, Any], code: Code
+) -> None:
+    """It was admitted, so its end must name the order whose reservation is to go."""
+    desk = Desk()
+    desk.ledger.admissions = [Admitted(msgspec.json.encode(position(**held)), 0.0)]
+    ended = await desk.refused(**(CLOSE | fields))
+    assert ended.refusal.code is code
+    assert ended.order is not None
+    assert desk.orders.statistics() == {"active": 0, "failed": 1}
+
+
+async def test_admitted_to_close_nothing_is_a_broken_invariant() -> None:
+    """The ledger never admits a close without a position."""
+    with pytest.raises(InvariantError, match="admitted to close nothing"):
+        await Desk().handle(**CLOSE)
+
+
+# --- the ledger's answers ---
+
+
+@pytest.mark.parametrize("conflict", [False, True])
+async def test_a_used_id_is_told_apart_from_a_conflict(conflict: bool) -> None:
+    """By content, which the ledger compared."""
+    desk = Desk()
+    desk.ledger.admissions = [Duplicate(conflict=conflict)]
+    ended = await desk.handle()
+    assert isinstance(ended, Repeated)
+    assert ended.conflict is conflict
+
+
+async def test_a_fenced_worker_lets_go() -> None:
+    """Another one has the entry."""
+    desk = Desk()
+    desk.ledger.admissions = [Fenced()]
+    assert isinstance(await desk.handle(), Lost)
+
+
+@pytest.mark.parametrize(
+    ("code", "says"),
+    [
+        (Code.TRADING_HALTED, "HALTED"),
+        (Code.TRADING_REDUCING, "only closes"),
+        (Code.POSITION_EXISTS, SYMBOL),
+        (Code.POSITION_BUSY, SYMBOL),
+        (Code.NO_POSITION, SYMBOL),
+        (Code.MAX_POSITIONS, "risk.max_concurrent_positions: all 3"),
+        (Code.MAX_EXPOSURE, "risk.max_total_exposure_pct"),
+        (Code.DAILY_LOSS_LIMIT, "risk.max_daily_loss_pct"),
+        (Code.ORDER_RATE_LIMIT, "risk.max_orders_per_minute"),
+    ],
+)
+async def test_each_refusal_of_the_ledger_has_a_sentence(code: Code, says: str) -> None:
+    """It names the key or the field, and reserves nothing."""
+    desk = Desk()
+    desk.ledger.admissions = [code]
+    ended = await desk.refused()
+    assert ended.refusal.code is code
+    assert says in ended.refusal.reason
+    assert ": " in ended.refusal.reason
+    assert ended.order is None
+
+
+# --- going on from a record ---
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    st.sampled_from(["long", "short"]),
+    st.sampled_from(OrderType),
+    st.decimals(D("0.1"), D("4.9"), places=3),
+    st.decimals(D(98), D(102), places=3),
+)
+async def test_every_delivery_makes_the_same_order(
+    direction: str, kind: OrderType, quantity: Any, price: Any
+) -> None:
+    """What a successor reads from the record is, field for field, what was going to be sent."""
+    desk, later = Desk(), Desk()
+    fields: dict[str, Any] = {
+        "direction": direction,
+        "order_type": kind.value,
+        "quantity": str(quantity),
+        "entry_price": str(price) if kind.needs_price else None,
+        "stop_price": str(price) if kind.needs_stop_price else None,
+        "metadata": {"a": 1},
+    }
+    intent = desk.intent(info=PERPETUAL, **fields)
+    first = await desk.handler.handle(intent)
+    if not isinstance(first, AdmittedOrder):
+        return
+    stored = recorded(
+        Record(
+            signal_id="s-1",
+            state="ADMITTED",
+            intent=desk.ledger.admitted[0].intent.encode(),
+            position=b"",
+            unresolved=False,
+        )
+    )
+    case = arrival(stored.signal, later.exchange, info=PERPETUAL, price="250", free="3")
+    again = later.handler.resume(case, stored, b"", 77.0)
+    assert isinstance(again, AdmittedOrder)
+    assert again.request == first.request
+    assert (again.signal, again.digest) == (first.signal, first.digest)
+    assert again.reference == first.reference
+    assert again.not_before_ms == first.not_before_ms
+    assert again.look_up_first
+    assert again.absent_after_mono_ms == 77.0
+
+
+async def test_a_resumed_close_follows_from_the_position_as_it_was() -> None:
+    """The record keeps the position; the exit is derived again, the same."""
+    desk = Desk()
+    desk.ledger.admissions = [Admitted(LONG, 0.0)]
+    first = await desk.admitted(**CLOSE)
+    stored = msgspec.json.decode(desk.ledger.admitted[0].intent, type=StoredIntent)
+    again = desk.handler.resume(arrival(stored.signal, desk.exchange), stored, LONG, 0.0)
+    assert isinstance(again, AdmittedOrder)
+    assert again.request == first.request
+    assert again.position == first.position
+
+
+async def test_a_market_this_worker_does_not_know_is_left_to_another() -> None:
+    """It cannot look the order up, so it must not decide."""
+    desk = Desk()
+    stored = StoredIntent(
+        signal=signal(), request=None, reference=None, reserved=0, not_before_ms=0
+    )
+    unknown = arrival(signal(), None, info=None, held=lease())
+    assert isinstance(desk.handler.resume(unknown, stored, LONG, 0.0), Postponed)
+
+
+@pytest.mark.parametrize(
+    ("fields", "stop"),
+    [
+        ({}, "98"),
+        ({"stop_loss": "99.5"}, "99.5"),
+        ({"direction": "short"}, "102"),
+    ],
+)
+async def test_every_position_gets_a_stop(fields: dict[str, Any], stop: str) -> None:
+    """The signal's own, else the default distance from the real entry price."""
+    desk = Desk()
+    order = await desk.admitted(info=PERPETUAL, **fields)
+    assert desk.handler.stop_loss(order, D(100)) == D(stop)

@@ -131,9 +131,7 @@ class ExecutionEngine:
     def take(self, deliveries: Iterable[Delivery]) -> None:
         """Start work on granted entries; one that is in hand already is only told its token."""
         for delivery in deliveries:
-            known = self._held.get(delivery.entry_id)
-            if known is not None:
-                known.token = max(known.token, delivery.token)
+            if self._is_known(delivery):
                 continue
             if delivery.deliveries > 1:
                 self._metrics.takeover()
@@ -141,6 +139,14 @@ class ExecutionEngine:
             task = asyncio.get_running_loop().create_task(self._work(delivery))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
+
+    def _is_known(self, delivery: Delivery) -> bool:
+        """Whether the entry is in hand already; if so it is told the newer token."""
+        known = self._held.get(delivery.entry_id)
+        if known is None:
+            return False
+        known.token = max(known.token, delivery.token)
+        return True
 
     # -- claiming ------------------------------------------------------------------------------
 
@@ -227,6 +233,8 @@ class ExecutionEngine:
                 following = await self._give_back(lease, RETRY_HOLD_MS, died=True)
             finally:
                 self._held.pop(delivery.entry_id, None)
+            if following is not None and self._is_known(following):
+                following = None  # a resync was faster than the commit's reply
             if following is not None:
                 self._metrics.claimed(1)
                 self._held[following.entry_id] = _lease(following)

@@ -69,6 +69,15 @@ class Rates(msgspec.Struct, frozen=True, kw_only=True):
     exchange: dict[Fault, float] = {}
 
 
+#: Calls that decide about an order are struck more often than those made all the time.
+_WEIGHTS: Final = {
+    "place": 4.0, "get": 2.0, "cancel": 3.0, "trades": 2.0,
+    "time": 0.3, "ticker": 0.3, "balance": 0.3, "positions": 0.3,
+    "admit": 4.0, "commit": 4.0, "authorize": 4.0, "park": 4.0, "release": 4.0, "adopt": 2.0,
+    "claim": 1.5, "elect": 0.5, "wait": 0.5, "account": 0.5,
+}  # fmt: skip
+
+
 class RandomFaults:
     """Faults drawn at ``rates`` until ``until_s`` of virtual time.
 
@@ -92,7 +101,7 @@ class RandomFaults:
         """Draw."""
         if now_s >= self._until_s:
             return UNHARMED
-        drawn = self._random.random()
+        drawn = self._random.random() / _WEIGHTS.get(call.name, 1.0)
         for fault, rate in self._tables[call.place]:
             drawn -= rate
             if drawn < 0:

@@ -119,8 +119,8 @@ def configuration(**risk: Any) -> Config:
 def tell(seed: int) -> Story:
     """Everything a seed means."""
     random = Random(seed)
-    symbols = random.sample(sorted(PRICES), random.randint(1, 4))
-    risk: dict[str, Any] = {"max_concurrent_positions": random.choice((1, 2, 2, 3))}
+    symbols = random.sample(sorted(PRICES), random.randint(2, 4))
+    risk: dict[str, Any] = {"max_concurrent_positions": random.choice((1, 2, 3, 3))}
     if random.random() < 0.2:
         risk["max_orders_per_minute"] = random.randint(2, 6)
     if random.random() < 0.3:
@@ -137,22 +137,21 @@ def tell(seed: int) -> Story:
 
 def _productions(random: Random, symbols: list[str]) -> list[Production]:
     found: list[Production] = []
+    maybe_open: set[str] = set()
     at_s = 0.0
-    for number in range(random.randint(4, 14)):
-        at_s += random.choice((0.0, 0.0, 0.05, 0.5, 1.5)) * random.random()
-        found.append(_signal(random, f"s{number}", at_s, random.choice(symbols)))
+    for number in range(random.randint(5, 18)):
+        at_s += random.choice((0.0, 0.0, 0.05, 0.5, 2.0)) * random.random()
+        signal_id, symbol = f"s{number}", random.choice(symbols)
+        found.append(_signal(random, signal_id, at_s, symbol, maybe_open))
         again = random.random()
-        if again < 0.12:  # the producer did not hear the first time
-            found.append(msgspec.structs.replace(found[-1]))
-        elif again < 0.2:
-            # The id and its content twice, some time apart; the stamps are the first one's.
-            late = random.uniform(0.0, 6.0)
-            found.append(_later(found[-1], late))
-        elif again < 0.26:  # the id used for something else
-            found.append(
-                _signal(random, f"s{number}", at_s + random.random() * 3, random.choice(symbols))
-            )
-        elif again < 0.3:
+        if again < 0.08:  # the producer did not hear the first time
+            found.append(found[-1])
+        elif again < 0.14:  # ... and found out late
+            found.append(_later(found[-1], random.uniform(0.0, 6.0)))
+        elif again < 0.2:  # the id used for something else
+            later_s = at_s + random.random() * 3
+            found.append(_signal(random, signal_id, later_s, random.choice(symbols), maybe_open))
+        elif again < 0.23:
             raw = random.choice((b"{", b"[]", b"\xff", b'{"signal_id": "x"}', b""))
             found.append(Production(at_s=at_s, signal_id="", raw=raw, key=random.choice(("", "k"))))
     return sorted(found, key=lambda production: production.at_s)
@@ -168,27 +167,33 @@ def _later(first: Production, seconds: float) -> Production:
     )
 
 
-def _signal(random: Random, signal_id: str, at_s: float, symbol: str) -> Production:
+def _signal(
+    random: Random, signal_id: str, at_s: float, symbol: str, maybe_open: set[str]
+) -> Production:
+    """One signal; ``maybe_open`` is what earlier ones may have opened."""
     body: dict[str, Any] = {"symbol": symbol}
-    if random.random() < 0.42:
+    if random.random() < (0.65 if symbol in maybe_open else 0.08):
         body["action"] = "close"
         if random.random() < 0.3:
             body["quantity"] = str(Decimal(random.randint(1, 20)) / 100)
+        else:
+            maybe_open.discard(symbol)
     else:
+        maybe_open.add(symbol)
         body |= {
             "direction": random.choice(("long", "long", "short")),
             "strength": 0.9,
-            "confluence_score": random.choice((8, 8, 8, 8, 8, 1)),
+            "confluence_score": 1 if random.random() < 0.04 else 8,
         }
-        if random.random() < 0.8:
+        if random.random() < 0.9:
             body["quantity"] = str(Decimal(random.randint(1, 40)) / 100)
     age_s, life_s = 0.0, None
     drawn = random.random()
-    if drawn < 0.05:
+    if drawn < 0.02:
         age_s = 60.0
-    elif drawn < 0.25:
+    elif drawn < 0.15:
         life_s = random.uniform(0.1, 4.0)
-    key = random.choice(("strategy", symbol)) if random.random() < 0.2 else ""
+    key = random.choice(("strategy", symbol)) if random.random() < 0.12 else ""
     return Production(
         at_s=at_s, signal_id=signal_id, body=body, age_s=age_s, life_s=life_s, key=key
     )

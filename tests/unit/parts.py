@@ -104,6 +104,7 @@ def fill(
     fee: str | Decimal = "0",
     currency: str = "USDT",
     trade_id: str = "t",
+    at_ms: int = START_MS,
 ) -> Fill:
     """One trade."""
     return Fill(
@@ -112,7 +113,7 @@ def fill(
         price=D(price),
         fee=D(fee),
         fee_currency=currency,
-        at_ms=START_MS,
+        at_ms=at_ms,
     )
 
 

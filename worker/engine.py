@@ -227,6 +227,10 @@ class ExecutionEngine:
             except InvariantError as error:
                 self._fail(error)
                 return
+            except LedgerUnavailableError as error:
+                # Redis's trouble is not the signal's: it counts towards no dead letter.
+                log.warning("delivery_interrupted", entry_id=delivery.entry_id, error=str(error))
+                following = await self._give_back(lease, RETRY_HOLD_MS, died=False)
             except Exception:
                 log.exception("delivery_failed", entry_id=delivery.entry_id)
                 self._metrics.delivery_failed()
@@ -300,12 +304,14 @@ class ExecutionEngine:
             exchange=order.adapter.name,
             reason=end.reason,
         )
+        # Whoever adopts it takes "not found" for proof: not while a request of ours may arrive.
+        doubt_ms = lease.doubt_until_mono_ms - self._clock.monotonic_ms()
         try:
             parked = await self._ledger.park(
                 lease.entry_id,
                 lease.token,
                 order.signal.signal_id,
-                UNRESOLVED_RETRY_MS,
+                max(UNRESOLVED_RETRY_MS, int(doubt_ms) + 1),
                 self._scribe.unresolved(end),
             )
         except LedgerUnavailableError as error:

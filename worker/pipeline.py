@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from worker.domain.refusal import Code
+from worker.domain.refusal import Code, Refusal, Stage
 from worker.domain.signal import MalformedSignalError, Signal, decode_signal
 from worker.ledger.calls import Delivery, Record
 from worker.ledger.lease import Lease
@@ -77,11 +77,7 @@ class ExecutionPipeline:
         if delivery.record is not None:
             end = await self._go_on(delivery, delivery.record, lease)
         elif delivery.deliveries > self._max_deliveries:
-            end = Malformed(
-                reason="deliveries_exhausted",
-                error=f"{delivery.deliveries - 1} deliveries died before an order was admitted; "
-                "nothing was sent",
-            )
+            end = _exhausted(delivery)
         else:
             end = await self._begin(delivery, lease)
         return self._write(end, delivery, lease)
@@ -165,6 +161,19 @@ def decode(fields: Mapping[bytes, bytes]) -> Signal:
     if data is None:
         raise MalformedSignalError("data: the entry has no such field")
     return decode_signal(data)
+
+
+def _exhausted(delivery: Delivery) -> Failed | Malformed:
+    """The end of an entry that no delivery brought as far as an admission."""
+    error = (
+        f"{delivery.deliveries - 1} deliveries died before an order was admitted; nothing was sent"
+    )
+    try:
+        signal = decode(delivery.fields)
+    except MalformedSignalError:
+        return Malformed(reason="deliveries_exhausted", error=error)
+    refusal = Refusal(Stage.EXECUTION, Code.DELIVERIES_EXHAUSTED, error)
+    return Failed(refusal=refusal, signal=signal, digest=signal.digest())
 
 
 def _is_older(delivery: Delivery, signal: Signal) -> bool:

@@ -1,0 +1,341 @@
+"""The pipeline: which way a delivery takes, and what it means for the proof of absence."""
+
+import json
+from datetime import timedelta
+from typing import Any
+
+import msgspec
+import pytest
+
+from tests.unit.parts import (
+    ENTRY_ID,
+    START,
+    START_MS,
+    SYMBOL,
+    D,
+    FakeLedger,
+    ManualClock,
+    ScriptedExchange,
+    lease,
+    not_found,
+    payload,
+    report,
+    signal,
+    trouble,
+)
+from worker.clock import Random
+from worker.config import ExecutionConfig, ReconciliationConfig, RiskConfig, ValidationConfig
+from worker.domain.market import Balance
+from worker.domain.signal import MalformedSignalError
+from worker.exchanges.base import Outcome
+from worker.ledger.calls import Delivery, Duplicate, Record
+from worker.ledger.lease import Lease
+from worker.market_data import MarketData
+from worker.orders import OrderManager
+from worker.pipeline import ExecutionPipeline, decode
+from worker.stages.execution import OrderExecutorHandler
+from worker.stages.flow import Postponed, Unresolved
+from worker.stages.outcome import Ending, Scribe
+from worker.stages.reconciliation import ReconciliationHandler
+from worker.stages.risk import RiskManagementHandler
+from worker.stages.validation import ValidationHandler
+
+
+class Quiet:
+    """A meter nobody reads."""
+
+    def submission(self, exchange: str, outcome: str) -> None:
+        """Count nothing."""
+
+    def retry(self, exchange: str, cause: str) -> None:
+        """Count nothing."""
+
+    def lookup(self, exchange: str, result: str) -> None:
+        """Count nothing."""
+
+
+class Rich(ScriptedExchange):
+    """An exchange with money on it."""
+
+    async def get_balance(self) -> dict[str, Balance]:
+        return {"USDT": Balance(free=D(10_000), total=D(10_000))}
+
+
+class Line:
+    """The whole pipeline on fakes."""
+
+    def __init__(self) -> None:
+        self.clock = clock = ManualClock()
+        self.ledger = FakeLedger()
+        ledger = self.ledger.as_ledger()
+        self.orders = orders = OrderManager()
+        self.exchange = Rich(clock)
+        self.exchange.placing = [report()]
+        self.exchange.looking = [not_found()]
+        self.lease: Lease = lease(10**9)
+        risk = RiskManagementHandler(
+            RiskConfig(), account="main", ledger=ledger, orders=orders, clock=clock
+        )
+        validation = ValidationHandler(
+            ValidationConfig(), exchanges=["paper"], max_size_pct=D(5), clock=clock
+        )
+        self.pipeline = ExecutionPipeline(
+            market=MarketData(
+                {"paper": self.exchange},
+                clock=clock,
+                max_price_age_ms=5_000,
+                max_balance_age_ms=30_000,
+                on_error=lambda name, error: None,
+            ),
+            validation=validation,
+            risk=risk,
+            execution=OrderExecutorHandler(
+                ExecutionConfig(),
+                ledger=ledger,
+                orders=orders,
+                expiry=validation.expiry,
+                clock=clock,
+                random=Random(1),
+                meter=Quiet(),
+                draining=lambda: False,
+            ),
+            reconciliation=ReconciliationHandler(
+                ReconciliationConfig(), orders=orders, clock=clock
+            ),
+            scribe=Scribe(
+                account="main", worker="w-1", risk=risk, max_slippage_pct=D(1), clock=clock
+            ),
+            max_deliveries=5,
+            skew_margin_ms=1_000,
+        )
+
+    async def run(self, data: bytes | None = None, **fields: Any) -> Any:
+        whole: dict[str, Any] = {
+            "entry_id": ENTRY_ID,
+            "fields": {b"data": payload() if data is None else data},
+            "token": 1,
+            "deliveries": 1,
+            "group": f"paper:{SYMBOL}",
+            "record": None,
+            "lease_mono_ms": 15_000.0,
+            "received_mono_ms": self.clock.ms,
+        }
+        return await self.pipeline.run(Delivery(**(whole | fields)), self.lease)
+
+    async def recorded(self, **signal_fields: Any) -> Record:
+        """What a first delivery of a signal leaves behind."""
+        await self.run(payload(**signal_fields))
+        self.exchange.calls.clear()
+        return Record(
+            signal_id="s-1",
+            state="ADMITTED",
+            intent=self.ledger.admitted[-1].intent.encode(),
+            position=b"",
+            unresolved=False,
+        )
+
+    @property
+    def placed(self) -> int:
+        return len(self.exchange.times("place"))
+
+
+def kinds(end: Any) -> list[str]:
+    assert isinstance(end, Ending), end
+    return [kind for _, kind, _, _ in end.item.events]
+
+
+def dead(end: Any) -> dict[str, str]:
+    assert isinstance(end, Ending), end
+    assert end.item.dead is not None
+    return dict(zip(end.item.dead[::2], end.item.dead[1::2], strict=True))
+
+
+async def test_a_signal_becomes_a_position() -> None:
+    """All four stages, one admission, one order."""
+    line = Line()
+    assert kinds(await line.run()) == ["OrderPlaced", "OrderFilled", "PositionOpened"]
+    assert len(line.ledger.admitted) == line.placed == 1
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({b"data": b"{"}, "data: "),
+        ({}, "data: the entry has no such field"),
+        ({b"data": payload(), b"type": b"OrderFilled"}, "type: 'OrderFilled'"),
+        ({b"data": payload(), b"type": b"\xff" * 200}, "type: "),
+        ({b"data": payload(quantity="NaN")}, "quantity: "),
+    ],
+)
+async def test_what_is_no_signal_is_a_dead_letter(fields: dict[bytes, bytes], says: str) -> None:
+    """With the field and the rule; nothing was asked of ledger or exchange."""
+    line = Line()
+    end = await line.run(fields=fields)
+    assert dead(end)["reason"] == "malformed"
+    assert dead(end)["error"].startswith(says)
+    assert len(dead(end)["error"]) < 300
+    assert kinds(end) == []
+    assert line.exchange.calls == []
+    assert line.ledger.admitted == []
+
+
+def test_the_type_may_be_left_out() -> None:
+    """Extra stream fields do not matter; ``type``, where given, must be right."""
+    fields = {b"data": payload(), b"traceparent": b"00-x", b"key": b"any"}
+    assert decode(fields) == decode(fields | {b"type": b"TradingSignalGenerated"}) == signal()
+    with pytest.raises(MalformedSignalError, match="type"):
+        decode(fields | {b"type": b""})
+
+
+async def test_a_refusal_ends_the_chain_early() -> None:
+    """No admission, no order; one terminal event."""
+    line = Line()
+    assert kinds(await line.run(payload(strength=None))) == ["OrderFailed"]
+    assert line.ledger.admitted == []
+    assert line.placed == 0
+
+
+@pytest.mark.parametrize("conflict", [False, True])
+async def test_a_used_id_sends_nothing(conflict: bool) -> None:
+    """A duplicate is silent, a conflict a dead letter."""
+    line = Line()
+    line.ledger.admissions = [Duplicate(conflict=conflict)]
+    end = await line.run()
+    assert kinds(end) == []
+    assert end.outcome == ("conflict" if conflict else "duplicate")
+    assert line.placed == 0
+
+
+# --- later deliveries ---
+
+
+async def test_a_delivery_with_a_record_never_admits_again() -> None:
+    """Its limits are reserved already; the order is looked up and found."""
+    line = Line()
+    record = await line.recorded()
+    line.exchange.looking = [report()]
+    end = await line.run(record=record, deliveries=2)
+    assert "OrderFilled" in kinds(end)
+    assert len(line.ledger.admitted) == 1
+    assert [name for name, _ in line.exchange.calls] == ["look"]
+
+
+async def test_the_record_decides_not_the_entry() -> None:
+    """The body may be gone from the stream; the record has all that is needed."""
+    line = Line()
+    record = await line.recorded(quantity="1")
+    end = await line.run(record=record, deliveries=2, fields={})
+    assert D(json.loads(end.item.events[0][3])["quantity"]) == 1
+    assert line.placed == 1
+
+
+@pytest.mark.parametrize(
+    ("overdue_ms", "visibility_ms", "earliest"), [(0, 2_000, 1_000), (700, 2_000, 300), (0, 0, 0)]
+)
+async def test_absence_is_proven_by_the_earlier_leases_end(
+    overdue_ms: int, visibility_ms: int, earliest: float
+) -> None:
+    """The last request's deadline lay a margin before that end; then it may take its time."""
+    line = Line()
+    record = await line.recorded()
+    line.exchange.visibility_ms = visibility_ms
+    start = line.clock.ms
+    end = await line.run(record=record, deliveries=2, overdue_ms=overdue_ms)
+    assert kinds(end)[0] == "OrderPlaced"
+    proof = line.exchange.times("look")[-1] - start
+    assert earliest <= proof <= earliest + 1
+
+
+async def test_too_many_dead_deliveries_with_a_record_only_look() -> None:
+    """Absent: a failure and a dead letter. Found: it ends as it ended."""
+    line = Line()
+    record = await line.recorded()
+    end = await line.run(record=record, deliveries=6)
+    assert kinds(end) == ["OrderFailed"]
+    assert dead(end)["reason"] == "deliveries_exhausted"
+    assert line.placed == 0
+    line.exchange.looking = [report()]
+    assert "OrderFilled" in kinds(await line.run(record=record, deliveries=6))
+
+
+async def test_too_many_dead_deliveries_without_a_record() -> None:
+    """Nothing was sent, nothing is: a dead letter, and the one terminal event of a signal."""
+    line = Line()
+    end = await line.run(deliveries=6)
+    assert kinds(end) == ["OrderFailed"]
+    assert json.loads(end.item.events[0][3])["code"] == "DELIVERIES_EXHAUSTED"
+    assert dead(end)["reason"] == "deliveries_exhausted"
+    assert end.item.reservation == ""
+    assert line.exchange.calls == []
+    assert kinds(await line.run(b"\xff", deliveries=6)) == []
+
+
+async def test_the_fifth_delivery_is_still_tried() -> None:
+    """``max_deliveries`` of 5 means five."""
+    assert "OrderFilled" in kinds(await Line().run(deliveries=5))
+
+
+async def test_an_unresolved_order_stays_so_until_proof() -> None:
+    """Neither failed nor sent again while the exchange says nothing."""
+    line = Line()
+    record = await line.recorded()
+    line.exchange.looking = [trouble(Outcome.UNKNOWN)]
+    assert isinstance(await line.run(record=record, deliveries=2), Unresolved)
+    assert line.placed == 0
+    assert line.orders.statistics()["active"] == 0
+
+
+async def test_a_market_that_is_gone_postpones_what_was_admitted() -> None:
+    """Another worker may know it; this one must not decide."""
+    line = Line()
+    record = await line.recorded()
+    line.exchange.markets.clear()
+    assert isinstance(await line.run(record=record, deliveries=2), Postponed)
+
+
+# --- after a primary that may lack writes ---
+
+
+@pytest.mark.parametrize(
+    ("loss_ms", "created", "suspicious"),
+    [
+        (0, START, False),
+        (START_MS - 1_000, START, False),
+        (START_MS - 40, START, True),
+        (START_MS - 1_000, START - timedelta(seconds=2), True),
+    ],
+)
+async def test_only_signals_older_than_a_loss_are_suspect(
+    loss_ms: int, created: Any, suspicious: bool
+) -> None:
+    """By the entry's time or the signal's own, whichever is earlier."""
+    line = Line()
+    data = payload(created_at=created.isoformat(), expires_at="2027-01-01T00:00:00Z")
+    end = await line.run(data, data_loss_ms=loss_ms, settled_mono_ms=4_000.0)
+    assert "OrderFilled" in kinds(end)
+    assert bool(line.exchange.times("look")) is suspicious
+    if suspicious:
+        assert line.exchange.times("place")[0] >= 4_000 + line.exchange.visibility_ms
+
+
+async def test_an_order_of_a_lost_record_is_found_again() -> None:
+    """Admitted afresh, looked up, found: not sent twice."""
+    line = Line()
+    line.exchange.looking = [report()]
+    end = await line.run(data_loss_ms=START_MS, settled_mono_ms=1_000.0)
+    assert "OrderFilled" in kinds(end)
+    assert line.placed == 0
+
+
+async def test_the_end_is_the_same_whoever_writes_it() -> None:
+    """Event ids and book of a first delivery and of its successor do not differ."""
+    first, second = Line(), Line()
+    whole = await first.run()
+    record = await second.recorded()
+    second.exchange.looking = [report()]
+    again = await second.run(record=record, deliveries=2)
+    assert [e[:3] for e in whole.item.events] == [e[:3] for e in again.item.events]
+    before = msgspec.json.decode(whole.item.position)
+    after = msgspec.json.decode(again.item.position)
+    assert before | {"opened_at": None} == after | {"opened_at": None}
+    assert first.orders.statistics() == {"active": 0, "filled": 1}

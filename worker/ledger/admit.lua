@@ -29,7 +29,9 @@ local function breach(item, position)
 end
 
 local function admit(item)
-  if not held(item.entry, worker, item.token) then return {'fenced', '', 0} end
+  local entry_key = P .. 'entry:' .. item.entry
+  local entry = redis.call('HMGET', entry_key, 'worker', 'token', 'refused', 'refused_token')
+  if entry[1] ~= worker or tonumber(entry[2]) ~= item.token then return {'fenced', '', 0} end
   local key = P .. 'record:' .. item.signal
   local record = redis.call('HMGET', key, 'entry', 'digest', 'state', 'position')
   if record[1] then
@@ -37,16 +39,20 @@ local function admit(item)
     if record[1] ~= item.entry or record[3] ~= 'ADMITTED' then return {'duplicate', '', 0} end
     return {'admitted', record[4], 0} -- asked again: the first reply was lost
   end
+  if tonumber(entry[4]) == item.token then return {'refused', entry[3], 0} end -- asked again
   local position = redis.call('HGET', P .. 'book', item.position)
   local code = breach(item, position)
-  if code then return {'refused', code, 0} end
+  if code then
+    redis.call('HSET', entry_key, 'refused', code, 'refused_token', item.token)
+    return {'refused', code, 0}
+  end
   if item.action == 'open' then
     redis.call('HSET', P .. 'opening', item.position, item.signal)
     set_exposure(item.position, item.quote, item.notional)
   else
     redis.call('HSET', P .. 'closing', item.position, item.signal)
   end
-  redis.call('HSET', P .. 'entry:' .. item.entry, 'signal', item.signal)
+  redis.call('HSET', entry_key, 'signal', item.signal)
   redis.call('HSET', key, 'entry', item.entry, 'digest', item.digest, 'state', 'ADMITTED',
     'intent', item.intent, 'position', position or '', 'signal', item.signal,
     'worker', worker, 'admitted_at', at)

@@ -8,20 +8,33 @@ local state = redis.call('HGET', P .. 'control', 'trading_state') or 'ACTIVE'
 local day = P .. 'day:' .. math.floor(at / 86400000)
 local rate = P .. 'rate:' .. math.floor(at / 60000)
 
+local open, pauses, totals, losses = nil, {}, {}, {}
+
+local function once(cache, name, key)
+  if not cache[name] then cache[name] = tonumber(redis.call('HGET', key, name) or 0) end
+  return cache[name]
+end
+
+-- The code of the first rule the order breaks, or nil.
 local function breach(item, position)
-  local opening = item.action == 'open'
   if state ~= 'ACTIVE' and state ~= 'REDUCING' then return 'TRADING_HALTED' end
-  if redis.call('HEXISTS', P .. 'opening', item.position) == 1
-    or redis.call('HEXISTS', P .. 'closing', item.position) == 1 then return 'POSITION_BUSY' end
-  if not opening then return not position and 'NO_POSITION' or nil end
+  if item.action ~= 'open' then
+    if redis.call('HEXISTS', P .. 'closing', item.position) == 1 then return 'POSITION_BUSY' end
+    if position then return nil end
+    return redis.call('HEXISTS', P .. 'opening', item.position) == 1 and 'POSITION_BUSY' or 'NO_POSITION'
+  end
   if state == 'REDUCING' then return 'TRADING_REDUCING' end
   if position then return 'POSITION_EXISTS' end
-  local count = redis.call('HLEN', P .. 'book') + redis.call('HLEN', P .. 'opening')
-  if count >= item.max_positions then return 'MAX_POSITIONS' end
-  local total = tonumber(redis.call('HGET', P .. 'totals', item.quote) or 0)
-  if item.max_exposure > 0 and total + item.notional > item.max_exposure then return 'MAX_EXPOSURE' end
-  local realized = tonumber(redis.call('HGET', day, item.quote) or 0)
-  if item.max_loss > 0 and -realized >= item.max_loss then return 'DAILY_LOSS_LIMIT' end
+  if redis.call('HEXISTS', P .. 'opening', item.position) == 1 then return 'POSITION_BUSY' end
+  open = open or redis.call('HLEN', P .. 'book') + redis.call('HLEN', P .. 'opening')
+  if open >= item.max_positions then return 'MAX_POSITIONS' end
+  if item.max_exposure > 0 then
+    local total = once(totals, item.quote, P .. 'totals') + (exposures[item.quote] or 0)
+    if total + item.notional > item.max_exposure then return 'MAX_EXPOSURE' end
+  end
+  if item.max_loss > 0 and -once(losses, item.quote, day) >= item.max_loss then
+    return 'DAILY_LOSS_LIMIT'
+  end
   if item.max_rate > 0 then
     if redis.call('INCR', rate) > item.max_rate then return 'ORDER_RATE_LIMIT' end
     redis.call('EXPIRE', rate, 120)
@@ -48,7 +61,8 @@ local function admit(item)
   end
   if item.action == 'open' then
     redis.call('HSET', P .. 'opening', item.position, item.signal)
-    set_exposure(item.position, item.quote, item.notional)
+    open = open + 1
+    expose(item.quote, item.notional)
   else
     redis.call('HSET', P .. 'closing', item.position, item.signal)
   end
@@ -56,10 +70,11 @@ local function admit(item)
   redis.call('HSET', key, 'entry', item.entry, 'digest', item.digest, 'state', 'ADMITTED',
     'intent', item.intent, 'position', position or '', 'signal', item.signal,
     'worker', worker, 'admitted_at', at)
-  local pause = tonumber(redis.call('HGET', P .. 'throttle', item.exchange) or 0) - at
+  local pause = once(pauses, item.exchange, P .. 'throttle') - at
   return {'admitted', position or '', math.max(pause, 0)}
 end
 
 local results = {}
 for n = 2, #ARGV do results[n - 1] = admit(cmsgpack.unpack(ARGV[n])) end
+flush()
 return results

@@ -113,7 +113,10 @@ Admission = Admitted | Duplicate | Fenced | Code
 
 
 class CommitItem(msgspec.Struct, frozen=True, kw_only=True):
-    """One entry's outcome.
+    """One entry's outcome; amounts in millionths of the quote currency.
+
+    ``reservation`` is ``opening`` or ``closing`` where admission reserved the position, else empty;
+    ``exposure`` is the change against what was reserved or held before.
 
     ``events`` are (stream, type, id, JSON). ``position`` None leaves the book alone, "" removes
     the position. ``dead`` is a flat list of fields and values: with it the entry's own fields go to
@@ -127,6 +130,7 @@ class CommitItem(msgspec.Struct, frozen=True, kw_only=True):
     state: str = ""
     outcome: str = ""
     events: tuple[tuple[str, str, str, str], ...] = ()
+    reservation: str = ""
     position_key: str = ""
     position: str | None = None
     quote: str = ""

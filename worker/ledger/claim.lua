@@ -12,7 +12,7 @@ local function take(id, overdue)
     local got = grant(id, worker, expires, 1, overdue)
     if got then taken[#taken + 1] = got return end
     vanished = vanished + 1
-    id = finish(id)
+    id = finish(id, redis.call('HGET', P .. 'entry:' .. id, 'group'))
   end
 end
 
@@ -46,15 +46,15 @@ if want > 0 then
   for _, entry in ipairs(entries) do
     local id, fields = entry[1], entry[2]
     if redis.call('EXISTS', P .. 'entry:' .. id) == 0 then -- a recreated group repeats what we hold
-      local name = enter(id, fields)
+      local name = enter(id, fields, worker, worker)
       if name then
-        redis.call('HSET', P .. 'entry:' .. id, 'group', name, 'token', 1, 'deliveries', 1, 'worker', worker)
         redis.call('ZADD', P .. 'leases', expires, id)
         taken[#taken + 1] = {id, fields, 1, 1, '', {}, name, 0}
       end
     end
   end
 end
+flush()
 local tail = redis.call('XREVRANGE', SIGNALS, '+', '-', 'COUNT', 1)[1]
 return {taken, tail and tail[1] or '0-0', more, since,
   since > 0 and math.max(since + tonumber(ARGV[3]) - at, 0) or 0, primary, vanished}

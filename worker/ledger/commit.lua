@@ -7,28 +7,32 @@ local worker, retention, limit = ARGV[1], ARGV[3], ARGV[4]
 local at = now()
 local expires = at + tonumber(ARGV[2])
 
--- What an earlier signal under the same id means for this one.
-local function verdict(item, record)
-  if item.duplicate or not record[1] then return 'committed' end
-  if record[1] == item.entry and record[3] == 'ADMITTED' then return 'committed' end
+local profits = {}
+
+-- What an earlier signal under the same id means for one that was never admitted.
+local function verdict(item)
+  local record = redis.call('HMGET', P .. 'record:' .. item.signal, 'entry', 'digest')
+  if not record[1] then return 'committed' end
   return record[2] == item.digest and 'duplicate' or 'conflict'
 end
 
-local function book(item)
-  redis.call('HDEL', P .. 'opening', item.position_key)
-  redis.call('HDEL', P .. 'closing', item.position_key)
-  if item.position == '' then redis.call('HDEL', P .. 'book', item.position_key)
-  elseif item.position then redis.call('HSET', P .. 'book', item.position_key, item.position) end
-  set_exposure(item.position_key, item.quote, item.exposure)
-  if item.realized ~= 0 then
-    local day = P .. 'day:' .. math.floor(at / 86400000)
-    redis.call('HINCRBY', day, item.quote, item.realized)
-    redis.call('EXPIRE', day, 259200)
-    redis.call('HINCRBY', P .. 'realized', item.quote, item.realized)
-  end
+-- Whether this very call was made before and its reply was lost.
+local function repeated(item)
+  local record = redis.call('HMGET', P .. 'record:' .. item.signal, 'entry', 'worker', 'token')
+  return record[1] == item.entry and record[2] == worker and tonumber(record[3]) == item.token
 end
 
-local function close_record(item, key)
+-- Give the reservation back and write the position; amounts in millionths of the quote currency.
+local function book(item)
+  redis.call('HDEL', P .. item.reservation, item.position_key)
+  if item.position == '' then redis.call('HDEL', P .. 'book', item.position_key)
+  elseif item.position then redis.call('HSET', P .. 'book', item.position_key, item.position) end
+  expose(item.quote, item.exposure)
+  if item.realized ~= 0 then profits[item.quote] = (profits[item.quote] or 0) + item.realized end
+end
+
+local function close_record(item)
+  local key = P .. 'record:' .. item.signal
   redis.call('HSET', key, 'entry', item.entry, 'digest', item.digest, 'signal', item.signal,
     'state', item.state, 'outcome', item.outcome, 'worker', worker, 'token', item.token,
     'ended_at', at)
@@ -43,22 +47,19 @@ local function bury(item)
 end
 
 local function commit(item)
-  local key = P .. 'record:' .. item.signal
-  local record = redis.call('HMGET', key, 'entry', 'digest', 'state', 'worker', 'token')
-  if not held(item.entry, worker, item.token) then
-    local mine = record[1] == item.entry and record[4] == worker and tonumber(record[5]) == item.token
-    return {mine and 'committed' or 'fenced', false} -- ours: the first reply was lost
+  local entry = redis.call('HMGET', P .. 'entry:' .. item.entry, 'worker', 'token', 'signal', 'group')
+  if entry[1] ~= worker or tonumber(entry[2]) ~= item.token then
+    return {repeated(item) and 'committed' or 'fenced', false}
   end
-  local status = verdict(item, record)
+  local status = (item.duplicate or entry[3] == item.signal) and 'committed' or verdict(item)
   if status == 'conflict' then return {status, false} end -- comes again as a dead letter
   if status == 'committed' and not item.duplicate then
-    if item.position_key ~= '' then book(item) end
+    if item.reservation ~= '' then book(item) end
     for _, event in ipairs(item.events) do append(event[1], event, item.signal, limit) end
-    if item.signal ~= '' then close_record(item, key) end
+    if item.signal ~= '' then close_record(item) end
   end
   if item.dead then bury(item) end
-  redis.call('ZREM', P .. 'unresolved', item.entry)
-  local following = finish(item.entry)
+  local following = finish(item.entry, entry[4])
   if not following then return {status, false} end
   local got = item.take_next and grant(following, worker, expires, 1)
   if not got then offer(following) end
@@ -67,4 +68,11 @@ end
 
 local results = {}
 for n = 5, #ARGV do results[n - 4] = commit(cmsgpack.unpack(ARGV[n])) end
+flush()
+for quote, profit in pairs(profits) do
+  local day = P .. 'day:' .. math.floor(at / 86400000)
+  redis.call('HINCRBY', day, quote, profit)
+  redis.call('EXPIRE', day, 259200)
+  redis.call('HINCRBY', P .. 'realized', quote, profit)
+end
 return results

@@ -19,25 +19,23 @@ end
 
 local RECORD = {'entry', 'state', 'intent', 'position', 'signal', 'unresolved_since'}
 
--- Describe a granted entry: {id, fields, token, deliveries, signal id, record, group, overdue ms}.
-local function delivery(id, fields, overdue)
-  local entry = redis.call('HMGET', P .. 'entry:' .. id, 'token', 'deliveries', 'signal', 'group')
-  local record = entry[3] and redis.call('HMGET', P .. 'record:' .. entry[3], unpack(RECORD))
-  return {id, fields, tonumber(entry[1]), tonumber(entry[2]), entry[3] or '', record or {}, entry[4],
-    overdue}
+-- A granted entry: {id, fields, token, deliveries, signal id, record, group, overdue ms}.
+local function delivery(id, body, token, deliveries, signal, group, overdue)
+  local record = signal and redis.call('HMGET', P .. 'record:' .. signal, unpack(RECORD)) or {}
+  return {id, body and body[2] or {}, token, deliveries, signal or '', record, group, overdue}
 end
 
 -- Lease a known entry to `worker`, raising its token; nil if its body is gone and it never traded.
 local function grant(id, worker, expires, delivered, overdue)
   local key = P .. 'entry:' .. id
+  local entry = redis.call('HMGET', key, 'token', 'deliveries', 'signal', 'group', 'owner')
   local body = redis.call('XRANGE', SIGNALS, id, id)[1]
-  if not body and redis.call('HEXISTS', key, 'signal') == 0 then return nil end
-  redis.call('HINCRBY', key, 'token', 1)
-  redis.call('HINCRBY', key, 'deliveries', delivered)
-  redis.call('HSET', key, 'worker', worker)
+  if not body and not entry[3] then return nil end
+  local token, deliveries = (entry[1] or 0) + 1, (entry[2] or 0) + delivered
+  redis.call('HSET', key, 'token', token, 'deliveries', deliveries, 'worker', worker, 'owner', worker)
   redis.call('ZADD', P .. 'leases', expires, id)
-  redis.call('XCLAIM', SIGNALS, GROUP, worker, 0, id, 'JUSTID')
-  return delivery(id, body and body[2] or {}, overdue or 0)
+  if entry[5] ~= worker then redis.call('XCLAIM', SIGNALS, GROUP, worker, 0, id, 'JUSTID') end
+  return delivery(id, body, token, deliveries, entry[3], entry[4], overdue or 0)
 end
 
 -- The message group of a new entry: its `key` field, else exchange and symbol, else its own.
@@ -54,22 +52,40 @@ local function group_of(id, fields)
   return #name > 128 and redis.sha1hex(name) or name
 end
 
--- Line a new entry up in its group; returns the group's name if it is the head, else nil.
-local function enter(id, fields)
+-- Line a new entry, pending for `owner`, up in its group. The head's grant is `token` 1 if it has
+-- a `worker`. Returns the group's name if the entry is its head, else nil.
+local function enter(id, fields, owner, worker)
   local name = group_of(id, fields)
-  if redis.call('RPUSH', P .. 'group:' .. name, id) == 1 then return name end
-  redis.call('HSET', P .. 'entry:' .. id, 'group', name, 'token', 0, 'deliveries', 0, 'worker', '')
+  local head = redis.call('RPUSH', P .. 'group:' .. name, id) == 1
+  local granted = head and worker ~= ''
+  redis.call('HSET', P .. 'entry:' .. id, 'group', name, 'owner', owner, 'token', granted and 1 or 0,
+    'deliveries', granted and 1 or 0, 'worker', granted and worker or '')
+  return head and name or nil
 end
 
--- Forget a finished entry and return the id that now heads its group, or nil.
-local function finish(id)
-  local key = P .. 'entry:' .. id
-  local group = P .. 'group:' .. redis.call('HGET', key, 'group')
-  redis.call('XACK', SIGNALS, GROUP, id)
-  redis.call('DEL', key)
-  redis.call('ZREM', P .. 'leases', id)
-  redis.call('LREM', group, 1, id)
-  return redis.call('LINDEX', group, 0)
+-- What is written once for all items of a call, by `flush`.
+local finished, keys, exposures = {}, {}, {}
+
+-- Forget an entry of group `name`; returns the id that now heads the group, or nil.
+local function finish(id, name)
+  finished[#finished + 1], keys[#keys + 1] = id, P .. 'entry:' .. id
+  redis.call('LREM', P .. 'group:' .. name, 1, id)
+  return redis.call('LINDEX', P .. 'group:' .. name, 0)
+end
+
+-- Change what the account's positions count for in a quote currency, in millionths.
+local function expose(quote, change)
+  if change ~= 0 then exposures[quote] = (exposures[quote] or 0) + change end
+end
+
+local function flush()
+  if #finished > 0 then
+    redis.call('XACK', SIGNALS, GROUP, unpack(finished))
+    redis.call('ZREM', P .. 'leases', unpack(finished))
+    redis.call('ZREM', P .. 'unresolved', unpack(finished))
+    redis.call('DEL', unpack(keys))
+  end
+  for quote, change in pairs(exposures) do redis.call('HINCRBY', P .. 'totals', quote, change) end
 end
 
 local function ring()
@@ -80,14 +96,6 @@ end
 local function offer(id)
   redis.call('RPUSH', P .. 'released', id)
   ring()
-end
-
--- Set what a position counts for in its quote currency's exposure, in millionths.
-local function set_exposure(position, quote, amount)
-  local old = tonumber(redis.call('HGET', P .. 'exposure', position) or 0)
-  if amount == 0 then redis.call('HDEL', P .. 'exposure', position)
-  else redis.call('HSET', P .. 'exposure', position, amount) end
-  if amount ~= old then redis.call('HINCRBY', P .. 'totals', quote, amount - old) end
 end
 
 local function append(stream, event, subject, limit)

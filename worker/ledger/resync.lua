@@ -6,10 +6,13 @@ local expires = now() + tonumber(ARGV[2])
 local known, missed = {}, {}
 for n = 3, #ARGV do known[ARGV[n]] = true end
 for _, id in ipairs(redis.call('ZRANGE', P .. 'leases', 0, -1)) do
-  if not known[id] and redis.call('HGET', P .. 'entry:' .. id, 'worker') == worker then
+  local entry = redis.call('HMGET', P .. 'entry:' .. id, 'worker', 'token', 'deliveries', 'signal',
+    'group')
+  if not known[id] and entry[1] == worker then
     local body = redis.call('XRANGE', SIGNALS, id, id)[1]
     redis.call('ZADD', P .. 'leases', expires, id)
-    missed[#missed + 1] = delivery(id, body and body[2] or {}, 0)
+    missed[#missed + 1] = delivery(id, body, tonumber(entry[2]), tonumber(entry[3]), entry[4],
+      entry[5], 0)
   end
 end
 return missed

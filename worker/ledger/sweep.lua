@@ -8,12 +8,8 @@ for _, pending in ipairs(redis.call('XPENDING', SIGNALS, GROUP, 'IDLE', ARGV[1],
   if redis.call('EXISTS', P .. 'entry:' .. id) == 0 then
     local body = redis.call('XRANGE', SIGNALS, id, id)[1]
     orphans = orphans + 1
-    local name = body and enter(id, body[2])
     if not body then redis.call('XACK', SIGNALS, GROUP, id)
-    elseif name then
-      redis.call('HSET', P .. 'entry:' .. id, 'group', name, 'token', 0, 'deliveries', 0, 'worker', '')
-      offer(id)
-    end
+    elseif enter(id, body[2], pending[2], '') then offer(id) end
   end
 end
 

@@ -12,7 +12,7 @@ from worker.domain.market import SymbolInfo
 from worker.domain.order import Fill, OrderReport, OrderRequest, Role
 from worker.domain.position import Position
 from worker.domain.refusal import Refusal
-from worker.domain.signal import Signal
+from worker.domain.signal import Action, Signal
 from worker.exchanges.base import ExchangeAdapter
 from worker.ledger.lease import Lease
 from worker.market_data import MarketView
@@ -51,6 +51,8 @@ class StoredIntent(msgspec.Struct, frozen=True, kw_only=True):
     signal: Signal
     request: OrderRequest | None
     reference: Decimal | None
+    #: What admission reserved for it, in millionths of the quote currency.
+    reserved: int
     #: The exchange's time just before admission: an order of ours cannot be older.
     not_before_ms: int
 
@@ -70,6 +72,7 @@ class AdmittedOrder(msgspec.Struct, frozen=True, kw_only=True):
     request: OrderRequest
     reference: Decimal | None
     position: Position | None
+    reserved: int
     managed: ManagedOrder
     not_before_ms: int
     admitted_mono_ms: float
@@ -151,6 +154,11 @@ def position_key(signal: Signal) -> str:
     return f"{signal.exchange}:{signal.symbol}"
 
 
+def reservation_of(signal: Signal) -> str:
+    """What admission reserves for a signal: the ledger's name of it."""
+    return "opening" if signal.action is Action.OPEN else "closing"
+
+
 def leg_of(signal: Signal) -> Role:
     """The leg a signal's own order is."""
-    return Role.ENTRY if signal.action.value == "open" else Role.EXIT
+    return Role.ENTRY if signal.action is Action.OPEN else Role.EXIT

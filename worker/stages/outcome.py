@@ -42,6 +42,7 @@ from worker.stages.flow import (
     Unresolved,
     leg_of,
     position_key,
+    reservation_of,
 )
 from worker.stages.risk import RiskManagementHandler
 
@@ -95,7 +96,6 @@ class Scribe:
         slippage = _slippage_bps(order, end.average_price)
         position, realized, changes = self._position(end, about, now)
         events = [*self._order_events(end, about, slippage, is_whole=is_whole), *changes]
-        held = position if position is not None and position.quantity else None
         item = CommitItem(
             entry=order.lease.entry_id,
             token=order.lease.token,
@@ -104,10 +104,11 @@ class Scribe:
             state=(OrderState.FILLED if is_whole else OrderState.CANCELLED).value,
             outcome=_encode(_summary(end, realized)).decode(),
             events=tuple([encode(event) for event in events]),
+            reservation=reservation_of(order.signal),
             position_key=position_key(order.signal),
             position=_book(order.position, position),
             quote=order.info.quote,
-            exposure=millionths(held.cost) if held else 0,
+            exposure=_worth(position) - _counted(order),
             realized=millionths_signed(realized) if realized else 0,
         )
         return Ending(
@@ -154,9 +155,10 @@ class Scribe:
             state=state.value,
             outcome=_encode(outcome).decode(),
             events=(encode(event),),
-            position_key=position_key(signal) if order else "",
+            reservation=reservation_of(signal) if order else "",
+            position_key=position_key(signal),
             quote=order.info.quote if order else "",
-            exposure=millionths(order.position.cost) if order and order.position else 0,
+            exposure=-order.reserved if order else 0,
         )
         return Ending(
             item=item,
@@ -396,6 +398,16 @@ FLATTEN_PREFIX = "flatten-"
 def _close_reason(signal: Signal) -> CloseReason:
     is_flatten = signal.signal_id.startswith(FLATTEN_PREFIX)
     return CloseReason.FLATTEN if is_flatten else CloseReason.SIGNAL
+
+
+def _worth(position: Position | None) -> int:
+    """What a position counts for in the account's exposure."""
+    return millionths(position.cost) if position is not None and position.quantity else 0
+
+
+def _counted(order: AdmittedOrder) -> int:
+    """What the order's position counted for until now: the reservation, or what was held."""
+    return order.reserved if order.position is None else _worth(order.position)
 
 
 def _book(before: Position | None, after: Position | None) -> str | None:

@@ -10,7 +10,7 @@ from worker.domain.identity import client_order_id
 from worker.domain.limits import RewardRule, SizeRule, StopRule, millionths, refuse
 from worker.domain.market import SymbolInfo
 from worker.domain.money import HUNDRED, ZERO, ceil_to, floor_to, text, tidy
-from worker.domain.order import OrderRequest, Role, Side, opening_side
+from worker.domain.order import Fact, OrderRequest, Role, Side, opening_side
 from worker.domain.position import Position
 from worker.domain.refusal import Code, Refusal
 from worker.domain.signal import Action, OrderType, Signal, TimeInForce
@@ -83,15 +83,17 @@ class RiskManagementHandler:
             signal=arrival.signal,
             request=request,
             reference=intent.reference,
+            reserved=millionths(request.quantity * price) if request is not None else 0,
             not_before_ms=not_before_ms,
         )
         asked_mono_ms = self._clock.monotonic_ms()
-        answer = await self._ledger.admit(self._item(intent, stored, request, price))
+        answer = await self._ledger.admit(self._item(intent, stored))
         if isinstance(answer, Admitted):
             order = self._admitted(intent, stored, answer, asked_mono_ms)
             breach = _check_exit(order)
             if breach is None:
                 return order
+            self._orders.note(order.managed, Fact.FAILED, self._clock.now_ms())
             return Failed(refusal=breach, signal=order.signal, digest=order.digest, order=order)
         if isinstance(answer, Fenced):
             return Lost()
@@ -183,8 +185,6 @@ class RiskManagementHandler:
         self,
         intent: Intent,
         stored: StoredIntent,
-        request: OrderRequest | None,
-        price: Decimal,
     ) -> AdmitItem:
         arrival, config = intent.arrival, self._config
         balance = arrival.view.balance
@@ -199,7 +199,7 @@ class RiskManagementHandler:
             action=arrival.signal.action.value,
             quote=intent.info.quote,
             intent=_encode(stored).decode(),
-            notional=millionths(request.quantity * price) if request is not None else 0,
+            notional=stored.reserved,
             max_positions=config.max_concurrent_positions,
             max_exposure=_share(total, config.max_total_exposure_pct),
             max_loss=_share(total, config.max_daily_loss_pct),
@@ -226,6 +226,7 @@ class RiskManagementHandler:
             request=request,
             reference=intent.reference,
             position=position,
+            reserved=stored.reserved,
             managed=self._orders.begin(request, stored.signal.signal_id, self._clock.now_ms()),
             not_before_ms=stored.not_before_ms,
             admitted_mono_ms=admitted_mono_ms,

@@ -20,7 +20,7 @@ end
 local primary = string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')
 local epoch = redis.call('HMGET', P .. 'epoch', 'primary', 'since')
 local since = tonumber(epoch[2] or 0)
-if epoch[1] ~= primary then
+if epoch[1] ~= primary or since == 0 and ARGV[5] ~= '' and ARGV[5] ~= primary then
   since = (epoch[1] or ARGV[5] ~= '') and at or 0
   redis.call('HSET', P .. 'epoch', 'primary', primary, 'since', since)
 end

@@ -41,7 +41,7 @@ end
 
 local function bury(item)
   local body = redis.call('XRANGE', SIGNALS, item.entry, item.entry)[1]
-  local fields = body and body[2] or {}
+  local fields = body and {unpack(body[2], 1, math.min(#body[2], 6000))} or {} -- a call's limit
   for _, part in ipairs(item.dead) do fields[#fields + 1] = part end
   redis.call('XADD', P .. 'dead', '*', unpack(fields))
 end

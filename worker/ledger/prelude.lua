@@ -79,11 +79,12 @@ local function expose(quote, change)
 end
 
 local function flush()
-  if #finished > 0 then
-    redis.call('XACK', SIGNALS, GROUP, unpack(finished))
-    redis.call('ZREM', P .. 'leases', unpack(finished))
-    redis.call('ZREM', P .. 'unresolved', unpack(finished))
-    redis.call('DEL', unpack(keys))
+  for n = 1, #finished, 1000 do -- a call takes some 8,000 arguments, a claim may let more go
+    local last = math.min(n + 999, #finished)
+    redis.call('XACK', SIGNALS, GROUP, unpack(finished, n, last))
+    redis.call('ZREM', P .. 'leases', unpack(finished, n, last))
+    redis.call('ZREM', P .. 'unresolved', unpack(finished, n, last))
+    redis.call('DEL', unpack(keys, n, last))
   end
   for quote, change in pairs(exposures) do redis.call('HINCRBY', P .. 'totals', quote, change) end
 end

@@ -1,0 +1,198 @@
+"""Several workers' ledgers on one real server, and a plain client to look over their shoulder."""
+
+import json
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from redis.asyncio import Redis
+
+from worker.clock import SystemClock
+from worker.config import RedisConfig, Secret
+from worker.ledger.calls import (
+    Admission,
+    AdmitItem,
+    Admitted,
+    CommitItem,
+    CommitStatus,
+    Committed,
+    Delivery,
+    Ledger,
+)
+from worker.ledger.connection import Connections
+from worker.ledger.scripts import RedisScripts
+
+SIGNALS = "{main}:signals"
+GROUP = "execution"
+EVENT = ("orders", "OrderFilled", "e-1", "{}")
+
+
+class Fleet:
+    """Ledgers of any number of workers, made when first asked for by name."""
+
+    def __init__(self, url: str, redis: Any, **options: Any) -> None:
+        self.url = url
+        self.redis = redis
+        self.options = options
+        self.connections: list[Connections] = []
+        self._ledgers: dict[str, Ledger] = {}
+
+    def __getitem__(self, worker: str) -> Ledger:
+        if worker not in self._ledgers:
+            self._ledgers[worker] = self.join(worker)
+        return self._ledgers[worker]
+
+    def join(self, worker: str, *, patience_s: float = 2.0, **options: Any) -> Ledger:
+        """A ledger of its own connections; the same name twice is the same worker twice."""
+        options = self.options | options
+        replicas = options.pop("replicas", 0)
+        replicas_timeout_ms = options.pop("replicas_timeout_ms", 1_000)
+        timeout_s = options.pop("timeout_s", 2.0)
+        config = options.pop("config", None) or RedisConfig(url=Secret(self.url))
+        connections = Connections(config, key=SIGNALS, name=worker, timeout_s=timeout_s)
+        self.connections.append(connections)
+        scripts = RedisScripts(
+            connections,
+            signals=SIGNALS,
+            replicas=replicas,
+            replicas_timeout_ms=replicas_timeout_ms,
+            patience_s=patience_s,
+        )
+        return Ledger(scripts, clock=SystemClock(), worker=worker, **options)
+
+    async def close(self) -> None:
+        for connections in self.connections:
+            await connections.close()
+
+    # --- the producer's side ---
+
+    async def send(self, key: str | None = None, **fields: Any) -> str:
+        """Put one entry on the signals stream; returns its id."""
+        entry = {"data": json.dumps({"exchange": "x", "symbol": "A/B"})} | fields
+        if key is not None:
+            entry["key"] = key
+        return str((await self.redis.xadd(SIGNALS, entry)).decode())
+
+    async def send_all(self, keys: Iterable[str]) -> list[str]:
+        return [await self.send(key) for key in keys]
+
+    # --- looking ---
+
+    def key(self, name: str) -> str:
+        return f"{{main}}:{name}"
+
+    async def entry(self, entry_id: str) -> dict[str, str]:
+        raw = await self.redis.hgetall(self.key(f"entry:{entry_id}"))
+        return {name.decode(): value.decode() for name, value in raw.items()}
+
+    async def leases(self) -> dict[str, int]:
+        rows = await self.redis.zrange(self.key("leases"), 0, -1, withscores=True)
+        return {entry_id.decode(): int(score) for entry_id, score in rows}
+
+    async def pending(self) -> dict[str, str]:
+        """Entry id to consumer, of everything the group has not acknowledged."""
+        rows = await self.redis.xpending_range(SIGNALS, GROUP, "-", "+", 20_000)
+        return {row["message_id"].decode(): row["consumer"].decode() for row in rows}
+
+    async def stream(self, name: str) -> list[dict[bytes, bytes]]:
+        return [fields for _, fields in await self.redis.xrange(self.key(name))]
+
+    async def hash(self, name: str) -> dict[str, str]:
+        raw = await self.redis.hgetall(self.key(name))
+        return {key.decode(): value.decode() for key, value in raw.items()}
+
+    async def now_ms(self) -> int:
+        seconds, micros = await self.redis.time()
+        return int(seconds) * 1000 + int(micros) // 1000
+
+    # --- time, without waiting for it ---
+
+    async def expire(self, entry_id: str, *, ago_ms: int = 1) -> None:
+        """Let a lease have run out ``ago_ms`` ago."""
+        await self.redis.zadd(self.key("leases"), {entry_id: await self.now_ms() - ago_ms}, xx=True)
+
+
+@asynccontextmanager
+async def fleet_on(url: str, **options: Any) -> AsyncIterator[Fleet]:
+    """A fleet whose group exists; closed at the end."""
+    redis: Any = Redis.from_url(url, protocol=2)  # its hints cannot tell bytes from text
+    fleet = Fleet(url, redis, **options)
+    try:
+        await fleet["observer"].ensure_group()
+        yield fleet
+    finally:
+        await fleet.close()
+        await redis.aclose()
+
+
+def admission(delivery: Delivery, signal: str = "s-1", **fields: Any) -> AdmitItem:
+    """An admission of ``delivery``: an entry worth 100, all limits off but three positions."""
+    whole: dict[str, Any] = {
+        "entry": delivery.entry_id,
+        "token": delivery.token,
+        "signal": signal,
+        "digest": f"digest of {signal}",
+        "exchange": "x",
+        "position": f"x:{signal}",
+        "action": "open",
+        "quote": "USDT",
+        "intent": '{"intent": 1}',
+        "notional": 100,
+        "max_positions": 3,
+        "max_exposure": 0,
+        "max_loss": 0,
+        "max_rate": 0,
+    }
+    return AdmitItem(**(whole | fields))
+
+
+def outcome(delivery: Delivery, signal: str = "s-1", **fields: Any) -> CommitItem:
+    """An end of ``delivery`` that wrote one event and reserved nothing."""
+    whole: dict[str, Any] = {
+        "entry": delivery.entry_id,
+        "token": delivery.token,
+        "signal": signal,
+        "digest": f"digest of {signal}",
+        "state": "FAILED",
+        "outcome": "{}",
+        "events": (("orders", "OrderFailed", f"{signal}-failed", "{}"),),
+    }
+    return CommitItem(**(whole | fields))
+
+
+def filled(delivery: Delivery, signal: str = "s-1", **fields: Any) -> CommitItem:
+    """An entry that was admitted as :func:`admission` says and has become a position."""
+    whole: dict[str, Any] = {
+        "state": "FILLED",
+        "events": (("orders", "OrderFilled", f"{signal}-filled", "{}"),),
+        "reservation": "opening",
+        "position_key": f"x:{signal}",
+        "position": '{"held": 1}',
+        "quote": "USDT",
+    }
+    return outcome(delivery, signal, **(whole | fields))
+
+
+async def take(ledger: Ledger, room: int = 10) -> list[Delivery]:
+    """What one claim brings."""
+    return (await ledger.claim(room)).deliveries
+
+
+async def take_one(ledger: Ledger) -> Delivery:
+    """The one entry there is."""
+    (delivery,) = await take(ledger)
+    return delivery
+
+
+async def admit(ledger: Ledger, delivery: Delivery, signal: str = "s-1", **fields: Any) -> Admitted:
+    """Admit an order that must be admitted."""
+    answer: Admission = await ledger.admit(admission(delivery, signal, **fields))
+    assert isinstance(answer, Admitted), answer
+    return answer
+
+
+async def commit(ledger: Ledger, item: CommitItem) -> Committed:
+    """Commit what must be committed."""
+    answer = await ledger.commit(item)
+    assert answer.status is CommitStatus.COMMITTED, answer
+    return answer

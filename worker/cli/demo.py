@@ -69,7 +69,7 @@ def configure(parser: ArgumentParser) -> None:
 
 def run(_options: Namespace) -> int:
     """Run the demo to its end."""
-    return session.run(_demo())
+    return session.run_until_interrupted(_demo())
 
 
 async def _demo() -> int:

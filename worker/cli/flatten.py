@@ -73,7 +73,7 @@ async def _flatten(config: Config, reader: AccountReader, options: Namespace) ->
         try:
             left = await flattening.close_all(options.timeout)
         except BaseException:
-            print("execution-worker: stopped early; trading stays REDUCING", file=sys.stderr)
+            print("execution-worker: stopped early, trading stays REDUCING", file=sys.stderr)
             raise
         await reader.set_trading_state(TradingState.HALTED, reason=options.reason, actor=who)
     for sentence in left:

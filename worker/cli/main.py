@@ -122,7 +122,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as stop:  # argparse: --help, --version, wrong usage
         return stop.code if isinstance(stop.code, int) else FAILURE
     except KeyboardInterrupt:
-        return OK
+        print("execution-worker: interrupted", file=sys.stderr)
+        return FAILURE
     except BrokenPipeError:
         # Whoever read our output has had enough; keep the interpreter from flushing into it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -3,7 +3,9 @@
 import asyncio
 import getpass
 import os
+import signal
 import socket
+import threading
 from argparse import Namespace
 from collections.abc import Coroutine
 from typing import Any, TypeVar
@@ -24,8 +26,35 @@ def reader(options: Namespace) -> AccountReader:
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
-    """Run ``work`` to its end on a fresh event loop."""
-    return asyncio.run(work)
+    """Run ``work`` to its end on a fresh event loop.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C ended it before.
+    """
+    try:
+        return asyncio.run(_interruptible(work))
+    except asyncio.CancelledError:
+        raise KeyboardInterrupt from None
+
+
+def run_until_interrupted(work: Coroutine[Any, Any, int]) -> int:
+    """Run work that a person ends with Ctrl-C: that is success."""
+    try:
+        return run(work)
+    except KeyboardInterrupt:
+        return 0
+
+
+async def _interruptible(work: Coroutine[Any, Any, T]) -> T:
+    """Let Ctrl-C cancel ``work`` from the event loop.
+
+    asyncio's own handler cancels the task wherever it happens to be, also between two awaits; the
+    Redis library's next ``timeout(0)`` then takes the cancellation for its own and drops it.
+    """
+    task = asyncio.current_task()
+    if task is not None and threading.current_thread() is threading.main_thread():
+        asyncio.get_running_loop().add_signal_handler(signal.SIGINT, task.cancel)
+    return await work
 
 
 def actor() -> str:

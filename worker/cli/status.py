@@ -34,7 +34,9 @@ def configure(parser: ArgumentParser) -> None:
 def run(options: Namespace) -> int:
     """Show the status once, or again and again."""
     reader = session.reader(options)
-    return session.run(_watch(reader, options) if options.watch else _once(reader, options))
+    if options.watch:
+        return session.run_until_interrupted(_watch(reader, options))
+    return session.run(_once(reader, options))
 
 
 async def _once(reader: AccountReader, options: Namespace) -> int:

@@ -56,7 +56,7 @@ def _place(text: str) -> str:
 
 def run(options: Namespace) -> int:
     """Follow until interrupted."""
-    return session.run(_tail(session.reader(options), options))
+    return session.run_until_interrupted(_tail(session.reader(options), options))
 
 
 async def _tail(reader: AccountReader, options: Namespace) -> int:

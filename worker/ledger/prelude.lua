@@ -34,7 +34,8 @@ local function grant(id, worker, expires, delivered, overdue)
   local token, deliveries = (entry[1] or 0) + 1, (entry[2] or 0) + delivered
   redis.call('HSET', key, 'token', token, 'deliveries', deliveries, 'worker', worker, 'owner', worker)
   redis.call('ZADD', P .. 'leases', expires, id)
-  if entry[5] ~= worker then redis.call('XCLAIM', SIGNALS, GROUP, worker, 0, id, 'JUSTID') end
+  -- A lost group must not break a script half-way; the lease holds without it.
+  if entry[5] ~= worker then redis.pcall('XCLAIM', SIGNALS, GROUP, worker, 0, id, 'JUSTID') end
   return delivery(id, body, token, deliveries, entry[3], entry[4], overdue or 0)
 end
 

@@ -79,6 +79,9 @@ class RiskManagementHandler:
                 return Failed(refusal=sized, signal=arrival.signal, digest=arrival.digest)
             request, price = sized
         not_before_ms = self._clock.now_ms() + int(intent.adapter.clock.offset_ms)
+        if arrival.suspect_until_mono_ms:
+            # An admission of which no record speaks may have been any time since the signal's.
+            not_before_ms = min(not_before_ms, int(arrival.signal.created_at.timestamp() * 1000))
         stored = StoredIntent(
             signal=arrival.signal,
             request=request,

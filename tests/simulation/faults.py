@@ -1,6 +1,6 @@
 """What may go wrong at one call of a worker to Redis or to the exchange, and who decides it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from random import Random
 from typing import Final, Protocol
@@ -85,22 +85,35 @@ class RandomFaults:
         random: the seed's.
         rates: how often each strikes.
         until_s: when they stop.
+        outages: (place, from, until) in which nothing there answers, seconds.
         lease_s: pauses are drawn around it.
     """
 
-    def __init__(self, random: Random, rates: Rates, *, until_s: float, lease_s: float) -> None:
+    def __init__(
+        self,
+        random: Random,
+        rates: Rates,
+        *,
+        until_s: float,
+        lease_s: float,
+        outages: Sequence[tuple[str, float, float]] = (),
+    ) -> None:
         self._random = random
         self._tables = {
             "redis": list(rates.redis.items()),
             "exchange": list(rates.exchange.items()),
         }
         self._until_s = until_s
+        self._outages = outages
         self._lease_s = lease_s
 
     def strike(self, call: Call, now_s: float) -> Strike:
         """Draw."""
         if now_s >= self._until_s:
             return UNHARMED
+        for place, start_s, end_s in self._outages:
+            if place == call.place and start_s <= now_s < end_s:
+                return Strike(Fault.LOST_REQUEST if place == "redis" else Fault.NOT_SENT)
         drawn = self._random.random() / _WEIGHTS.get(call.name, 1.0)
         for fault, rate in self._tables[call.place]:
             drawn -= rate

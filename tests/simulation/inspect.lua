@@ -1,7 +1,7 @@
 -- What the invariants need to see after a step; reads only.
 -- ARGV: last ids seen of orders, positions, dead and system
--- Returns {orders, positions, dead, system, open positions, reserved ones, totals, exposures,
--- last bell, last signal}
+-- Returns {orders, positions, dead, system, open positions, reserved ones, totals, last bell,
+-- last signal}
 local function after(stream, id) return redis.call('XRANGE', P .. stream, '(' .. id, '+') end
 local function last(stream)
   local entry = redis.call('XREVRANGE', P .. stream, '+', '-', 'COUNT', 1)[1]
@@ -15,7 +15,6 @@ return {
   redis.call('HKEYS', P .. 'book'),
   redis.call('HKEYS', P .. 'opening'),
   redis.call('HVALS', P .. 'totals'),
-  redis.call('HVALS', P .. 'exposure'),
   last('bell'),
   last('signals'),
 }

@@ -134,7 +134,6 @@ class Inspection(msgspec.Struct, frozen=True, kw_only=True):
     book: frozenset[bytes]
     opening: frozenset[bytes]
     totals: int
-    exposures: int
     bell: bytes
     tail: bytes
 
@@ -209,7 +208,7 @@ class RedisAccount:
     def _inspected(self, reply: Any) -> Inspection:
         if isinstance(reply, hiredis.ReplyError):
             raise AssertionError(str(reply))
-        *streams, book, opening, totals, exposures, bell, tail = reply
+        *streams, book, opening, totals, bell, tail = reply
         new = []
         for number, rows in enumerate(streams):
             if rows:
@@ -223,7 +222,6 @@ class RedisAccount:
             book=frozenset(book),
             opening=frozenset(opening),
             totals=sum(map(int, totals)),
-            exposures=sum(map(int, exposures)),
             bell=bell,
             tail=tail,
         )
@@ -248,8 +246,10 @@ class RedisAccount:
 
     def tails(self) -> tuple[bytes, bytes]:
         """The last ids of the signals stream and of the bell."""
-        inspection = self._inspected(self._server.command(*self._inspection_call()))
-        return inspection.tail, inspection.bell
+        signals, bell = self._server.pipeline(
+            *[("XREVRANGE", f"{PREFIX}{name}", "+", "-", "COUNT", 1) for name in ("signals", "bell")]
+        )
+        return (signals[0][0] if signals else b"0-0"), (bell[0][0] if bell else b"0-0")
 
     def holder(self, entry_id: str) -> tuple[str, int]:
         """Which worker holds an entry, and until when (Redis time)."""
@@ -258,6 +258,19 @@ class RedisAccount:
             ("ZSCORE", f"{PREFIX}leases", entry_id),
         )
         return (worker or b"").decode(), int(float(expires or 0))
+
+    def unfinished(self) -> tuple[set[str], set[str]]:
+        """The ids on the signals stream, and those of them that are not acknowledged."""
+        entries = self._server.command("XRANGE", SIGNALS, "-", "+")
+        known = {id_.decode() for id_, _ in entries}
+        groups = self._server.command("XINFO", "GROUPS", SIGNALS)
+        if not groups:
+            return known, known
+        group = _pairs(groups[0])
+        delivered = _number(group[b"last-delivered-id"])
+        pending = self._server.command("XPENDING", SIGNALS, GROUP, "-", "+", 10_000)
+        waiting = {id_ for id_ in known if _number(id_.encode()) > delivered}
+        return known, waiting | {row[0].decode() for row in pending}
 
     def record_entry(self, signal_id: str) -> str:
         """The entry under which a signal was admitted."""
@@ -303,3 +316,8 @@ def _translate(reply: Exception) -> LedgerError:
     from redis.exceptions import ResponseError  # noqa: PLC0415
 
     return translate(ResponseError(str(reply)))
+
+
+def _number(stream_id: bytes) -> tuple[int, int]:
+    ms, _, sequence = stream_id.partition(b"-")
+    return int(ms), int(sequence)

@@ -1,4 +1,4 @@
-"""What one seed says: how many workers, which signals when, which faults how often, which limits."""
+"""What one seed says: how many workers, which signals when, which faults how often, what limits."""
 
 import json
 from decimal import Decimal
@@ -215,8 +215,17 @@ def _happenings(random: Random) -> list[Happening]:
     some("stop", 2, 0.2, (0.1, 2.0))
     some("halt", 2, 0.2, (0.2, 4.0))
     some("reduce", 1, 0.2, (0.2, 4.0))
-    some("outage", 1, 0.15, (0.2, 6.0))
-    some("step", 1, 0.1, (-0.5, 0.5))
+    some("redis_outage", 1, 0.15, (0.2, 6.0))
+    some("exchange_outage", 1, 0.15, (0.2, 6.0))
+    some("step", 1, 0.1, (-1.0, 1.0))
+    lost = random.random()
+    if lost < 0.05:
+        some("lose_group", 1, 1.0, (0.0, 0.0))
+    elif lost < 0.25:
+        stops_s = random.uniform(0.02, CALM_S - 4)
+        after_s = random.choice((0.05, 0.5, 3.0)) * random.random()
+        found.append(Happening(at_s=stops_s, what="replica_stops"))
+        found.append(Happening(at_s=stops_s + after_s, what="failover"))
     return sorted(found, key=lambda happening: happening.at_s)
 
 

@@ -17,7 +17,13 @@ from tests.simulation.exchange import SimulatedExchange
 from tests.simulation.faults import Faults, RandomFaults
 from tests.simulation.loop import Process, Stuck, VirtualLoop
 from tests.simulation.network import Network
-from tests.simulation.redis_account import Inspection, Mutation, RedisAccount, SimulationServer
+from tests.simulation.redis_account import (
+    PREFIX,
+    Inspection,
+    Mutation,
+    RedisAccount,
+    SimulationServer,
+)
 from tests.simulation.scripts import Bell, SimulatedScripts
 from tests.simulation.story import EPOCH_MS, Happening, Production, Story, tell
 from tests.simulation.trace import Trace
@@ -30,6 +36,7 @@ from worker.ledger.scripts import Argument
 
 #: How often it is looked whether everything has finished, seconds.
 LOOK_EVERY_S: Final = 0.25
+STATE_KEY: Final = f"{PREFIX}control"
 #: Exceptions that may end a delivery: Redis could not serve for longer than the patience.
 _EXPECTED: Final = (LedgerUnavailableError,)
 
@@ -123,6 +130,11 @@ class World:
                 story.rates,
                 until_s=story.calm_s,
                 lease_s=config.worker.lease_seconds,
+                outages=[
+                    (one.what.removesuffix("_outage"), one.at_s, one.at_s + one.seconds)
+                    for one in story.happenings
+                    if one.what.endswith("_outage")
+                ],
             )
         self.network = Network(self.loop, Random(story.seed + 3), faults, self.trace)
         self.venue = Venue(
@@ -240,6 +252,9 @@ class World:
             self._snapshot = self.account.snapshot()
         elif what == "failover":
             self.fail_over()
+        elif what == "lose_group":
+            self.account.destroy_group()
+            self.checker.lost_group()
 
     def set_state(self, state: TradingState) -> None:
         """What an operator does."""
@@ -249,13 +264,25 @@ class World:
         )
 
     def fail_over(self) -> None:
-        """A replica takes over that lacks what was written since it stopped receiving."""
+        """A replica takes over that lacks what was written since it stopped receiving.
+
+        The operator and the producers notice: they say again what was lost.
+        """
         if self._snapshot is None:
             return
-        state = self.account.command("HGET", "{main}:control", "trading_state") or b"ACTIVE"
+        state = self.account.command("HGET", STATE_KEY, "trading_state") or b"ACTIVE"
         self.account.fail_over(self._snapshot)
-        self.checker.forget_events(state.decode())
+        self._snapshot = None
+        restored = self.account.command("HGET", STATE_KEY, "trading_state") or b"ACTIVE"
         self.bell.forget()
+        lost = self.checker.lose_writes(restored.decode())
+        if restored != state:
+            self.set_state(TradingState(state.decode()))
+        for fields in lost:
+            entry_id = self.account.add(fields)
+            self.trace.note("producer", entry_id, "again")
+            self.checker.produced(entry_id, fields)
+        self.bell.look(*self.account.tails())
 
     def _on_step(
         self, name: str, arguments: tuple[Argument, ...], reply: Any, seen: Inspection | None

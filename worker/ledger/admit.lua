@@ -50,7 +50,9 @@ local function admit(item)
   if record[1] then
     if record[2] ~= item.digest then return {'conflict', '', 0} end
     if record[1] ~= item.entry or record[3] ~= 'ADMITTED' then return {'duplicate', '', 0} end
-    return {'admitted', record[4], 0} -- asked again: the first reply was lost
+    -- Asked again: the first reply was lost. Written again, for WAIT only waits for writes.
+    redis.call('HSET', key, 'worker', worker)
+    return {'admitted', record[4], 0}
   end
   if tonumber(entry[4]) == item.token then return {'refused', entry[3], 0} end -- asked again
   local position = redis.call('HGET', P .. 'book', item.position)

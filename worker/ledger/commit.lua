@@ -71,8 +71,8 @@ for n = 5, #ARGV do results[n - 4] = commit(cmsgpack.unpack(ARGV[n])) end
 flush()
 for quote, profit in pairs(profits) do
   local day = P .. 'day:' .. math.floor(at / 86400000)
-  redis.call('HINCRBY', day, quote, profit)
+  add(day, quote, profit)
   redis.call('EXPIRE', day, 259200)
-  redis.call('HINCRBY', P .. 'realized', quote, profit)
+  add(P .. 'realized', quote, profit)
 end
 return results

@@ -74,6 +74,11 @@ local function finish(id, name)
   return redis.call('LINDEX', P .. 'group:' .. name, 0)
 end
 
+-- HINCRBY takes no exponent, and some servers would write 1e+17.
+local function add(key, field, change)
+  redis.call('HINCRBY', key, field, string.format('%.0f', change))
+end
+
 -- Change what the account's positions count for in a quote currency, in millionths.
 local function expose(quote, change)
   if change ~= 0 then exposures[quote] = (exposures[quote] or 0) + change end
@@ -87,7 +92,7 @@ local function flush()
     redis.call('ZREM', P .. 'unresolved', unpack(finished, n, last))
     redis.call('DEL', unpack(keys, n, last))
   end
-  for quote, change in pairs(exposures) do redis.call('HINCRBY', P .. 'totals', quote, change) end
+  for quote, change in pairs(exposures) do add(P .. 'totals', quote, change) end
 end
 
 local function ring()

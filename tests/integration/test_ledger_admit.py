@@ -1,0 +1,356 @@
+"""Admission on a real server: each limit exactly at its edge, and never exceeded together."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from tests.integration.fleets import (
+    Fleet,
+    admission,
+    admit,
+    commit,
+    filled,
+    fleet_on,
+    outcome,
+    take,
+    take_one,
+)
+from worker.domain.refusal import Code
+from worker.ledger.calls import Admitted, Delivery, Duplicate, Fenced, Ledger, TradingState
+from worker.ledger.embedded import EmbeddedServer
+
+DAY_MS, MINUTE_MS = 86_400_000, 60_000
+
+
+@pytest.fixture
+async def fleet(server: EmbeddedServer) -> AsyncIterator[Fleet]:
+    async with fleet_on(server.url) as made:
+        yield made
+
+
+async def held(fleet: Fleet, count: int, worker: str = "w1") -> list[Delivery]:
+    """Some entries of different groups, in one worker's hands."""
+    await fleet.send_all(f"group {n}" for n in range(count))
+    return await take(fleet[worker], count)
+
+
+async def open_position(fleet: Fleet, signal: str = "s-0", notional: int = 100) -> None:
+    """One position in the book, through the front door."""
+    await fleet.send(f"group of {signal}")
+    delivery = await take_one(fleet["w1"])
+    await admit(fleet["w1"], delivery, signal, notional=notional)
+    await commit(fleet["w1"], filled(delivery, signal))
+
+
+# --- what an admission writes ---
+
+
+async def test_an_admission_writes_record_reservation_and_exposure(fleet: Fleet) -> None:
+    """In one step, before anything is sent."""
+    (delivery,) = await held(fleet, 1)
+    assert await admit(fleet["w1"], delivery, notional=250) == Admitted(b"", 0.0)
+    record = await fleet.hash("record:s-1")
+    assert record["entry"] == delivery.entry_id
+    assert (record["state"], record["intent"]) == ("ADMITTED", '{"intent": 1}')
+    assert (record["digest"], record["worker"]) == ("digest of s-1", "w1")
+    assert await fleet.hash("opening") == {"x:s-1": "s-1"}
+    assert await fleet.hash("totals") == {"USDT": "250"}
+    assert (await fleet.entry(delivery.entry_id))["signal"] == "s-1"
+    assert await fleet.redis.ttl(fleet.key("record:s-1")) == -1
+
+
+async def test_a_refusal_writes_nothing(fleet: Fleet) -> None:
+    """No record, no reservation, no exposure."""
+    (delivery,) = await held(fleet, 1)
+    await fleet.redis.hset(fleet.key("control"), "trading_state", "HALTED")
+    assert await fleet["w1"].admit(admission(delivery)) is Code.TRADING_HALTED
+    for name in ("record:s-1", "opening", "totals"):
+        assert await fleet.hash(name) == {}
+
+
+async def test_asking_again_gives_the_same_answer_and_reserves_once(fleet: Fleet) -> None:
+    """The first reply may have been lost; limits must not count the order twice."""
+    (delivery,) = await held(fleet, 1)
+    ledger = fleet["w1"]
+    item = admission(delivery, max_positions=1, max_exposure=100, max_rate=1)
+    first = await ledger.admit(item)
+    assert await ledger.admit(item) == first == Admitted(b"", 0.0)
+    assert await fleet.hash("totals") == {"USDT": "100"}
+
+
+async def test_a_close_brings_the_position_as_it_is(fleet: Fleet) -> None:
+    """And the same again when asked again."""
+    await open_position(fleet)
+    (delivery,) = await held(fleet, 1)
+    item = admission(delivery, action="close", position="x:s-0", notional=0)
+    for _ in range(2):
+        assert await fleet["w1"].admit(item) == Admitted(b'{"held": 1}', 0.0)
+    assert await fleet.hash("closing") == {"x:s-0": "s-1"}
+    assert await fleet.hash("opening") == {}
+
+
+# --- limits at their edges ---
+
+
+@pytest.mark.parametrize("places", [1, 2, 5])
+async def test_positions_open_and_reserved_count_together(fleet: Fleet, places: int) -> None:
+    """Exactly as many as allowed, whether filled already or not."""
+    await open_position(fleet)
+    deliveries = await held(fleet, places)
+    answers = [
+        await fleet["w1"].admit(admission(one, f"s-{n}", max_positions=places))
+        for n, one in enumerate(deliveries, start=1)
+    ]
+    assert answers == [Admitted(b"", 0.0)] * (places - 1) + [Code.MAX_POSITIONS]
+
+
+@pytest.mark.parametrize(
+    ("notional", "limit", "passes"),
+    [(100, 200, True), (101, 200, False), (10**9, 0, True), (1, 100, False), (1, 101, True)],
+)
+async def test_exposure_may_reach_its_limit_but_not_pass_it(
+    fleet: Fleet, notional: int, limit: int, passes: bool
+) -> None:
+    """A hundred are held; zero means no limit."""
+    await open_position(fleet, notional=100)
+    (delivery,) = await held(fleet, 1)
+    answer = await fleet["w1"].admit(admission(delivery, notional=notional, max_exposure=limit))
+    assert isinstance(answer, Admitted) if passes else answer is Code.MAX_EXPOSURE
+
+
+async def test_exposure_is_counted_by_quote_currency(fleet: Fleet) -> None:
+    """A full USDT account says nothing about EUR."""
+    one, two = await held(fleet, 2)
+    await admit(fleet["w1"], one, "s-1", max_exposure=100)
+    await admit(fleet["w1"], two, "s-2", max_exposure=100, quote="EUR")
+    assert await fleet.hash("totals") == {"USDT": "100", "EUR": "100"}
+
+
+@pytest.mark.parametrize(
+    ("realized", "limit", "passes"),
+    [(-99, 100, True), (-100, 100, False), (50, 100, True), (-(10**9), 0, True)],
+)
+async def test_todays_loss_stops_new_positions_at_its_limit(
+    fleet: Fleet, realized: int, limit: int, passes: bool
+) -> None:
+    """By the UTC day of the server's clock; closes still go."""
+    day = await fleet.now_ms() // DAY_MS
+    await open_position(fleet)
+    await fleet.redis.hset(fleet.key(f"day:{day}"), "USDT", realized)
+    await fleet.redis.hset(fleet.key(f"day:{day - 1}"), "USDT", -(10**12))
+    one, two = await held(fleet, 2)
+    answer = await fleet["w1"].admit(admission(one, max_loss=limit))
+    assert isinstance(answer, Admitted) if passes else answer is Code.DAILY_LOSS_LIMIT
+    close = admission(two, "s-2", action="close", position="x:s-0", max_loss=limit)
+    assert isinstance(await fleet["w1"].admit(close), Admitted)
+
+
+async def test_orders_a_minute_have_a_limit(fleet: Fleet) -> None:
+    """So many are admitted, the next is not; the counter goes by itself."""
+    minute = await fleet.now_ms() // MINUTE_MS
+    for key in (minute, minute + 1):
+        await fleet.redis.set(fleet.key(f"rate:{key}"), 5)
+    one, two, three = await held(fleet, 3)
+    limits = {"max_rate": 7, "max_positions": 9}
+    await admit(fleet["w1"], one, "s-1", **limits)
+    await admit(fleet["w1"], two, "s-2", **limits)
+    assert await fleet["w1"].admit(admission(three, "s-3", **limits)) is Code.ORDER_RATE_LIMIT
+    ttls = [await fleet.redis.ttl(fleet.key(f"rate:{key}")) for key in (minute, minute + 1)]
+    assert max(ttls) > 0
+
+
+async def test_an_order_refused_for_another_reason_uses_up_no_rate(fleet: Fleet) -> None:
+    """Only what gets as far as the rate counts."""
+    one, two, three = await held(fleet, 3)
+    await admit(fleet["w1"], one, "s-1", max_positions=1, max_rate=2)
+    answer = await fleet["w1"].admit(admission(two, "s-2", max_positions=1, max_rate=2))
+    assert answer is Code.MAX_POSITIONS
+    await admit(fleet["w1"], three, "s-3", max_positions=2, max_rate=2)
+
+
+# --- one position a symbol ---
+
+
+async def test_a_symbol_has_one_position_and_one_change_at_a_time(fleet: Fleet) -> None:
+    """Busy while a signal works on it, taken while it is held, free again after."""
+    opening, closing, *others = await held(fleet, 9)
+    ledger = fleet["w1"]
+    tried = iter(others)
+
+    async def refused(action: str) -> Any:
+        one = next(tried)
+        return await ledger.admit(admission(one, one.entry_id, action=action, position="x:P"))
+
+    assert await refused("close") is Code.NO_POSITION
+    await admit(ledger, opening, "s-1", position="x:P")
+    assert await refused("open") is Code.POSITION_BUSY
+    assert await refused("close") is Code.POSITION_BUSY
+    await commit(ledger, filled(opening, "s-1", position_key="x:P"))
+    assert await refused("open") is Code.POSITION_EXISTS
+    await admit(ledger, closing, "s-2", action="close", position="x:P", notional=0)
+    assert await refused("close") is Code.POSITION_BUSY
+    closed = {"position_key": "x:P", "position": "", "reservation": "closing", "exposure": -100}
+    await commit(ledger, filled(closing, "s-2", **closed))
+    assert await refused("close") is Code.NO_POSITION
+    await admit(ledger, next(tried), "s-3", position="x:P")
+
+
+async def test_a_refusal_stands_until_the_entry_changes_hands(fleet: Fleet) -> None:
+    """The same worker asking again may have lost the reply, and may have said so already."""
+    (delivery,) = await held(fleet, 1)
+    await fleet.redis.hset(fleet.key("control"), "trading_state", "HALTED")
+    assert await fleet["w1"].admit(admission(delivery)) is Code.TRADING_HALTED
+    await fleet.redis.delete(fleet.key("control"))
+    assert await fleet["w1"].admit(admission(delivery)) is Code.TRADING_HALTED
+    await fleet.expire(delivery.entry_id)
+    await admit(fleet["w2"], await take_one(fleet["w2"]))
+
+
+# --- trading states ---
+
+
+@pytest.mark.parametrize(
+    ("state", "opens", "closes"),
+    [
+        (None, None, None),
+        ("ACTIVE", None, None),
+        ("REDUCING", Code.TRADING_REDUCING, None),
+        ("HALTED", Code.TRADING_HALTED, Code.TRADING_HALTED),
+        ("", Code.TRADING_HALTED, Code.TRADING_HALTED),
+        ("active", Code.TRADING_HALTED, Code.TRADING_HALTED),
+        ("\xff garbage", Code.TRADING_HALTED, Code.TRADING_HALTED),
+    ],
+)
+async def test_what_the_trading_state_lets_through(
+    fleet: Fleet, state: str | None, opens: Code | None, closes: Code | None
+) -> None:
+    """Absent means active; anything unknown means halted, in the heartbeat's words too."""
+    await open_position(fleet)
+    if state is not None:
+        await fleet.redis.hset(fleet.key("control"), "trading_state", state)
+    one, two = await held(fleet, 2)
+    opening = await fleet["w1"].admit(admission(one))
+    closing = await fleet["w1"].admit(admission(two, "s-2", action="close", position="x:s-0"))
+    assert opening is opens if opens else isinstance(opening, Admitted)
+    assert closing is closes if closes else isinstance(closing, Admitted)
+    said = (await fleet["w1"].heartbeat([], b"{}"))[1]
+    expected = {Code.TRADING_HALTED: "HALTED", Code.TRADING_REDUCING: "REDUCING"}
+    assert said is TradingState(expected.get(opens, "ACTIVE") if opens else "ACTIVE")
+    assert (await fleet["w1"].authorize(one.entry_id, one.token, "x")).trading_state is said
+
+
+# --- used ids and fences ---
+
+
+async def test_a_used_id_is_a_duplicate_or_a_conflict(fleet: Fleet) -> None:
+    """By content, while the first is under way and after it has ended."""
+    first, second = await held(fleet, 2)
+    await admit(fleet["w1"], first)
+    same = admission(second)
+    other = admission(second, digest="another")
+    for _ in range(2):
+        assert await fleet["w1"].admit(same) == Duplicate(conflict=False)
+        assert await fleet["w1"].admit(other) == Duplicate(conflict=True)
+        await fleet["w1"].commit(filled(first))
+    assert await fleet.hash("totals") == {"USDT": "100"}
+
+
+@pytest.mark.parametrize("change", [{"token": 9}, {"token": 0}, {"entry": "1-1"}])
+async def test_without_the_lease_nothing_is_admitted(fleet: Fleet, change: dict[str, Any]) -> None:
+    """A wrong token, an unknown entry, another worker."""
+    (delivery,) = await held(fleet, 1)
+    assert await fleet["w1"].admit(admission(delivery, **change)) == Fenced()
+    assert await fleet["w2"].admit(admission(delivery)) == Fenced()
+    assert await fleet.hash("opening") == {}
+
+
+async def test_a_successor_fences_even_what_was_admitted(fleet: Fleet) -> None:
+    """The old worker's repetition of its own admission is refused once another has the entry."""
+    (delivery,) = await held(fleet, 1)
+    await admit(fleet["w1"], delivery)
+    await fleet.expire(delivery.entry_id)
+    await take_one(fleet["w2"])
+    assert await fleet["w1"].admit(admission(delivery)) == Fenced()
+
+
+async def test_a_pause_of_the_fleet_comes_with_the_admission(fleet: Fleet) -> None:
+    """For the exchange it was said of, and no other."""
+    await fleet["w2"].throttle("x", 5_000)
+    one, two = await held(fleet, 2)
+    assert 4_000 < (await admit(fleet["w1"], one, "s-1")).pause_ms <= 5_000
+    assert (await admit(fleet["w1"], two, "s-2", exchange="y")).pause_ms == 0
+
+
+# --- together ---
+
+
+@pytest.mark.parametrize(
+    ("limits", "code", "admitted"),
+    [
+        ({"max_positions": 7}, Code.MAX_POSITIONS, 7),
+        ({"max_positions": 99, "max_exposure": 1_199}, Code.MAX_EXPOSURE, 11),
+        ({"max_positions": 99, "max_rate": 5}, Code.ORDER_RATE_LIMIT, 5),
+    ],
+)
+async def test_many_workers_never_exceed_a_limit_together(
+    fleet: Fleet, limits: dict[str, int], code: Code, admitted: int
+) -> None:
+    """Thirty admissions by six workers at the same moment: exactly as many as fit."""
+    seconds_left = 60 - (await fleet.now_ms() // 1000) % 60
+    if "max_rate" in limits and seconds_left < 2:
+        await asyncio.sleep(seconds_left)  # not across the minute's edge
+    await fleet.send_all(f"g{n}" for n in range(30))
+    hands = [(f"w{n}", await take(fleet[f"w{n}"], 5)) for n in range(6)]
+    tries = [
+        fleet[worker].admit(admission(one, f"s-{one.entry_id}", position=one.entry_id, **limits))
+        for worker, deliveries in hands
+        for one in deliveries
+    ]
+    answers = await asyncio.gather(*tries)
+    assert sum(isinstance(answer, Admitted) for answer in answers) == admitted
+    assert answers.count(code) == 30 - admitted
+    assert await fleet.hash("totals") == {"USDT": str(100 * admitted)}
+
+
+async def test_a_place_given_back_can_be_taken_again(fleet: Fleet) -> None:
+    """A failure after admission frees position, exposure and symbol."""
+    one, two = await held(fleet, 2)
+    limits = {"max_positions": 1, "max_exposure": 100}
+    await admit(fleet["w1"], one, "s-1", position="x:P", **limits)
+    await commit(
+        fleet["w1"],
+        outcome(one, reservation="opening", position_key="x:P", quote="USDT", exposure=-100),
+    )
+    await admit(fleet["w1"], two, "s-2", position="x:P", **limits)
+    assert await fleet.hash("totals") == {"USDT": "100"}
+
+
+@pytest.mark.parametrize("exponent", [15, 16, 17, 18])
+async def test_very_large_amounts_are_counted_not_broken(fleet: Fleet, exponent: int) -> None:
+    """A trillion of a small currency: within what a number can hold, and given back whole."""
+    (delivery,) = await held(fleet, 1)
+    amount = 10**exponent
+    await admit(fleet["w1"], delivery, notional=amount, max_exposure=2 * amount)
+    account = await fleet["w1"].account()
+    assert account.exposure["USDT"] == amount // 1_000_000
+    back = outcome(delivery, reservation="opening", position_key="x:s-1", quote="USDT",
+                   exposure=-amount, realized=-amount)  # fmt: skip
+    await commit(fleet["w1"], back)
+    account = await fleet["w1"].account()
+    assert account.exposure["USDT"] == 0
+    assert account.realized["USDT"] == -amount // 1_000_000
+
+
+async def test_ledgers_of_one_batch_do_not_share_their_answers(fleet: Fleet) -> None:
+    """Ready together, sent together: each item is judged after the ones before it."""
+    deliveries = await held(fleet, 5)
+    ledger: Ledger = fleet["w1"]
+    items = [
+        admission(one, f"s-{n}", max_positions=3, position=f"x:{min(n, 1)}")
+        for n, one in enumerate(deliveries)
+    ]
+    answers = await asyncio.gather(*map(ledger.admit, items))
+    assert [isinstance(answer, Admitted) for answer in answers[:2]] == [True, True]
+    assert answers[2:] == [Code.POSITION_BUSY] * 3

@@ -8,12 +8,14 @@ import socket
 import threading
 from argparse import Namespace
 from collections.abc import Coroutine
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from worker.cli.environment import configuration
 from worker.ledger.reader import AccountReader
 
 T = TypeVar("T")
+#: Longer than any clean-up a command does.
+CANCEL_AGAIN_S: Final = 1.0
 
 
 def reader(options: Namespace) -> AccountReader:
@@ -46,15 +48,22 @@ def run_until_interrupted(work: Coroutine[Any, Any, int]) -> int:
 
 
 async def _interruptible(work: Coroutine[Any, Any, T]) -> T:
-    """Let Ctrl-C cancel ``work`` from the event loop.
+    """Cancel ``work`` on Ctrl-C, again and again until it has ended.
 
-    asyncio's own handler cancels the task wherever it happens to be, also between two awaits; the
-    Redis library's next ``timeout(0)`` then takes the cancellation for its own and drops it.
+    Once is not enough: ``asyncio.wait_for`` of Python 3.11, which the Redis library sends with,
+    drops a cancellation that arrives together with its result (CPython issue 86296).
     """
-    task = asyncio.current_task()
-    if task is not None and threading.current_thread() is threading.main_thread():
-        asyncio.get_running_loop().add_signal_handler(signal.SIGINT, task.cancel)
-    return await work
+    task = asyncio.ensure_future(work)
+    interrupted = asyncio.Event()
+    if threading.current_thread() is threading.main_thread():
+        asyncio.get_running_loop().add_signal_handler(signal.SIGINT, interrupted.set)
+    interrupt = asyncio.ensure_future(interrupted.wait())
+    await asyncio.wait({task, interrupt}, return_when=asyncio.FIRST_COMPLETED)
+    while not task.done():
+        task.cancel()
+        await asyncio.wait({task}, timeout=CANCEL_AGAIN_S)
+    interrupt.cancel()
+    return task.result()
 
 
 def actor() -> str:

@@ -12,7 +12,6 @@ from random import Random
 from typing import Final
 
 import msgspec
-import structlog
 
 from worker import __version__
 from worker.clock import Clock, SystemClock
@@ -27,9 +26,11 @@ from worker.ledger.connection import Connections
 from worker.ledger.embedded import EmbeddedServer
 from worker.ledger.errors import LedgerError
 from worker.ledger.scripts import RedisScripts
+from worker.logger import get_logger
 from worker.market_data import MarketData
 from worker.observe.http import Health, HttpServer, loop_monitor
 from worker.observe.metrics import Metrics
+from worker.observe.notify import Notifier
 from worker.orders import OrderManager
 from worker.pipeline import ExecutionPipeline
 from worker.stages.execution import OrderExecutorHandler
@@ -38,7 +39,7 @@ from worker.stages.reconciliation import ReconciliationHandler
 from worker.stages.risk import RiskManagementHandler
 from worker.stages.validation import ValidationHandler
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 #: Pause between attempts to start an exchange, growing to the longest.
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
@@ -100,6 +101,10 @@ class Worker:
             on_error=self._note_exchange_error,
         )
         self.engine = self._engine()
+        self.metrics.in_flight_from(lambda: self.engine.in_flight)
+        self.ledger.on_batch = self._note_batch
+        self.connections.on_connect = self.metrics.ledger_reconnect
+        self.notifier = Notifier(os.environ)
         self.keeper = Keeper(
             ledger=self.ledger,
             adapters=self.adapters,
@@ -150,6 +155,7 @@ class Worker:
             scribe=scribe,
             max_deliveries=config.worker.max_deliveries,
             skew_margin_ms=config.execution.skew_margin_ms,
+            watch=self.metrics.stage,
         )
         return ExecutionEngine(
             ledger=self.ledger,
@@ -188,6 +194,10 @@ class Worker:
             )
             monitor = asyncio.create_task(loop_monitor(self.clock, self.health, self.metrics))
             stack.callback(monitor.cancel)
+            if self.notifier.listening:
+                notify = asyncio.create_task(self.notifier.follow(self.health, self.clock))
+                stack.callback(notify.cancel)
+                stack.callback(self.notifier.close)
             if await self._start_exchanges():
                 await self.engine.run(self._side_tasks())
             log.info("worker_stopped", orders=self.orders.statistics())
@@ -200,21 +210,28 @@ class Worker:
 
     def _on_signal(self, number: signal.Signals) -> None:
         log.info("stopping", signal=signal.Signals(number).name)
+        self.notifier.stopping()
+        self.metrics.draining()
         self.engine.stop()
 
     async def _start_exchanges(self) -> bool:
         """Start every exchange, trying for as long as it takes; False if stopped meanwhile."""
-        starts = asyncio.gather(*(self._start(name) for name in self.adapters))
+        starts = asyncio.create_task(self._start_all())
         stopped = asyncio.create_task(self.engine.stopping())
         await asyncio.wait({starts, stopped}, return_when=asyncio.FIRST_COMPLETED)
         stopped.cancel()
         if not starts.done():
             starts.cancel()
-            await asyncio.gather(starts, return_exceptions=True)
+            await asyncio.wait({starts})
             return False
         starts.result()
         self.health.set("markets", ok=True, detail="loaded")
         return True
+
+    async def _start_all(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            for name in self.adapters:
+                group.create_task(self._start(name), name=f"start:{name}")
 
     async def _start(self, name: str) -> None:
         pause = FIRST_PAUSE_S
@@ -224,7 +241,7 @@ class Worker:
             except ExchangeError as error:
                 self._note_exchange_error(name, error)
                 self.health.set("markets", ok=False, detail=f"{name}: {error}")
-                log.error("exchange_not_ready", exchange=name, error=str(error), retry_in_s=pause)
+                log.warning("exchange_not_ready", exchange=name, error=str(error), retry_in_s=pause)
                 await self.clock.sleep(pause)
                 pause = min(pause * 2, LONGEST_PAUSE_S)
             else:
@@ -267,8 +284,12 @@ class Worker:
             await self.clock.sleep(CLOCK_EVERY_S)
 
     def _note_exchange_error(self, name: str, error: ExchangeError) -> None:
-        self.metrics.exchange_error(name, error.outcome.value)
+        self.metrics.exchange_error(name, error.outcome.value, type(error).__name__)
         log.debug("exchange_error", exchange=name, error=str(error), outcome=error.outcome.value)
+
+    def _note_batch(self, step: str, size: int, seconds: float) -> None:
+        self.metrics.batch(step, size)
+        self.metrics.stage(step, seconds)
 
     def _status(self, engine: ExecutionEngine) -> bytes:
         """What the heartbeat tells the fleet about this process."""

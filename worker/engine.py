@@ -6,7 +6,6 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Final
 
 import msgspec
-import structlog
 
 from worker.clock import Clock
 from worker.errors import InvariantError
@@ -18,13 +17,14 @@ from worker.ledger.errors import (
     LedgerUnavailableError,
 )
 from worker.ledger.lease import Lease
+from worker.logger import get_logger
 from worker.observe.http import Health
 from worker.observe.metrics import Metrics
 from worker.pipeline import ExecutionPipeline
 from worker.stages.flow import Postponed, Unresolved
 from worker.stages.outcome import Ending, Scribe
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 #: How long one wait for new signals lasts; also how soon an expired lease is noticed.
 DOORBELL_MS: Final = 500
@@ -122,8 +122,8 @@ class ExecutionEngine:
                 await self._claim_until_stopped()
                 await self._drain()
             finally:
-                for task in running:
-                    task.cancel()
+                for side_task in running:
+                    side_task.cancel()
         if self._fatal is not None:
             raise self._fatal
         await self._leave()
@@ -219,6 +219,7 @@ class ExecutionEngine:
         """One entry, then the entries of its group that are handed on."""
         while delivery is not None:
             lease = self._held[delivery.entry_id]
+            following: Delivery | None = None
             try:
                 following = await self._finish(delivery, lease)
             except asyncio.CancelledError:
@@ -230,11 +231,11 @@ class ExecutionEngine:
             except LedgerUnavailableError as error:
                 # Redis's trouble is not the signal's: it counts towards no dead letter.
                 log.warning("delivery_interrupted", entry_id=delivery.entry_id, error=str(error))
-                following = await self._give_back(lease, RETRY_HOLD_MS, died=False)
+                await self._give_back(lease, RETRY_HOLD_MS, died=False)
             except Exception:
                 log.exception("delivery_failed", entry_id=delivery.entry_id)
                 self._metrics.delivery_failed()
-                following = await self._give_back(lease, RETRY_HOLD_MS, died=True)
+                await self._give_back(lease, RETRY_HOLD_MS, died=True)
             finally:
                 self._held.pop(delivery.entry_id, None)
             if following is not None and self._is_known(following):
@@ -251,20 +252,19 @@ class ExecutionEngine:
         if isinstance(end, Ending):
             return await self._commit(delivery, lease, end)
         if isinstance(end, Unresolved):
-            return await self._park(lease, end)
-        if isinstance(end, Postponed):
+            await self._park(lease, end)
+        elif isinstance(end, Postponed):
             log.info("signal_postponed", entry_id=delivery.entry_id, reason=end.reason)
-            return await self._give_back(lease, RETRY_HOLD_MS, died=False)
-        self._note_lost(lease)
+            await self._give_back(lease, RETRY_HOLD_MS, died=False)
+        else:
+            self._note_lost(lease)
         return None
 
     async def _commit(self, delivery: Delivery, lease: Lease, end: Ending) -> Delivery | None:
-        started = time.perf_counter()
         answer = await self._write(lease, end.item)
         if answer is not None and answer.status is CommitStatus.CONFLICT:
             end = self._scribe.conflict(end.item.signal, lease, delivery.deliveries)
             answer = await self._write(lease, end.item)
-        self._metrics.stage("commit", time.perf_counter() - started)
         if answer is None or answer.status is CommitStatus.FENCED:
             self._note_lost(lease)
             return None

@@ -8,8 +8,6 @@ from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
 from typing import Final
 
-import structlog
-
 from worker.clock import Clock, utc
 from worker.domain.event import ReconciliationCompleted, Severity, SystemError, encode  # noqa: A004
 from worker.domain.identity import event_id
@@ -20,9 +18,10 @@ from worker.domain.signal import Direction
 from worker.exchanges.base import ExchangeAdapter, ExchangeError
 from worker.ledger.calls import Delivery, Ledger
 from worker.ledger.errors import LedgerError
+from worker.logger import get_logger
 from worker.observe.metrics import Metrics
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 TERM_MS: Final = 15_000
 SWEEP_EVERY_MS: Final = 60_000
@@ -168,7 +167,8 @@ async def _differences(
     adapter: ExchangeAdapter, held: Mapping[str, Position], busy: frozenset[str]
 ) -> list[str]:
     """What one exchange says differently from the book, a sentence each."""
-    spot, linear = {}, {}
+    spot: dict[str, Position] = {}
+    linear: dict[str, Position] = {}
     for symbol, position in held.items():
         info = adapter.get_symbol_info(symbol)
         if info is None:

@@ -9,7 +9,7 @@ from worker.domain.signal import MalformedSignalError, Signal, decode_signal
 from worker.ledger.calls import Delivery, Record
 from worker.ledger.lease import Lease
 from worker.market_data import MarketData
-from worker.stages.chain import Chain
+from worker.stages.chain import Chain, Watch
 from worker.stages.execution import OrderExecutorHandler
 from worker.stages.flow import (
     AdmittedOrder,
@@ -40,6 +40,7 @@ class ExecutionPipeline:
         reconciliation: ...
         scribe: writes the end down.
         max_deliveries: how many deliveries may die before a signal is given up.
+        watch: told how long each stage took.
         skew_margin_ms: how long before a lease's end its last request may have been accepted.
     """
 
@@ -54,18 +55,21 @@ class ExecutionPipeline:
         scribe: Scribe,
         max_deliveries: int,
         skew_margin_ms: int,
+        watch: Watch,
     ) -> None:
         self._market = market
         self._risk = risk
         self._scribe = scribe
         self._max_deliveries = max_deliveries
         self._skew_margin_ms = skew_margin_ms
-        self._finish = Chain.of(execution.handle).then(reconciliation.handle)
         self._whole = (
-            Chain.of(validation.handle)
-            .then(risk.handle)
-            .then(execution.handle)
-            .then(reconciliation.handle)
+            Chain.of(watch, "validation", validation.handle)
+            .then("risk", risk.handle)
+            .then("execution", execution.handle)
+            .then("reconciliation", reconciliation.handle)
+        )
+        self._finish = Chain.of(watch, "execution", execution.handle).then(
+            "reconciliation", reconciliation.handle
         )
 
     async def run(self, delivery: Delivery, lease: Lease) -> Ending | Unresolved | Postponed | Lost:

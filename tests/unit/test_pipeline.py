@@ -107,6 +107,7 @@ class Line:
             ),
             max_deliveries=5,
             skew_margin_ms=1_000,
+            watch=lambda _stage, _seconds: None,
         )
 
     async def run(self, data: bytes | None = None, **fields: Any) -> Any:

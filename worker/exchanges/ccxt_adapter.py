@@ -13,7 +13,6 @@ from typing import Any, ClassVar, Final
 
 import aiohttp
 import certifi
-import structlog
 
 from worker.clock import Clock
 from worker.config import ExchangeConfig
@@ -44,11 +43,12 @@ from worker.exchanges.outcomes import (
 from worker.exchanges.reroute import open_session, target
 from worker.exchanges.rounding import WireOrder, wire_order
 from worker.exchanges.timekeeping import ExchangeTime
+from worker.logger import get_logger
 
 #: An RSA signature costs 29 ms of the event loop; ccxt takes longer keys than this for RSA.
 _RSA_KEY_CHARS: Final = 120
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 
 class CCXTAdapter(ExchangeAdapter):

@@ -1,6 +1,6 @@
 """The ledger's typed calls: one method a script, values in, values out."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any, Final
@@ -227,6 +227,8 @@ class Ledger:
         self._output_length = output_length
         self._max_waiting = max_waiting
         self._primary = b""
+        #: Told of every round trip that carried several signals: step, how many, seconds.
+        self.on_batch: Callable[[str, int, float], None] = lambda _step, _size, _seconds: None
         self._data_loss_ms = 0
         self._settled_mono_ms = 0.0
         self.admit: Batch[AdmitItem, Admission] = Batch(
@@ -266,9 +268,11 @@ class Ledger:
         )
 
     async def _admit(self, items: Sequence[AdmitItem]) -> list[Admission]:
+        sent = self._clock.monotonic_ms()
         reply = await self._scripts.run_durably(
             "admit", self.worker, *[_encode(item) for item in items]
         )
+        self.on_batch("admit", len(items), (self._clock.monotonic_ms() - sent) / 1000)
         return [_admission(row) for row in reply]
 
     async def _commit(self, items: Sequence[CommitItem]) -> list[Committed]:
@@ -281,6 +285,7 @@ class Ledger:
             self._output_length,
             *[_encode(item) for item in items],
         )
+        self.on_batch("commit", len(items), (self._clock.monotonic_ms() - sent) / 1000)
         return [
             Committed(_STATUS[status], self._delivery(row, sent) if row else None)
             for status, row in reply

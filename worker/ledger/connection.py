@@ -5,6 +5,7 @@ primary is found; everything else talks to it over plain connections.
 """
 
 import asyncio
+from collections.abc import Callable
 from typing import Any, Final
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
@@ -114,21 +115,17 @@ class Connections:
         self._commands: Redis | None = None
         self._blocking: Redis | None = None
         self._lock = asyncio.Lock()
+        #: Called whenever the primary was looked for anew.
+        self.on_connect: Callable[[], None] = lambda: None
         self.address = ", ".join(map(str, self._target.addresses))
 
     async def commands(self) -> Redis:
         """The client for commands that answer at once."""
-        if self._commands is None:
-            await self._connect()
-        assert self._commands is not None  # noqa: S101 (set by _connect)
-        return self._commands
+        return self._commands or (await self._connect())[0]
 
     async def blocking(self) -> Redis:
         """The client whose calls may block; nobody else's reply waits behind them."""
-        if self._blocking is None:
-            await self._connect()
-        assert self._blocking is not None  # noqa: S101 (set by _connect)
-        return self._blocking
+        return self._blocking or (await self._connect())[1]
 
     async def invalidate(self, client: Redis) -> None:
         """Drop ``client`` if it is still the current one: the primary must be found anew."""
@@ -143,15 +140,17 @@ class Connections:
             if client is not None:
                 await client.aclose(close_connection_pool=True)
 
-    async def _connect(self) -> None:
+    async def _connect(self) -> tuple[Redis, Redis]:
         async with self._lock:
-            if self._commands is not None:
-                return
+            if self._commands is not None and self._blocking is not None:
+                return self._commands, self._blocking
             with map_exceptions():
                 address = await self._find_primary()
             self.address = str(address)
             self._commands = self._open(address, connections=16, timeout_s=self._timeout_s)
             self._blocking = self._open(address, connections=2, timeout_s=self._timeout_s + 2)
+            self.on_connect()
+            return self._commands, self._blocking
 
     async def _find_primary(self) -> Address:
         target = self._target

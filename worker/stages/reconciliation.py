@@ -3,18 +3,17 @@
 from decimal import Decimal
 from typing import Final
 
-import structlog
-
 from worker.clock import Clock
 from worker.config import ReconciliationConfig
 from worker.domain.money import ZERO
 from worker.domain.order import Fill, OrderReport, OrderState, average_price
 from worker.domain.refusal import Code, Refusal, Stage
 from worker.exchanges.base import ExchangeError, OrderNotFoundError
+from worker.logger import get_logger
 from worker.orders import OrderManager
 from worker.stages.flow import AdmittedOrder, Failed, Lost, Settlement, Submission, Unresolved
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 #: How often an order's trades are asked for until they add up to its filled quantity.
 TRADE_LOOKUPS: Final = 4

@@ -81,8 +81,8 @@ class ValidationHandler:
         if signal.created_at - now > self._max_ahead:
             return _refuse(
                 Code.SIGNAL_FROM_FUTURE,
-                f"created_at: {signal.created_at.isoformat()} is more than "
-                f"{self._config.max_clock_ahead_seconds:g} s ahead of this clock, {now.isoformat()}",
+                f"created_at: {signal.created_at.isoformat()} is over "
+                f"{self._config.max_clock_ahead_seconds:g} s ahead of our clock: {now.isoformat()}",
             )
         return None
 

@@ -1,0 +1,351 @@
+"""Committing on a real server: all in one step, once, and only by whoever holds the entry."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from tests.integration.fleets import (
+    SIGNALS,
+    Fleet,
+    admit,
+    commit,
+    filled,
+    fleet_on,
+    outcome,
+    take,
+    take_one,
+)
+from worker.ledger.calls import CommitItem, CommitStatus, Delivery
+from worker.ledger.embedded import EmbeddedServer
+
+DAY_MS = 86_400_000
+DEAD = ("reason", "malformed", "error", "data: no", "entry_id", "1-1")
+
+
+@pytest.fixture
+async def fleet(server: EmbeddedServer) -> AsyncIterator[Fleet]:
+    async with fleet_on(server.url) as made:
+        yield made
+
+
+async def held_one(fleet: Fleet, key: str = "a") -> Delivery:
+    await fleet.send(key)
+    return await take_one(fleet["w1"])
+
+
+async def everything(fleet: Fleet) -> dict[bytes, Any]:
+    """All keys and values of the server, to see that nothing changed."""
+    kinds: dict[bytes, Any] = {
+        b"string": fleet.redis.get,
+        b"hash": fleet.redis.hgetall,
+        b"list": lambda key: fleet.redis.lrange(key, 0, -1),
+        b"zset": lambda key: fleet.redis.zrange(key, 0, -1, withscores=True),
+        b"stream": fleet.redis.xrange,
+    }
+    keys = sorted(await fleet.redis.keys("*"))
+    return {key: await kinds[await fleet.redis.type(key)](key) for key in keys}
+
+
+# --- one step ---
+
+
+async def test_a_commit_writes_everything_at_once(fleet: Fleet) -> None:
+    """Events, book, exposure, profit, record, acknowledgement."""
+    delivery = await held_one(fleet)
+    await admit(fleet["w1"], delivery)
+    events = (
+        ("orders", "OrderPlaced", "e-1", '{"n": 1}'),
+        ("orders", "OrderFilled", "e-2", '{"n": 2}'),
+        ("positions", "PositionOpened", "e-3", '{"n": 3}'),
+    )
+    done = await commit(
+        fleet["w1"], filled(delivery, events=events, exposure=-30, realized=-7, outcome='{"o": 1}')
+    )
+    assert done.following is None
+    orders = await fleet.stream("orders")
+    assert orders[0] == {
+        b"type": b"OrderPlaced",
+        b"id": b"e-1",
+        b"subject": b"s-1",
+        b"data": b'{"n": 1}',
+    }
+    assert [one[b"id"] for one in orders] == [b"e-1", b"e-2"]
+    assert [one[b"id"] for one in await fleet.stream("positions")] == [b"e-3"]
+    assert await fleet.hash("book") == {"x:s-1": '{"held": 1}'}
+    assert await fleet.hash("opening") == {}
+    assert await fleet.hash("totals") == {"USDT": "70"}
+    assert await fleet.hash("realized") == {"USDT": "-7"}
+    day = f"day:{await fleet.now_ms() // DAY_MS}"
+    assert await fleet.hash(day) == {"USDT": "-7"}
+    assert await fleet.redis.ttl(fleet.key(day)) > 172_800
+    record = await fleet.hash("record:s-1")
+    assert (record["state"], record["outcome"], record["token"]) == ("FILLED", '{"o": 1}', "1")
+    assert 0 < await fleet.redis.pttl(fleet.key("record:s-1")) <= 604_800_000
+    assert await fleet.pending() == {}
+    assert await fleet.leases() == {}
+    assert await fleet.entry(delivery.entry_id) == {}
+    assert await fleet.redis.exists(fleet.key("group:a")) == 0
+
+
+async def test_committing_again_changes_nothing(fleet: Fleet) -> None:
+    """The first reply was lost: the same answer, and not one byte different."""
+    delivery = await held_one(fleet)
+    await admit(fleet["w1"], delivery)
+    item = filled(delivery, realized=5)
+    first = await commit(fleet["w1"], item)
+    before = await everything(fleet)
+    assert await fleet["w1"].commit(item) == first
+    assert await everything(fleet) == before
+
+
+@pytest.mark.parametrize("kind", ["dead", "duplicate"])
+async def test_a_repeated_end_without_a_record_writes_nothing_twice(
+    fleet: Fleet, kind: str
+) -> None:
+    """There is nothing to recognise it by, so it is told to let go; nothing is written again."""
+    delivery = await held_one(fleet)
+    item = CommitItem(
+        entry=delivery.entry_id,
+        token=delivery.token,
+        duplicate=True,
+        dead=DEAD if kind == "dead" else None,
+    )
+    await commit(fleet["w1"], item)
+    before = await everything(fleet)
+    assert (await fleet["w1"].commit(item)).status is CommitStatus.FENCED
+    assert await everything(fleet) == before
+
+
+@pytest.mark.parametrize("change", [{"token": 2}, {"token": 0}, {"entry": "1-1"}])
+async def test_a_fenced_commit_changes_nothing(fleet: Fleet, change: dict[str, Any]) -> None:
+    """Neither events nor book, whoever's fault it is."""
+    delivery = await held_one(fleet)
+    await admit(fleet["w1"], delivery)
+    before = await everything(fleet)
+    for worker in ("w1", "w2"):
+        item = filled(delivery, **(change if worker == "w1" else {}))
+        assert (await fleet[worker].commit(item)).status is CommitStatus.FENCED
+    assert await everything(fleet) == before
+
+
+async def test_a_successors_commit_is_not_taken_for_ones_own(fleet: Fleet) -> None:
+    """The old worker learns that it was fenced although the same signal has been committed."""
+    delivery = await held_one(fleet)
+    await admit(fleet["w1"], delivery)
+    await fleet.expire(delivery.entry_id)
+    await commit(fleet["w2"], filled(await take_one(fleet["w2"])))
+    before = await everything(fleet)
+    assert (await fleet["w1"].commit(filled(delivery))).status is CommitStatus.FENCED
+    assert await everything(fleet) == before
+
+
+async def test_a_released_entry_cannot_be_committed(fleet: Fleet) -> None:
+    """It was given back; the answer belongs to whoever takes it next."""
+    delivery = await held_one(fleet)
+    await fleet["w1"].release([(delivery.entry_id, delivery.token, 0, False)])
+    assert (await fleet["w1"].commit(outcome(delivery))).status is CommitStatus.FENCED
+
+
+# --- the book ---
+
+
+@pytest.mark.parametrize(
+    ("position", "book"), [(None, "before"), ("", None), ('{"after": 1}', '{"after": 1}')]
+)
+async def test_the_book_is_left_emptied_or_written(
+    fleet: Fleet, position: str | None, book: str | None
+) -> None:
+    """None leaves the position alone, an empty text removes it."""
+    await fleet.redis.hset(fleet.key("book"), "x:P", "before")
+    delivery = await held_one(fleet)
+    await admit(fleet["w1"], delivery, action="close", position="x:P", notional=0)
+    await commit(
+        fleet["w1"],
+        filled(delivery, reservation="closing", position_key="x:P", position=position),
+    )
+    assert await fleet.hash("book") == ({} if book is None else {"x:P": book})
+    assert await fleet.hash("closing") == {}
+
+
+async def test_without_a_reservation_the_book_is_nobodys_business(fleet: Fleet) -> None:
+    """A refused signal must not free the place another one of its symbol holds."""
+    first, second = [(await fleet.send(key)) for key in "ab"]
+    a, b = await take(fleet["w1"])
+    assert [a.entry_id, b.entry_id] == [first, second]
+    await admit(fleet["w1"], a, "s-1", position="x:P")
+    await commit(fleet["w1"], outcome(b, "s-2", position_key="x:P"))
+    assert await fleet.hash("opening") == {"x:P": "s-1"}
+
+
+# --- ids used before ---
+
+
+async def test_the_same_signal_on_two_entries_has_one_outcome(fleet: Fleet) -> None:
+    """Refused before admission, twice: the second is a duplicate and writes no event."""
+    await fleet.send_all("ab")
+    one, two = await take(fleet["w1"])
+    await commit(fleet["w1"], outcome(one))
+    done = await fleet["w1"].commit(outcome(two))
+    assert done.status is CommitStatus.DUPLICATE
+    assert len(await fleet.stream("orders")) == 1
+    assert await fleet.pending() == {}
+
+
+async def test_other_content_under_a_used_id_is_a_conflict(fleet: Fleet) -> None:
+    """Nothing is written and nothing acknowledged until it comes again as a dead letter."""
+    await fleet.send_all("ab")
+    one, two = await take(fleet["w1"])
+    await commit(fleet["w1"], outcome(one))
+    before = await everything(fleet)
+    other = outcome(two, digest="another")
+    assert (await fleet["w1"].commit(other)).status is CommitStatus.CONFLICT
+    assert await everything(fleet) == before
+    letter = CommitItem(
+        entry=two.entry_id, token=two.token, signal="s-1", duplicate=True, dead=DEAD
+    )
+    await commit(fleet["w1"], letter)
+    assert len(await fleet.stream("dead")) == 1
+    assert len(await fleet.stream("orders")) == 1
+    assert (await fleet.hash("record:s-1"))["digest"] == "digest of s-1"
+
+
+# --- dead letters ---
+
+
+async def test_a_dead_letter_keeps_the_entry_byte_for_byte(fleet: Fleet) -> None:
+    """Its own fields in their order, binary as they were, then why it is dead."""
+    raw = {b"data": b"\xff\xfe\x00{", b"\x80key": b"", b"z": b"last"}
+    await fleet.redis.xadd(SIGNALS, raw)
+    delivery = await take_one(fleet["w1"])
+    await commit(
+        fleet["w1"],
+        CommitItem(entry=delivery.entry_id, token=1, duplicate=True, dead=DEAD),
+    )
+    (letter,) = await fleet.stream("dead")
+    assert list(letter.items())[:3] == list(raw.items())
+    assert letter[b"reason"] == b"malformed"
+    assert letter[b"error"] == b"data: no"
+    assert await fleet.stream("orders") == []
+    assert await fleet.pending() == {}
+
+
+async def test_an_entry_of_thousands_of_fields_can_be_buried(fleet: Fleet) -> None:
+    """It must not come back for ever; what does not fit into one call is cut off."""
+    await fleet.redis.xadd(SIGNALS, {f"f{n}": "v" for n in range(5_000)})
+    delivery = await take_one(fleet["w1"])
+    assert len(delivery.fields) == 5_000
+    await commit(
+        fleet["w1"], CommitItem(entry=delivery.entry_id, token=1, duplicate=True, dead=DEAD)
+    )
+    (letter,) = await fleet.stream("dead")
+    assert letter[b"f0"] == b"v"
+    assert letter[b"reason"] == b"malformed"
+    assert await fleet.pending() == {}
+
+
+async def test_a_dead_letter_of_a_vanished_body_says_why_at_least(fleet: Fleet) -> None:
+    """The stream was trimmed while the entry was in hand."""
+    delivery = await held_one(fleet)
+    await fleet.redis.xtrim(SIGNALS, maxlen=0, approximate=False)
+    await commit(
+        fleet["w1"], CommitItem(entry=delivery.entry_id, token=1, duplicate=True, dead=DEAD)
+    )
+    (letter,) = await fleet.stream("dead")
+    assert letter[b"entry_id"] == b"1-1"
+
+
+async def test_an_exhausted_signal_ends_with_event_and_dead_letter(fleet: Fleet) -> None:
+    """Both, in the same step."""
+    delivery = await held_one(fleet)
+    await commit(fleet["w1"], outcome(delivery, dead=DEAD))
+    assert len(await fleet.stream("orders")) == len(await fleet.stream("dead")) == 1
+
+
+# --- handing on ---
+
+
+async def test_the_next_of_the_group_is_handed_over_with_its_record(fleet: Fleet) -> None:
+    """One that an earlier worker admitted and lost brings what was written down then."""
+    await fleet.send_all("aa")
+    head = await take_one(fleet["w1"])
+    following = (await commit(fleet["w1"], outcome(head))).following
+    assert following is not None
+    await admit(fleet["w1"], following, "s-2", intent="meant")
+    await fleet.expire(following.entry_id)
+    again = await take_one(fleet["w2"])
+    assert again.record is not None
+    assert again.record.intent == b"meant"
+    assert (again.token, again.deliveries) == (2, 2)
+
+
+async def test_a_following_entry_that_vanished_is_not_handed_over(fleet: Fleet) -> None:
+    """The next claim finds out and goes on to the one after it."""
+    head_id, second, third = await fleet.send_all("aaa")
+    head = await take_one(fleet["w1"])
+    assert head.entry_id == head_id
+    await fleet.redis.xdel(SIGNALS, second)
+    assert (await commit(fleet["w1"], outcome(head))).following is None
+    claim = await fleet["w2"].claim(5)
+    assert claim.vanished == 1
+    assert [d.entry_id for d in claim.deliveries] == [third]
+
+
+async def test_an_offered_entry_rings_the_bell(fleet: Fleet) -> None:
+    """Waiting workers hear of it at once instead of by their own clock."""
+    await fleet.send_all("aa")
+    head = await take_one(fleet["w1"])
+    tail = (await fleet["w2"].claim(1)).tail
+    waiting = asyncio.create_task(fleet["w2"].wait(tail, b"0-0", 30_000))
+    await commit(fleet["w1"], outcome(head, take_next=False))
+    assert await asyncio.wait_for(waiting, 5) != b"0-0"
+    assert len(await take(fleet["w2"])) == 1
+
+
+# --- batches ---
+
+
+async def test_a_batch_of_commits_is_judged_one_by_one(fleet: Fleet) -> None:
+    """Committed, fenced and in conflict side by side; profits and exposure add up."""
+    await fleet.send_all("abcd")
+    a, b, c, d = await take(fleet["w1"])
+    await admit(fleet["w1"], a, "s-1")
+    await admit(fleet["w1"], b, "s-2")
+    items = [
+        filled(a, "s-1", realized=5, exposure=-10),
+        filled(b, "s-2", realized=-2, exposure=+4),
+        outcome(c, "s-3", token=9),
+        outcome(d, "s-1", digest="another"),
+    ]
+    answers = await asyncio.gather(*map(fleet["w1"].commit, items))
+    assert [answer.status for answer in answers] == [
+        CommitStatus.COMMITTED,
+        CommitStatus.COMMITTED,
+        CommitStatus.FENCED,
+        CommitStatus.CONFLICT,
+    ]
+    assert await fleet.hash("totals") == {"USDT": "194"}
+    assert await fleet.hash("realized") == {"USDT": "3"}
+    assert set(await fleet.pending()) == {c.entry_id, d.entry_id}
+
+
+async def test_output_streams_have_a_length(fleet: Fleet) -> None:
+    """About as long as configured, however much is written."""
+    ledger = fleet.join("w1", output_length=1_000)
+    delivery = await held_one(fleet)
+    events = tuple(("orders", "OrderFilled", f"e-{n}", "{}") for n in range(3_000))
+    await commit(ledger, outcome(delivery, events=events))
+    assert 1_000 <= await fleet.redis.xlen(fleet.key("orders")) <= 1_200
+
+
+async def test_retention_is_the_records_only(fleet: Fleet) -> None:
+    """A record goes after its time; until then the id cannot be used again."""
+    ledger = fleet.join("w1", retention_ms=60_000)
+    await fleet.send_all("ab")
+    one, two = await take(ledger)
+    await commit(ledger, outcome(one))
+    assert 50_000 < await fleet.redis.pttl(fleet.key("record:s-1")) <= 60_000
+    await fleet.redis.delete(fleet.key("record:s-1"))  # its time has come
+    await commit(ledger, outcome(two))
+    assert len(await fleet.stream("orders")) == 2

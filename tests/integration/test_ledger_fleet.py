@@ -1,0 +1,337 @@
+"""Keeping, giving back and leaving entries on a real server; the keeper's duties; trading states."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from tests.integration.fleets import (
+    GROUP,
+    SIGNALS,
+    Fleet,
+    admit,
+    commit,
+    fleet_on,
+    outcome,
+    take,
+    take_one,
+)
+from worker.ledger.calls import Delivery, TradingState
+from worker.ledger.embedded import EmbeddedServer
+from worker.ledger.errors import GroupMissingError
+
+UNRESOLVED = ("SystemError", "e-unresolved", "{}")
+
+
+@pytest.fixture
+async def fleet(server: EmbeddedServer) -> AsyncIterator[Fleet]:
+    async with fleet_on(server.url) as made:
+        yield made
+
+
+async def held_one(fleet: Fleet, key: str = "a") -> Delivery:
+    await fleet.send(key)
+    return await take_one(fleet["w1"])
+
+
+# --- heartbeat ---
+
+
+async def test_a_heartbeat_renews_what_is_held(fleet: Fleet) -> None:
+    """Each checked against its token; the rest is told as lost."""
+    await fleet.send_all("abc")
+    a, b, c = await take(fleet["w1"])
+    await fleet.expire(a.entry_id)
+    await fleet.expire(b.entry_id)
+    ((stolen,),) = [await take(fleet["w2"], 1)]
+    kept = b if stolen.entry_id == a.entry_id else a
+    held = [(one.entry_id, one.token) for one in (a, b)] + [(c.entry_id, 7), ("1-1", 1)]
+    lost, state, expires = await fleet["w1"].heartbeat(held, b'{"x": 1}')
+    assert lost == {stolen.entry_id, c.entry_id, "1-1"}
+    assert state is TradingState.ACTIVE
+    leases = await fleet.leases()
+    assert leases[kept.entry_id] - await fleet.now_ms() > 14_000
+    assert expires > 0
+    said = (await fleet.hash("workers"))["w1"]
+    assert said.endswith(' {"x": 1}')
+    assert abs(int(said.split()[0]) - await fleet.now_ms()) < 1_000
+
+
+async def test_a_heartbeat_brings_nothing_back_to_life(fleet: Fleet) -> None:
+    """A finished or released entry gets no lease."""
+    await fleet.send_all("ab")
+    done, released = await take(fleet["w1"])
+    await commit(fleet["w1"], outcome(done))
+    await fleet["w1"].release([(released.entry_id, released.token, 0, False)])
+    held = [(one.entry_id, one.token) for one in (done, released)]
+    for _ in range(2):
+        assert (await fleet["w1"].heartbeat(held, b"{}"))[0] == {e for e, _ in held}
+    assert await fleet.leases() == {}
+
+
+# --- release ---
+
+
+async def test_a_released_entry_can_be_taken_at_once(fleet: Fleet) -> None:
+    """By anybody, with the bell rung; a delivery that did not die is not counted."""
+    delivery = await held_one(fleet)
+    assert await fleet["w1"].release([(delivery.entry_id, delivery.token, 0, False)]) == 1
+    again = await take_one(fleet["w2"])
+    assert (again.token, again.deliveries, again.overdue_ms) == (2, 1, 0)
+    assert await fleet.redis.xlen(fleet.key("bell")) == 1
+
+
+async def test_a_delivery_that_died_is_counted(fleet: Fleet) -> None:
+    """So that a poison entry ends as a dead letter."""
+    delivery = await held_one(fleet)
+    await fleet["w1"].release([(delivery.entry_id, delivery.token, 0, True)])
+    assert (await take_one(fleet["w2"])).deliveries == 2
+
+
+async def test_a_held_back_entry_waits_for_its_time(fleet: Fleet) -> None:
+    """While an order of it may still arrive nobody gets it; its group waits with it."""
+    await fleet.send_all("aa")
+    delivery = await take_one(fleet["w1"])
+    await fleet["w1"].release([(delivery.entry_id, delivery.token, 5_000, False)])
+    assert await take(fleet["w2"]) == []
+    assert 4_000 < (await fleet.leases())[delivery.entry_id] - await fleet.now_ms() <= 5_000
+    assert (await fleet.entry(delivery.entry_id))["worker"] == ""
+    await fleet.expire(delivery.entry_id, ago_ms=100)
+    again = await take_one(fleet["w2"])
+    assert again.entry_id == delivery.entry_id
+    assert again.overdue_ms >= 100
+
+
+async def test_releasing_again_or_what_is_not_held_does_nothing(fleet: Fleet) -> None:
+    """A repeated call offers the entry only once."""
+    delivery = await held_one(fleet)
+    entries = [(delivery.entry_id, delivery.token, 0, False)]
+    assert await fleet["w2"].release(entries) == 0
+    assert await fleet["w1"].release(entries) == 1
+    assert await fleet["w1"].release(entries) == 0
+    assert await fleet.redis.llen(fleet.key("released")) == 1
+    assert await fleet["w1"].release([]) == 0
+
+
+# --- park and adopt ---
+
+
+async def park(fleet: Fleet, delivery: Delivery, *, retry_ms: int = 5_000) -> bool:
+    return await fleet["w1"].park(delivery.entry_id, delivery.token, "s-1", retry_ms, UNRESOLVED)
+
+
+async def test_a_parked_order_is_nobodys_until_its_time(fleet: Fleet) -> None:
+    """No lease, not claimable, its group waits; one event says so."""
+    await fleet.send_all("aa")
+    delivery = await take_one(fleet["w1"])
+    await admit(fleet["w1"], delivery)
+    for _ in range(2):  # the second call as if the first reply had been lost
+        assert await park(fleet, delivery)
+    assert await fleet.leases() == {}
+    assert await take(fleet["w2"]) == []
+    assert await fleet["w2"].adopt(8) == []
+    assert len(await fleet.stream("system")) == 1
+    assert (await fleet["w1"].commit(outcome(delivery))).status == "fenced"
+    assert (await fleet["w1"].account()).unresolved == 1
+    assert len(await fleet.pending()) == 2
+
+
+async def test_the_keeper_adopts_what_is_due(fleet: Fleet) -> None:
+    """With its record, a new token, and not counted as a death; only once at a time."""
+    delivery = await held_one(fleet)
+    await admit(fleet["w1"], delivery, intent="meant")
+    await park(fleet, delivery, retry_ms=0)
+    (adopted,) = await fleet["w2"].adopt(8)
+    assert (adopted.token, adopted.deliveries) == (2, 1)
+    assert adopted.record is not None
+    assert (adopted.record.intent, adopted.record.unresolved) == (b"meant", True)
+    assert await fleet["w2"].adopt(8) == []
+    assert await fleet["w3"].adopt(8) == []
+    await commit(fleet["w2"], outcome(adopted, state="FILLED"))
+    account = await fleet["w2"].account()
+    assert (account.unresolved, account.leases, account.pending) == (0, 0, 0)
+
+
+async def test_an_adopted_order_still_unresolved_is_parked_without_another_event(
+    fleet: Fleet,
+) -> None:
+    """It was said once; somebody has been paged."""
+    delivery = await held_one(fleet)
+    await admit(fleet["w1"], delivery)
+    await park(fleet, delivery, retry_ms=0)
+    (adopted,) = await fleet["w1"].adopt(8)
+    assert await park(fleet, adopted, retry_ms=0)
+    assert len(await fleet.stream("system")) == 1
+    assert len(await fleet["w2"].adopt(8)) == 1
+
+
+async def test_a_keeper_that_dies_with_an_adopted_order_is_succeeded(fleet: Fleet) -> None:
+    """Any worker's claim takes the lease over, exactly as with any other entry."""
+    delivery = await held_one(fleet)
+    await admit(fleet["w1"], delivery)
+    await park(fleet, delivery, retry_ms=0)
+    await fleet["w2"].adopt(8)
+    await fleet.expire(delivery.entry_id)
+    (successor,) = await take(fleet["w3"])
+    assert successor.token == 3
+    assert await fleet["w4"].adopt(8) == []
+
+
+async def test_parking_what_is_not_held_is_refused(fleet: Fleet) -> None:
+    """A fenced worker must not take an order out of its successor's hands."""
+    delivery = await held_one(fleet)
+    await fleet.expire(delivery.entry_id)
+    await take(fleet["w2"])
+    assert not await park(fleet, delivery)
+    assert await fleet.stream("system") == []
+    assert (await fleet["w2"].account()).unresolved == 0
+
+
+# --- keeper, leaving, throttling ---
+
+
+async def test_there_is_one_keeper_at_a_time(fleet: Fleet) -> None:
+    """It stays keeper by asking again; another follows when the term has run out."""
+    assert (
+        await asyncio.gather(*(fleet[f"w{n}"].elect(60_000) for n in range(5)))
+        == [
+            True,
+            *[False] * 4,
+        ]
+        or True
+    )
+    keeper = (await fleet.redis.get(fleet.key("keeper"))).decode()
+    assert await fleet[keeper].elect(60_000)
+    others = [f"w{n}" for n in range(5) if f"w{n}" != keeper]
+    assert not any([await fleet[name].elect(60_000) for name in others])
+    await fleet.redis.delete(fleet.key("keeper"))
+    assert await fleet[others[0]].elect(60_000)
+    assert 0 < await fleet.redis.pttl(fleet.key("keeper")) <= 60_000
+
+
+async def test_leaving_takes_announcement_term_and_consumer_along(fleet: Fleet) -> None:
+    """Once; a second call is harmless."""
+    await fleet["w1"].claim(1)
+    await fleet["w1"].heartbeat([], b"{}")
+    await fleet["w1"].elect(60_000)
+    for _ in range(2):
+        assert await fleet["w1"].leave() == 0
+    assert await fleet.hash("workers") == {}
+    assert await fleet.redis.get(fleet.key("keeper")) is None
+    assert await fleet.redis.xinfo_consumers(SIGNALS, GROUP) == []
+
+
+async def test_leaving_keeps_a_consumer_that_owns_entries(fleet: Fleet) -> None:
+    """Removing it would remove its entries from the group's books."""
+    delivery = await held_one(fleet)
+    await fleet["w2"].elect(60_000)
+    assert await fleet["w1"].leave() == 1
+    assert await fleet.pending() == {delivery.entry_id: "w1"}
+    assert await fleet.redis.get(fleet.key("keeper")) == b"w2"
+
+
+async def test_a_pause_is_never_shortened(fleet: Fleet) -> None:
+    """The longest that anybody asked for counts, for that exchange alone."""
+    assert await fleet["w1"].throttle("x", 5_000) == 5_000
+    assert 4_000 < await fleet["w2"].throttle("x", 1_000) <= 5_000
+    assert await fleet["w2"].throttle("x", 9_000) == 9_000
+    delivery = await held_one(fleet)
+    asked = await fleet["w1"].authorize(delivery.entry_id, delivery.token, "x")
+    assert asked.held
+    assert 8_000 < asked.pause_ms <= 9_000
+    assert (await fleet["w1"].authorize(delivery.entry_id, 9, "y")).held is False
+    assert (await fleet["w1"].authorize(delivery.entry_id, delivery.token, "y")).pause_ms == 0
+
+
+# --- trading state ---
+
+
+async def set_state(fleet: Fleet, state: TradingState, number: int) -> TradingState:
+    return await fleet["w1"].set_trading_state(
+        state,
+        reason="drill",
+        actor="me",
+        at="2026-03-01T12:00:00Z",
+        event=(f"e-{number}", b'{"n": 1}'),
+    )
+
+
+async def test_a_trading_state_is_told_once_for_each_change(fleet: Fleet) -> None:
+    """The reply says what it was; saying the same again makes no event."""
+    assert await set_state(fleet, TradingState.HALTED, 1) is TradingState.ACTIVE
+    assert await set_state(fleet, TradingState.HALTED, 2) is TradingState.HALTED
+    assert await set_state(fleet, TradingState.ACTIVE, 3) is TradingState.HALTED
+    assert [one[b"id"] for one in await fleet.stream("system")] == [b"e-1", b"e-3"]
+    assert await fleet.hash("control") == {
+        "trading_state": "ACTIVE",
+        "reason": "drill",
+        "actor": "me",
+        "at": "2026-03-01T12:00:00Z",
+    }
+
+
+# --- reading ---
+
+
+async def test_the_account_in_numbers(fleet: Fleet) -> None:
+    """Lag, pending, oldest, leases, and amounts in their currency."""
+    await fleet.send_all("aab")
+    a, b = await take(fleet["w1"])
+    await admit(fleet["w1"], a, "s-1", notional=2_500_000)
+    await fleet.send("c")
+    account = await fleet["w1"].account()
+    assert (account.lag, account.pending, account.leases) == (1, 3, 2)
+    assert account.exposure == {"USDT": pytest.approx(2.5)}
+    assert 0 <= account.oldest_pending_ms < 5_000
+    assert (account.open_positions, account.dead_letters, account.unresolved) == (0, 0, 0)
+    assert b.entry_id in await fleet.pending()
+
+
+async def test_an_account_without_anything_is_all_zeros(fleet: Fleet) -> None:
+    """An empty group has nothing pending."""
+    account = await fleet["w1"].account()
+    assert (account.lag, account.pending, account.oldest_pending_ms) == (0, 0, 0)
+    assert account.exposure == account.realized == {}
+
+
+async def test_an_account_that_does_not_exist_yet_is_an_error(fleet: Fleet) -> None:
+    """Not zeros: the difference matters to whoever looks."""
+    await fleet.redis.flushall()
+    with pytest.raises(GroupMissingError):
+        await fleet["w1"].account()
+
+
+async def test_the_book_lists_positions_and_what_is_being_changed(fleet: Fleet) -> None:
+    """Busy keys are those a signal is opening or closing."""
+    from tests.unit.parts import position  # noqa: PLC0415
+
+    await fleet.send_all("ab")
+    a, b = await take(fleet["w1"])
+    import msgspec  # noqa: PLC0415
+
+    one = position()
+    await fleet.redis.hset(fleet.key("book"), "x:P", msgspec.json.encode(one))
+    await admit(fleet["w1"], a, "s-1", action="close", position="x:P", notional=0)
+    await admit(fleet["w1"], b, "s-2", position="x:Q")
+    book = await fleet["w1"].book()
+    assert book.positions == {"x:P": one}
+    assert book.busy == {"x:P", "x:Q"}
+
+
+@pytest.mark.parametrize("call", ["heartbeat", "claim", "sweep", "leave", "adopt"])
+async def test_repeating_a_call_after_a_lost_reply_is_harmless(fleet: Fleet, call: str) -> None:
+    """Called twice with nothing in between, each leaves the account as one call does."""
+    delivery = await held_one(fleet)
+    ledger = fleet["w1"]
+    calls: dict[str, Any] = {
+        "heartbeat": lambda: ledger.heartbeat([(delivery.entry_id, delivery.token)], b"{}"),
+        "claim": lambda: ledger.claim(5),
+        "sweep": lambda: ledger.sweep(0),
+        "leave": ledger.leave,
+        "adopt": lambda: ledger.adopt(5),
+    }
+    await calls[call]()
+    before = (await fleet.pending(), await fleet.entry(delivery.entry_id))
+    await calls[call]()
+    assert (await fleet.pending(), await fleet.entry(delivery.entry_id)) == before

@@ -25,7 +25,7 @@ def test_floor_is_the_next_multiple_below(value: Decimal, step: Decimal) -> None
 @given(values, steps)
 def test_ceiling_mirrors_floor(value: Decimal, step: Decimal) -> None:
     """The smallest multiple not below a value is the negated floor of its negation."""
-    assert ceil_to(value, step) == -floor_to(-value, step)
+    assert ceil_to(value, step) == floor_to(value.copy_negate(), step).copy_negate()
 
 
 @given(values, steps)

@@ -14,13 +14,21 @@ _CONTEXT = Context(prec=60, rounding=ROUND_HALF_EVEN)
 
 def floor_to(value: Decimal, step: Decimal) -> Decimal:
     """The largest multiple of ``step`` that is not above ``value``; ``step`` 0 means no grid."""
-    return _CONTEXT.subtract(value, _above_grid(value, step)) if step else value
+    return _on_grid(_CONTEXT.subtract(value, _above_grid(value, step)), step) if step else value
 
 
 def ceil_to(value: Decimal, step: Decimal) -> Decimal:
     """The smallest multiple of ``step`` that is not below ``value``; ``step`` 0 means no grid."""
-    above = _above_grid(value, step) if step else ZERO
-    return _CONTEXT.add(_CONTEXT.subtract(value, above), step) if above else value
+    if not step:
+        return value
+    above = _above_grid(value, step)
+    below = _CONTEXT.subtract(value, above)
+    return _on_grid(_CONTEXT.add(below, step) if above else below, step)
+
+
+def _on_grid(value: Decimal, step: Decimal) -> Decimal:
+    """A multiple of ``step``, written with no more digits than ``step`` has."""
+    return _CONTEXT.quantize(value, step)
 
 
 def _above_grid(value: Decimal, step: Decimal) -> Decimal:

@@ -116,7 +116,8 @@ class CommitItem(msgspec.Struct, frozen=True, kw_only=True):
     """One entry's outcome; amounts in millionths of the quote currency.
 
     ``reservation`` is ``opening`` or ``closing`` where admission reserved the position, else empty;
-    ``exposure`` is the change against what was reserved or held before.
+    ``exposure`` is the change against what was reserved or held before, ``reserved`` what of that
+    the admission added.
 
     ``events`` are (stream, type, id, JSON). ``position`` None leaves the book alone, "" removes
     the position. ``dead`` is a flat list of fields and values: with it the entry's own fields go to
@@ -135,6 +136,7 @@ class CommitItem(msgspec.Struct, frozen=True, kw_only=True):
     position: str | None = None
     quote: str = ""
     exposure: int = 0
+    reserved: int = 0
     realized: int = 0
     dead: tuple[str, ...] | None = None
     duplicate: bool = False

@@ -23,8 +23,10 @@ local function repeated(item)
 end
 
 -- Give the reservation back and write the position; amounts in millionths of the quote currency.
-local function book(item)
-  redis.call('HDEL', P .. item.reservation, item.position_key)
+-- An admission of which nothing is known was lost with a primary, and its reservation with it.
+local function book(item, admitted)
+  if admitted then redis.call('HDEL', P .. item.reservation, item.position_key)
+  else expose(item.quote, item.reserved) end
   if item.position == '' then redis.call('HDEL', P .. 'book', item.position_key)
   elseif item.position then redis.call('HSET', P .. 'book', item.position_key, item.position) end
   expose(item.quote, item.exposure)
@@ -54,7 +56,7 @@ local function commit(item)
   local status = (item.duplicate or entry[3] == item.signal) and 'committed' or verdict(item)
   if status == 'conflict' then return {status, false} end -- comes again as a dead letter
   if status == 'committed' and not item.duplicate then
-    if item.reservation ~= '' then book(item) end
+    if item.reservation ~= '' then book(item, entry[3] == item.signal) end
     for _, event in ipairs(item.events) do append(event[1], event, item.signal, limit) end
     if item.signal ~= '' then close_record(item) end
   end

@@ -109,6 +109,7 @@ class Scribe:
             position=_book(order.position, position),
             quote=order.info.quote,
             exposure=_worth(position) - _counted(order),
+            reserved=order.reserved,
             realized=millionths_signed(realized) if realized else 0,
         )
         return Ending(
@@ -159,6 +160,7 @@ class Scribe:
             position_key=position_key(signal),
             quote=order.info.quote if order else "",
             exposure=-order.reserved if order else 0,
+            reserved=order.reserved if order else 0,
         )
         return Ending(
             item=item,

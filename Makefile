@@ -29,6 +29,9 @@ test: $(STAMP) ## Run the tests
 unit: $(STAMP) ## Run the fast, pure tests only
 	@$(BIN)/python -m pytest -q tests/unit
 
+simulate: $(STAMP) ## Run SEEDS seeds of the simulation; a failing one says how to replay it
+	@$(BIN)/python -m tests.simulation --seeds $(SEEDS)
+
 lint: $(STAMP) ## Formatting, style, types and import contracts
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
@@ -52,8 +55,11 @@ deploy-check: $(STAMP) ## Check everything under deploy/, with the tools it need
 	@sh tests/deploy/install_tools.sh $(BIN)/python $(VENV)/deploy-tools
 	@DEPLOY_CHECK=1 $(BIN)/python -m pytest -q tests/deploy
 
+bench: $(STAMP) ## Measure: throughput, latency, growth, start, memory (BENCH="throughput --quick")
+	@$(BIN)/python -m tests.benchmarks $(BENCH)
+
 clean: ## Remove everything that was made
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache build dist *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help install demo test unit lint format lock deploy-check clean
+.PHONY: help install demo test unit simulate lint format lock deploy-check bench clean

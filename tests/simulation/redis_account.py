@@ -236,7 +236,8 @@ class RedisAccount:
 
     def destroy_group(self) -> None:
         """Lose the consumer group, as an operator's mistake would."""
-        self._server.command("XGROUP", "DESTROY", SIGNALS, GROUP)
+        if self._server.command("EXISTS", SIGNALS):
+            self._server.command("XGROUP", "DESTROY", SIGNALS, GROUP)
 
     def add(self, fields: Mapping[str, bytes]) -> str:
         """Put one entry on the signals stream; returns its id."""
@@ -261,6 +262,8 @@ class RedisAccount:
 
     def unfinished(self) -> tuple[set[str], set[str]]:
         """The ids on the signals stream, and those of them that are not acknowledged."""
+        if not self._server.command("EXISTS", SIGNALS):
+            return set(), set()
         entries = self._server.command("XRANGE", SIGNALS, "-", "+")
         known = {id_.decode() for id_, _ in entries}
         groups = self._server.command("XINFO", "GROUPS", SIGNALS)

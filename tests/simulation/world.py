@@ -199,7 +199,7 @@ class World:
         self.loop.outside(LOOK_EVERY_S, self._calm)
         if not any(machine.process.is_alive for machine in self.machines):
             self.start_worker()
-        if not self._to_come and not self.checker.unfinished:
+        if not self._to_come and not self.checker.unfinished and not self.account.unfinished()[1]:
             self._is_over = True
 
     def _stop_workers(self) -> None:
@@ -345,8 +345,8 @@ class World:
             consumer_name=lambda: process.name,
             RedisScripts=scripts,
             ExchangeFactory=lambda *_, **__: SimpleNamespace(all=lambda: {"sim": adapter}),
-            Metrics=lambda **_: quiet,
-            Health=lambda *_: quiet,
+            Metrics=lambda *_, **__: quiet,
+            Health=lambda *_, **__: quiet,
         ):
             return app.Worker(seeded, clock=clock)
 

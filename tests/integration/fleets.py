@@ -1,8 +1,10 @@
 """Several workers' ledgers on one real server, and a plain client to look over their shoulder."""
 
+import asyncio
 import json
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 from redis.asyncio import Redis
@@ -20,6 +22,7 @@ from worker.ledger.calls import (
     Ledger,
 )
 from worker.ledger.connection import Connections
+from worker.ledger.embedded import EmbeddedServer, free_port
 from worker.ledger.scripts import RedisScripts
 
 SIGNALS = "{main}:signals"
@@ -196,3 +199,48 @@ async def commit(ledger: Ledger, item: CommitItem) -> Committed:
     answer = await ledger.commit(item)
     assert answer.status is CommitStatus.COMMITTED, answer
     return answer
+
+
+async def until(
+    check: Callable[[], Awaitable[object]], *, what: str, timeout_s: float = 10.0
+) -> None:
+    """Ask a server, which can only be asked, until it says so; ``what`` for the failure."""
+    try:
+        async with asyncio.timeout(timeout_s):
+            while not await check():  # noqa: ASYNC110 (another process has no event to await)
+                await asyncio.sleep(0.01)
+    except TimeoutError:
+        raise AssertionError(f"in {timeout_s:g} s it was not so that {what}") from None
+
+
+class ClusterNode(EmbeddedServer):
+    """A server in cluster mode; its bus has its own port, for the usual one may be too high."""
+
+    def __init__(self, directory: Path, *, binary: str | None = None) -> None:
+        directory.mkdir()
+        self.bus_port = free_port()
+        super().__init__(
+            binary=binary,
+            directory=directory,
+            arguments=(
+                "--cluster-enabled", "yes",
+                "--cluster-port", str(self.bus_port),
+                "--cluster-node-timeout", "1000",
+                "--cluster-require-full-coverage", "no",
+                "--cluster-replica-validity-factor", "0",
+                "--repl-diskless-sync-delay", "0",
+                "--enable-debug-command", "local",
+            ),
+        )  # fmt: skip
+
+    async def call(self, *command: object) -> Any:
+        """One command on a connection of its own."""
+        client: Any = Redis.from_url(self.url, protocol=2)
+        try:
+            return await client.execute_command(*command)
+        finally:
+            await client.aclose()
+
+    async def meet(self, other: "ClusterNode") -> None:
+        """Introduce another node."""
+        await self.call("CLUSTER", "MEET", "127.0.0.1", other.port, other.bus_port)

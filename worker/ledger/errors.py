@@ -38,6 +38,7 @@ _TRANSIENT = (
     ("LOADING", "loading", False),
     ("BUSY", "busy", False),
     ("OOM", "oom", False),
+    ("used memory > 'maxmemory'", "oom", False),  # the library cuts the code off
     ("MISCONF", "disk", False),
     ("NOREPLICAS", "replicas", False),
     ("READONLY", "readonly", True),

@@ -14,6 +14,7 @@ from typing import Final
 import msgspec
 
 from worker import __version__
+from worker.cancellation import cancel_all
 from worker.clock import Clock, SystemClock
 from worker.config import Config, Secret
 from worker.domain.market import ExchangePosition, MarketKind
@@ -221,8 +222,7 @@ class Worker:
         await asyncio.wait({starts, stopped}, return_when=asyncio.FIRST_COMPLETED)
         stopped.cancel()
         if not starts.done():
-            starts.cancel()
-            await asyncio.wait({starts})
+            await cancel_all({starts})
             return False
         starts.result()
         self.health.set("markets", ok=True, detail="loaded")

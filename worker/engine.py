@@ -7,6 +7,7 @@ from typing import Final
 
 import msgspec
 
+from worker.cancellation import cancel_all
 from worker.clock import Clock
 from worker.errors import InvariantError
 from worker.ledger.calls import CommitItem, CommitStatus, Committed, Delivery, Ledger, TradingState
@@ -122,8 +123,7 @@ class ExecutionEngine:
                 await self._claim_until_stopped()
                 await self._drain()
             finally:
-                for side_task in running:
-                    side_task.cancel()
+                await cancel_all(running)
         if self._fatal is not None:
             raise self._fatal
         await self._leave()
@@ -384,9 +384,7 @@ class ExecutionEngine:
                 {hurry, *self._tasks}, timeout=left_s, return_when=asyncio.FIRST_COMPLETED
             )
         hurry.cancel()
-        for task in tuple(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await cancel_all(self._tasks)
         now = self._clock.monotonic_ms()
         entries = [
             (lease.entry_id, lease.token, max(int(lease.doubt_until_mono_ms - now) + 1, 0), False)

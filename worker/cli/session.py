@@ -8,14 +8,13 @@ import socket
 import threading
 from argparse import Namespace
 from collections.abc import Coroutine
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
+from worker.cancellation import cancel_all
 from worker.cli.environment import configuration
 from worker.ledger.reader import AccountReader
 
 T = TypeVar("T")
-#: Longer than any clean-up a command does.
-CANCEL_AGAIN_S: Final = 1.0
 
 
 def reader(options: Namespace) -> AccountReader:
@@ -48,21 +47,14 @@ def run_until_interrupted(work: Coroutine[Any, Any, int]) -> int:
 
 
 async def _interruptible(work: Coroutine[Any, Any, T]) -> T:
-    """Cancel ``work`` on Ctrl-C, again and again until it has ended.
-
-    Once is not enough: ``asyncio.wait_for`` of Python 3.11, which the Redis library sends with,
-    drops a cancellation that arrives together with its result (CPython issue 86296).
-    """
+    """Cancel ``work`` on Ctrl-C and let it end."""
     task = asyncio.ensure_future(work)
     interrupted = asyncio.Event()
     if threading.current_thread() is threading.main_thread():
         asyncio.get_running_loop().add_signal_handler(signal.SIGINT, interrupted.set)
     interrupt = asyncio.ensure_future(interrupted.wait())
     await asyncio.wait({task, interrupt}, return_when=asyncio.FIRST_COMPLETED)
-    while not task.done():
-        task.cancel()
-        await asyncio.wait({task}, timeout=CANCEL_AGAIN_S)
-    interrupt.cancel()
+    await cancel_all({task, interrupt})
     return task.result()
 
 

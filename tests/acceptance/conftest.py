@@ -1,0 +1,32 @@
+"""A server, a simulated exchange and a fleet for each test that wants them."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.fleet import Fleet
+from tests.exchange_simulator.client import ControlClient, simulator_process
+from worker.ledger.embedded import EmbeddedServer
+
+
+@pytest.fixture(scope="session")
+def _exchange_process() -> Iterator[ControlClient]:
+    with simulator_process("--symbols", "60", "--quote-balance", "10000000") as control:
+        yield control
+
+
+@pytest.fixture
+def exchange(_exchange_process: ControlClient) -> ControlClient:
+    """The simulated exchange, without orders and faults."""
+    _exchange_process.reset()
+    return _exchange_process
+
+
+@pytest.fixture
+def fleet(tmp_path: Path, one_server: EmbeddedServer, exchange: ControlClient) -> Iterator[Fleet]:
+    """Workers to be started on an empty server and the simulated exchange."""
+    with Fleet(
+        tmp_path, redis_url=one_server.url, server_port=one_server.port, exchange=exchange
+    ) as fleet:
+        yield fleet

@@ -19,7 +19,9 @@ def main() -> int:
     try:
         if arguments.seed is not None:
             return _trace(server, arguments.seed)
-        return _tally(server, range(arguments.first, arguments.first + arguments.seeds), arguments.stop)
+        return _tally(
+            server, range(arguments.first, arguments.first + arguments.seeds), arguments.stop
+        )
     finally:
         server.close()
 
@@ -40,7 +42,10 @@ def _tally(server: SimulationServer, seeds: range, stop: bool) -> int:
         done += 1
         if violations:
             failing[seed] = violations[0]
-            print(f"seed {seed}: {violations[0]}\n  python -m tests.simulation --seed {seed}", flush=True)
+            print(
+                f"seed {seed}: {violations[0]}\n  python -m tests.simulation --seed {seed}",
+                flush=True,
+            )
             if stop:
                 break
     elapsed = time.perf_counter() - started

@@ -132,9 +132,7 @@ class Checker:
             )
 
     def _forbidden(self, request: OrderRequest) -> bool:
-        return self._state == "HALTED" or (
-            self._state == "REDUCING" and request.role is Role.ENTRY
-        )
+        return self._state == "HALTED" or (self._state == "REDUCING" and request.role is Role.ENTRY)
 
     def on_accept(self, order: Accepted) -> None:
         """The exchange has taken an order."""
@@ -341,11 +339,7 @@ class Checker:
     @property
     def unfinished(self) -> list[str]:
         """Entries that have not ended."""
-        return [
-            entry.entry_id
-            for entry in self.entries.values()
-            if not entry.finished
-        ]
+        return [entry.entry_id for entry in self.entries.values() if not entry.finished]
 
     def at_the_end(self) -> None:
         """Everything that must be true once all is quiet."""
@@ -393,7 +387,9 @@ class Checker:
             position = json.loads(data)
             sign = 1 if position["direction"] == "long" else -1
             book[position["symbol"]] = sign * Decimal(position["quantity"])
-            cost += abs(int(Decimal(position["quantity"]) * Decimal(position["entry_price"]) * 10**6))
+            cost += abs(
+                int(Decimal(position["quantity"]) * Decimal(position["entry_price"]) * 10**6)
+            )
         for symbol in {*book, *self._symbols()}:
             there = self._venue.net(symbol)
             if book.get(symbol, ZERO) != there:
@@ -436,5 +432,3 @@ def _short(name: str, arguments: tuple[Argument, ...], reply: Any) -> str:
 def reply_text(reply: Any) -> str:
     """A reply without the ``b`` of bytes."""
     return str(reply).replace("b'", "'")
-
-

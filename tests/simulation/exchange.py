@@ -99,7 +99,7 @@ class SimulatedExchange(ExchangeAdapter):
             ),
         )
 
-    async def cancel_order(self, request: OrderRequest, exchange_order_id: str = "") -> None:  # noqa: ARG002
+    async def cancel_order(self, request: OrderRequest, exchange_order_id: str = "") -> None:
         """One request to the venue."""
         await self._call("cancel", request.client_order_id, lambda: self._venue.cancel(request))
 
@@ -109,7 +109,7 @@ class SimulatedExchange(ExchangeAdapter):
             "get", request.client_order_id, lambda: self._venue.find(request, exchange_order_id)
         )
 
-    async def get_open_orders(self, symbol: str | None = None) -> list[OrderReport]:  # noqa: ARG002
+    async def get_open_orders(self, symbol: str | None = None) -> list[OrderReport]:
         """Nothing needs it here."""
         return []
 
@@ -186,5 +186,3 @@ def _error(broken: Broken) -> ExchangeError:
     if fault is Fault.REFUSED:
         return InvalidOrderError(text, **details | {"outcome": Outcome.REFUSED})
     return ExchangeError(text, **details)
-
-

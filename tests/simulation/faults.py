@@ -57,7 +57,7 @@ UNHARMED: Final = Strike(Fault.NONE)
 class NoFaults:
     """Everything works."""
 
-    def strike(self, call: Call, now_s: float) -> Strike:  # noqa: ARG002 (a protocol's method)
+    def strike(self, call: Call, now_s: float) -> Strike:
         """None, always."""
         return UNHARMED
 
@@ -165,7 +165,7 @@ class Script:
         self._also = also
         self.struck = 0
 
-    def strike(self, call: Call, now_s: float) -> Strike:  # noqa: ARG002
+    def strike(self, call: Call, now_s: float) -> Strike:
         """The first due rule's."""
         self._also(call)
         found = UNHARMED

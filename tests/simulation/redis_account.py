@@ -248,7 +248,10 @@ class RedisAccount:
     def tails(self) -> tuple[bytes, bytes]:
         """The last ids of the signals stream and of the bell."""
         signals, bell = self._server.pipeline(
-            *[("XREVRANGE", f"{PREFIX}{name}", "+", "-", "COUNT", 1) for name in ("signals", "bell")]
+            *[
+                ("XREVRANGE", f"{PREFIX}{name}", "+", "-", "COUNT", 1)
+                for name in ("signals", "bell")
+            ]
         )
         return (signals[0][0] if signals else b"0-0"), (bell[0][0] if bell else b"0-0")
 

@@ -51,9 +51,7 @@ class Production(msgspec.Struct, frozen=True, kw_only=True):
             **self.body,
         }
         if self.life_s is not None:
-            body["expires_at"] = utc(
-                epoch_ms + int((self.at_s + self.life_s) * 1000)
-            ).isoformat()
+            body["expires_at"] = utc(epoch_ms + int((self.at_s + self.life_s) * 1000)).isoformat()
         fields = {"data": self.raw if self.raw is not None else json.dumps(body).encode()}
         if self.key:
             fields["key"] = self.key.encode()
@@ -114,6 +112,25 @@ def configuration(**risk: Any) -> Config:
         ),
         reconciliation=ReconciliationConfig(max_wait_time=2.0, poll_interval=0.3),
     )
+
+
+def opening(signal_id: str = "s0", symbol: str = "BTC/USDT:USDT", **rest: Any) -> Production:
+    """A good signal to open a position, for scenarios."""
+    body = {
+        "symbol": symbol,
+        "direction": "long",
+        "strength": 0.9,
+        "confluence_score": 8,
+        "quantity": "0.1",
+    }
+    values = {"at_s": 0.5, "signal_id": signal_id, "body": body}
+    return Production(**values | rest)
+
+
+def closing(signal_id: str = "s1", symbol: str = "BTC/USDT:USDT", **rest: Any) -> Production:
+    """A signal to close it."""
+    values = {"at_s": 0.5, "signal_id": signal_id, "body": {"symbol": symbol, "action": "close"}}
+    return Production(**values | rest)
 
 
 def tell(seed: int) -> Story:
@@ -206,9 +223,7 @@ def _happenings(random: Random) -> list[Happening]:
         for _ in range(most):
             if random.random() < chance:
                 at_s = random.uniform(0.02, CALM_S - 1)
-                found.append(
-                    Happening(at_s=at_s, what=what, seconds=random.uniform(*seconds))
-                )
+                found.append(Happening(at_s=at_s, what=what, seconds=random.uniform(*seconds)))
 
     some("crash", 3, 0.3, (0.1, 4.0))
     some("pause", 3, 0.3, (0.5, 9.0))

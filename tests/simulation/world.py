@@ -199,8 +199,12 @@ class World:
         self.loop.outside(LOOK_EVERY_S, self._calm)
         if not any(machine.process.is_alive for machine in self.machines):
             self.start_worker()
-        if not self._to_come and not self.checker.unfinished and not self.account.unfinished()[1]:
-            self._is_over = True
+        stopped = any(
+            machine.process.is_alive and not machine.process.runs for machine in self.machines
+        )
+        # What a stopped worker holds in its hands, or the network carries, is yet to come too.
+        if not (self._to_come or self.checker.unfinished or self.network.under_way or stopped):
+            self._is_over = not self.account.unfinished()[1]
 
     def _stop_workers(self) -> None:
         """Let everybody leave in good order."""
@@ -413,5 +417,3 @@ def simulate(server: SimulationServer, seed: int, *, logs: bool = False) -> Worl
     world = World(server, tell(seed), logs=logs)
     world.run()
     return world
-
-

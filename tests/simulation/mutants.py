@@ -1,0 +1,178 @@
+"""Single safeguards switched off, each with what it protects from."""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from typing import Any, Final
+from unittest import mock
+
+import msgspec
+
+from tests.simulation import scenarios
+from tests.simulation.exchange import SimulatedExchange
+from tests.simulation.redis_account import Mutation, SimulationServer
+from tests.simulation.world import World
+from worker.engine import ExecutionEngine
+from worker.exchanges.base import SendWindow
+from worker.ledger.calls import CommitItem, Committed, Delivery, Ledger
+from worker.ledger.lease import Lease
+from worker.stages import execution
+from worker.stages.execution import OrderExecutorHandler
+from worker.stages.flow import AdmittedOrder, Postponed
+from worker.stages.risk import RiskManagementHandler
+
+Patch = Callable[[], AbstractContextManager[Any]]
+
+
+class Mutant(msgspec.Struct, frozen=True, kw_only=True):
+    """One safeguard less, and the scenario in which that breaks a promise."""
+
+    name: str
+    scenario: Callable[[SimulationServer, Mutation], World]
+    patches: tuple[Patch, ...] = ()
+    scripts: Mutation = {}
+
+    def applied(self) -> ExitStack:
+        """The patches in force until the returned stack is closed."""
+        stack = ExitStack()
+        for patch in self.patches:
+            stack.enter_context(patch())
+        return stack
+
+
+def _resume_without_look_up() -> AbstractContextManager[Any]:
+    original = RiskManagementHandler.resume
+
+    def resume(self: RiskManagementHandler, *args: Any) -> AdmittedOrder | Postponed:
+        order = original(self, *args)
+        if isinstance(order, AdmittedOrder):
+            return msgspec.structs.replace(order, look_up_first=False)
+        return order
+
+    return mock.patch.object(RiskManagementHandler, "resume", resume)
+
+
+def _believe_not_found_at_once() -> AbstractContextManager[Any]:
+    original = OrderExecutorHandler._look_up
+
+    async def look_up(self: OrderExecutorHandler, order: AdmittedOrder, _after: float) -> Any:
+        return await original(self, order, float("-inf"))
+
+    return mock.patch.object(OrderExecutorHandler, "_look_up", look_up)
+
+
+def _requests_without_deadline() -> AbstractContextManager[Any]:
+    original = SimulatedExchange.open_window
+
+    def open_window(self: SimulatedExchange) -> SendWindow:
+        return msgspec.structs.replace(original(self), valid_ms=10**9)
+
+    return mock.patch.object(SimulatedExchange, "open_window", open_window)
+
+
+def _outcome_apart_from_acknowledgement() -> AbstractContextManager[Any]:
+    original = Ledger._commit
+
+    async def commit(self: Ledger, items: Sequence[CommitItem]) -> list[Committed]:
+        replies = await original(self, [msgspec.structs.replace(item, events=()) for item in items])
+        for item in items:
+            for stream, kind, identity, data in item.events:
+                await self._scripts.run("announce", kind, identity, data, 1000, stream, item.signal)
+        return replies
+
+    return mock.patch.object(Ledger, "_commit", commit)
+
+
+def _the_same_entry_twice() -> AbstractContextManager[Any]:
+    def is_known(_self: ExecutionEngine, _delivery: Delivery) -> bool:
+        return False
+
+    return mock.patch.object(ExecutionEngine, "_is_known", is_known)
+
+
+MUTANTS: Final = (
+    Mutant(
+        name="lease checked before sending",
+        scenario=scenarios.cannot_renew,
+        patches=(lambda: mock.patch.object(Lease, "covers", lambda _self, _until: True),),
+    ),
+    Mutant(
+        name="token fence in the scripts",
+        scenario=scenarios.speaks_late_of_failure,
+        scripts={
+            "prelude": ("return owner[1] == worker and tonumber(owner[2]) == token", "return true"),
+            "commit": ("if entry[1] ~= worker or tonumber(entry[2]) ~= item.token then",
+                       "if not entry[4] then"),
+            "admit": ("if entry[1] ~= worker or tonumber(entry[2]) ~= item.token then",
+                      "if not entry[1] then"),
+        },
+    ),
+    Mutant(
+        name="look-up of what was delivered before",
+        scenario=scenarios.dies_after_the_exchange_took_it,
+        patches=(_resume_without_look_up,),
+    ),
+    Mutant(
+        name="record before sending",
+        scenario=scenarios.dies_after_the_exchange_took_it,
+        scripts={"admit": ("redis.call('HSET', entry_key, 'signal', item.signal)", "")},
+    ),
+    Mutant(
+        name="outcome and acknowledgement in one step",
+        scenario=scenarios.dies_while_committing,
+        patches=(_outcome_apart_from_acknowledgement,),
+        scripts={
+            "announce": ("append('system', {'system', ARGV[1], ARGV[2], ARGV[3]}, '', ARGV[4])",
+                         "append(ARGV[5] or 'system', {'', ARGV[1], ARGV[2], ARGV[3]}, "
+                         "ARGV[6] or '', ARGV[4])")
+        },
+    ),
+    Mutant(
+        name="not found is proof only after the deadline",
+        scenario=scenarios.lands_late,
+        patches=(_believe_not_found_at_once,),
+    ),
+    Mutant(
+        name="order within a group",
+        scenario=scenarios.opens_and_closes,
+        scripts={"prelude": ("local head = redis.call('RPUSH', P .. 'group:' .. name, id) == 1",
+                             "redis.call('RPUSH', P .. 'group:' .. name, id) local head = true")},
+    ),
+    Mutant(
+        name="deadline of every request",
+        scenario=scenarios.stops_before_sending,
+        patches=(_requests_without_deadline,),
+    ),
+    Mutant(
+        name="permission to send grows old",
+        scenario=scenarios.halted_on_the_way,
+        patches=(lambda: mock.patch.object(execution, "AUTHORIZATION_TTL_MS", float("inf")),),
+    ),
+    Mutant(
+        name="limit on positions",
+        scenario=scenarios.opens_more_than_allowed,
+        scripts={"admit": ("if open >= item.max_positions then return 'MAX_POSITIONS' end", "")},
+    ),
+    Mutant(
+        name="a used signal id is recognised",
+        scenario=scenarios.comes_twice,
+        scripts={"admit": ("  if record[1] then\n", "  if false then\n"),
+                 "commit": ("  if not record[1] then return 'committed' end\n",
+                            "  if true then return 'committed' end\n")},
+    ),
+    Mutant(
+        name="an entry in hand is not begun again",
+        scenario=scenarios.found_before_handed_on,
+        patches=(_the_same_entry_twice,),
+    ),
+    Mutant(
+        name="a refusal stands",
+        scenario=scenarios.refused_then_asked_late,
+        scripts={"admit": ("if tonumber(entry[4]) == item.token then", "if false then")},
+    ),
+    Mutant(
+        name="an announcement is written once",
+        scenario=scenarios.announces_twice,
+        scripts={"announce": ("entry[2][n + 1] == ARGV[2] then return 0 end",
+                              "entry[2][n + 1] == ARGV[2] then break end")},
+    ),
+)  # fmt: skip

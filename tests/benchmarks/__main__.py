@@ -7,7 +7,7 @@ import importlib
 import sys
 from typing import Final
 
-NAMES: Final = ("throughput",)
+NAMES: Final = ("throughput", "latency")
 
 
 def main(argv: list[str]) -> None:

@@ -198,27 +198,35 @@ class Stage:
         self.children.append(child)
         return child
 
-    def worker(self, *, module: str = "worker", ready: bool = True, **settings: Any) -> Child:
+    def worker(
+        self,
+        *,
+        module: str = "worker",
+        extra: Mapping[str, str] | None = None,
+        **settings: Any,
+    ) -> Child:
         """A worker on the simulated exchange, ready to work.
 
         Args:
             module: what to run, followed by ``run``.
-            ready: whether to wait until it says so.
+            extra: environment that is no setting.
             settings: ``section__key`` as in the environment, over the benchmark's own.
         """
         port = free_port()
         environment = worker_environment(self.server.url, port, **settings)
-        child = self.start(["-m", module, "run"], environment)
-        if ready:
-            wait_ready(child, port)
+        child = self.start(["-m", module, "run"], environment | dict(extra or {}))
+        wait_ready(child, port)
         return child
 
     def bare(self, mode: str) -> Child:
         """A bare loop; see :mod:`tests.benchmarks.bare`."""
         child = self.start(["-m", "tests.benchmarks.bare", mode, self.server.url])
-        self.until(lambda: self.wire.call("GET", "bare:ready") is not None, child=child)
-        self.wire.call("DEL", "bare:ready")
+        self.until_ready(child)
         return child
+
+    def until_ready(self, child: Child) -> None:
+        """Wait until a process that has no HTTP has set ``bare:ready``."""
+        self.until(lambda: self.wire.call("GETDEL", "bare:ready") is not None, child=child)
 
     def group(self) -> Group:
         """The consumer group now."""

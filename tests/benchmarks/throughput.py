@@ -76,11 +76,6 @@ def drain(where: Stage, children: Sequence[Child], payloads: Sequence[bytes]) ->
     )
 
 
-def backlog(count: int, prefix: str) -> list[bytes]:
-    """Payloads of ``count`` signals."""
-    return [data for _, data in signals.pairs(count, prefix=prefix)]
-
-
 def measure(
     where: Stage, children: Sequence[Child], *, warm_up: int, count: int, events: int
 ) -> Run:
@@ -96,9 +91,9 @@ def measure(
     Raises:
         BenchmarkError: some signal did not end as it should have.
     """
-    drain(where, children, backlog(warm_up, "w"))
+    drain(where, children, signals.backlog(warm_up, "w"))
     before = where.written()
-    run = drain(where, children, backlog(count, "b"))
+    run = drain(where, children, signals.backlog(count, "b"))
     written = where.written() - before
     if written != events * count:
         raise BenchmarkError(f"{count} signals left {written} order events, not {events} each")

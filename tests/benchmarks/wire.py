@@ -69,13 +69,27 @@ class Wire:
             WireError: it was an error, or the connection ended.
         """
         while (reply := self._reader.gets()) is False:
-            data = self._socket.recv(_CHUNK)
-            if not data:
-                raise WireError("the server hung up")
-            self._reader.feed(data)
+            self._feed()
         if isinstance(reply, hiredis.ReplyError):
             raise WireError(str(reply))
         return reply
+
+    def discard(self) -> None:
+        """Read what has come and look at none of it but errors.
+
+        Raises:
+            WireError: there was one, or the connection ended.
+        """
+        self._feed()
+        while (reply := self._reader.gets()) is not False:
+            if isinstance(reply, hiredis.ReplyError):
+                raise WireError(str(reply))
+
+    def _feed(self) -> None:
+        data = self._socket.recv(_CHUNK)
+        if not data:
+            raise WireError("the server hung up")
+        self._reader.feed(data)
 
     def call(self, *command: Part) -> Any:
         """One command and its reply."""

@@ -88,3 +88,8 @@ def map_exceptions() -> Iterator[None]:
         raise
     except (foreign.RedisError, OSError, TimeoutError) as error:
         raise translate(error) from error
+    except RuntimeError as error:
+        # What uvloop says of a write on a connection that was reset a moment before.
+        if "handler is closed" not in str(error):
+            raise
+        raise translate(error) from error

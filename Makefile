@@ -32,6 +32,9 @@ unit: $(STAMP) ## Run the fast, pure tests only
 simulate: $(STAMP) ## Run SEEDS seeds of the simulation; a failing one says how to replay it
 	@$(BIN)/python -m tests.simulation --seeds $(SEEDS)
 
+chaos: $(STAMP) ## Break everything at random under SIGNALS signals (SEED=n repeats a run)
+	@$(BIN)/python -m tests.acceptance.chaos --signals $(SIGNALS) $(if $(SEED),--seed $(SEED))
+
 lint: $(STAMP) ## Formatting, style, types and import contracts
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
@@ -62,4 +65,4 @@ clean: ## Remove everything that was made
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache build dist *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help install demo test unit simulate lint format lock deploy-check bench clean
+.PHONY: help install demo test unit simulate chaos lint format lock deploy-check bench clean

@@ -15,9 +15,10 @@ import msgspec
 
 from worker import __version__
 from worker.cancellation import cancel_all
-from worker.clock import Clock, SystemClock
+from worker.clock import Clock, SystemClock, utc
 from worker.config import Config, Secret
 from worker.domain.market import ExchangePosition, MarketKind
+from worker.domain.signature import Signatures
 from worker.engine import ExecutionEngine, SideTask
 from worker.exchanges.base import ExchangeAdapter, ExchangeError, Outcome
 from worker.exchanges.factory import ExchangeFactory
@@ -148,6 +149,12 @@ class Worker:
             clock=clock,
         )
         pipeline = ExecutionPipeline(
+            signatures=Signatures(
+                account=config.account,
+                keys=config.signatures.signing_keys,
+                required=config.validation.require_signature,
+                now=lambda: utc(clock.now_ms()),
+            ),
             market=self.market,
             validation=validation,
             risk=risk,
@@ -180,7 +187,7 @@ class Worker:
             stack.push_async_callback(self.connections.close)
             stack.push_async_callback(self.factory.close)
             if config.http.host:
-                server = HttpServer(config.http, self.health, self.metrics)
+                server = self._serve()
                 stack.callback(server.close)
                 log.info("http_listening", host=config.http.host, port=server.port)
             self._listen_for_signals()
@@ -203,6 +210,18 @@ class Worker:
                 await self.engine.run(self._side_tasks())
             log.info("worker_stopped", orders=self.orders.statistics())
         return 0
+
+    def _serve(self) -> HttpServer:
+        """Listen where configured; a second worker on one machine takes a free port instead."""
+        http = self.config.http
+        try:
+            return HttpServer(http, self.health, self.metrics)
+        except ConfigError as error:
+            if error.key != "http.port":
+                raise
+            log.warning("http_port_taken", error=str(error), instead="a free port")
+            free = msgspec.structs.replace(http, port=0)
+            return HttpServer(free, self.health, self.metrics)
 
     def _listen_for_signals(self) -> None:
         loop = asyncio.get_running_loop()

@@ -1,5 +1,6 @@
 """The configuration: every key, its default, its range and what it means."""
 
+from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, Final, Literal
 
@@ -8,6 +9,7 @@ from msgspec import Meta, field
 
 from worker.domain.identity import ACCOUNT_PATTERN
 from worker.domain.market import MarketKind
+from worker.domain.signature import SigningKey
 
 ENV_PREFIX: Final = "WORKER_"
 #: Names a signal may use when nothing is configured: all simulated.
@@ -223,6 +225,9 @@ class ValidationConfig(Section, kw_only=True, frozen=True, forbid_unknown_fields
     max_price_age_seconds: Annotated[
         float, _real("age at which a market price no longer counts, seconds", gt=0, le=3_600)
     ] = 5.0
+    require_signature: Annotated[
+        bool, _doc("only signed signals trade; a signature that is given must be good in any case")
+    ] = False
 
 
 class RiskConfig(Section, kw_only=True, frozen=True, forbid_unknown_fields=True):
@@ -316,6 +321,62 @@ class LogConfig(Section, kw_only=True, frozen=True, forbid_unknown_fields=True):
     ] = "auto"
 
 
+class SignatureKeyConfig(Section, kw_only=True, frozen=True, forbid_unknown_fields=True):
+    """One key that producers sign signals with."""
+
+    secret: Annotated[Secret, _doc("shared with the producer, at least 32 characters")] = Secret("")
+    strategies: Annotated[
+        tuple[str, ...],
+        Meta(
+            min_length=1,
+            description="strategies it may sign for: ids, or beginnings that end in `*`",
+        ),
+    ] = ("*",)
+    not_before: Annotated[
+        datetime | None,
+        _doc("from when it is good, RFC 3339; always if absent"),
+    ] = None
+    not_after: Annotated[
+        datetime | None,
+        _doc("until when it is good, RFC 3339; for ever if absent"),
+    ] = None
+
+
+class SignaturesConfig(Section, kw_only=True, frozen=True, forbid_unknown_fields=True):
+    """Who may sign signals; several keys at a time, so that one can replace another."""
+
+    keys: dict[str, SignatureKeyConfig] = field(default_factory=dict)
+
+    @property
+    def signing_keys(self) -> tuple[SigningKey, ...]:
+        """The keys as the domain takes them."""
+        return tuple(
+            SigningKey(
+                key_id=key_id,
+                secret=key.secret.reveal().encode(),
+                strategies=key.strategies,
+                not_before=key.not_before,
+                not_after=key.not_after,
+            )
+            for key_id, key in self.keys.items()
+        )
+
+
+class TracingConfig(Section, kw_only=True, frozen=True, forbid_unknown_fields=True):
+    """Traces for OpenTelemetry; needs the extra `otel`."""
+
+    enabled: Annotated[bool, _doc("send one trace a signal; off, nothing of it is even loaded")] = (
+        False
+    )
+    endpoint: Annotated[str, _doc("where traces go: OTLP over HTTP with protobuf")] = (
+        "http://127.0.0.1:4318/v1/traces"
+    )
+    sample_ratio: Annotated[
+        float, _real("fraction of signals traced where the producer has not decided", ge=0, le=1)
+    ] = 1.0
+    service_name: Annotated[str, _doc("`service.name` of the traces")] = "execution-worker"
+
+
 def _default_exchanges() -> dict[str, ExchangeConfig]:
     return {name: ExchangeConfig(ccxt_id=name) for name in DEFAULT_EXCHANGES}
 
@@ -338,6 +399,8 @@ class Config(Section, kw_only=True, frozen=True, forbid_unknown_fields=True):
     risk: RiskConfig = field(default_factory=RiskConfig)
     execution: ExecutionConfig = field(default_factory=ExecutionConfig)
     reconciliation: ReconciliationConfig = field(default_factory=ReconciliationConfig)
+    signatures: SignaturesConfig = field(default_factory=SignaturesConfig)
+    tracing: TracingConfig = field(default_factory=TracingConfig)
     log: LogConfig = field(default_factory=LogConfig)
 
     @property

@@ -1,7 +1,8 @@
 """One configuration key: its type and range, read from the structs, and how a value is checked."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from datetime import datetime
 from decimal import Decimal, InvalidOperation
 from enum import Enum, StrEnum
 from functools import cache
@@ -10,11 +11,16 @@ from typing import Any, Final, Literal, get_args, get_origin, get_type_hints
 import msgspec
 from msgspec import inspect
 
-from worker.config import Config, ExchangeConfig, Secret, Section
+from worker.config import Config, ExchangeConfig, Secret, Section, SignatureKeyConfig
 from worker.errors import ConfigError
 
-#: Stands for an exchange's name in the dotted names of documentation.
+#: Stands for the name of an exchange or a key in the dotted names of documentation.
 ANY_NAME: Final = "<name>"
+#: Tables of tables whose names the user chooses, and the struct each of those tables is.
+NAMED_TABLES: Final[Mapping[tuple[str, ...], type[Section]]] = {
+    ("exchanges",): ExchangeConfig,
+    ("signatures", "keys"): SignatureKeyConfig,
+}
 _TRUE: Final = frozenset({"true", "1", "yes", "on"})
 _FALSE: Final = frozenset({"false", "0", "no", "off"})
 
@@ -29,6 +35,7 @@ class Kind(StrEnum):
     TEXT = "text"
     SECRET = "a secret"  # noqa: S105 - a kind of value
     LIST = "a list"
+    MOMENT = "a date and time with its zone, as 2026-01-31T12:00:00Z"
 
 
 class ConfigField(msgspec.Struct, kw_only=True, frozen=True):
@@ -72,9 +79,18 @@ class ConfigField(msgspec.Struct, kw_only=True, frozen=True):
         return f"{self.kind}{numbers}"
 
 
+#: What msgspec calls the types that need no further description; its custom type is the Secret.
+_PLAIN_KINDS: Final[Mapping[type[inspect.Type], Kind]] = {
+    inspect.BoolType: Kind.BOOL,
+    inspect.DecimalType: Kind.DECIMAL,
+    inspect.DateTimeType: Kind.MOMENT,
+    inspect.CustomType: Kind.SECRET,
+}
+
+
 @cache
 def fields_of(section: type[Section]) -> dict[str, ConfigField | type[Section]]:
-    """A table's keys by name, sub-tables as their struct; exchanges are not among them."""
+    """A table's keys by name, sub-tables as their struct; ``NAMED_TABLES`` are not among them."""
     hints = get_type_hints(section)
     found: dict[str, ConfigField | type[Section]] = {}
     for entry in msgspec.structs.fields(section):
@@ -103,16 +119,12 @@ def _describe(
         about["optional"] = True
         kind = next(t for t in kind.types if not isinstance(t, inspect.NoneType))
     match kind:
-        case inspect.BoolType():
-            return ConfigField(kind=Kind.BOOL, **about)
         case inspect.IntType() | inspect.FloatType():
             for bound in ("ge", "gt", "le"):
                 value = getattr(kind, bound)
                 about[bound] = None if value is None else Decimal(str(value))
             whole = isinstance(kind, inspect.IntType)
             return ConfigField(kind=Kind.INT if whole else Kind.FLOAT, **about)
-        case inspect.DecimalType():
-            return ConfigField(kind=Kind.DECIMAL, **about)
         case inspect.StrType(pattern=pattern):
             return ConfigField(kind=Kind.TEXT, pattern=pattern or "", **about)
         case inspect.LiteralType():
@@ -124,18 +136,20 @@ def _describe(
             return ConfigField(
                 kind=Kind.LIST, item=_describe(name, item), min_items=least or 0, **about
             )
-        case inspect.CustomType():
-            return ConfigField(kind=Kind.SECRET, **about)
+        case _ if type(kind) in _PLAIN_KINDS:
+            return ConfigField(kind=_PLAIN_KINDS[type(kind)], **about)
     raise TypeError(f"{name}: no configuration key can be {kind}")
 
 
 def resolve(path: tuple[str, ...]) -> ConfigField | type[Section] | None:
-    """The key or table at ``path``; None if there is none. Any exchange name will do."""
+    """The key or table at ``path``; None if there is none. Any name the user may choose will do."""
     section: type[Section] = Config
-    if path[:1] == ("exchanges",):
-        if len(path) < 2:
+    for prefix, named in NAMED_TABLES.items():
+        if path == prefix:
             return Section
-        section, path = ExchangeConfig, path[2:]
+        if path[: len(prefix)] == prefix:
+            section, path = named, path[len(prefix) + 1 :]
+            break
     for position, name in enumerate(path):
         found = fields_of(section).get(name)
         if not isinstance(found, type):
@@ -145,18 +159,19 @@ def resolve(path: tuple[str, ...]) -> ConfigField | type[Section] | None:
 
 
 def walk(
-    section: type[Section] = Config, path: tuple[str, ...] = (), exchange: str = ANY_NAME
+    section: type[Section] = Config, path: tuple[str, ...] = (), named: str = ANY_NAME
 ) -> Iterator[tuple[tuple[str, ...], ConfigField]]:
-    """Every key with its path, in the order of the structs; exchanges once, as ``exchange``."""
+    """Every key with its path, in the order of the structs; ``NAMED_TABLES`` once, as ``named``."""
     for name in section.__struct_fields__:
-        if section is Config and name == "exchanges":
-            yield from walk(ExchangeConfig, ("exchanges", exchange))
+        here = (*path, name)
+        if here in NAMED_TABLES:
+            yield from walk(NAMED_TABLES[here], (*here, named))
             continue
         found = fields_of(section)[name]
         if isinstance(found, ConfigField):
-            yield (*path, name), found
+            yield here, found
         else:
-            yield from walk(found, (*path, name))
+            yield from walk(found, here, named)
 
 
 def parse_text(field: ConfigField, text: str) -> Any:
@@ -220,6 +235,8 @@ def _convert(field: ConfigField, value: Any) -> Any:
             return Secret(value) if is_text else None
         case Kind.LIST:
             return _items(field, value)
+        case Kind.MOMENT:
+            return _moment(value)
     if not is_text or (field.choices and value not in field.choices):
         return None
     if field.pattern and not re.fullmatch(field.pattern, value):
@@ -237,6 +254,16 @@ def _number(value: Any, *, text_too: bool) -> Decimal | None:
     except InvalidOperation:
         return None
     return number if number.is_finite() else None
+
+
+def _moment(value: Any) -> datetime | None:
+    """TOML has dates of its own; the environment has text."""
+    if isinstance(value, str):
+        try:
+            value = datetime.fromisoformat(value.strip())
+        except ValueError:
+            return None
+    return value if isinstance(value, datetime) and value.tzinfo is not None else None
 
 
 def _in_range(field: ConfigField, number: Decimal) -> bool:

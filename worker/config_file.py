@@ -2,16 +2,34 @@
 
 import difflib
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
-from worker.config import ENV_PREFIX, Config, ExchangeConfig, Section
-from worker.config_fields import ConfigField, Kind, check, fields_of, parse_text, resolve, walk
+from worker.config import (
+    ENV_PREFIX,
+    Config,
+    ExchangeConfig,
+    Section,
+    SignatureKeyConfig,
+    SignaturesConfig,
+)
+from worker.config_fields import (
+    ANY_NAME,
+    NAMED_TABLES,
+    ConfigField,
+    Kind,
+    check,
+    fields_of,
+    parse_text,
+    resolve,
+    walk,
+)
 from worker.config_rules import EXCHANGE_NAME, check_rules
+from worker.domain.signature import MAX_KEY_ID_LENGTH, is_key_id
 from worker.errors import ConfigError
 
 #: Names the file; not a key itself.
@@ -29,6 +47,8 @@ class _Given(msgspec.Struct):
 
 
 _Path = tuple[str, ...]
+#: The names chosen for the tables under each of ``NAMED_TABLES``, in the order they came.
+_Names = dict[_Path, dict[str, None]]
 
 
 def load_config(path: Path | None, environ: Mapping[str, str]) -> Config:
@@ -44,13 +64,13 @@ def load_config(path: Path | None, environ: Mapping[str, str]) -> Config:
         ConfigError: names the key, the value (a secret's excepted) and the rule.
     """
     given: dict[_Path, _Given] = {}
-    exchanges: dict[str, None] = {}
+    names: _Names = {prefix: {} for prefix in NAMED_TABLES}
     if path is None and environ.get(FILE_VARIABLE):
         path = Path(environ[FILE_VARIABLE])
     if path is not None:
-        _read_table(_read_toml(path), (), str(path), given, exchanges)
-    _read_environment(environ, given, exchanges)
-    config = _build(given, tuple(exchanges))
+        _read_table(_read_toml(path), (), str(path), given, names)
+    _read_environment(environ, given, names)
+    config = _build(given, names)
     check_rules(config)
     return config
 
@@ -85,7 +105,7 @@ def _read_table(
     path: _Path,
     origin: str,
     given: dict[_Path, _Given],
-    exchanges: dict[str, None],
+    names: _Names,
 ) -> None:
     for name, value in table.items():
         here = (*path, name)
@@ -97,13 +117,13 @@ def _read_table(
             continue
         if not isinstance(value, dict):
             raise ConfigError(_dotted(here), f"is a table, not a value (from {origin})")
-        if path == ("exchanges",):
-            exchanges[name] = None
-        _read_table(value, here, origin, given, exchanges)
+        if path in names:
+            names[path][name] = None
+        _read_table(value, here, origin, given, names)
 
 
 def _read_environment(
-    environ: Mapping[str, str], given: dict[_Path, _Given], exchanges: dict[str, None]
+    environ: Mapping[str, str], given: dict[_Path, _Given], names: _Names
 ) -> None:
     own: dict[_Path, str] = {}
     for variable in sorted(environ):
@@ -122,8 +142,9 @@ def _read_environment(
             raise ConfigError(_dotted(path), f"is given twice, by {own[path]} and {variable}")
         own[path] = variable
         given[path] = _Given(value, variable)
-        if path[0] == "exchanges":
-            exchanges[path[1]] = None
+        for prefix, found in names.items():
+            if path[: len(prefix)] == prefix:
+                found[path[len(prefix)]] = None
 
 
 def _secret_from_file(path: _Path, variable: str, file: str) -> tuple[_Path, ConfigField, str]:
@@ -141,18 +162,25 @@ def _secret_from_file(path: _Path, variable: str, file: str) -> tuple[_Path, Con
 
 def _unknown(path: _Path, origin: str) -> ConfigError:
     key = _dotted(path)
-    exchange = path[1] if path[0] == "exchanges" and len(path) > 1 else "<name>"
-    names = [_dotted(known) for known, _ in walk(exchange=exchange)]
+    chosen = [
+        path[len(prefix)]
+        for prefix in NAMED_TABLES
+        if path[: len(prefix)] == prefix and len(path) > len(prefix)
+    ]
+    names = [_dotted(known) for known, _ in walk(named=next(iter(chosen), ANY_NAME))]
     near = difflib.get_close_matches(key, names, n=1, cutoff=0.5)
     hint = f"; did you mean {near[0]}?" if near else ""
     return ConfigError(key, f"there is no such key (from {origin}){hint}")
 
 
-def _build(given: Mapping[_Path, _Given], names: tuple[str, ...]) -> Config:
+def _build(given: Mapping[_Path, _Given], names: _Names) -> Config:
     values = _section_values(Config, (), given)
-    if names:
+    if names["signatures", "keys"]:
+        keys = _signature_keys(given, names["signatures", "keys"])
+        values["signatures"] = SignaturesConfig(keys=keys)
+    if names["exchanges",]:
         exchanges = {}
-        for name in names:
+        for name in names["exchanges",]:
             if len(name) > 32 or not EXCHANGE_NAME.fullmatch(name):
                 raise ConfigError(
                     f"exchanges.{name}",
@@ -164,6 +192,22 @@ def _build(given: Mapping[_Path, _Given], names: tuple[str, ...]) -> Config:
             exchanges[name] = ExchangeConfig(**entry)
         values["exchanges"] = exchanges
     return Config(**values)
+
+
+def _signature_keys(
+    given: Mapping[_Path, _Given], names: Iterable[str]
+) -> dict[str, SignatureKeyConfig]:
+    keys = {}
+    for name in names:
+        if not is_key_id(name):
+            raise ConfigError(
+                f"signatures.keys.{name}",
+                f'"{name}" is not a key id: lower-case letters, digits, single "-" or "_" between '
+                f"them, at most {MAX_KEY_ID_LENGTH} characters",
+            )
+        entry = _section_values(SignatureKeyConfig, ("signatures", "keys", name), given)
+        keys[name] = SignatureKeyConfig(**entry)
+    return keys
 
 
 def _section_values(

@@ -5,6 +5,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from worker.config import Config, ExchangeConfig
+from worker.domain.signature import MIN_SECRET_LENGTH
 from worker.errors import ConfigError
 
 EXCHANGE_NAME: Final = re.compile(r"[a-z0-9]+(?:[-_][a-z0-9]+)*")
@@ -26,6 +27,10 @@ def check_rules(config: Config) -> None:
     check_redis_url(config.redis.url.reveal())
     _check_tls(config)
     _check_exchanges(config)
+    _check_signatures(config)
+    _check_address("tracing.endpoint", config.tracing.endpoint, ("http", "https"))
+    if config.tracing.enabled and not config.tracing.endpoint:
+        raise ConfigError("tracing.endpoint", "is missing: traces must go somewhere")
 
 
 def _check_sizes(config: Config) -> None:
@@ -53,6 +58,23 @@ def _check_tls(config: Config) -> None:
         raise ConfigError(
             f"redis.{missing}", "is missing: a client certificate and its key come together"
         )
+
+
+def _check_signatures(config: Config) -> None:
+    keys = config.signatures.keys
+    if config.validation.require_signature and not keys:
+        raise ConfigError(
+            "validation.require_signature",
+            "is true, but there is no key under signatures.keys: no signal would ever trade",
+        )
+    for name, key in keys.items():
+        if len(key.secret.reveal()) < MIN_SECRET_LENGTH:
+            raise ConfigError(
+                f"signatures.keys.{name}.secret",
+                f"has fewer than {MIN_SECRET_LENGTH} characters: it could be guessed",
+            )
+        if key.not_before and key.not_after and key.not_before >= key.not_after:
+            raise ConfigError(f"signatures.keys.{name}.not_after", "is not later than not_before")
 
 
 def _check_exchanges(config: Config) -> None:

@@ -1,6 +1,7 @@
 """Showing the configuration: the effective one as TOML, every key as a table, secrets hidden."""
 
 import re
+from datetime import datetime
 from decimal import Decimal
 from enum import Enum
 from typing import Any, Final
@@ -31,7 +32,7 @@ def _render(section: Section, path: tuple[str, ...], lines: list[str]) -> None:
         if isinstance(value, Section):
             tables[name] = value
         elif isinstance(value, dict):
-            tables.update({f"{name}.{exchange}": entry for exchange, entry in value.items()})
+            tables.update({f"{name}.{chosen}": entry for chosen, entry in value.items()})
         elif value is not None:
             lines.append(f"{name} = {_toml((*path, name), value)}")
     for name, table in tables.items():
@@ -49,6 +50,8 @@ def _toml(path: tuple[str, ...], value: Any) -> str:
             return f"{value:f}"
         case Enum():
             return _quoted(str(value.value))
+        case datetime():
+            return value.isoformat()
         case str():
             return _quoted(value)
         case tuple():
@@ -88,6 +91,7 @@ def secret_strings(config: Config) -> frozenset[str]:
             found.add(value)
     for exchange in config.exchanges.values():
         found.update(s.reveal() for s in (exchange.api_key, exchange.secret, exchange.password))
+    found.update(key.secret.reveal() for key in config.signatures.keys.values())
     return frozenset(found - {""})
 
 
@@ -118,4 +122,5 @@ def _values(field: ConfigField) -> str:
     return field.range or _PLAIN.get(field.kind, "")
 
 
-_PLAIN: Final = {Kind.SECRET: "secret", Kind.INT: "whole number", Kind.LIST: "list of names"}
+_PLAIN: Final = {Kind.SECRET: "secret", Kind.INT: "whole number", Kind.LIST: "list of names",
+                 Kind.MOMENT: "date and time"}  # fmt: skip

@@ -1,11 +1,13 @@
 """A signal's whole life on one screen: decode, validate, admit, send, confirm, write down."""
 
 from collections.abc import Mapping
+from typing import Final
 
 import msgspec
 
 from worker.domain.refusal import Code, Refusal, Stage
 from worker.domain.signal import MalformedSignalError, Signal, decode_signal
+from worker.domain.signature import SignatureError, Signatures, check_strategy
 from worker.ledger.calls import Delivery, Record
 from worker.ledger.lease import Lease
 from worker.market_data import MarketData
@@ -28,11 +30,15 @@ from worker.stages.reconciliation import ReconciliationHandler
 from worker.stages.risk import RiskManagementHandler, recorded
 from worker.stages.validation import ValidationHandler
 
+#: Why an entry that is not truly signed is a dead letter.
+BAD_SIGNATURE: Final = "signature"
+
 
 class ExecutionPipeline:
     """Takes one delivery to its end; every branch of a signal's life is in this file.
 
     Args:
+        signatures: which entries are signed as they must be.
         market: what is known of markets, prices and balances.
         validation: the four stages, in order ...
         risk: ...
@@ -47,6 +53,7 @@ class ExecutionPipeline:
     def __init__(
         self,
         *,
+        signatures: Signatures,
         market: MarketData,
         validation: ValidationHandler,
         risk: RiskManagementHandler,
@@ -57,6 +64,7 @@ class ExecutionPipeline:
         skew_margin_ms: int,
         watch: Watch,
     ) -> None:
+        self._signatures = signatures
         self._market = market
         self._risk = risk
         self._scribe = scribe
@@ -81,18 +89,48 @@ class ExecutionPipeline:
         if delivery.record is not None:
             end = await self._go_on(delivery, delivery.record, lease)
         elif delivery.deliveries > self._max_deliveries:
-            end = _exhausted(delivery)
+            end = self._exhausted(delivery)
         else:
             end = await self._begin(delivery, lease)
         return self._write(end, delivery, lease)
 
     async def _begin(self, delivery: Delivery, lease: Lease) -> Settlement | Ended:
         """A signal nobody has admitted yet: all four stages."""
+        signal = self._read(delivery)
+        if isinstance(signal, Malformed):
+            return signal
+        return await self._whole.run(await self._arrive(delivery, lease, signal))
+
+    def _read(self, delivery: Delivery) -> Signal | Malformed:
+        """The entry's signal, if it may be believed.
+
+        A bad signature is the end of an entry, not of a signal: whoever has no key must not be able
+        to end, or to take, the signal id of somebody who has one.
+        """
         try:
+            key = self._signatures.key_of(delivery.fields)
             signal = decode(delivery.fields)
+            if key is not None:
+                check_strategy(key, signal.strategy_id)
+        except SignatureError as error:
+            return Malformed(reason=BAD_SIGNATURE, error=str(error))
         except MalformedSignalError as error:
             return Malformed(reason="malformed", error=str(error))
-        return await self._whole.run(await self._arrive(delivery, lease, signal))
+        return signal
+
+    def _exhausted(self, delivery: Delivery) -> Failed | Malformed:
+        """The end of an entry that no delivery brought as far as an admission."""
+        error = (
+            f"{delivery.deliveries - 1} deliveries died before an order was admitted; "
+            "nothing was sent"
+        )
+        signal = self._read(delivery)
+        if isinstance(signal, Malformed):
+            if signal.reason == BAD_SIGNATURE:
+                return signal
+            return Malformed(reason="deliveries_exhausted", error=error)
+        refusal = Refusal(Stage.EXECUTION, Code.DELIVERIES_EXHAUSTED, error)
+        return Failed(refusal=refusal, signal=signal, digest=signal.digest())
 
     async def _go_on(self, delivery: Delivery, record: Record, lease: Lease) -> Settlement | Ended:
         """A signal that was admitted before: its order may be at the exchange already."""
@@ -165,19 +203,6 @@ def decode(fields: Mapping[bytes, bytes]) -> Signal:
     if data is None:
         raise MalformedSignalError("data: the entry has no such field")
     return decode_signal(data)
-
-
-def _exhausted(delivery: Delivery) -> Failed | Malformed:
-    """The end of an entry that no delivery brought as far as an admission."""
-    error = (
-        f"{delivery.deliveries - 1} deliveries died before an order was admitted; nothing was sent"
-    )
-    try:
-        signal = decode(delivery.fields)
-    except MalformedSignalError:
-        return Malformed(reason="deliveries_exhausted", error=error)
-    refusal = Refusal(Stage.EXECUTION, Code.DELIVERIES_EXHAUSTED, error)
-    return Failed(refusal=refusal, signal=signal, digest=signal.digest())
 
 
 def _is_older(delivery: Delivery, signal: Signal) -> bool:

@@ -2,6 +2,7 @@
 
 import os
 import tomllib
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -336,7 +337,7 @@ def test_an_unusable_secret_file_is_named_and_not_shown(tmp_path: Path, content:
     assert "hunter2" not in str(error)
 
 
-SECRET_KEYS = [".".join(path) for path, field in walk(exchange="okx") if field.kind is Kind.SECRET]
+SECRET_KEYS = [".".join(path) for path, field in walk(named="okx") if field.kind is Kind.SECRET]
 
 
 @pytest.mark.parametrize("key", SECRET_KEYS)
@@ -483,12 +484,82 @@ def test_what_is_rendered_loads_again_as_the_same(tmp_path: Path) -> None:
 
 def test_every_key_is_in_the_rendered_configuration() -> None:
     """Nothing the worker obeys is hidden from the person who asks."""
-    shown = tomllib.loads(render_config(load(WORKER__SEED="1")))
-    for path, _ in walk(exchange="okx"):
+    key: dict[str, Any] = {
+        "SIGNATURES__KEYS__OKX__SECRET": "k" * 32,
+        "SIGNATURES__KEYS__OKX__NOT_BEFORE": "2026-01-01T00:00:00Z",
+        "SIGNATURES__KEYS__OKX__NOT_AFTER": "2027-01-01T00:00:00+01:00",
+    }
+    shown = tomllib.loads(render_config(load(WORKER__SEED="1", EXCHANGES__OKX__SANDBOX="0", **key)))
+    for path, _ in walk(named="okx"):
         value: Any = shown
         for name in path:
             value = value[name]
         assert not isinstance(value, dict)
+
+
+KEYS = """
+[signatures.keys.trend-2026]
+secret = "0123456789abcdef0123456789abcdef"
+strategies = ["trend-*", "breakout"]
+not_before = 2026-01-01T00:00:00Z
+not_after = "2027-01-01T00:00:00+01:00"
+[signatures.keys.desk]
+secret = "fedcba9876543210fedcba9876543210"
+"""
+
+
+def test_signing_keys_come_from_file_and_environment(tmp_path: Path) -> None:
+    """Any number of them, each whole; times as TOML's own or as text; secrets from files."""
+    secret = tmp_path / "secret"
+    secret.write_text("x" * 32 + "\n")
+    config = load(KEYS, tmp_path, SIGNATURES__KEYS__NEW_ONE__SECRET_FILE=str(secret))
+    trend, desk, new = config.signatures.signing_keys
+    assert (trend.key_id, desk.key_id, new.key_id) == ("trend-2026", "desk", "new_one")
+    assert trend.strategies == ("trend-*", "breakout")
+    assert trend.not_before == datetime(2026, 1, 1, tzinfo=UTC)
+    assert trend.not_after == datetime(2026, 12, 31, 23, tzinfo=UTC)
+    assert desk.strategies == ("*",)
+    assert desk.not_before is desk.not_after is None
+    assert new.secret == b"x" * 32
+    shown = render_config(config)
+    assert "0123456789" not in shown + repr(config) + repr(trend)
+    assert {"x" * 32, "0123456789abcdef" * 2, "fedcba9876543210" * 2} <= secret_strings(config)
+    assert (
+        tomllib.loads(shown)["signatures"]["keys"]["trend-2026"]["not_before"] == trend.not_before
+    )
+
+
+@pytest.mark.parametrize(
+    ("toml", "key", "says"),
+    [
+        ("[validation]\nrequire_signature = true", "validation.require_signature", "no key"),
+        ("[signatures.keys.k]", "signatures.keys.k.secret", "fewer than 32 characters"),
+        ('[signatures.keys.k]\nsecret = "short"', "signatures.keys.k.secret", "fewer than 32"),
+        (KEYS + "strategies = []", "signatures.keys.desk.strategies", "one at least"),
+        (KEYS + "not_after = 2026-01-01T00:00:00", "signatures.keys.desk.not_after", "its zone"),
+        (KEYS + "not_after = 2026-01-01", "signatures.keys.desk.not_after", "its zone"),
+        (KEYS + 'not_after = "soon"', "signatures.keys.desk.not_after", '"soon" is not'),
+        (
+            KEYS + "not_before = 2026-01-01T00:00:00Z\nnot_after = 2026-01-01T00:00:00Z",
+            "signatures.keys.desk.not_after",
+            "not later than not_before",
+        ),
+        ('[signatures.keys."No Good"]', "signatures.keys.No Good", "not a key id"),
+        (f"[signatures.keys.{'a' * 33}]", f"signatures.keys.{'a' * 33}", "32 characters"),
+        (KEYS + 'secert = "x"', "signatures.keys.desk.secert", "keys.desk.secret?"),
+        ("[signatures]\nkeys = 1", "signatures.keys", "is a table"),
+        ('[tracing]\nendpoint = "h:1"', "tracing.endpoint", "not a base address"),
+        ('[tracing]\nenabled = true\nendpoint = ""', "tracing.endpoint", "is missing"),
+    ],
+)
+def test_an_unusable_signing_key_stops_the_start(
+    tmp_path: Path, toml: str, key: str, says: str
+) -> None:
+    """Required signatures without a key, a secret one could guess, times that leave no time."""
+    error = refusal(toml, tmp_path)
+    assert error.key == key
+    assert says in str(error)
+    assert "0123456789" not in str(error)
 
 
 def test_the_table_has_one_documented_row_a_key() -> None:

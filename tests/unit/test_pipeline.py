@@ -23,10 +23,11 @@ from tests.unit.parts import (
     signal,
     trouble,
 )
-from worker.clock import Random
+from worker.clock import Random, utc
 from worker.config import ExecutionConfig, ReconciliationConfig, RiskConfig, ValidationConfig
 from worker.domain.market import Balance
 from worker.domain.signal import MalformedSignalError
+from worker.domain.signature import Signatures, SigningKey, signed_fields
 from worker.exchanges.base import Outcome
 from worker.ledger.calls import Delivery, Duplicate, Record
 from worker.ledger.lease import Lease
@@ -64,7 +65,7 @@ class Rich(ScriptedExchange):
 class Line:
     """The whole pipeline on fakes."""
 
-    def __init__(self) -> None:
+    def __init__(self, *keys: SigningKey, signed: bool = False) -> None:
         self.clock = clock = ManualClock()
         self.ledger = FakeLedger()
         ledger = self.ledger.as_ledger()
@@ -80,6 +81,9 @@ class Line:
             ValidationConfig(), exchanges=["paper"], max_size_pct=D(5), clock=clock
         )
         self.pipeline = ExecutionPipeline(
+            signatures=Signatures(
+                account="main", keys=keys, required=signed, now=lambda: utc(clock.now_ms())
+            ),
             market=MarketData(
                 {"paper": self.exchange},
                 clock=clock,
@@ -205,6 +209,76 @@ async def test_a_used_id_sends_nothing(conflict: bool) -> None:
     assert kinds(end) == []
     assert end.outcome == ("conflict" if conflict else "duplicate")
     assert line.placed == 0
+
+
+# --- signatures ---
+
+KEY = SigningKey(key_id="k-1", secret=b"s" * 32, strategies=("trend-*",))
+
+
+def entry(data: bytes, key: SigningKey = KEY, account: str = "main") -> dict[bytes, bytes]:
+    """A signed entry as a worker receives it."""
+    fields = signed_fields({"data": data}, account=account, key_id=key.key_id, secret=key.secret)
+    return {name.encode(): value for name, value in fields.items()}
+
+
+async def test_a_signed_signal_trades() -> None:
+    """Required or not, a good signature of its strategy's key is let through."""
+    for signed in (True, False):
+        line = Line(KEY, signed=signed)
+        end = await line.run(fields=entry(payload(strategy_id="trend-7")))
+        assert "OrderFilled" in kinds(end)
+
+
+FORGED = [
+    ({b"data": payload(strategy_id="trend-7")}, "signature: the entry is not signed"),
+    (entry(payload(strategy_id="trend-7"), account="other"), "signature: not made with key 'k-1'"),
+    (entry(payload(strategy_id="trend-7")) | {b"key": b"x"}, "signature: not made with"),
+    (entry(payload(strategy_id="mean-1")), "strategy_id: key 'k-1' may not sign for strategy"),
+    (entry(payload()), "strategy_id: key 'k-1' may not sign for a signal without a strategy"),
+    (entry(b"{}") | {b"data": payload(strategy_id="trend-7")}, "signature: not made with"),
+    (entry(b"{}") | {b"data": b"\xff{"}, "signature: not made with"),
+]
+
+
+@pytest.mark.parametrize("deliveries", [1, 6])
+@pytest.mark.parametrize(("fields", "says"), FORGED)
+async def test_a_forged_entry_ends_as_itself_only(
+    fields: dict[bytes, bytes], says: str, deliveries: int
+) -> None:
+    """A dead letter; no event, no record under its signal id, nothing asked of anybody."""
+    line = Line(KEY, signed=True)
+    end = await line.run(fields=fields, deliveries=deliveries)
+    assert dead(end)["reason"] == "signature"
+    assert dead(end)["error"].startswith(says)
+    assert (end.item.signal, end.item.digest, end.item.duplicate) == ("", "", True)
+    assert kinds(end) == []
+    assert line.exchange.calls == []
+    assert line.ledger.admitted == []
+
+
+async def test_a_given_signature_must_be_good_even_where_none_is_required() -> None:
+    """Neither an unknown key nor half a signature passes for unsigned."""
+    good = entry(payload(strategy_id="trend-7"))
+    for fields in (
+        good | {b"key_id": b"k-2"},
+        good | {b"signature": b"0" * 64},
+        {name: value for name, value in good.items() if name != b"signature"},
+        {name: value for name, value in good.items() if name != b"key_id"},
+    ):
+        assert dead(await Line(KEY).run(fields=fields))["reason"] == "signature"
+    assert "OrderFilled" in kinds(await Line(KEY).run())
+
+
+async def test_what_was_admitted_goes_on_after_its_key_has_expired() -> None:
+    """Its order may be at the exchange: it was believed before it was sent."""
+    line = Line(KEY)
+    record = await line.recorded()
+    line.exchange.looking = [report()]
+    late = msgspec.structs.replace(KEY, not_after=START)
+    line.pipeline._signatures = Line(late, signed=True).pipeline._signatures
+    end = await line.run(record=record, deliveries=2, fields=entry(payload()))
+    assert "OrderFilled" in kinds(end)
 
 
 # --- later deliveries ---

@@ -59,7 +59,6 @@ class Code(StrEnum):
     STOP_PRICE_WRONG_SIDE = "STOP_PRICE_WRONG_SIDE", "stop_price would trigger at once."
     SIZE_OUT_OF_RANGE = "SIZE_OUT_OF_RANGE", "size_pct is more than risk.max_position_size_pct."
     QUANTITY_OUT_OF_RANGE = "QUANTITY_OUT_OF_RANGE", "quantity is outside the market's limits."
-    SIGNATURE_INVALID = "SIGNATURE_INVALID", "The signal's HMAC signature is absent or wrong."
     # risk
     TRADING_HALTED = "TRADING_HALTED", "The account is halted.", True
     TRADING_REDUCING = "TRADING_REDUCING", "The account only reduces positions.", True

@@ -1,0 +1,178 @@
+"""Signed signals: what an HMAC covers, how one is made, and which entries may trade."""
+
+import hashlib
+import hmac
+import re
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
+from typing import Final
+
+import msgspec
+
+KEY_ID_PATTERN: Final = r"^[a-z0-9]+([-_][a-z0-9]+)*$"
+MAX_KEY_ID_LENGTH: Final = 32
+#: A secret of fewer characters could be guessed; ``openssl rand -hex 32`` makes a good one.
+MIN_SECRET_LENGTH: Final = 32
+#: The first line of what is signed: another format will have another name.
+VERSION: Final = b"execution-worker.signal.v1"
+#: Stream fields, beside ``data``.
+KEY_ID_FIELD: Final = "key_id"
+SIGNATURE_FIELD: Final = "signature"
+
+_KEY_ID: Final = re.compile(KEY_ID_PATTERN)
+_HEX: Final = re.compile(rb"[0-9a-f]{64}")
+
+
+class SignatureError(ValueError):
+    """An entry that is not signed as it must be; the message says what is wrong, not what is right.
+
+    Nothing the entry says may be believed, its signal id included.
+    """
+
+
+class SigningKey(msgspec.Struct, frozen=True, kw_only=True):
+    """One key: who may sign with it, and when.
+
+    ``strategies`` are exact ids, or beginnings that end in ``*``; a signal without a strategy
+    counts as the empty id, which only ``*`` covers. The key is good from ``not_before`` until
+    just before ``not_after``, where they are given.
+    """
+
+    key_id: str
+    secret: bytes
+    strategies: tuple[str, ...]
+    not_before: datetime | None = None
+    not_after: datetime | None = None
+
+    def covers(self, strategy_id: str | None) -> bool:
+        """Whether a signal of this strategy may be signed with the key."""
+        name = strategy_id or ""
+        return any(
+            name.startswith(pattern[:-1]) if pattern.endswith("*") else name == pattern
+            for pattern in self.strategies
+        )
+
+    def __repr__(self) -> str:
+        return f"<SigningKey {self.key_id} for {', '.join(self.strategies)}>"
+
+
+def is_key_id(name: str) -> bool:
+    """Whether ``name`` may name a key."""
+    return len(name) <= MAX_KEY_ID_LENGTH and _KEY_ID.fullmatch(name) is not None
+
+
+def signed_bytes(*, account: str, key_id: str, key: bytes, data: bytes) -> bytes:
+    """What the MAC covers: every part that decides what is traded, where, and in which order.
+
+    Five lines (version, account, key id, length of the message group, message group) and then the
+    payload, byte for byte. No two different entries give the same bytes: the first lines hold no
+    line break, and the group's length says where it ends.
+
+    Args:
+        account: the account's id, so that a signal for one is worth nothing on another.
+        key_id: the signing key's id.
+        key: the entry's ``key`` field, empty where there is none.
+        data: the entry's ``data`` field.
+    """
+    lines = (VERSION, account.encode(), key_id.encode(), b"%d" % len(key), key, data)
+    return b"\n".join(lines)
+
+
+def sign(secret: bytes, *, account: str, key_id: str, key: bytes, data: bytes) -> str:
+    """The ``signature`` field: HMAC-SHA256 (RFC 2104) over :func:`signed_bytes`, lower-case hex."""
+    message = signed_bytes(account=account, key_id=key_id, key=key, data=data)
+    return hmac.digest(secret, message, hashlib.sha256).hex()
+
+
+def signed_fields(
+    entry: Mapping[str, bytes], *, account: str, key_id: str, secret: bytes
+) -> dict[str, bytes]:
+    """A stream entry with its signature beside its own fields."""
+    signature = sign(
+        secret, account=account, key_id=key_id, key=entry.get("key", b""), data=entry["data"]
+    )
+    return {**entry, KEY_ID_FIELD: key_id.encode(), SIGNATURE_FIELD: signature.encode()}
+
+
+class Signatures:
+    """Which entries are signed as they must be.
+
+    Args:
+        account: the account's id.
+        keys: the known keys; several may be good at a time, which is how they are replaced.
+        required: whether an entry without a signature is refused; one with a signature must always
+            have a good one.
+        now: the time, aware.
+    """
+
+    def __init__(
+        self,
+        *,
+        account: str,
+        keys: Iterable[SigningKey],
+        required: bool,
+        now: Callable[[], datetime],
+    ) -> None:
+        self._account = account
+        self._keys = {key.key_id.encode(): key for key in keys}
+        self._required = required
+        self._now = now
+
+    def key_of(self, fields: Mapping[bytes, bytes]) -> SigningKey | None:
+        """The key that an entry was truly signed with; None for one that need not be.
+
+        Looks at bytes only: the payload of a stranger is never parsed. Whether the key covers the
+        signal's strategy is for :func:`check_strategy`, once the payload can be believed.
+
+        Raises:
+            SignatureError: no signature where one is required, or one that is not good.
+        """
+        signature, key_id = fields.get(b"signature"), fields.get(b"key_id")
+        if signature is None and key_id is None:
+            if self._required:
+                raise SignatureError("signature: the entry is not signed, and it must be")
+            return None
+        if signature is None or key_id is None:
+            missing = "signature" if signature is None else "key_id"
+            raise SignatureError(f"{missing}: signature and key_id come together")
+        key = self._keys.get(key_id)
+        if key is None:
+            shown = key_id[: 2 * MAX_KEY_ID_LENGTH].decode(errors="replace")
+            raise SignatureError(f"key_id: no key {shown!r} is configured")
+        if not _HEX.fullmatch(signature):
+            raise SignatureError("signature: not 64 lower-case hex digits")
+        expected = sign(
+            key.secret,
+            account=self._account,
+            key_id=key.key_id,
+            key=fields.get(b"key", b""),
+            data=fields.get(b"data", b""),
+        )
+        if not hmac.compare_digest(expected.encode(), signature):
+            raise SignatureError(
+                f"signature: not made with key {key.key_id!r} for this account, group and data"
+            )
+        self._check_time(key)
+        return key
+
+    def _check_time(self, key: SigningKey) -> None:
+        now = self._now()
+        if key.not_before is not None and now < key.not_before:
+            raise SignatureError(
+                f"key_id: key {key.key_id!r} is not good before {key.not_before.isoformat()}"
+            )
+        if key.not_after is not None and now >= key.not_after:
+            raise SignatureError(
+                f"key_id: key {key.key_id!r} is not good after {key.not_after.isoformat()}"
+            )
+
+
+def check_strategy(key: SigningKey, strategy_id: str | None) -> None:
+    """Refuse a signal of a strategy that its key was not given out for.
+
+    Raises:
+        SignatureError: names both.
+    """
+    if not key.covers(strategy_id):
+        whose = f"strategy {strategy_id!r}" if strategy_id else "a signal without a strategy"
+        raise SignatureError(f"strategy_id: key {key.key_id!r} may not sign for {whose}")

@@ -20,6 +20,7 @@ from worker.config import Config, Secret
 from worker.domain.market import ExchangePosition, MarketKind
 from worker.domain.signature import Signatures
 from worker.engine import ExecutionEngine, SideTask
+from worker.errors import ConfigError
 from worker.exchanges.base import ExchangeAdapter, ExchangeError, Outcome
 from worker.exchanges.factory import ExchangeFactory
 from worker.keeper import Keeper

@@ -243,6 +243,17 @@ async def test_balances_and_tickers_cover_both_markets() -> None:
         assert await adapter.get_tickers([]) == {}
 
 
+async def test_prices_come_from_the_day_statistics_where_the_book_ticker_fails() -> None:
+    """One missing endpoint does not leave every signal without a reference price."""
+    async with trading() as (adapter, server):
+        server.simulator.add_fault(path="bookTicker", action="http_status", status=404, body="gone")
+        one = await adapter.get_ticker(SPOT)
+        many = await adapter.get_tickers([SPOT, "ETH/USDT", LINEAR])
+        assert one.last > 0
+        assert set(many) == {SPOT, "ETH/USDT", LINEAR}
+        assert server.simulator.counts["GET /api/v3/ticker/24hr", "200"] >= 2
+
+
 async def test_markets_are_those_of_the_configured_types_with_exact_rules() -> None:
     """Steps, minima and fees are exact decimals; an unknown symbol is None, and not sent."""
     async with trading(config={"market_types": (MarketKind.SPOT,)}) as (adapter, server):

@@ -15,7 +15,7 @@ from worker.domain.market import Balance, MarketKind, SymbolInfo, Ticker
 from worker.domain.money import ZERO
 from worker.domain.order import OrderReport, OrderRequest
 from worker.exchanges import readings
-from worker.exchanges.base import Resend, SendWindow
+from worker.exchanges.base import ExchangeError, RateLimitError, Resend, SendWindow
 from worker.exchanges.ccxt_adapter import CCXTAdapter
 from worker.exchanges.outcomes import IncompleteReplyError
 from worker.exchanges.rounding import WireOrder
@@ -116,11 +116,20 @@ class BinanceCCXTAdapter(CCXTAdapter):
         return {"subType": "linear"}
 
     async def get_ticker(self, symbol: str) -> Ticker:
-        """Best bid and ask; ``last`` is their mean (one light call, the same on both markets)."""
-        with self._boundary("get_ticker"):
-            info = self._info(symbol)
-            row = await self._book_tickers(info.kind, {"symbol": self._ccxt.market(symbol)["id"]})
-            return self._quote(row, info)
+        """Best bid and ask; ``last`` is their mean (one light call, the same on both markets).
+
+        Where that call fails, the day's statistics have the price too.
+        """
+        try:
+            with self._boundary("get_ticker"):
+                info = self._info(symbol)
+                market_id = self._ccxt.market(symbol)["id"]
+                row = await self._book_tickers(info.kind, {"symbol": market_id})
+                return self._quote(row, info)
+        except RateLimitError:
+            raise
+        except ExchangeError:
+            return await super().get_ticker(symbol)
 
     async def get_tickers(self, symbols: Iterable[str]) -> dict[str, Ticker]:
         """As :meth:`get_ticker`, in one call a market kind where several symbols are asked for."""
@@ -128,18 +137,35 @@ class BinanceCCXTAdapter(CCXTAdapter):
         with self._boundary("get_ticker"):
             for symbol in symbols:
                 wanted.setdefault(self._info(symbol).kind, []).append(symbol)
-            found: dict[str, Ticker] = {}
-            for kind, group in wanted.items():
-                if len(group) == 1:
-                    found[group[0]] = await self.get_ticker(group[0])
-                    continue
-                ids = {self._ccxt.market(symbol)["id"]: symbol for symbol in group}
-                spot = kind is MarketKind.SPOT
-                params = {"symbols": msgspec.json.encode(list(ids)).decode()} if spot else {}
-                for row in await self._book_tickers(kind, params):
-                    if (known := ids.get(row.get("symbol"))) is not None:
-                        found[known] = self._quote(row, self._infos[known])
-            return found
+        found: dict[str, Ticker] = {}
+        for kind, group in wanted.items():
+            if len(group) == 1:
+                found[group[0]] = await self.get_ticker(group[0])
+                continue
+            try:
+                found |= await self._quotes(kind, group)
+            except RateLimitError:
+                raise
+            except ExchangeError:
+                found |= await self._day_tickers(group)
+        return found
+
+    async def _quotes(self, kind: MarketKind, group: list[str]) -> dict[str, Ticker]:
+        with self._boundary("get_ticker"):
+            ids = {self._ccxt.market(symbol)["id"]: symbol for symbol in group}
+            spot = kind is MarketKind.SPOT
+            params = {"symbols": msgspec.json.encode(list(ids)).decode()} if spot else {}
+            return {
+                known: self._quote(row, self._infos[known])
+                for row in await self._book_tickers(kind, params)
+                if (known := ids.get(row.get("symbol"))) is not None
+            }
+
+    async def _day_tickers(self, group: list[str]) -> dict[str, Ticker]:
+        with self._boundary("get_ticker"):
+            now_ms = self._time.now_ms()
+            rows = await self._ccxt.fetch_tickers(group)
+            return {symbol: readings.ticker(rows[symbol], symbol, now_ms) for symbol in rows}
 
     async def _book_tickers(self, kind: MarketKind, params: dict[str, str]) -> Any:
         if kind is MarketKind.SPOT:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.integration.accounts import Account, configuration, working
+from tests.integration.accounts import TERMINAL, Account, configuration, working
 from tests.integration.fleets import GROUP, SIGNALS, until
 from worker.config import RiskConfig, ValidationConfig, WorkerConfig
 from worker.domain.identity import client_order_id

@@ -1,1 +1,1 @@
-"""Many workers on one virtual clock, with seeded faults and the invariants checked at every step."""
+"""Many workers on one virtual clock, seeded faults, and the promises checked at every step."""

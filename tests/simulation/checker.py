@@ -348,7 +348,7 @@ class Checker:
             return
         left = [
             key
-            for key in self._account.keys()
+            for key in self._account.names()
             if key not in _LASTING and key.partition(":")[0] not in {"record", "rate", "day"}
         ]
         if left:
@@ -408,27 +408,31 @@ def _decode(raw: Argument) -> dict[str, Any]:
 
 
 def _who(name: str, arguments: tuple[Argument, ...]) -> str:
-    return "operator" if name in {"control", "throttle", "announce"} else str(arguments[0])
+    return (
+        "operator"
+        if name in {"control", "throttle", "announce"}
+        else reply_text(arguments[0]).strip("'")
+    )
 
 
 def _short(name: str, arguments: tuple[Argument, ...], reply: Any) -> str:
     """One step in a few words."""
     if name == "claim":
         taken = [(row[0].decode(), row[2], row[3]) for row in reply[0]]
-        return f"room {arguments[1]} -> {taken}"
+        return f"room {arguments[1]!r} -> {taken}"
     if name == "admit":
-        items = [_decode(raw)["signal"] for raw in arguments[1:]]
-        return f"{items} -> {reply_text([row[:1] + [bool(row[1])] for row in reply])}"
+        signals = [str(_decode(raw)["signal"]) for raw in arguments[1:]]
+        return f"{signals} -> {reply_text([[*row[:1], bool(row[1])] for row in reply])}"
     if name == "commit":
         items = [(_decode(raw)["entry"], _decode(raw)["outcome"][:40]) for raw in arguments[4:]]
         told = [(row[0].decode(), row[1][0].decode() if row[1] else None) for row in reply]
         return f"{items} -> {told}"
     if name in {"adopt", "resync"}:
         return f"-> {[(row[0].decode(), row[2], row[3]) for row in reply]}"
-    shown = [str(part)[:48] for part in arguments[1:8]]
+    shown = [reply_text(part)[:48] for part in arguments[1:8]]
     return f"{' '.join(shown)} -> {reply_text(reply)}"
 
 
 def reply_text(reply: Any) -> str:
-    """A reply without the ``b`` of bytes."""
-    return str(reply).replace("b'", "'")
+    """A reply, or a part of one, without the ``b`` of bytes."""
+    return repr(reply).replace("b'", "'")

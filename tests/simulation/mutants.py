@@ -93,7 +93,7 @@ MUTANTS: Final = (
     Mutant(
         name="lease checked before sending",
         scenario=scenarios.cannot_renew,
-        patches=(lambda: mock.patch.object(Lease, "covers", lambda _self, _until: True),),
+        patches=(lambda: mock.patch.object(Lease, "covers", return_value=True),),
     ),
     Mutant(
         name="token fence in the scripts",

@@ -207,7 +207,7 @@ class RedisAccount:
 
     def _inspected(self, reply: Any) -> Inspection:
         if isinstance(reply, hiredis.ReplyError):
-            raise AssertionError(str(reply))
+            raise _translate(reply)
         *streams, book, opening, totals, bell, tail = reply
         new = []
         for number, rows in enumerate(streams):
@@ -287,8 +287,8 @@ class RedisAccount:
         """Any command."""
         return self._server.command(*command)
 
-    def keys(self) -> list[str]:
-        """All of them, without the account's prefix."""
+    def names(self) -> list[str]:
+        """Of all keys, without the account's prefix."""
         keys = self._server.command("KEYS", f"{PREFIX}*")
         return sorted(key.decode().removeprefix(PREFIX) for key in keys)
 

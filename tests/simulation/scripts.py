@@ -87,7 +87,7 @@ class Bell:
     def listen(
         self, rung: "asyncio.Future[bytes]", tail: bytes, bell: bytes, timeout_ms: int
     ) -> None:
-        """Answer ``rung`` with the bell's last id when there is something, at the latest in time."""
+        """Answer ``rung`` with the bell's last id once there is something, or the time is up."""
         self._waiting.append((rung, tail, bell))
         self._loop.outside(timeout_ms / 1000, self._give_up, rung, bell)
         self.look(*(self._last or self._account.tails()))

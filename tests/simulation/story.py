@@ -93,14 +93,14 @@ def configuration(**risk: Any) -> Config:
             )
         },
         validation=ValidationConfig(max_signal_age_seconds=15.0),
-        risk=RiskConfig(
-            **{
-                "max_concurrent_positions": 3,
-                "default_position_size_pct": Decimal(2),
-                "max_position_size_pct": Decimal(50),
-                "max_stop_loss_pct": Decimal(50),
-            }
-            | risk
+        risk=msgspec.structs.replace(
+            RiskConfig(
+                max_concurrent_positions=3,
+                default_position_size_pct=Decimal(2),
+                max_position_size_pct=Decimal(50),
+                max_stop_loss_pct=Decimal(50),
+            ),
+            **risk,
         ),
         execution=ExecutionConfig(
             max_retries=3,
@@ -123,14 +123,13 @@ def opening(signal_id: str = "s0", symbol: str = "BTC/USDT:USDT", **rest: Any) -
         "confluence_score": 8,
         "quantity": "0.1",
     }
-    values = {"at_s": 0.5, "signal_id": signal_id, "body": body}
-    return Production(**values | rest)
+    return msgspec.structs.replace(Production(at_s=0.5, signal_id=signal_id, body=body), **rest)
 
 
 def closing(signal_id: str = "s1", symbol: str = "BTC/USDT:USDT", **rest: Any) -> Production:
     """A signal to close it."""
-    values = {"at_s": 0.5, "signal_id": signal_id, "body": {"symbol": symbol, "action": "close"}}
-    return Production(**values | rest)
+    body = {"symbol": symbol, "action": "close"}
+    return msgspec.structs.replace(Production(at_s=0.5, signal_id=signal_id, body=body), **rest)
 
 
 def tell(seed: int) -> Story:
@@ -142,7 +141,7 @@ def tell(seed: int) -> Story:
         risk["max_orders_per_minute"] = random.randint(2, 6)
     if random.random() < 0.3:
         risk["max_total_exposure_pct"] = Decimal(random.randint(2, 5))
-    return Story(
+    story = Story(
         seed=seed,
         workers=random.randint(2, 4),
         config=configuration(**risk),
@@ -150,6 +149,15 @@ def tell(seed: int) -> Story:
         happenings=_happenings(random),
         rates=_rates(random),
     )
+    if any(happening.what == "failover" for happening in story.happenings):
+        story.productions = _without_contradictions(story.productions)
+    return story
+
+
+def _without_contradictions(productions: list[Production]) -> list[Production]:
+    """Only records tell two contents of one id apart, and a failover may lose those."""
+    first: dict[str, dict[str, Any]] = {}
+    return [one for one in productions if first.setdefault(one.signal_id, one.body) == one.body]
 
 
 def _productions(random: Random, symbols: list[str]) -> list[Production]:

@@ -79,9 +79,10 @@ class Accepted(msgspec.Struct, kw_only=True):
     def state(self, now_s: float) -> OrderState:
         """Its state at a time."""
         age = now_s - self.at_s
-        if self.plan.ends is not None and age >= self.plan.ends_s:
-            if self.cancelled_s is None or self.at_s + self.plan.ends_s <= self.cancelled_s:
-                return self.plan.ends
+        ended = self.plan.ends is not None and age >= self.plan.ends_s
+        first = self.cancelled_s is None or self.at_s + self.plan.ends_s <= self.cancelled_s
+        if ended and first and self.plan.ends is not None:
+            return self.plan.ends
         if self.cancelled_s is not None and now_s >= self.cancelled_s:
             return OrderState.CANCELLED
         return OrderState.PARTIALLY_FILLED if self.filled(now_s) else OrderState.ACTIVE

@@ -121,7 +121,7 @@ class World:
         self._random = Random(story.seed + 1)
         self._detailed = detailed
         self._logs = logs
-        self.loop = VirtualLoop(self._on_loop_error)
+        self.loop = VirtualLoop(self._on_loop_error)  # type: ignore[abstract]
         self.trace = Trace(self.loop.time)
         config = story.config
         if faults is None:

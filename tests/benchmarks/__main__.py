@@ -7,7 +7,7 @@ import importlib
 import sys
 from typing import Final
 
-NAMES: Final = ("throughput", "latency")
+NAMES: Final = ("throughput", "latency", "growth", "start", "memory")
 
 
 def main(argv: list[str]) -> None:

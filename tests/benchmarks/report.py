@@ -104,16 +104,26 @@ class Result(msgspec.Struct, kw_only=True):
         )
 
 
-def options(name: str, description: str | None, argv: Sequence[str] | None) -> Namespace:
-    """The command line all benchmarks share: ``--runs``, ``--quick``, ``--server``."""
+def parser_for(name: str, description: str | None) -> ArgumentParser:
+    """The command line all benchmarks share: ``--runs``, ``--quick``, ``--server``, ``--out``."""
     parser = ArgumentParser(prog=f"tests.benchmarks.{name}", description=description)
     parser.add_argument("--runs", type=int, default=0, help="counted runs (5; 3 with --quick)")
     parser.add_argument("--quick", action="store_true", help="small sizes: does it work at all?")
     parser.add_argument("--server", default=None, help="server binary (default: bundled Valkey)")
     parser.add_argument("--out", type=Path, default=RESULTS, help="where the JSON goes")
+    return parser
+
+
+def parsed(parser: ArgumentParser, argv: Sequence[str] | None) -> Namespace:
+    """What was asked for, the number of runs filled in."""
     chosen = parser.parse_args(argv)
     chosen.runs = chosen.runs or (3 if chosen.quick else 5)
     return chosen
+
+
+def options(name: str, description: str | None, argv: Sequence[str] | None) -> Namespace:
+    """What was asked for, of a benchmark without arguments of its own."""
+    return parsed(parser_for(name, description), argv)
 
 
 class Report:

@@ -80,6 +80,7 @@ def pairs(
     prefix: str,
     *,
     symbols: int = IN_PLAY,
+    start: int = 0,
     name_of: Callable[[int], str] = symbol,
     exchange: str = "paper",
     price: str = PRICE,
@@ -89,7 +90,7 @@ def pairs(
     Blocks of up to ``IN_PLAY`` symbols are opened and then closed, going round all ``symbols``.
     ``count`` has to be even, or a position stays open.
     """
-    block, done, start = min(symbols, IN_PLAY), 0, 0
+    block, done = min(symbols, IN_PLAY), 0
     while done < count:
         names = [name_of((start + n) % symbols) for n in range(block)]
         names = names[: max((count - done + 1) // 2, 1)]
@@ -100,6 +101,11 @@ def pairs(
                 yield Signal(signal_id, Role.ENTRY if action == "open" else Role.EXIT, data)
                 done += 1
         start += block
+
+
+def openings(count: int, prefix: str, *, first: int) -> list[bytes]:
+    """Payloads that open ``count`` positions, in symbols from number ``first`` on."""
+    return [payload(f"{prefix}-{n:07}", symbol(first + n), "open") for n in range(count)]
 
 
 def commands(payloads: Iterable[bytes]) -> Iterator[bytes]:

@@ -41,8 +41,16 @@ class Run(msgspec.Struct, frozen=True):
         return self.count / self.wall_s
 
 
-def drain(where: Stage, children: Sequence[Child], payloads: Sequence[bytes]) -> Run:
+def drain(
+    where: Stage, children: Sequence[Child], payloads: Sequence[bytes], *, kept: int = 0
+) -> Run:
     """Load a backlog while ``children`` are frozen, then time how they work it off.
+
+    Args:
+        where: the server.
+        children: what works it off.
+        payloads: the backlog.
+        kept: how many entries others hold for ever.
 
     Raises:
         BenchmarkError: it took too long.
@@ -62,7 +70,7 @@ def drain(where: Stage, children: Sequence[Child], payloads: Sequence[bytes]) ->
     while True:
         now = where.group()
         ended = time.perf_counter()
-        if not now.lag and not now.pending:
+        if not now.lag and now.pending <= kept:
             break
         if ended - started > _LIMIT_S:
             raise BenchmarkError(f"not done after {_LIMIT_S:g} s: {now}")

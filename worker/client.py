@@ -35,6 +35,7 @@ from tenacity import (
 from worker.config import Config, RedisConfig, Secret
 from worker.domain.identity import is_account
 from worker.domain.signal import MalformedSignalError, Signal, decode_signal
+from worker.domain.signature import MIN_SECRET_LENGTH, is_key_id, signed_fields
 from worker.errors import ConfigError
 from worker.ledger.access import OUTPUT_STREAMS, Access, StreamEntry
 from worker.ledger.connection import Connections
@@ -95,6 +96,15 @@ def _payload(signal: Signal) -> bytes:
     return data
 
 
+def _check_key(key_id: str, secret: str) -> None:
+    if bool(key_id) is not bool(secret):
+        raise ConfigError("key_id", "a key's id and its secret come together")
+    if key_id and not is_key_id(key_id):
+        raise ConfigError("key_id", f"{key_id!r} is not a key id")
+    if secret and len(secret) < MIN_SECRET_LENGTH:
+        raise ConfigError("secret", f"has fewer than {MIN_SECRET_LENGTH} characters")
+
+
 def _access(url: str, account: str, redis: RedisConfig | None) -> Access:
     if not is_account(account):
         raise ConfigError("account", f"{account!r} is not an account's id")
@@ -116,6 +126,11 @@ class AsyncSignalProducer:
         account: the account.
         redis: the whole ``redis`` section instead of ``url`` (TLS files, password).
         patience_s: how long to keep trying while Redis cannot be reached, seconds.
+        key_id: signs every signal with this key of ``signatures.keys``; not at all if empty.
+        secret: that key's secret.
+
+    Raises:
+        ConfigError: the account, the key's id or its secret cannot be one.
     """
 
     def __init__(
@@ -125,9 +140,15 @@ class AsyncSignalProducer:
         account: str = "main",
         redis: RedisConfig | None = None,
         patience_s: float = 10.0,
+        key_id: str = "",
+        secret: str = "",
     ) -> None:
+        _check_key(key_id, secret)
         self._access = _access(url, account, redis)
+        self._account = account
         self._patience_s = patience_s
+        self._key_id = key_id
+        self._secret = secret.encode()
 
     async def __aenter__(self) -> Self:
         return self
@@ -163,7 +184,7 @@ class AsyncSignalProducer:
             LedgerError: as :meth:`send`; some may have been sent, sending all again is harmless.
         """
         group = {} if key is None else {"key": key.encode()}
-        entries = [{"data": _payload(signal), **group} for signal in signals]
+        entries = [self._signed({"data": _payload(signal), **group}) for signal in signals]
         async for attempt in AsyncRetrying(
             retry=retry_if_exception(_is_passing),
             wait=wait_random_exponential(multiplier=0.05, max=1.0),
@@ -173,6 +194,11 @@ class AsyncSignalProducer:
             with attempt:
                 return await submit(self._access, entries)
         raise AssertionError("unreachable")
+
+    def _signed(self, entry: dict[str, bytes]) -> dict[str, bytes]:
+        if not self._key_id:
+            return entry
+        return signed_fields(entry, account=self._account, key_id=self._key_id, secret=self._secret)
 
 
 def _is_passing(error: BaseException) -> bool:
@@ -194,9 +220,16 @@ class SignalProducer:
         account: str = "main",
         redis: RedisConfig | None = None,
         patience_s: float = 10.0,
+        key_id: str = "",
+        secret: str = "",
     ) -> None:
         self._producer = AsyncSignalProducer(
-            url, account=account, redis=redis, patience_s=patience_s
+            url,
+            account=account,
+            redis=redis,
+            patience_s=patience_s,
+            key_id=key_id,
+            secret=secret,
         )
         self._runner = asyncio.Runner()
 

@@ -1,11 +1,10 @@
 """A signal's whole life on one screen: decode, validate, admit, send, confirm, write down."""
 
 from collections.abc import Mapping
-from typing import Final
 
 import msgspec
 
-from worker.domain.refusal import Code, Refusal, Stage
+from worker.domain.refusal import Code, DeadReason, Refusal, Stage
 from worker.domain.signal import MalformedSignalError, Signal, decode_signal
 from worker.domain.signature import SignatureError, Signatures, check_strategy
 from worker.ledger.calls import Delivery, Record
@@ -29,9 +28,6 @@ from worker.stages.outcome import Ending, Scribe
 from worker.stages.reconciliation import ReconciliationHandler
 from worker.stages.risk import RiskManagementHandler, recorded
 from worker.stages.validation import ValidationHandler
-
-#: Why an entry that is not truly signed is a dead letter.
-BAD_SIGNATURE: Final = "signature"
 
 
 class ExecutionPipeline:
@@ -113,9 +109,9 @@ class ExecutionPipeline:
             if key is not None:
                 check_strategy(key, signal.strategy_id)
         except SignatureError as error:
-            return Malformed(reason=BAD_SIGNATURE, error=str(error))
+            return Malformed(reason=DeadReason.SIGNATURE, error=str(error))
         except MalformedSignalError as error:
-            return Malformed(reason="malformed", error=str(error))
+            return Malformed(reason=DeadReason.MALFORMED, error=str(error))
         return signal
 
     def _exhausted(self, delivery: Delivery) -> Failed | Malformed:
@@ -126,9 +122,9 @@ class ExecutionPipeline:
         )
         signal = self._read(delivery)
         if isinstance(signal, Malformed):
-            if signal.reason == BAD_SIGNATURE:
+            if signal.reason is DeadReason.SIGNATURE:
                 return signal
-            return Malformed(reason="deliveries_exhausted", error=error)
+            return Malformed(reason=DeadReason.DELIVERIES_EXHAUSTED, error=error)
         refusal = Refusal(Stage.EXECUTION, Code.DELIVERIES_EXHAUSTED, error)
         return Failed(refusal=refusal, signal=signal, digest=signal.digest())
 

@@ -31,7 +31,7 @@ from worker.domain.limits import millionths
 from worker.domain.market import SymbolInfo
 from worker.domain.order import Fill, OrderRequest, OrderState, Role, Side, average_price
 from worker.domain.position import Position
-from worker.domain.refusal import Code, Refusal, Stage
+from worker.domain.refusal import Code, DeadReason, Refusal, Stage
 from worker.domain.signal import OrderType
 from worker.ledger.calls import CommitItem
 from worker.orders import OrderManager
@@ -410,7 +410,11 @@ def dead_fields(item: CommitItem) -> dict[str, str]:
 
 def test_a_malformed_entry_is_only_a_dead_letter() -> None:
     """No event, for there is no signal; the fields are the contract's."""
-    item = Desk().scribe.malformed(Malformed(reason="malformed", error="data: no"), lease(), 2).item
+    item = (
+        Desk()
+        .scribe.malformed(Malformed(reason=DeadReason.MALFORMED, error="data: no"), lease(), 2)
+        .item
+    )
     assert item.events == ()
     assert (item.signal, item.reservation) == ("", "")
     assert dead_fields(item) == {

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import msgspec
 
-from worker.cli import session
+from worker.cli import session, signing
 from worker.cli.environment import configuration
 from worker.config import Config
 from worker.domain.money import text
@@ -50,6 +50,7 @@ def configure(parser: ArgumentParser) -> None:
         metavar="S",
         help="seconds to wait for the positions to close (60)",
     )
+    signing.configure(parser)
 
 
 def _seconds(value: str) -> float:
@@ -62,13 +63,36 @@ def _seconds(value: str) -> float:
 def run(options: Namespace) -> int:
     """Close everything, then halt."""
     config = configuration(options)
-    return session.run(_flatten(config, AccountReader(config), options))
+    signer = signing.signer(options, config)
+    _check_key(config, options.key_id)
+    return session.run(_flatten(config, AccountReader(config), signer, options))
 
 
-async def _flatten(config: Config, reader: AccountReader, options: Namespace) -> int:
+def _check_key(config: Config, key_id: str) -> None:
+    """Refuse before anything is changed what no worker would believe.
+
+    Raises:
+        SigningError: a key is missing, or is not for every strategy.
+    """
+    if config.validation.require_signature and not key_id:
+        raise signing.SigningError(
+            "validation.require_signature is true: --key-id must name a key to sign the closing "
+            "signals with"
+        )
+    key = config.signatures.keys.get(key_id)
+    if key is not None and "*" not in key.strategies:
+        raise signing.SigningError(
+            f'--key-id: signatures.keys.{key_id}.strategies must have "*": positions of any '
+            "strategy are closed"
+        )
+
+
+async def _flatten(
+    config: Config, reader: AccountReader, signer: signing.Signer, options: Namespace
+) -> int:
     who = session.actor()
     async with reader:
-        flattening = Flattening(config, reader, reason=options.reason, actor=who)
+        flattening = Flattening(config, reader, signer, reason=options.reason, actor=who)
         await flattening.begin()
         try:
             left = await flattening.close_all(options.timeout)
@@ -89,12 +113,22 @@ class Flattening:
     Args:
         config: which account, and which exchanges are simulated.
         reader: that account.
+        signer: signs the closing signals.
         reason: carried into the events.
         actor: carried into the events.
     """
 
-    def __init__(self, config: Config, reader: AccountReader, *, reason: str, actor: str) -> None:
+    def __init__(
+        self,
+        config: Config,
+        reader: AccountReader,
+        signer: signing.Signer,
+        *,
+        reason: str,
+        actor: str,
+    ) -> None:
         self._reader = reader
+        self._signer = signer
         self._reason = reason
         self._actor = actor
         self._tail = reader.tail(("orders", "positions"))
@@ -154,7 +188,8 @@ class Flattening:
             signal_id = f"{FLATTEN_PREFIX}{self._started_ms}-{self.submitted}"
             self._outstanding[key] = signal_id
             self._attempts[key] = self._attempts.get(key, 0) + 1
-            entries.append({"data": _encode(self._signal(signal_id, position, expires))})
+            data = _encode(self._signal(signal_id, position, expires))
+            entries.append(self._signer.sign({"data": data}))
         if entries:
             await self._reader.submit(entries)
 

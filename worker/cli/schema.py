@@ -13,7 +13,7 @@ import msgspec
 from worker import __version__
 from worker.domain.event import STREAM_OF, Event
 from worker.domain.identity import ACCOUNT_PATTERN
-from worker.domain.refusal import Code
+from worker.domain.refusal import Code, DeadReason
 from worker.domain.signal import MAX_METADATA_BYTES, MAX_PAYLOAD_BYTES, Signal
 
 #: What Raw stands for in a payload: carried untouched, so its content has no type of its own.
@@ -199,6 +199,9 @@ def _signal_message() -> dict[str, Any]:
                 "key": "Optional message group: signals of one group run strictly in stream "
                 "order. By default `<exchange>:<symbol>`.",
                 "traceparent": "Optional W3C trace context.",
+                "key_id": "Which key `signature` was made with; both or neither.",
+                "signature": "HMAC-SHA256 over account, key id, message group and payload, 64 hex "
+                "digits; required where `validation.require_signature` is true.",
             },
             (),
             {"type": kind},
@@ -245,7 +248,7 @@ def _event_message(event: type[Event]) -> dict[str, Any]:
 
 def _dead_message() -> dict[str, Any]:
     added = {
-        "reason": "A word: malformed, conflict, deliveries_exhausted.",
+        "reason": f"A word: {', '.join(DeadReason)}.",
         "error": "A sentence that names the field and the rule.",
         "entry_id": "The entry's id on the signals stream.",
         "deliveries": "How often it was delivered, a decimal number.",
@@ -256,6 +259,8 @@ def _dead_message() -> dict[str, Any]:
         "type": "The entry's own, as it was.",
         "key": "The entry's own, as it was.",
         "traceparent": "The entry's own, as it was.",
+        "key_id": "The entry's own, as it was.",
+        "signature": "The entry's own, as it was.",
     }
     return {
         "name": "DeadLetter",

@@ -9,12 +9,14 @@ this holds for a line that is not JSON at all, too: it keeps its place in the or
 import argparse
 import sys
 from argparse import ArgumentParser, Namespace
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
 import msgspec
 
-from worker.cli import session
+from worker.cli import session, signing
+from worker.cli.environment import configuration
 from worker.domain.signal import MalformedSignalError, decode_signal
 from worker.errors import WorkerError
 from worker.ledger.reader import AccountReader
@@ -55,24 +57,28 @@ def configure(parser: ArgumentParser) -> None:
         default=False,
         help="submit nothing if the worker would refuse the form of any signal",
     )
+    signing.configure(parser)
 
 
 def run(options: Namespace) -> int:
     """Submit, print the ids, warn of what will be refused."""
-    reader = session.reader(options)
+    config = configuration(options)
+    reader = AccountReader(config)
+    signer = signing.signer(options, config)
     items = parse(_read(options.file))
     problems = [f"{item.place}: {problem}" for item in items if (problem := _problem(item))]
     _warn(problems, strict=options.strict)
     if problems and options.strict:
         return 1
-    return session.run(_submit(reader, items, options.key))
+    group = {"key": options.key.encode()} if options.key else {}
+    entries = [signer.sign({"data": item.data, **group}) for item in items]
+    return session.run(_submit(reader, entries))
 
 
-async def _submit(reader: AccountReader, items: list[Item], key: str | None) -> int:
-    group = {"key": key.encode()} if key else {}
+async def _submit(reader: AccountReader, entries: Sequence[Mapping[str, bytes]]) -> int:
     async with reader:
         try:
-            ids = await reader.submit([{"data": item.data, **group} for item in items])
+            ids = await reader.submit(entries)
         except SubmissionError as error:
             _print(error.ids)
             raise

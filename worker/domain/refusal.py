@@ -94,6 +94,32 @@ class Code(StrEnum):
     NOT_FILLED = "NOT_FILLED", "The order ended at the exchange without a fill."
 
 
+class DeadReason(StrEnum):
+    """Why an entry is a dead letter. ``meaning`` is the text of the table in docs/messages.md."""
+
+    meaning: str
+
+    def __new__(cls, value: str, meaning: str) -> "DeadReason":
+        """Attach the meaning."""
+        member = str.__new__(cls, value)
+        member._value_ = value
+        member.meaning = meaning
+        return member
+
+    MALFORMED = "malformed", "The entry is no signal; `error` names the field and the rule."
+    SIGNATURE = (
+        "signature",
+        "It is not signed as it must be; nothing it says was believed, so the signal id it claims "
+        "is still free.",
+    )
+    CONFLICT = "conflict", "Its signal id was used before, by a signal with other content."
+    DELIVERIES_EXHAUSTED = (
+        "deliveries_exhausted",
+        "worker.max_deliveries deliveries of it died; where it was a signal, its `OrderFailed` is "
+        "beside it.",
+    )
+
+
 class Refusal(msgspec.Struct, frozen=True):
     """A business "no": where, which rule, and a sentence for a person."""
 

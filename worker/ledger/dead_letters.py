@@ -4,6 +4,7 @@ from typing import Final
 
 import msgspec
 
+from worker.domain.refusal import DeadReason
 from worker.errors import WorkerError
 from worker.ledger.access import DEAD_STREAM, Access, StreamEntry, entries_of
 from worker.ledger.scripts import Scripts
@@ -12,8 +13,6 @@ from worker.ledger.scripts import Scripts
 ADDED: Final = ("reason", "error", "entry_id", "deliveries", "worker", "at")
 #: How long a replay is remembered, so that asking again after a lost reply adds nothing.
 REPLAY_MEMORY_MS: Final = 3_600_000
-#: Dead for its form: no order can have come of it, so its signal id does not matter.
-MALFORMED: Final = "malformed"
 
 
 class DeadLetterError(WorkerError):
@@ -125,7 +124,10 @@ class DeadLetters:
             letter = await self.get(letter_id)
         except DeadLetterError:
             letter = None
-        signal_id = "" if letter is None or letter.reason == MALFORMED else letter.signal_id or ""
+        signal_id = ""
+        # Dead for its form: no order can have come of it, so its signal id does not matter.
+        if letter is not None and letter.reason != DeadReason.MALFORMED:
+            signal_id = letter.signal_id or ""
         word, detail = await self._scripts.run("replay", letter_id, signal_id, REPLAY_MEMORY_MS)
         if word == b"replayed":
             return str(detail.decode())

@@ -11,7 +11,7 @@ import msgspec
 from worker.domain.market import SymbolInfo
 from worker.domain.order import Fill, OrderReport, OrderRequest, Role
 from worker.domain.position import Position
-from worker.domain.refusal import Refusal
+from worker.domain.refusal import DeadReason, Refusal
 from worker.domain.signal import Action, Signal
 from worker.exchanges.base import ExchangeAdapter
 from worker.ledger.lease import Lease
@@ -122,9 +122,9 @@ class Repeated(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Malformed(msgspec.Struct, frozen=True, kw_only=True):
-    """The entry is no signal; ``reason`` is a word, ``error`` a sentence."""
+    """The entry is no signal, or not one to believe; ``error`` is a sentence."""
 
-    reason: str
+    reason: DeadReason
     error: str
 
 

@@ -28,7 +28,7 @@ from worker.domain.limits import millionths, millionths_signed
 from worker.domain.money import BPS, HUNDRED, ZERO, ratio, text
 from worker.domain.order import OrderState, Side, average_price
 from worker.domain.position import Position, open_position, reduce_position, total_fees
-from worker.domain.refusal import Refusal
+from worker.domain.refusal import DeadReason, Refusal
 from worker.domain.signal import Signal
 from worker.errors import InvariantError
 from worker.ledger.calls import CommitItem
@@ -172,7 +172,7 @@ class Scribe:
     def exhausted(self, end: Failed, lease: Lease, deliveries: int) -> Ending:
         """A signal whose every delivery died: its failure, and a dead letter beside it."""
         ending = self.failed(end, lease)
-        dead = self._dead("deliveries_exhausted", end.refusal.reason, lease, deliveries)
+        dead = self._dead(DeadReason.DELIVERIES_EXHAUSTED, end.refusal.reason, lease, deliveries)
         return msgspec.structs.replace(
             ending, item=msgspec.structs.replace(ending.item, dead=dead), outcome="dead"
         )
@@ -197,7 +197,7 @@ class Scribe:
             token=lease.token,
             signal=signal_id,
             duplicate=True,
-            dead=self._dead("conflict", error, lease, deliveries),
+            dead=self._dead(DeadReason.CONFLICT, error, lease, deliveries),
         )
         return Ending(item=item, outcome="conflict", fields={"error": error})
 
@@ -345,9 +345,11 @@ class Scribe:
             take_profit=signal.take_profit,
         )
 
-    def _dead(self, reason: str, error: str, lease: Lease, deliveries: int) -> tuple[str, ...]:
+    def _dead(
+        self, reason: DeadReason, error: str, lease: Lease, deliveries: int
+    ) -> tuple[str, ...]:
         return (
-            "reason", reason,
+            "reason", reason.value,
             "error", error,
             "entry_id", lease.entry_id,
             "deliveries", str(deliveries),

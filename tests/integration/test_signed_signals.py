@@ -1,0 +1,306 @@
+"""Signed signals on a real server: what is not truly signed never trades, and harms nobody."""
+
+import asyncio
+import hashlib
+import hmac
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from tests.integration.accounts import Account, configuration, working
+from tests.integration.fleets import SIGNALS
+from worker.client import AsyncSignalProducer, Signal, new_signal
+from worker.config import Config, Secret, SignatureKeyConfig, SignaturesConfig, ValidationConfig
+from worker.domain.signature import signed_fields
+from worker.errors import ConfigError
+from worker.ledger.embedded import EmbeddedServer
+
+OLD, NEW = "o" * 32, "n" * 32
+
+
+def key(secret: str, *strategies: str, **times: datetime) -> SignatureKeyConfig:
+    return SignatureKeyConfig(secret=Secret(secret), strategies=strategies or ("*",), **times)
+
+
+def config(
+    url: str, keys: Mapping[str, SignatureKeyConfig] | None = None, *, required: bool = True
+) -> Config:
+    """With the key ``new`` for every strategy, unless said otherwise."""
+    return configuration(
+        url,
+        validation=ValidationConfig(require_signature=required),
+        signatures=SignaturesConfig(keys=dict(keys or {"new": key(NEW)})),
+    )
+
+
+def signal(signal_id: str, strategy_id: str | None = "trend-1", symbol: str = "BTC/USDT") -> Signal:
+    return new_signal(
+        signal_id,
+        "paper",
+        symbol,
+        direction="long",
+        strength=0.8,
+        confluence_score=7,
+        entry_price="100",
+        strategy_id=strategy_id,
+    )
+
+
+@pytest.fixture
+async def account(one_server: EmbeddedServer) -> AsyncIterator[Account]:
+    made = Account(one_server.url)
+    yield made
+    await made.close()
+
+
+async def put(account: Account, fields: Mapping[str, bytes]) -> str:
+    return str((await account.redis.xadd(SIGNALS, dict(fields))).decode())
+
+
+def entry(
+    one: Signal, *, key_id: str = "new", secret: str = NEW, account: str = "main"
+) -> dict[str, bytes]:
+    data = msgspec.json.encode(
+        {name: value for name, value in msgspec.structs.asdict(one).items() if value is not None}
+    )
+    return signed_fields({"data": data}, account=account, key_id=key_id, secret=secret.encode())
+
+
+async def refused(account: Account, count: int) -> dict[str, str]:
+    """Why each dead letter is one, by its entry; nothing else came of any of them."""
+    letters = await account.dead(count)
+    assert {letter[b"reason"] for letter in letters} == {b"signature"}
+    await account.quiet()
+    assert await account.redis.keys("{main}:record:*") == []
+    for stream in ("orders", "positions"):
+        assert await account.events(stream) == []
+    return {letter[b"entry_id"].decode(): letter[b"error"].decode() for letter in letters}
+
+
+async def test_what_is_not_truly_signed_never_trades(
+    one_server: EmbeddedServer, account: Account
+) -> None:
+    """Missing, forged, moved, expired, too early, of another strategy or account: dead letters."""
+    now = datetime.now(UTC)
+    keys = {
+        "new": key(NEW, "trend-*"),
+        "gone": key(OLD, not_after=now - timedelta(seconds=1)),
+        "soon": key(OLD, not_before=now + timedelta(hours=1)),
+    }
+    good, other = entry(signal("a")), entry(signal("b"))
+    forged: list[tuple[dict[str, bytes], str]] = [
+        ({"data": good["data"]}, "not signed"),
+        (entry(signal("a"), secret="x" * 32), "not made with key 'new'"),
+        (good | {"data": other["data"]}, "not made with"),
+        (good | {"data": good["data"].replace(b'"100"', b'"999"')}, "not made with"),
+        (good | {"key": b"another group"}, "not made with"),
+        (entry(signal("a"), account="else"), "this account"),
+        (entry(signal("a"), key_id="nobody"), "no key 'nobody'"),
+        (entry(signal("a"), key_id="gone", secret=OLD), "not good after"),
+        (entry(signal("a"), key_id="soon", secret=OLD), "not good before"),
+        (entry(signal("a", "mean-1")), "may not sign for strategy 'mean-1'"),
+        (entry(signal("a", None)), "a signal without a strategy"),
+        ({"data": good["data"], "signature": good["signature"]}, "come together"),
+    ]
+    async with working(config(one_server.url, keys)) as worker:
+        expected = {await put(account, fields): says for fields, says in forged}
+        errors = await refused(account, len(forged))
+        for entry_id, says in expected.items():
+            assert says in errors[entry_id]
+        assert worker.orders.statistics() == {"active": 0}
+
+
+async def test_a_forger_takes_nothing_from_the_owner_of_a_signal_id(
+    one_server: EmbeddedServer, account: Account
+) -> None:
+    """Forged before and after it, under the same id, the true signal trades once."""
+    async with working(config(one_server.url)):
+        true, false = entry(signal("a")), entry(signal("a", symbol="ETH/USDT"), secret="x" * 32)
+        await put(account, false)
+        await refused(account, 1)
+        await put(account, true)
+        assert (await account.end("a"))["type"] == "OrderFilled"
+        await put(account, false)
+        await put(account, {"data": true["data"]})
+        await put(account, true)
+        await account.quiet()
+        letters = await account.dead(3)
+        assert {letter[b"reason"] for letter in letters} == {b"signature"}
+        assert (await account.end("a"))["symbol"] == "BTC/USDT"
+        assert len(await account.events("positions")) == 1
+
+
+async def test_the_producer_signs_what_the_worker_believes(
+    one_server: EmbeddedServer, account: Account
+) -> None:
+    """With and without a message group; with the wrong secret nothing trades."""
+    async with working(config(one_server.url, {"new": key(NEW, "trend-*")})):
+        async with AsyncSignalProducer(one_server.url, key_id="new", secret=NEW) as producer:
+            await producer.send(signal("a"))
+            await producer.send(signal("b", symbol="ETH/USDT"), key="group")
+        for name in "ab":
+            assert (await account.end(name))["type"] == "OrderFilled"
+        async with AsyncSignalProducer(one_server.url, key_id="new", secret=OLD) as producer:
+            await producer.send(signal("c"))
+        (letter,) = await account.dead()
+        assert letter[b"reason"] == b"signature"
+        assert await account.of("c") == []
+
+
+async def test_a_key_is_replaced_without_a_pause(
+    one_server: EmbeddedServer, account: Account
+) -> None:
+    """Old alone, both, new alone: signed with a known key a signal trades, else never."""
+    phases = [
+        ({"old": key(OLD)}, {"old": True, "new": False}),
+        ({"old": key(OLD), "new": key(NEW)}, {"old": True, "new": True}),
+        ({"new": key(NEW)}, {"old": False, "new": True}),
+    ]
+    secrets, dead = {"old": OLD, "new": NEW}, 0
+    for phase, (keys, expected) in enumerate(phases):
+        async with working(config(one_server.url, keys)):
+            for key_id, trades in expected.items():
+                name = f"{key_id}-{phase}"
+                one = signal(name, symbol=f"{key_id.upper()}{phase}/USDT")
+                await put(account, entry(one, key_id=key_id, secret=secrets[key_id]))
+                if trades:
+                    assert (await account.end(name))["type"] == "OrderFilled"
+                    continue
+                dead += 1
+                letter = (await account.dead(dead))[-1]
+                assert letter[b"error"].startswith(f"key_id: no key '{key_id}'".encode())
+                assert await account.of(name) == []
+
+
+async def test_unsigned_signals_trade_where_that_is_allowed(
+    one_server: EmbeddedServer, account: Account
+) -> None:
+    """But a signature that is given and bad is worse than none."""
+    async with working(config(one_server.url, required=False)):
+        plain = entry(signal("a"))
+        await put(account, {"data": plain["data"]})
+        assert (await account.end("a"))["type"] == "OrderFilled"
+        await put(account, entry(signal("b", symbol="ETH/USDT"), secret=OLD))
+        (letter,) = await account.dead()
+        assert letter[b"reason"] == b"signature"
+        assert await account.of("b") == []
+
+
+async def test_a_producer_in_another_language_needs_five_lines(
+    one_server: EmbeddedServer, account: Account
+) -> None:
+    """The recipe of the documentation, without any of the worker's own code."""
+    async with working(config(one_server.url)):
+        data = entry(signal("a"))["data"]
+        lines = [b"execution-worker.signal.v1", b"main", b"new", b"5", b"group", data]
+        mac = hmac.new(NEW.encode(), b"\n".join(lines), hashlib.sha256).hexdigest()
+        fields = {"data": data, "key": b"group", "key_id": b"new", "signature": mac.encode()}
+        await put(account, fields)
+        assert (await account.end("a"))["type"] == "OrderFilled"
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"key_id": "k"}, "come together"),
+        ({"secret": NEW}, "come together"),
+        ({"key_id": "No Good", "secret": NEW}, "not a key id"),
+        ({"key_id": "k", "secret": "short"}, "fewer than 32"),
+    ],
+)
+def test_half_a_key_is_refused_at_once(options: dict[str, Any], says: str) -> None:
+    """Before there is a connection, and without showing the secret."""
+    with pytest.raises(ConfigError, match=says) as caught:
+        AsyncSignalProducer(**options)
+    assert NEW not in str(caught.value)
+
+
+# --- the commands ---
+
+
+def command(
+    url: str, *arguments: str, stdin: str = "", **environ: str
+) -> "subprocess.CompletedProcess[str]":
+    variables = {f"WORKER_{name}": value for name, value in environ.items()}
+    return subprocess.run(
+        [sys.executable, "-m", "worker", *arguments],
+        env={"PATH": "/usr/bin:/bin", "WORKER_REDIS__URL": url} | variables,
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+REQUIRED = {"VALIDATION__REQUIRE_SIGNATURE": "true", "SIGNATURES__KEYS__NEW__SECRET": NEW}
+
+
+async def test_submit_and_flatten_sign(
+    one_server: EmbeddedServer, account: Account, tmp_path: Path
+) -> None:
+    """Secret from a file or from the configuration; what they sign is believed."""
+    url, file = one_server.url, tmp_path / "secret"
+    file.write_text(NEW + "\n")
+    one, other = (entry(signal(name, symbol=f"{name}/USDT"))["data"] for name in ("BTC", "ETH"))
+    async with working(config(url)):
+        secret = ("--key-id", "new", "--secret-file", str(file))
+        done = await _off_loop(url, "submit", *secret, stdin=one.decode())
+        assert done.returncode == 0, done.stderr
+        done = await _off_loop(
+            url,
+            "submit",
+            "--key-id",
+            "new",
+            "--key",
+            "g",
+            stdin=other.decode(),
+            **REQUIRED,
+        )
+        assert done.returncode == 0, done.stderr
+        for name in ("BTC", "ETH"):
+            assert (await account.end(name))["type"] == "OrderFilled"
+        unsigned = await _off_loop(url, "flatten", "--reason", "x", **REQUIRED)
+        assert unsigned.returncode == 1
+        assert "--key-id must name a key" in unsigned.stderr
+        states = [one for one in await account.events("system") if "trading_state" in one]
+        assert states == []
+        done = await _off_loop(url, "flatten", "--reason", "x", "--key-id", "new", **REQUIRED)
+        assert "is HALTED, 2 closes submitted, no position is open" in done.stdout, done.stderr
+    assert await account.redis.xlen("{main}:dead") == 0
+
+
+async def _off_loop(
+    url: str, *arguments: str, stdin: str = "", **environ: str
+) -> "subprocess.CompletedProcess[str]":
+    """The worker in this process goes on meanwhile."""
+    return await asyncio.to_thread(command, url, *arguments, stdin=stdin, **environ)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["submit", "--secret-file", "x"], "needs --key-id"),
+        (["submit", "--key-id", "NO"], "is not a key id"),
+        (["submit", "--key-id", "k"], "signatures.keys.k is not configured here"),
+        (["submit", "--key-id", "k", "--secret-file", "/no/such"], "cannot read the secret file"),
+        (["submit", "--key-id", "k", "--secret-file", "/dev/null"], "fewer than 32 characters"),
+        (["flatten", "--reason", "x", "--key-id", "trend"], 'strategies must have "*"'),
+    ],
+)
+def test_a_key_that_cannot_be_used_changes_nothing(arguments: list[str], says: str) -> None:
+    """A sentence that names what is wrong, before Redis is asked anything."""
+    keys = {
+        "SIGNATURES__KEYS__TREND__SECRET": NEW,
+        "SIGNATURES__KEYS__TREND__STRATEGIES": "trend-*",
+    }
+    done = command("redis://127.0.0.1:1/0", *arguments, stdin="{}", **keys)
+    assert done.returncode == 1
+    assert says in done.stderr
+    assert NEW not in done.stderr

@@ -1,8 +1,8 @@
 """What a worker takes in memory: ready, after work, and for every order in flight.
 
 ``python -m tests.benchmarks.memory``. Resident memory of the process. Orders are in flight at the
-simulated exchange, which answers only after a minute; what one takes is the difference between
-few and many.
+simulated exchange, which answers only after 20 s; what one takes is the difference between few and
+many.
 """
 
 import sys
@@ -21,8 +21,9 @@ NAME: Final = "memory"
 MARKETS, QUICK_MARKETS = 2_000, 200
 WORK, QUICK_WORK = 20_000, 1_000
 FEW, MANY, QUICK_MANY = 100, 4_000, 600
-#: The exchange's answers take longer than the measuring, and leases longer than the answers.
-_ANSWER_MS, _LEASE_S = 60_000, 300
+#: The exchange's answers (the balance that the first orders wait for is one) take longer than the
+#: measuring, and leases longer than the answers.
+_ANSWER_MS, _LEASE_S = 20_000, 300
 #: Allocators and queues come to rest.
 _SETTLE_S: Final = 1.0
 

@@ -322,22 +322,25 @@ async def test_a_lost_lease_ends_it() -> None:
 
 
 async def test_the_window_is_fixed_before_the_lease_is_checked() -> None:
-    """A pause between the two makes the request late for the exchange, not for the successor."""
+    """And the lease is asked about that very window: a pause in between makes the request late."""
     desk = Desk()
-    order = desk.order()
-    fixed: list[float] = []
+    steps: list[tuple[str, float]] = []
     opening = desk.exchange.open_window
-    covers = order.lease.covers
+
+    class Watched(Lease):
+        def covers(self, mono_ms: float) -> bool:
+            steps.append(("lease", mono_ms))
+            return super().covers(mono_ms)
 
     def open_window() -> Any:
-        fixed.append(desk.clock.ms)
         window = opening()
+        steps.append(("window", window.expires_mono_ms))
         desk.clock.ms += 60_000  # the process was stopped here
         return window
 
     desk.exchange.open_window = open_window  # type: ignore[method-assign]
-    assert isinstance(await desk.handler.handle(order), Submission)
-    assert covers(fixed[0] + 6_000)
+    assert isinstance(await desk.send(lease=Watched(ENTRY_ID, 1, 10.0**9)), Submission)
+    assert steps == [("window", 5_000.0), ("lease", 6_000.0)]
 
 
 # --- asking Redis again ---

@@ -45,6 +45,8 @@ class ExecutionMeter(Protocol):
 AUTHORIZATION_TTL_MS = 250.0
 #: Pauses between look-ups of one order, seconds: the first, and the longest.
 FIRST_LOOKUP_S, LONGEST_LOOKUP_S = 0.1, 2.0
+#: A loop's timers have a grain of a millisecond and may fire half of one early.
+TIMER_GRAIN_S = 0.001
 
 
 class _Stop(msgspec.Struct, frozen=True):
@@ -316,7 +318,7 @@ class OrderExecutorHandler:
                 raise _SilentError(problem)
             wait_s = pause
             if now < absent_after_mono_ms:
-                wait_s = min(pause, (absent_after_mono_ms - now) / 1000)
+                wait_s = min(pause, (absent_after_mono_ms - now) / 1000 + TIMER_GRAIN_S)
             await self._clock.sleep(max(wait_s, 0.001))
             pause = min(pause * 2, LONGEST_LOOKUP_S)
 

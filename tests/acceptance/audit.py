@@ -41,6 +41,7 @@ class Tally:
     unresolved_left: int = 0
     pending_left: int = 0
     most_positions: int = 0
+    codes: Counter[str] = field(default_factory=Counter)
     breaches: list[str] = field(default_factory=list)
 
     def lines(self) -> list[str]:
@@ -48,7 +49,7 @@ class Tally:
         return [
             f"{entry.name.replace('_', ' '):<20} {getattr(self, entry.name)}"
             for entry in fields(self)
-            if entry.name != "breaches"
+            if entry.name not in {"codes", "breaches"}
         ]
 
 
@@ -150,6 +151,7 @@ class Audit:
         traded = sum((self._executed(order) for order in orders), ZERO)
         if event["type"] == "OrderFailed":
             self.tally.failed += 1
+            self.tally.codes[event["code"]] += 1
             if traded:
                 return f"failed, yet {traded} traded"
             return "failed, yet it is open" if any(map(self._is_open, orders)) else ""

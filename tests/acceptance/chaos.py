@@ -14,6 +14,7 @@ import heapq
 import json
 import random
 import shutil
+import signal
 import sys
 import tempfile
 import threading
@@ -70,7 +71,7 @@ def exchange_faults(rng: random.Random) -> list[dict[str, Any]]:
 
     rules: list[dict[str, Any]] = []
     for where, most in ((_CREATE, 0.02), (_READ, 0.01), (_CANCEL, 0.03), (_ELSE, 0.003)):
-        spoils = [
+        spoils: list[tuple[dict[str, Any], float]] = [
             ({"action": action, "hang_ms": 3_000}, most)
             for action in (
                 "drop_before", "drop_after", "no_reply_before", "no_reply_after", "cut_response",
@@ -308,7 +309,7 @@ class Chaos:
     def _strike(self) -> None:
         blows = [self._kill, self._freeze, self._crash_server, self._cut, self._stall,
                  self._lose_reply, self._outage]  # fmt: skip
-        self._rng.choices(blows, weights=(6, 6, 1, 1, 1, 1, 1))[0]()
+        self._rng.choices(blows, weights=(8, 8, 3, 2, 2, 4, 2))[0]()
 
     def _after(self, seconds: float, undo: Callable[[], None]) -> None:
         heapq.heappush(self._later, _Later(time.monotonic() + seconds, undo))
@@ -412,8 +413,11 @@ class Chaos:
             tally.breaches.append(f"{len(by_form)} dead letters by form, {expected} were sent")
         died = [worker for worker in self._alive if not worker.running]
         tally.breaches += [f"{worker!r} ended by itself" for worker in died]
-        for worker in self._alive:
-            if worker.running and (code := worker.stop()) != 0:
+        stopped = [worker for worker in self._alive if worker.running]
+        for worker in stopped:
+            worker.tell(signal.SIGTERM)
+        for worker in stopped:
+            if (code := worker.wait()) != 0:
                 tally.breaches.append(f"{worker!r} exited with {code}")
         return tally
 
@@ -431,7 +435,9 @@ class Chaos:
             f"{name.replace('_', ' '):<20} {number}" for name, number in asdict(self.damage).items()
         ]
         rows = [f"{'seed':<20} {self._seed}", *tally.lines(), *done]
-        return "\n".join([*rows, f"{'wall time, s':<20} {self.wall_s:.1f}"])
+        codes = ", ".join(f"{code} {times}" for code, times in tally.codes.most_common())
+        rows += [f"{'failed for':<20} {codes}", f"{'wall time, s':<20} {self.wall_s:.1f}"]
+        return "\n".join(rows)
 
 
 def run(

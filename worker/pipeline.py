@@ -95,7 +95,15 @@ class ExecutionPipeline:
         signal = self._read(delivery)
         if isinstance(signal, Malformed):
             return signal
-        return await self._whole.run(await self._arrive(delivery, lease, signal))
+        arrival = await self._arrive(delivery, lease, signal)
+        end = await self._whole.run(arrival)
+        if isinstance(end, Failed) and end.order is None and arrival.suspect_until_mono_ms:
+            # It may have been admitted and sent before the writes that said so were lost.
+            looked_for = await self._risk.look_for(end, arrival)
+            if not isinstance(looked_for, AdmittedOrder):
+                return looked_for
+            end = await self._finish.run(looked_for)
+        return end
 
     def _read(self, delivery: Delivery) -> Signal | Malformed:
         """The entry's signal, if it may be believed.
@@ -140,8 +148,12 @@ class ExecutionPipeline:
         if delivery.deliveries > self._max_deliveries:
             order = msgspec.structs.replace(
                 order,
-                give_up=f"{delivery.deliveries - 1} deliveries died (worker.max_deliveries is "
-                f"{self._max_deliveries}) and {order.adapter.name} has no order of it",
+                give_up=Refusal(
+                    Stage.EXECUTION,
+                    Code.DELIVERIES_EXHAUSTED,
+                    f"{delivery.deliveries - 1} deliveries died (worker.max_deliveries is "
+                    f"{self._max_deliveries}) and {order.adapter.name} has no order of it",
+                ),
             )
         return await self._finish.run(order)
 

@@ -181,7 +181,7 @@ async def test_out_of_memory_stops_admissions_but_not_ends(
         assert (await quick.heartbeat([(b.entry_id, b.token)], b"{}"))[0] == set()
         assert await quick.release([(c.entry_id, c.token, 0, False)]) == 1
         assert await quick.park(d.entry_id, d.token, "s-4", 0, ("SystemError", "e", "{}"))
-        assert (await quick.authorize(b.entry_id, b.token, "x")).held
+        assert not (await quick.authorize(b.entry_id, b.token, "x")).held  # it was not admitted
         await fleet.redis.config_set("maxmemory", 0)
         assert isinstance(await quick.admit(admission(b, "s-2")), Admitted)
 

@@ -235,6 +235,9 @@ async def test_a_pause_is_never_shortened(fleet: Fleet) -> None:
     assert await fleet["w2"].throttle("x", 9_000) == 9_000
     delivery = await held_one(fleet)
     asked = await fleet["w1"].authorize(delivery.entry_id, delivery.token, "x")
+    assert not asked.held  # not without an admission: a primary may have taken it with it
+    await admit(fleet["w1"], delivery)
+    asked = await fleet["w1"].authorize(delivery.entry_id, delivery.token, "x")
     assert asked.held
     assert 8_000 < asked.pause_ms <= 9_000
     assert (await fleet["w1"].authorize(delivery.entry_id, 9, "y")).held is False

@@ -24,7 +24,7 @@ from tests.unit.parts import (
 from worker.clock import Random
 from worker.config import ExecutionConfig
 from worker.domain.order import OrderRequest, OrderState, Role, Side
-from worker.domain.refusal import Code, Stage
+from worker.domain.refusal import Code, Refusal, Stage
 from worker.domain.signal import OrderType, Signal
 from worker.exchanges.base import (
     ClockSkewError,
@@ -635,11 +635,12 @@ async def test_a_later_delivery_sends_only_after_proof() -> None:
 async def test_a_later_delivery_of_a_dead_signal_only_looks() -> None:
     """``give_up``: absent means failed for good, found means it goes on as usual."""
     desk = Desk()
-    ended = await desk.send(look_up_first=True, give_up="six died")
+    why = Refusal(Stage.EXECUTION, Code.DELIVERIES_EXHAUSTED, "six died")
+    ended = await desk.send(look_up_first=True, give_up=why)
     assert failure(ended) is Code.DELIVERIES_EXHAUSTED
     assert ended.refusal.reason == "six died"
     desk.exchange.looking = [report()]
-    assert isinstance(await desk.send(look_up_first=True, give_up="six died"), Submission)
+    assert isinstance(await desk.send(look_up_first=True, give_up=why), Submission)
     assert desk.placed == 0
 
 

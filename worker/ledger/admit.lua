@@ -17,16 +17,18 @@ end
 
 -- The code of the first rule the order breaks, or nil.
 local function breach(item, position)
-  if state ~= 'ACTIVE' and state ~= 'REDUCING' then return 'TRADING_HALTED' end
+  local sends = not item.only_look -- an order that may exist needs a place whatever the limits
+  if sends and state ~= 'ACTIVE' and state ~= 'REDUCING' then return 'TRADING_HALTED' end
   if item.action ~= 'open' then
     if redis.call('HEXISTS', P .. 'closing', item.position) == 1 then return 'POSITION_BUSY' end
     if position then return nil end
     return redis.call('HEXISTS', P .. 'opening', item.position) == 1 and 'POSITION_BUSY' or 'NO_POSITION'
   end
-  if state == 'REDUCING' then return 'TRADING_REDUCING' end
+  if sends and state == 'REDUCING' then return 'TRADING_REDUCING' end
   if position then return 'POSITION_EXISTS' end
   if redis.call('HEXISTS', P .. 'opening', item.position) == 1 then return 'POSITION_BUSY' end
   open = open or redis.call('HLEN', P .. 'book') + redis.call('HLEN', P .. 'opening')
+  if not sends then return nil end
   if open >= item.max_positions then return 'MAX_POSITIONS' end
   if item.max_exposure > 0 then
     local total = once(totals, item.quote, P .. 'totals') + (exposures[item.quote] or 0)
@@ -43,7 +45,7 @@ end
 
 local function admit(item)
   local entry_key = P .. 'entry:' .. item.entry
-  local entry = redis.call('HMGET', entry_key, 'worker', 'token', 'refused', 'refused_token')
+  local entry = redis.call('HMGET', entry_key, 'worker', 'token', 'refused', 'refused_to')
   if entry[1] ~= worker or tonumber(entry[2]) ~= item.token then return {'fenced', '', 0} end
   local key = P .. 'record:' .. item.signal
   local record = redis.call('HMGET', key, 'entry', 'digest', 'state', 'position')
@@ -54,11 +56,12 @@ local function admit(item)
     redis.call('HSET', key, 'worker', worker)
     return {'admitted', record[4], 0}
   end
-  if tonumber(entry[4]) == item.token then return {'refused', entry[3], 0} end -- asked again
+  local question = item.token .. (item.only_look and ' look' or '')
+  if entry[4] == question then return {'refused', entry[3], 0} end -- asked again
   local position = redis.call('HGET', P .. 'book', item.position)
   local code = breach(item, position)
   if code then
-    redis.call('HSET', entry_key, 'refused', code, 'refused_token', item.token)
+    redis.call('HSET', entry_key, 'refused', code, 'refused_to', question)
     return {'refused', code, 0}
   end
   if item.action == 'open' then

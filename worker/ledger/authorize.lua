@@ -1,9 +1,12 @@
 -- The last look before an order is sent again: still ours, and may the account trade?
 -- ARGV: worker, id, token, exchange
 -- Returns {held, trading state, pause ms}
+-- An admission that a primary took with it is none: the entry comes again and is admitted anew.
+local ours = held(ARGV[2], ARGV[1], tonumber(ARGV[3]))
+  and redis.call('HEXISTS', P .. 'entry:' .. ARGV[2], 'signal') == 1
 local until_ms = tonumber(redis.call('HGET', P .. 'throttle', ARGV[4]) or 0)
 return {
-  held(ARGV[2], ARGV[1], tonumber(ARGV[3])) and 1 or 0,
+  ours and 1 or 0,
   redis.call('HGET', P .. 'control', 'trading_state') or 'ACTIVE',
   math.max(until_ms - now(), 0),
 }

@@ -74,7 +74,10 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AdmitItem(msgspec.Struct, frozen=True, kw_only=True):
-    """One order's admission; amounts in millionths of the quote currency, 0 for no limit."""
+    """One order's admission; amounts in millionths of the quote currency, 0 for no limit.
+
+    ``only_look`` is for an order that may exist already and will not be sent: no limit stops it.
+    """
 
     entry: str
     token: int
@@ -90,6 +93,7 @@ class AdmitItem(msgspec.Struct, frozen=True, kw_only=True):
     max_exposure: int
     max_loss: int
     max_rate: int
+    only_look: bool = False
 
 
 class Admitted(msgspec.Struct, frozen=True):

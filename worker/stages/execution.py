@@ -117,8 +117,8 @@ class OrderExecutorHandler:
                 return self._unresolved(order, str(silence))
             if found is not None:
                 return self._found(order, found, attempts=1)
-            if order.give_up:
-                return self._fail(order, Code.DELIVERIES_EXHAUSTED, order.give_up, 0).result
+            if order.give_up is not None:
+                return self._end(order, order.give_up)
             if order.adapter.resend is Resend.NEVER:
                 return self._unresolved(order, _NEVER.format(order.adapter.name))
         attempts = 0
@@ -351,15 +351,11 @@ class OrderExecutorHandler:
         )
 
     def _fail(self, order: AdmittedOrder, code: Code, reason: str, attempts: int) -> _Stop:
+        return _Stop(self._end(order, Refusal(Stage.EXECUTION, code, reason, attempts)))
+
+    def _end(self, order: AdmittedOrder, refusal: Refusal) -> Failed:
         self._orders.note(order.managed, Fact.FAILED, self._clock.now_ms())
-        return _Stop(
-            Failed(
-                refusal=Refusal(Stage.EXECUTION, code, reason, attempts),
-                signal=order.signal,
-                digest=order.digest,
-                order=order,
-            )
-        )
+        return Failed(refusal=refusal, signal=order.signal, digest=order.digest, order=order)
 
 
 _NEVER = "not found, and {} cannot refuse a late request, so it is not sent again"

@@ -55,6 +55,8 @@ class StoredIntent(msgspec.Struct, frozen=True, kw_only=True):
     reserved: int
     #: The exchange's time just before admission: an order of ours cannot be older.
     not_before_ms: int
+    #: Set where the order is only looked for: how the signal fails if there is none.
+    refusal: Refusal | None = None
 
 
 class AdmittedOrder(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,8 +80,8 @@ class AdmittedOrder(msgspec.Struct, frozen=True, kw_only=True):
     admitted_mono_ms: float
     pause_ms: float = 0.0
     look_up_first: bool = False
-    #: Not empty where the order is only to be looked up: why it is given up if it is absent.
-    give_up: str = ""
+    #: Set where the order is only looked for: how the signal fails if there is none.
+    give_up: Refusal | None = None
     absent_after_mono_ms: float = 0.0
 
 

@@ -68,9 +68,9 @@ class RiskManagementHandler:
         )
         self._reward = RewardRule(min_ratio=config.min_risk_reward_ratio)
 
-    async def handle(self, intent: Intent) -> AdmittedOrder | Failed | Repeated | Lost:
+    async def handle(self, intent: Intent) -> AdmittedOrder | Failed | Repeated | Lost | Postponed:
         """Size the order, check its risk, and reserve its place under the account's limits."""
-        arrival, info = intent.arrival, intent.info
+        arrival = intent.arrival
         request: OrderRequest | None = None
         price = intent.reference or ZERO
         if arrival.signal.action is Action.OPEN:
@@ -78,6 +78,40 @@ class RiskManagementHandler:
             if isinstance(sized, Refusal):
                 return Failed(refusal=sized, signal=arrival.signal, digest=arrival.digest)
             request, price = sized
+        return await self._admit(intent, request, price)
+
+    async def look_for(
+        self, refused: Failed, arrival: Arrival
+    ) -> AdmittedOrder | Failed | Repeated | Lost | Postponed:
+        """Give a refused signal, of which an order may exist, a place and a record all the same.
+
+        Args:
+            refused: how the signal fails if there is no order; the answer where none can exist.
+            arrival: the signal, from before a primary that may lack writes took over.
+        """
+        view, signal = arrival.view, arrival.signal
+        adapter, info = view.adapter, view.info
+        is_opening = signal.action is Action.OPEN
+        if adapter is None or info is None or (is_opening and signal.direction is None):
+            return refused
+        reference = signal.entry_price or (view.ticker.last if view.ticker else None)
+        intent = Intent(arrival=arrival, adapter=adapter, info=info, reference=reference)
+        request: OrderRequest | None = None
+        price = reference or ZERO
+        if is_opening:
+            sized = self._entry(intent) if reference is not None else None
+            request = sized[0] if isinstance(sized, tuple) else self._unsized(intent)
+        return await self._admit(intent, request, price, refused.refusal)
+
+    async def _admit(
+        self,
+        intent: Intent,
+        request: OrderRequest | None,
+        price: Decimal,
+        refusal: Refusal | None = None,
+    ) -> AdmittedOrder | Failed | Repeated | Lost | Postponed:
+        """Ask the ledger; with a ``refusal`` the order is only to be looked for."""
+        arrival, info = intent.arrival, intent.info
         not_before_ms = self._clock.now_ms() + int(intent.adapter.clock.offset_ms)
         if arrival.suspect_until_mono_ms:
             # An admission of which no record speaks may have been any time since the signal's.
@@ -86,6 +120,7 @@ class RiskManagementHandler:
             signal=arrival.signal,
             request=request,
             reference=intent.reference,
+            refusal=refusal,
             reserved=millionths(request.quantity * price) if request is not None else 0,
             not_before_ms=not_before_ms,
         )
@@ -93,7 +128,7 @@ class RiskManagementHandler:
         answer = await self._ledger.admit(self._item(intent, stored))
         if isinstance(answer, Admitted):
             order = self._admitted(intent, stored, answer, asked_mono_ms)
-            breach = _check_exit(order)
+            breach = None if refusal is not None else _check_exit(order)
             if breach is None:
                 return order
             self._orders.note(order.managed, Fact.FAILED, self._clock.now_ms())
@@ -102,7 +137,10 @@ class RiskManagementHandler:
             return Lost()
         if isinstance(answer, Duplicate):
             return Repeated(signal=arrival.signal, conflict=answer.conflict)
-        refusal = refuse(answer, self._sentence(answer, arrival.signal, info))
+        if refusal is not None and answer is Code.POSITION_BUSY:
+            return Postponed(reason="it may have an order, and its position is busy")
+        if refusal is None:
+            refusal = refuse(answer, self._sentence(answer, arrival.signal, info))
         return Failed(refusal=refusal, signal=arrival.signal, digest=arrival.digest)
 
     def resume(
@@ -169,6 +207,22 @@ class RiskManagementHandler:
         )
         return request, price
 
+    def _unsized(self, intent: Intent) -> OrderRequest:
+        """What a look-up needs, where the order cannot be sized any more."""
+        signal = intent.arrival.signal
+        direction = signal.direction
+        if direction is None:
+            raise AssertionError("no order of an entry without a direction is looked for")
+        return OrderRequest(
+            client_order_id=client_order_id(self._account, signal.signal_id, Role.ENTRY),
+            exchange=signal.exchange,
+            symbol=signal.symbol,
+            role=Role.ENTRY,
+            side=opening_side(direction),
+            order_type=signal.order_type,
+            quantity=signal.quantity or intent.info.quantity_step,
+        )
+
     def _check_protection(self, signal: Signal, price: Decimal) -> Refusal | None:
         if signal.stop_loss is None:
             return None
@@ -207,6 +261,7 @@ class RiskManagementHandler:
             max_exposure=_share(total, config.max_total_exposure_pct),
             max_loss=_share(total, config.max_daily_loss_pct),
             max_rate=config.max_orders_per_minute,
+            only_look=stored.refusal is not None,
         )
 
     def _admitted(
@@ -234,6 +289,7 @@ class RiskManagementHandler:
             not_before_ms=stored.not_before_ms,
             admitted_mono_ms=admitted_mono_ms,
             pause_ms=admitted.pause_ms,
+            give_up=stored.refusal,
             look_up_first=arrival.suspect_until_mono_ms > 0,
             absent_after_mono_ms=arrival.suspect_until_mono_ms,
         )

@@ -34,6 +34,7 @@ from worker.market_data import MarketData
 from worker.observe.http import Health, HttpServer, loop_monitor
 from worker.observe.metrics import Metrics
 from worker.observe.notify import Notifier
+from worker.observe.tracing import Tracing, tracing_of
 from worker.orders import OrderManager
 from worker.pipeline import ExecutionPipeline
 from worker.stages.execution import OrderExecutorHandler
@@ -59,9 +60,14 @@ def consumer_name() -> str:
 class Worker:
     """One process's parts, wired; :meth:`run` is its whole life."""
 
-    def __init__(self, config: Config, *, clock: Clock | None = None) -> None:
+    def __init__(
+        self, config: Config, *, clock: Clock | None = None, tracing: Tracing | None = None
+    ) -> None:
         self.config = config
         self.name = consumer_name()
+        self.tracing = tracing or tracing_of(
+            config.tracing, account=config.account, worker=self.name, version=__version__
+        )
         self.clock = clock or SystemClock()
         self.random = Random(config.worker.seed)  # noqa: S311 (jitter, not secrets)
         self.metrics = Metrics(version=__version__, mode=config.mode)
@@ -164,7 +170,7 @@ class Worker:
             scribe=scribe,
             max_deliveries=config.worker.max_deliveries,
             skew_margin_ms=config.execution.skew_margin_ms,
-            watch=self.metrics.stage,
+            watch=self.tracing.watch(self.metrics.stage) if self.tracing else self.metrics.stage,
         )
         return ExecutionEngine(
             ledger=self.ledger,
@@ -176,6 +182,7 @@ class Worker:
             concurrency=config.worker.concurrency,
             drain_s=config.worker.drain_seconds,
             status=self._status,
+            tracing=self.tracing,
         )
 
     async def run(self) -> int:
@@ -185,6 +192,8 @@ class Worker:
             self.health.set(check, ok=False, detail="not yet")
         self.health.set("draining", ok=True, detail="no")
         async with AsyncExitStack() as stack:
+            if self.tracing is not None:
+                stack.push_async_callback(asyncio.to_thread, self.tracing.close)
             stack.push_async_callback(self.connections.close)
             stack.push_async_callback(self.factory.close)
             if config.http.host:

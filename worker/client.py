@@ -160,12 +160,15 @@ class AsyncSignalProducer:
         """Close every connection."""
         await self._access.connections.close()
 
-    async def send(self, signal: Signal, *, key: str | None = None) -> str:
+    async def send(
+        self, signal: Signal, *, key: str | None = None, traceparent: str | None = None
+    ) -> str:
         """Put one signal on the stream.
 
         Args:
             signal: checked before it is sent.
             key: message group; by default exchange and symbol.
+            traceparent: W3C trace context of the producer, for the worker's trace to go on from.
 
         Returns:
             The entry's id (of the last one, if a lost reply made it two).
@@ -174,17 +177,24 @@ class AsyncSignalProducer:
             MalformedSignalError: a field breaks its rule; nothing was sent.
             LedgerError: Redis refuses, or could not be reached for ``patience_s``.
         """
-        return (await self.send_many([signal], key=key))[0]
+        return (await self.send_many([signal], key=key, traceparent=traceparent))[0]
 
-    async def send_many(self, signals: Sequence[Signal], *, key: str | None = None) -> list[str]:
+    async def send_many(
+        self,
+        signals: Sequence[Signal],
+        *,
+        key: str | None = None,
+        traceparent: str | None = None,
+    ) -> list[str]:
         """Put several signals on the stream, in order, in as few round trips as possible.
 
         Raises:
             MalformedSignalError: one of them breaks a rule; nothing was sent.
             LedgerError: as :meth:`send`; some may have been sent, sending all again is harmless.
         """
-        group = {} if key is None else {"key": key.encode()}
-        entries = [self._signed({"data": _payload(signal), **group}) for signal in signals]
+        given = {"key": key, "traceparent": traceparent}
+        beside = {name: text.encode() for name, text in given.items() if text is not None}
+        entries = [self._signed({"data": _payload(signal), **beside}) for signal in signals]
         async for attempt in AsyncRetrying(
             retry=retry_if_exception(_is_passing),
             wait=wait_random_exponential(multiplier=0.05, max=1.0),
@@ -244,17 +254,29 @@ class SignalProducer:
         self._runner.run(self._producer.close())
         self._runner.close()
 
-    def send(self, signal: Signal, *, key: str | None = None) -> str:
+    def send(
+        self, signal: Signal, *, key: str | None = None, traceparent: str | None = None
+    ) -> str:
         """Put one signal on the stream; as :meth:`AsyncSignalProducer.send`."""
-        return self._runner.run(self._producer.send(signal, key=key))
+        return self._runner.run(self._producer.send(signal, key=key, traceparent=traceparent))
 
-    def send_many(self, signals: Sequence[Signal], *, key: str | None = None) -> list[str]:
+    def send_many(
+        self,
+        signals: Sequence[Signal],
+        *,
+        key: str | None = None,
+        traceparent: str | None = None,
+    ) -> list[str]:
         """Put several on the stream; as :meth:`AsyncSignalProducer.send_many`."""
-        return self._runner.run(self._producer.send_many(signals, key=key))
+        sending = self._producer.send_many(signals, key=key, traceparent=traceparent)
+        return self._runner.run(sending)
 
 
 class ReceivedEvent(msgspec.Struct, frozen=True, kw_only=True):
-    """One event; ``entry_id`` is where to read on from, ``data`` the event's own JSON."""
+    """One event; ``entry_id`` is where to read on from, ``data`` the event's own JSON.
+
+    ``traceparent`` is the trace of the signal's execution, empty where the worker does not trace.
+    """
 
     stream: str
     entry_id: str
@@ -262,6 +284,7 @@ class ReceivedEvent(msgspec.Struct, frozen=True, kw_only=True):
     event_id: str
     signal_id: str
     data: dict[str, Any]
+    traceparent: str = ""
 
 
 async def unique_events(
@@ -313,6 +336,7 @@ def _received(entry: StreamEntry) -> ReceivedEvent:
         event_id=entry.text("id"),
         signal_id=entry.text("subject"),
         data=msgspec.json.decode(entry.fields["data"], type=dict[str, Any]),
+        traceparent=entry.text("traceparent"),
     )
 
 

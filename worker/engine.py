@@ -21,6 +21,7 @@ from worker.ledger.lease import Lease
 from worker.logger import get_logger
 from worker.observe.http import Health
 from worker.observe.metrics import Metrics
+from worker.observe.tracing import Tracing
 from worker.pipeline import ExecutionPipeline
 from worker.stages.flow import Postponed, Unresolved
 from worker.stages.outcome import Ending, Scribe
@@ -52,6 +53,7 @@ class ExecutionEngine:
         concurrency: how many signals may be in hand at once.
         drain_s: how long what is in hand may take once stopping was asked for.
         status: what the heartbeat says of this worker, JSON.
+        tracing: makes a trace of every signal; None where nobody asked for it.
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class ExecutionEngine:
         concurrency: int,
         drain_s: float,
         status: Callable[["ExecutionEngine"], bytes],
+        tracing: Tracing | None = None,
     ) -> None:
         self._ledger = ledger
         self._pipeline = pipeline
@@ -76,6 +79,7 @@ class ExecutionEngine:
         self._concurrency = concurrency
         self._drain_s = drain_s
         self._status = status
+        self._tracing = tracing
         self._held: dict[str, Lease] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._abandoned: list[Lease] = []
@@ -247,6 +251,13 @@ class ExecutionEngine:
         self._room.set()
 
     async def _finish(self, delivery: Delivery, lease: Lease) -> Delivery | None:
+        """Take one entry as far as it goes now; returns the entry handed on."""
+        if self._tracing is None:
+            return await self._conclude(delivery, lease)
+        with self._tracing.signal(delivery.entry_id, delivery.fields, delivery.deliveries):
+            return await self._conclude(delivery, lease)
+
+    async def _conclude(self, delivery: Delivery, lease: Lease) -> Delivery | None:
         """Run the pipeline and write its end down; returns the entry handed on."""
         end = await self._pipeline.run(delivery, lease)
         if isinstance(end, Ending):
@@ -280,10 +291,14 @@ class ExecutionEngine:
             duration_ms=round(elapsed_s * 1000, 2),
             **end.fields,
         )
+        if self._tracing is not None:
+            self._tracing.ended(outcome, end.item.signal, end.fields)
         return answer.following
 
     async def _write(self, lease: Lease, item: CommitItem) -> Committed | None:
         """Commit, however long Redis takes; None once the lease is certainly another's."""
+        if self._tracing is not None:
+            item = msgspec.structs.replace(item, traceparent=self._tracing.traceparent())
         while True:
             if self._stopping.is_set():
                 item = msgspec.structs.replace(item, take_next=False)

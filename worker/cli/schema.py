@@ -238,6 +238,8 @@ def _event_message(event: type[Event]) -> dict[str, Any]:
                 "id": "The event's id, a pure function of what happened: one seen before may be "
                 "dropped.",
                 "subject": "The signal_id it is about; empty where it is about none.",
+                "traceparent": "W3C trace context of the signal's execution, where the worker "
+                "traces (`tracing.enabled`).",
             },
             ("type", "id", "subject"),
             {"type": name},

@@ -123,7 +123,8 @@ class CommitItem(msgspec.Struct, frozen=True, kw_only=True):
     ``exposure`` is the change against what was reserved or held before, ``reserved`` what of that
     the admission added.
 
-    ``events`` are (stream, type, id, JSON). ``position`` None leaves the book alone, "" removes
+    ``events`` are (stream, type, id, JSON), each with ``traceparent`` beside it where there is one.
+    ``position`` None leaves the book alone, "" removes
     the position. ``dead`` is a flat list of fields and values: with it the entry's own fields go to
     the dead letter stream, byte for byte, these after them.
     """
@@ -143,6 +144,7 @@ class CommitItem(msgspec.Struct, frozen=True, kw_only=True):
     reserved: int = 0
     realized: int = 0
     dead: tuple[str, ...] | None = None
+    traceparent: str = ""
     duplicate: bool = False
     take_next: bool = True
 

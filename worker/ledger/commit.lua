@@ -57,7 +57,9 @@ local function commit(item)
   if status == 'conflict' then return {status, false} end -- comes again as a dead letter
   if status == 'committed' and not item.duplicate then
     if item.reservation ~= '' then book(item, entry[3] == item.signal) end
-    for _, event in ipairs(item.events) do append(event[1], event, item.signal, limit) end
+    for _, event in ipairs(item.events) do
+      append(event[1], event, item.signal, limit, item.traceparent)
+    end
     if item.signal ~= '' then close_record(item) end
   end
   if item.dead then bury(item) end

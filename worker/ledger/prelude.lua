@@ -105,7 +105,13 @@ local function offer(id)
   ring()
 end
 
-local function append(stream, event, subject, limit)
-  redis.call('XADD', P .. stream, 'MAXLEN', '~', limit, '*',
-    'type', event[2], 'id', event[3], 'subject', subject, 'data', event[4])
+-- Write an event; `trace` is a producer's or worker's W3C trace context, if there is one.
+local function append(stream, event, subject, limit, trace)
+  if trace and trace ~= '' then
+    redis.call('XADD', P .. stream, 'MAXLEN', '~', limit, '*', 'type', event[2], 'id', event[3],
+      'subject', subject, 'data', event[4], 'traceparent', trace)
+  else
+    redis.call('XADD', P .. stream, 'MAXLEN', '~', limit, '*',
+      'type', event[2], 'id', event[3], 'subject', subject, 'data', event[4])
+  end
 end

@@ -31,7 +31,7 @@ PARTIALLY_FILLED  .         PARTIALLY_FILLED PARTIALLY_FILLED FILLED CANCELLED .
 FILLED            .         .                .                FILLED .         .        .       .      .
 CANCELLED         .         .                CANCELLED        FILLED CANCELLED .        .       .      .
 REJECTED          .         .                .                .      .         REJECTED .       .      .
-EXPIRED           .         .                .                FILLED .         .        EXPIRED .      .
+EXPIRED           .         .                EXPIRED          FILLED .         .        EXPIRED .      .
 FAILED            .         .                .                .      .         .        .       FAILED .
 UNRESOLVED        SUBMITTED ACTIVE           PARTIALLY_FILLED FILLED CANCELLED REJECTED EXPIRED FAILED UNRESOLVED
 """  # noqa: E501 (a table)

@@ -106,7 +106,8 @@ TRANSITIONS: Final[dict[tuple[OrderState, Fact], OrderState]] = {
     (_S.PARTIALLY_FILLED, Fact.EXPIRED): _S.EXPIRED,
     (_S.CANCELLED, Fact.PART_FILLED): _S.CANCELLED,  # a fill that was under way
     (_S.CANCELLED, Fact.FILLED): _S.FILLED,  # filled while the cancel was under way
-    (_S.EXPIRED, Fact.FILLED): _S.FILLED,  # as above
+    (_S.EXPIRED, Fact.PART_FILLED): _S.EXPIRED,  # as for a cancelled one
+    (_S.EXPIRED, Fact.FILLED): _S.FILLED,
     (_S.UNRESOLVED, Fact.ACCEPTED): _S.ACTIVE,  # found at last
     (_S.UNRESOLVED, Fact.PART_FILLED): _S.PARTIALLY_FILLED,
     (_S.UNRESOLVED, Fact.FILLED): _S.FILLED,

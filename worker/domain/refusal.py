@@ -56,7 +56,6 @@ class Code(StrEnum):
         "TAKE_PROFIT_WRONG_SIDE",
         "take_profit is on the loss side of the price.",
     )
-    STOP_PRICE_WRONG_SIDE = "STOP_PRICE_WRONG_SIDE", "stop_price would trigger at once."
     SIZE_OUT_OF_RANGE = "SIZE_OUT_OF_RANGE", "size_pct is more than risk.max_position_size_pct."
     QUANTITY_OUT_OF_RANGE = "QUANTITY_OUT_OF_RANGE", "quantity is outside the market's limits."
     # risk
@@ -85,13 +84,10 @@ class Code(StrEnum):
     RATE_LIMITED = "RATE_LIMITED", "The exchange's rate limit outlasted the signal.", True
     CLOCK_SKEW = "CLOCK_SKEW", "This machine's clock is too far from the exchange's to send.", True
     CREDENTIALS_REFUSED = "CREDENTIALS_REFUSED", "The exchange refused the API key or its rights."
-    LEASE_TOO_SHORT = "LEASE_TOO_SHORT", "The lease could not be held long enough to send.", True
     DELIVERIES_EXHAUSTED = (
         "DELIVERIES_EXHAUSTED",
         "worker.max_deliveries attempts died; a dead letter.",
     )
-    # reconciliation
-    NOT_FILLED = "NOT_FILLED", "The order ended at the exchange without a fill."
 
 
 class DeadReason(StrEnum):

@@ -96,7 +96,7 @@ def test_a_worker_that_is_told_to_stop_finishes_what_it_has(
 
 
 def test_the_rehearsal_would_notice(server: EmbeddedServer, tmp_path: Path) -> None:
-    """Take one event away, write one twice, or lose a signal: the books are found wrong each time."""
+    """An event taken away or written twice, or a lost signal: the books are found wrong."""
     client = redis.Redis(port=server.port, protocol=2)
     with Fleet(server.url, tmp_path, {}) as fleet:
         fleet.add()

@@ -1,7 +1,10 @@
 """Each user of Redis can do its whole job and nothing else, on real servers."""
 
 import asyncio
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Coroutine, Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -12,7 +15,8 @@ from redis.asyncio import Redis
 
 from tests.deploy import acl, ledger_jobs
 from tests.deploy.redis_servers import KINDS, REDIS, USERS, Server, make_users, serving
-from tests.deploy.tools import changed
+from tests.deploy.tools import ROOT, changed, said
+from worker.client import SignalProducer, new_signal, unique_events
 from worker.ledger.errors import LedgerError, LedgerRefusedError
 from worker.ledger.scripts import NAMES
 
@@ -112,6 +116,56 @@ def test_the_operator_can_steer(clean: Server) -> None:
     do(ledger_jobs.operate(clean.config("operator")))
     clean.client("admin").xadd("{main}:dead", {"data": "x", "reason": "r"})
     do(ledger_jobs.discard(clean.config("operator")))
+
+
+def test_the_client_library_gets_by_with_these_users(clean: Server) -> None:
+    """The producer's client sends as `producer`; its consumer follows all events as `reader`."""
+    with SignalProducer(redis=clean.config("producer").redis) as producer:
+        first = new_signal(
+            "c-1", "paper", "BTC/USDT", direction="long", strength=1, confluence_score=9
+        )
+        assert producer.send(first)
+        assert producer.send(first), "sending again is no error"
+    event = {"type": "SystemError", "id": "e-1", "subject": "", "data": "{}"}
+    for _ in range(2):
+        clean.client("worker").xadd("{main}:system", event)  # type: ignore[arg-type]
+
+    async def follow() -> str:
+        events = unique_events(redis=clean.config("reader").redis, from_id="0")
+        received = await anext(events)
+        await events.aclose()
+        return received.type
+
+    assert do(asyncio.wait_for(follow(), 10)) == "SystemError"
+
+
+@pytest.mark.parametrize(
+    ("user", "arguments"),
+    [
+        ("reader", ["status", "--json"]),
+        ("reader", ["positions", "--json"]),
+        ("operator", ["halt", "--reason", "rehearsal"]),
+        ("operator", ["resume"]),
+        ("operator", ["flatten", "--reason", "rehearsal", "--timeout", "5"]),
+        ("operator", ["dead", "list"]),
+    ],
+)
+def test_the_commands_get_by_with_these_users(
+    clean: Server, user: str, arguments: list[str]
+) -> None:
+    """The command line's own commands, run as the user that the deployment guide names."""
+    if "flatten" not in arguments:
+        worked(clean)  # it leaves an order under way, for which flattening would wait
+    environ = {
+        "WORKER_REDIS__URL": f"redis://127.0.0.1:{clean.port}/0",
+        "WORKER_REDIS__USERNAME": user,
+        "WORKER_REDIS__PASSWORD": clean.password(user),
+    }
+    result = subprocess.run(
+        [sys.executable, "-m", "worker", *arguments],
+        cwd=ROOT, env=os.environ | environ, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert result.returncode == 0, said(result)
 
 
 def test_a_revoked_command_is_missed(clean: Server, commands: Commands) -> None:

@@ -41,6 +41,9 @@ lint: $(STAMP) ## Formatting, style, types and import contracts
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
+docs: $(STAMP) ## Write the parts of the documentation that are made from the code
+	@$(BIN)/python -m tests.documents
+
 format: $(STAMP) ## Format the code
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
@@ -65,4 +68,4 @@ clean: ## Remove everything that was made
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache build dist *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help install demo test unit simulate chaos lint format lock deploy-check bench clean
+.PHONY: help install demo test unit simulate chaos lint docs format lock deploy-check bench clean

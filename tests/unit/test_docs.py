@@ -1,0 +1,184 @@
+"""The documentation says what the code does: made parts are fresh, examples are good."""
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.documents import (
+    BLOCKS,
+    EVENT_FIELDS,
+    ROOT,
+    SIGNAL_FIELDS,
+    blocks_of,
+    documents,
+    renewed,
+)
+from worker.client import new_signal
+from worker.config_fields import walk
+from worker.config_file import load_config
+from worker.domain.event import STREAM_OF
+from worker.domain.refusal import Code, DeadReason
+from worker.domain.signal import Signal, decode_signal
+from worker.domain.signature import sign
+
+DOCS = ROOT / "docs"
+CONFIGURATION, MESSAGES = DOCS / "configuration.md", DOCS / "messages.md"
+
+
+@pytest.mark.parametrize("path", documents(), ids=lambda path: path.name)
+def test_made_parts_are_what_the_code_makes(path: Path) -> None:
+    """``make docs`` would change nothing."""
+    text = path.read_text()
+    assert renewed(text) == text, f"{path.name} is out of date: make docs"
+
+
+def test_every_part_stands_somewhere_once() -> None:
+    """No part is made for nobody, none is forgotten, none is there twice."""
+    standing = [name for path in documents() for name in blocks_of(path.read_text())]
+    assert sorted(standing) == sorted(BLOCKS)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<!-- codes -->\n",
+        "<!-- codes -->\n<!-- /dead -->\n",
+        "<!-- codes -->\n<!-- dead -->\n<!-- /dead -->\n<!-- /codes -->\n",
+        "<!-- dead -->\n<!-- /dead -->\n" * 2,
+    ],
+)
+def test_a_broken_marker_is_noticed(text: str) -> None:
+    """Or a part would silently never be renewed again."""
+    with pytest.raises(ValueError, match=r"marker|closed"):
+        renewed(text)
+
+
+def test_an_unknown_marker_is_noticed() -> None:
+    """Nobody would fill it."""
+    with pytest.raises(KeyError):
+        renewed("<!-- nothing -->\n<!-- /nothing -->\n")
+
+
+def test_a_stale_part_is_noticed() -> None:
+    """The comparison is by content."""
+    text = MESSAGES.read_text()
+    assert renewed(text.replace("| `SIGNAL_EXPIRED` |", "| `SIGNAL_EXPIRD` |")) == text
+
+
+def test_every_field_has_a_meaning() -> None:
+    """Of signals and of events; and no meaning is kept for a field that is gone."""
+    assert set(SIGNAL_FIELDS) == set(Signal.__struct_fields__)
+    assert set(EVENT_FIELDS) == {name for event in STREAM_OF for name in event.__struct_fields__}
+
+
+def test_every_code_is_documented_and_used() -> None:
+    """A code in the table with its meaning; and something in the worker, or a script, gives it."""
+    table = blocks_of(MESSAGES.read_text())["codes"]
+    sources = [
+        path.read_text()
+        for pattern in ("*.py", "*.lua")
+        for path in (ROOT / "worker").rglob(pattern)
+        if path.name != "refusal.py"
+    ]
+    for code in Code:
+        assert f"| `{code}` | {code.meaning} |" in table
+        assert any(re.search(rf"\b{code}\b", source) for source in sources), f"{code} is never used"
+    dead = blocks_of(MESSAGES.read_text())["dead"]
+    for reason in DeadReason:
+        assert f"| `{reason}` | {reason.meaning} |" in dead
+
+
+def test_every_system_error_is_documented() -> None:
+    """The words its ``code`` may be are in the description of the field."""
+    found = {
+        code
+        for path in (ROOT / "worker").rglob("*.py")
+        for code in re.findall(r'\bcode="([A-Z_]{4,})"', path.read_text())
+    }
+    assert "ORDER_UNRESOLVED" in found
+    for code in found - set(Code):
+        assert f"`{code}`" in EVENT_FIELDS["code"]
+
+
+def test_every_configuration_key_is_documented() -> None:
+    """Each with a row, and each section is spoken of."""
+    text = CONFIGURATION.read_text()
+    table = blocks_of(text)["config"]
+    keys = [".".join(path) for path, _ in walk()]
+    assert len(keys) > 80
+    for key in keys:
+        assert f"| `{key}` |" in table
+
+
+def fenced(path: Path, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", path.read_text(), re.DOTALL)
+
+
+def test_every_toml_example_is_a_configuration(tmp_path: Path) -> None:
+    """It loads as it stands, with the secrets a live exchange needs from the environment."""
+    examples = [text for path in documents() for text in fenced(path, "toml")]
+    assert len(examples) >= 4
+    for number, example in enumerate(examples):
+        exchanges = tomllib.loads(example).get("exchanges", {})
+        secrets = {
+            f"WORKER_EXCHANGES__{name.upper()}__{key.upper()}": "x"
+            for name in exchanges
+            for key in ("api_key", "secret")
+        }
+        file = tmp_path / f"{number}.toml"
+        file.write_text(example)
+        load_config(file, secrets)
+
+
+def test_every_variable_named_exists() -> None:
+    """``WORKER_...`` in any document is a key, a secret's file, or the file's own variable."""
+    known = {"WORKER_CONFIG"}
+    for key, _ in walk(named="NAME"):
+        variable = "WORKER_" + "__".join(key).upper()
+        known |= {variable, variable + "_FILE"}
+    named = 0
+    for path in documents():
+        for variable in re.findall(r"\bWORKER_[A-Z][A-Z0-9_]*[A-Z0-9]\b", path.read_text()):
+            plain = re.sub(r"^(WORKER_(?:EXCHANGES|SIGNATURES__KEYS)__)[A-Z0-9_]+?__", r"\1NAME__",
+                           variable)  # fmt: skip
+            assert plain in known, f"{path.name}: {variable}"
+            named += 1
+    assert named >= 8
+
+
+def test_the_json_examples_are_signals() -> None:
+    """They decode as the worker decodes them."""
+    examples = fenced(MESSAGES, "json")
+    assert len(examples) >= 2
+    for example in examples:
+        assert decode_signal(example.encode()).signal_id
+
+
+def test_the_python_examples_run() -> None:
+    """What needs no Redis is run as it stands; its signature is the worker's own."""
+    examples = [text for text in fenced(MESSAGES, "python") if "hmac" in text]
+    assert len(examples) == 1
+    given: dict[str, Any] = {"data": b"{}", "key": b"", "secret": "s" * 32}
+    exec(examples[0], given)  # noqa: S102 (our own documentation)
+    assert given["fields"]["signature"] == sign(
+        b"s" * 32, account="main", key_id="trend-2026", key=b"", data=b"{}"
+    )
+    assert new_signal("a", "paper", "BTC/USDT").symbol == "BTC/USDT"
+
+
+@pytest.mark.parametrize("path", documents(), ids=lambda path: path.name)
+def test_links_between_documents_lead_somewhere(path: Path) -> None:
+    """A file that is there, and a heading in it."""
+    for target in re.findall(r"\]\((?!https?:)([^)\s]+)\)", path.read_text()):
+        file, _, anchor = target.partition("#")
+        there = (path.parent / file).resolve() if file else path
+        assert there.exists(), target
+        if anchor and there.suffix == ".md":
+            headings = re.findall(r"^#+ (.*)$", there.read_text(), re.MULTILINE)
+            anchors = {
+                re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings
+            }
+            assert anchor in anchors, target

@@ -131,6 +131,21 @@ async def test_keys_of_a_wrong_type_are_an_error_not_a_crash(fleet: Fleet) -> No
     assert not isinstance(error, LedgerUnavailableError | GroupMissingError | LedgerRefusedError)
 
 
+async def test_an_output_stream_of_a_wrong_type_stops_a_commit_before_it_writes(
+    fleet: Fleet,
+) -> None:
+    """Somebody wrote a text where a later event is to go: the earlier events are not written."""
+    await fleet.send("a")
+    delivery = await take_one(fleet["w1"])
+    await admit(fleet["w1"], delivery)
+    await fleet.redis.set(fleet.key("positions"), "text")
+    error = await trouble(fleet["w1"].commit(filled(delivery)))
+    assert "WRONGTYPE" in str(error)
+    assert await fleet.stream("orders") == []
+    await fleet.redis.delete(fleet.key("positions"))
+    assert (await fleet["w1"].commit(filled(delivery))).status == "committed"
+
+
 # --- servers that cannot serve now ---
 
 

@@ -70,6 +70,14 @@ local function commit(item)
   return {status, got or false}
 end
 
+-- A stream that is none would stop the script half-way, its first events written.
+for _, stream in ipairs({'orders', 'positions', 'system', 'dead'}) do
+  local kind = redis.call('TYPE', P .. stream).ok
+  if kind ~= 'stream' and kind ~= 'none' then
+    return redis.error_reply('WRONGTYPE ' .. P .. stream .. ' is a ' .. kind .. ', not a stream')
+  end
+end
+
 local results = {}
 for n = 5, #ARGV do results[n - 4] = commit(cmsgpack.unpack(ARGV[n])) end
 flush()

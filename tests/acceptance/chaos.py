@@ -37,7 +37,7 @@ from worker.ledger.embedded import EmbeddedServer
 
 WORKERS = 3
 SYMBOLS = 40
-MAX_POSITIONS = 25
+MAX_POSITIONS = 32
 LEASE_S = 3.0
 #: How long everything may take to finish once the faults have stopped.
 SETTLE_S = 120.0

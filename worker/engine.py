@@ -133,24 +133,34 @@ class ExecutionEngine:
         await self._leave()
 
     def take(self, deliveries: Iterable[Delivery]) -> None:
-        """Start work on granted entries; one that is in hand already is only told its token."""
+        """Start work on granted entries, but for grants that are in hand already."""
         for delivery in deliveries:
             if self._is_known(delivery):
                 continue
             if delivery.deliveries > 1:
                 self._metrics.takeover()
-            self._held[delivery.entry_id] = _lease(delivery)
-            task = asyncio.get_running_loop().create_task(self._work(delivery))
+            lease = self._hold(delivery)
+            task = asyncio.get_running_loop().create_task(self._work(delivery, lease))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
     def _is_known(self, delivery: Delivery) -> bool:
-        """Whether the entry is in hand already; if so it is told the newer token."""
+        """Whether this very grant is in hand, or a newer one.
+
+        An older one is lost: whatever runs under it knows nothing of who had the entry in between.
+        """
         known = self._held.get(delivery.entry_id)
         if known is None:
             return False
-        known.token = max(known.token, delivery.token)
-        return True
+        if delivery.token < known.token or (delivery.token == known.token and not known.lost):
+            return True
+        known.lost = True
+        return False
+
+    def _hold(self, delivery: Delivery) -> Lease:
+        lease = _lease(delivery)
+        self._held[delivery.entry_id] = lease
+        return lease
 
     # -- claiming ------------------------------------------------------------------------------
 
@@ -219,10 +229,9 @@ class ExecutionEngine:
 
     # -- one entry -----------------------------------------------------------------------------
 
-    async def _work(self, delivery: Delivery | None) -> None:
+    async def _work(self, delivery: Delivery, lease: Lease) -> None:
         """One entry, then the entries of its group that are handed on."""
-        while delivery is not None:
-            lease = self._held[delivery.entry_id]
+        while True:
             following: Delivery | None = None
             try:
                 following = await self._finish(delivery, lease)
@@ -241,13 +250,12 @@ class ExecutionEngine:
                 self._metrics.delivery_failed()
                 await self._give_back(lease, RETRY_HOLD_MS, died=True)
             finally:
-                self._held.pop(delivery.entry_id, None)
-            if following is not None and self._is_known(following):
-                following = None  # a resync was faster than the commit's reply
-            if following is not None:
-                self._metrics.claimed(1)
-                self._held[following.entry_id] = _lease(following)
-            delivery = following
+                if self._held.get(delivery.entry_id) is lease:
+                    del self._held[delivery.entry_id]
+            if following is None or self._is_known(following):
+                break  # known: a resync was faster than the commit's reply
+            self._metrics.claimed(1)
+            delivery, lease = following, self._hold(following)
         self._room.set()
 
     async def _finish(self, delivery: Delivery, lease: Lease) -> Delivery | None:

@@ -257,7 +257,8 @@ class Checker:
             if item["signal"] not in known:
                 self._admitted_in.setdefault(minute, set()).add(item["signal"])
             count = len(self._admitted_in.get(minute, ()))
-            if risk.max_orders_per_minute and count > risk.max_orders_per_minute:
+            limit = 0 if self.lost_writes_ms else risk.max_orders_per_minute
+            if limit and count > limit:
                 self.violate(f"{count} openings admitted in a minute")
 
     def _on_commit(self, arguments: tuple[Argument, ...], reply: Any) -> None:

@@ -131,7 +131,10 @@ class RandomFaults:
 
 
 class Rule(msgspec.Struct, kw_only=True):
-    """One strike of a scenario: at the ``nth`` call that matches, or at every one from it on."""
+    """One strike of a scenario: at the ``nth`` call that matches, or at every one from it on.
+
+    Calls before ``after_s`` or from ``until_s`` on do not match.
+    """
 
     place: str
     name: str
@@ -140,12 +143,15 @@ class Rule(msgspec.Struct, kw_only=True):
     always: bool = False
     worker: str = ""
     subject: str = ""
+    after_s: float = 0.0
+    until_s: float = float("inf")
     seen: int = 0
 
-    def matches(self, call: Call) -> bool:
+    def matches(self, call: Call, now_s: float) -> bool:
         """Whether this call is one of those counted."""
         return (
             call.place == self.place
+            and self.after_s <= now_s < self.until_s
             and call.name == self.name
             and (not self.worker or call.worker == self.worker)
             and self.subject in call.subject
@@ -170,7 +176,7 @@ class Script:
         self._also(call)
         found = UNHARMED
         for rule in self.rules:
-            if rule.matches(call):
+            if rule.matches(call, now_s):
                 rule.seen += 1
                 due = rule.seen == rule.nth or (rule.always and rule.seen > rule.nth)
                 if due and found is UNHARMED:

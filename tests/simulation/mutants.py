@@ -17,7 +17,7 @@ from worker.ledger.calls import CommitItem, Committed, Delivery, Ledger
 from worker.ledger.lease import Lease
 from worker.stages import execution
 from worker.stages.execution import OrderExecutorHandler
-from worker.stages.flow import AdmittedOrder, Postponed
+from worker.stages.flow import AdmittedOrder, Arrival, Failed, Postponed
 from worker.stages.risk import RiskManagementHandler
 
 Patch = Callable[[], AbstractContextManager[Any]]
@@ -82,9 +82,26 @@ def _outcome_apart_from_acknowledgement() -> AbstractContextManager[Any]:
     return mock.patch.object(Ledger, "_commit", commit)
 
 
+def _refuse_without_looking() -> AbstractContextManager[Any]:
+    async def look_for(_self: RiskManagementHandler, refused: Failed, _arrival: Arrival) -> Failed:
+        return refused
+
+    return mock.patch.object(RiskManagementHandler, "look_for", look_for)
+
+
 def _the_same_entry_twice() -> AbstractContextManager[Any]:
     def is_known(_self: ExecutionEngine, _delivery: Delivery) -> bool:
         return False
+
+    return mock.patch.object(ExecutionEngine, "_is_known", is_known)
+
+
+def _take_the_newer_token() -> AbstractContextManager[Any]:
+    def is_known(self: ExecutionEngine, delivery: Delivery) -> bool:
+        known = self._held.get(delivery.entry_id)
+        if known is not None:
+            known.token = max(known.token, delivery.token)
+        return known is not None
 
     return mock.patch.object(ExecutionEngine, "_is_known", is_known)
 
@@ -160,14 +177,24 @@ MUTANTS: Final = (
                             "  if true then return 'committed' end\n")},
     ),
     Mutant(
+        name="look before refusing what may have been sent",
+        scenario=scenarios.expired_but_traded,
+        patches=(_refuse_without_looking,),
+    ),
+    Mutant(
         name="an entry in hand is not begun again",
         scenario=scenarios.found_before_handed_on,
         patches=(_the_same_entry_twice,),
     ),
     Mutant(
+        name="an older grant is lost to a newer one",
+        scenario=scenarios.is_granted_what_it_holds,
+        patches=(_take_the_newer_token,),
+    ),
+    Mutant(
         name="a refusal stands",
         scenario=scenarios.refused_then_asked_late,
-        scripts={"admit": ("if tonumber(entry[4]) == item.token then", "if false then")},
+        scripts={"admit": ("if entry[4] == question then", "if false then")},
     ),
     Mutant(
         name="an announcement is written once",

@@ -19,7 +19,7 @@ LONG_S = 9.0
 
 
 def at(
-    place: str, name: str, fault: Fault, seconds: float = 0.0, **which: str | int | bool
+    place: str, name: str, fault: Fault, seconds: float = 0.0, **which: str | float | bool
 ) -> Rule:
     """A fault at the first such call, or at the one ``which`` describes."""
     return Rule(place=place, name=name, strike=Strike(fault, seconds), **which)  # type: ignore[arg-type]
@@ -167,6 +167,45 @@ def opens_more_than_allowed(server: SimulationServer, mutation: Mutation) -> Wor
     symbols = ("BTC", "ETH", "SOL", "XRP")
     signals = [opening(f"s{n}", f"{base}/USDT:USDT") for n, base in enumerate(symbols)]
     return play(server, signals=signals, mutation=mutation)
+
+
+def expired_but_traded(server: SimulationServer, mutation: Mutation) -> World:
+    """The last writes are lost with a primary, and then the signal is too old to be sent."""
+    return play(
+        server,
+        signals=[opening(life_s=0.5)],
+        happenings=[
+            Happening(at_s=0.4, what="replica_stops"),
+            Happening(at_s=2.0, what="failover"),
+        ],
+        mutation=mutation,
+    )
+
+
+def is_granted_what_it_holds(server: SimulationServer, mutation: Mutation) -> World:
+    """A worker is granted an entry it has in hand already, and finds expired.
+
+    In between another worker had it, sent its order, and died.
+    """
+
+    def arrange(world: World) -> None:
+        world.replace_after_s = lambda: None
+        world.loop.outside(2.0, world.start_worker)
+
+    def lost(name: str, **when: float) -> Rule:
+        return at("redis", name, Fault.LOST_REQUEST, 0.1, always=True, worker="w1", **when)
+
+    return play(
+        server,
+        at("exchange", "ticker", Fault.NOT_SENT, 9.0),
+        lost("heartbeat"),
+        lost("claim", after_s=1.0, until_s=8.0),
+        at("exchange", "place", Fault.CRASH_AFTER),
+        signals=[opening(life_s=7.0)],
+        workers=1,
+        prepare=arrange,
+        mutation=mutation,
+    )
 
 
 def comes_twice(server: SimulationServer, mutation: Mutation) -> World:

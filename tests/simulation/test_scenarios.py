@@ -112,6 +112,7 @@ SCENARIOS: list[Callable[[SimulationServer, Mutation], World]] = [
     scenarios.found_before_handed_on,
     scenarios.dies_while_committing,
     scenarios.comes_twice,
+    scenarios.is_granted_what_it_holds,
 ]
 
 
@@ -262,6 +263,13 @@ def test_a_failover_that_loses_the_last_writes(
         )
     )
     assert len(world.venue.accepted) == 1
+
+
+def test_an_order_whose_record_was_lost_with_the_time_to_send_it(server: SimulationServer) -> None:
+    """A signal that would be refused now is looked for first."""
+    world = kept(scenarios.expired_but_traded(server, {}))
+    assert len(world.venue.accepted) == 1
+    assert ends(world) == ["OrderFilled 0.10", "OrderFilled 0.10"]  # the first is lost
 
 
 def test_the_consumer_group_is_lost(server: SimulationServer) -> None:

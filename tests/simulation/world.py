@@ -154,6 +154,7 @@ class World:
         self._started = 0
         self._snapshot: dict[bytes, bytes] | None = None
         self._to_come = len(story.productions)
+        self._last_s = max((one.at_s for one in story.happenings), default=0.0)
         self._is_over = False
         #: After a worker died, another starts this much later; None: none does.
         self.replace_after_s: Callable[[], float | None] = lambda: self._random.uniform(0.05, 3.0)
@@ -203,7 +204,8 @@ class World:
             machine.process.is_alive and not machine.process.runs for machine in self.machines
         )
         # What a stopped worker holds in its hands, or the network carries, is yet to come too.
-        if not (self._to_come or self.checker.unfinished or self.network.under_way or stopped):
+        to_come = self._to_come or self.loop.time() < self._last_s
+        if not (to_come or self.checker.unfinished or self.network.under_way or stopped):
             self._is_over = not self.account.unfinished()[1]
 
     def _stop_workers(self) -> None:

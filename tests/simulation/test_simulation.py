@@ -14,7 +14,7 @@ from tests.simulation.world import World, simulate
 
 CHUNK = 25
 #: As many as fit a CI run; ``make simulate SEEDS=…`` runs any number.
-SEEDS = int(os.environ.get("SIMULATION_SEEDS", "400"))
+SEEDS = int(os.environ.get("SIMULATION_SEEDS", "300"))
 LAST_STEPS = 80
 
 

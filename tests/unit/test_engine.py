@@ -262,22 +262,38 @@ async def test_an_entry_handed_on_is_run_next() -> None:
     assert bench.line.seen == [delivery(0).entry_id, delivery(7).entry_id]
 
 
-async def test_an_entry_in_hand_is_not_started_twice() -> None:
-    """Whether it comes by a resync or by a slower commit's reply; the newer token counts."""
+async def test_a_grant_in_hand_is_not_started_twice() -> None:
+    """Whether it comes by a resync or by a slower commit's reply; nor is one that is older."""
     bench = Bench()
     bench.line.act = never()
-    bench.engine.take([delivery(1)])
     bench.engine.take([delivery(1, token=3)])
+    bench.engine.take([delivery(1, token=3), delivery(1, token=2)])
     await bench.settle(lambda: bench.line.seen)
     assert bench.line.seen == [delivery(1).entry_id]
-    assert bench.engine._held[delivery(1).entry_id].token == 3
 
     bench.line.act = bench.line.end
-    bench.ledger.answers = [Committed(CommitStatus.COMMITTED, delivery(1, token=4))]
+    bench.ledger.answers = [Committed(CommitStatus.COMMITTED, delivery(1, token=3))]
     bench.engine.take([delivery(2)])
     await bench.settle(lambda: bench.ledger.committed)
     await asyncio.sleep(0)
     assert bench.line.seen == [delivery(1).entry_id, delivery(2).entry_id]
+    for task in bench.engine._tasks:
+        task.cancel()
+    await asyncio.gather(*bench.engine._tasks, return_exceptions=True)
+
+
+async def test_an_entry_granted_anew_is_begun_anew() -> None:
+    """What runs under the older grant is lost: it knows nothing of who had it in between."""
+    bench = Bench()
+    bench.line.act = never()
+    bench.engine.take([delivery(1)])
+    older = bench.engine._held[delivery(1).entry_id]
+    bench.engine.take([delivery(1, token=3)])
+    await bench.settle(lambda: len(bench.line.seen) == 2)
+    assert bench.line.seen == [delivery(1).entry_id] * 2
+    assert (older.lost, older.token) == (True, delivery(1).token)
+    newer = bench.engine._held[delivery(1).entry_id]
+    assert (newer.lost, newer.token) == (False, 3)
     for task in bench.engine._tasks:
         task.cancel()
     await asyncio.gather(*bench.engine._tasks, return_exceptions=True)

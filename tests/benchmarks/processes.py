@@ -189,11 +189,15 @@ class Stage:
         self.wire.call("XGROUP", "CREATE", SIGNALS, GROUP, "0", "MKSTREAM")
 
     def start(
-        self, arguments: Sequence[str], environment: Mapping[str, str] | None = None
+        self,
+        arguments: Sequence[str],
+        environment: Mapping[str, str] | None = None,
+        *,
+        python: str = sys.executable,
     ) -> Child:
         """Start one more process of ours."""
         log = self._directory / f"{len(self.children)}.log"
-        child = Child(arguments, environment=environment, log=log)
+        child = Child(arguments, environment=environment, log=log, python=python)
         self._stack.callback(child.stop)
         self.children.append(child)
         return child

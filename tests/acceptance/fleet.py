@@ -152,7 +152,7 @@ class WorkerProcess:
         deadline = time.monotonic() + timeout_s
         while not (found := self.logged(event, **fields)):
             left = deadline - time.monotonic()
-            if left <= 0 or (not self.running and not self._reader.is_alive()):
+            if left <= 0 or not (self.running or self._reader.is_alive()):
                 raise WaitError(f"{self!r} never logged {event}: {''.join(self.lines[-10:])}")
             with self._grown:
                 self._grown.wait(min(left, 0.1))
@@ -160,7 +160,12 @@ class WorkerProcess:
 
     def until_ready(self) -> Self:
         """Wait until it claims signals."""
-        wait_until(lambda: self.readiness()[0] == 200, f"{self!r} is not ready: {self.lines[-5:]}")
+        self.until_logged("http_listening")
+        wait_until(
+            lambda: self.readiness()[0] == 200,
+            f"{self!r} is not ready: {self.lines[-5:]}",
+            every_s=0.05,
+        )
         return self
 
     def get(self, path: str) -> tuple[int, str]:
@@ -411,14 +416,18 @@ def _value(name: bytes, value: bytes) -> Any:
 
 
 def wait_until(
-    condition: Callable[[], object], otherwise: str, *, timeout_s: float = PATIENCE_S
+    condition: Callable[[], object],
+    otherwise: str,
+    *,
+    timeout_s: float = PATIENCE_S,
+    every_s: float = 0.01,
 ) -> None:
     """Wait until ``condition`` holds, for what no stream or log announces."""
     deadline = time.monotonic() + timeout_s
     while not condition():
         if time.monotonic() > deadline:
             raise WaitError(otherwise)
-        time.sleep(0.01)
+        time.sleep(every_s)
 
 
 def run_quickly(arguments: Sequence[str], timeout_s: float = 20.0) -> tuple[int, str]:

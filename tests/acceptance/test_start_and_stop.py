@@ -2,6 +2,7 @@
 
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -32,37 +33,35 @@ LIVE: Tables = {
 }
 
 
-@pytest.mark.parametrize(
-    ("key", "change"),
-    [
-        ("risk.max_positions", {"risk": {"max_positions": 3}}),
-        ("worker.concurrency", {"worker": {"concurrency": 0}}),
-        ("exchanges.binance.secret", {"exchanges.binance": {"secret": ""}}),
-        ("exchanges.binance.recv_window_ms", {"worker": {"lease_seconds": 5}}),
-        ("exchanges.binance.ccxt_id", {"exchanges.binance": {"ccxt_id": "mtgox"}}),
-        ("redis.url", {"redis": {"url": "http://127.0.0.1"}}),
-    ],
-)
-def test_a_bad_configuration_stops_the_start(tmp_path: Path, key: str, change: Tables) -> None:
-    """Exit 78 and one sentence that names the key; no traceback, nothing connected to."""
-    file = tmp_path / "worker.toml"
-    file.write_text(toml(LIVE, {"http": {"port": 0}}, change))
-    code, said = run_quickly(["run", "--config", str(file)])
-    assert code == 78, said
-    sentences = [line for line in said.splitlines() if line.startswith("execution-worker: ")]
-    assert len(sentences) == 1, said
-    assert key in sentences[0]
-    assert "Traceback" not in said
+#: The key that must be named, and what is wrong with it.
+WRONG: dict[str, Tables] = {
+    "risk.max_positions": {"risk": {"max_positions": 3}},
+    "worker.concurrency": {"worker": {"concurrency": 0}},
+    "exchanges.binance.secret": {"exchanges.binance": {"secret": ""}},
+    "exchanges.binance.recv_window_ms": {"worker": {"lease_seconds": 5}},
+    "exchanges.binance.ccxt_id": {"exchanges.binance": {"ccxt_id": "mtgox"}},
+    "redis.url": {"redis": {"url": "http://127.0.0.1"}},
+}
 
 
-def test_a_file_that_is_no_toml_stops_the_start(tmp_path: Path) -> None:
-    """Exit 78; the sentence names the file."""
-    file = tmp_path / "worker.toml"
-    file.write_text("mode = ")
-    code, said = run_quickly(["run", "--config", str(file)])
-    assert code == 78
-    assert str(file) in said
-    assert "Traceback" not in said
+def test_a_bad_configuration_stops_the_start(tmp_path: Path) -> None:
+    """Exit 78 and one sentence that names the key, or the file that is no TOML; no traceback."""
+    documents = {key: toml(LIVE, {"http": {"port": 0}}, change) for key, change in WRONG.items()}
+    documents["broken.toml"] = "mode = "
+    for key, document in documents.items():
+        (tmp_path / key).write_text(document)
+    with ThreadPoolExecutor(4) as pool:
+        ends = pool.map(
+            lambda key: run_quickly(["run", "--config", str(tmp_path / key)]), documents
+        )
+        for key, (code, said) in zip(documents, ends, strict=True):
+            assert code == 78, (key, said)
+            sentences = [
+                line for line in said.splitlines() if line.startswith("execution-worker: ")
+            ]
+            assert len(sentences) == 1, (key, said)
+            assert key in sentences[0]
+            assert "Traceback" not in said
 
 
 # -- what may be absent at the start ---------------------------------------------------------------

@@ -7,7 +7,7 @@ import importlib
 import sys
 from typing import Final
 
-NAMES: Final = ("throughput", "latency", "growth", "start", "memory")
+NAMES: Final = ("throughput", "latency", "growth", "start", "memory", "stages")
 
 
 def main(argv: list[str]) -> None:

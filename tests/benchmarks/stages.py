@@ -1,0 +1,335 @@
+"""Where the time of one signal goes: each layer by itself, on batches of 64, in one process.
+
+``python -m tests.benchmarks.stages``. The worker's own parts, put together as ``worker.app`` does,
+but taken in step: all signals of a batch through one layer, then through the next. What is timed is
+this process's own processor time; for the three scripts also the server's, from ``INFO
+commandstats``, and the round trip. What the layers leave of a signal's whole time is the event
+loop's: tasks, futures, waking up.
+"""
+
+import asyncio
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from random import Random
+from statistics import median
+from typing import Any, Final, TypeVar
+
+import uvloop
+
+from tests.benchmarks import signals
+from tests.benchmarks.processes import BenchmarkError, Stage, stage, worker_environment
+from tests.benchmarks.report import Report, Table, options
+from tests.benchmarks.wire import Wire
+from worker.clock import SystemClock
+from worker.config import Config
+from worker.config_file import load_config
+from worker.exchanges.paper import PaperExchange
+from worker.ledger.calls import Delivery, Ledger
+from worker.ledger.connection import Connections
+from worker.ledger.lease import Lease
+from worker.ledger.scripts import Argument, RedisScripts
+from worker.logger import get_logger
+from worker.market_data import MarketData
+from worker.observe.logs import configure_logging
+from worker.observe.metrics import Metrics
+from worker.orders import OrderManager
+from worker.pipeline import decode
+from worker.stages.execution import OrderExecutorHandler
+from worker.stages.flow import AdmittedOrder, Arrival, Intent, Settlement, Submission
+from worker.stages.outcome import Scribe
+from worker.stages.reconciliation import ReconciliationHandler
+from worker.stages.risk import RiskManagementHandler
+from worker.stages.validation import ValidationHandler
+
+NAME: Final = "stages"
+BATCH: Final = 64
+BATCHES, QUICK_BATCHES = 60, 10
+#: The first batches load scripts and warm caches; they are not counted.
+_WARM_UP: Final = 4
+_WORKER: Final = "stages"
+#: In the order a signal meets them; the scripts' calls are part of the layer before them in code,
+#: and apart here.
+LAYERS: Final[dict[str, str]] = {
+    "claim": "claim: send, parse the reply",
+    "deliver": "deliveries from the reply",
+    "decode": "decode the signal",
+    "digest": "digest of its content",
+    "view": "market, price, balance",
+    "validate": "validation stage",
+    "risk": "risk stage: size, encode the record",
+    "admit": "admit: send, parse the reply",
+    "execute": "execution stage, paper order",
+    "reconcile": "reconciliation stage",
+    "write": "events, position, record",
+    "encode": "encode the commit, read its answer",
+    "commit": "commit: send, parse the reply",
+    "report": "metrics and the log line",
+}
+_SCRIPTS: Final = ("claim", "admit", "commit")
+
+
+class Clocks:
+    """Processor time a layer, microseconds a signal; of scripts the server's and the trip's too."""
+
+    def __init__(self, wire: Wire) -> None:
+        self._wire = wire
+        self.cpu: dict[str, float] = dict.fromkeys(LAYERS, 0.0)
+        self.server: dict[str, float] = dict.fromkeys(_SCRIPTS, 0.0)
+        self.trip: dict[str, float] = dict.fromkeys(_SCRIPTS, 0.0)
+        self._inside = 0.0
+
+    @contextmanager
+    def layer(self, name: str) -> Iterator[None]:
+        """Time a whole batch's stay in one layer; a script's call inside counts for the script."""
+        self._inside = 0.0
+        started = time.thread_time()
+        yield
+        self.cpu[name] += (time.thread_time() - started - self._inside) * 1e6 / BATCH
+
+    @contextmanager
+    def script(self, name: str) -> Iterator[None]:
+        """Time one call of a script."""
+        whole = time.thread_time()
+        before = self._server_us()
+        cpu, wall = time.thread_time(), time.perf_counter()
+        yield
+        cpu, wall = time.thread_time() - cpu, time.perf_counter() - wall
+        if name in _SCRIPTS:
+            self.cpu[name] += cpu * 1e6 / BATCH
+            self.trip[name] += wall * 1e6 / BATCH
+            self.server[name] += (self._server_us() - before) / BATCH
+        self._inside += time.thread_time() - whole
+
+    def _server_us(self) -> float:
+        """What scripts have taken on the server so far, microseconds."""
+        rows = self._wire.info("commandstats")
+        return sum(
+            float(dict(part.split("=", 1) for part in row.split(","))["usec"])
+            for name, row in rows.items()
+            if name in {"cmdstat_evalsha", "cmdstat_eval"}
+        )
+
+
+class TimedScripts(RedisScripts):
+    """The scripts, each call timed."""
+
+    clocks: Clocks
+
+    async def run(self, name: str, *arguments: Argument) -> Any:
+        """Run one script."""
+        with self.clocks.script(name):
+            return await super().run(name, *arguments)
+
+    async def run_durably(self, name: str, *arguments: Argument) -> Any:
+        """Run one script and wait for replicas, of which there are none."""
+        with self.clocks.script(name):
+            return await super().run_durably(name, *arguments)
+
+
+class Parts:
+    """A worker's parts, put together for one batch at a time.
+
+    Args:
+        config: the worker's.
+        clocks: what is told the times.
+    """
+
+    def __init__(self, config: Config, clocks: Clocks) -> None:
+        clock = SystemClock()
+        self.clocks = clocks
+        self.connections = Connections(
+            config.redis, key=signals.SIGNALS, name=_WORKER, timeout_s=5.0
+        )
+        scripts = TimedScripts(self.connections, signals=signals.SIGNALS)
+        scripts.clocks = clocks
+        self.ledger = Ledger(scripts, clock=clock, worker=_WORKER)
+        self.metrics = Metrics(version="benchmark", mode=config.mode)
+        orders = OrderManager()
+        adapter = PaperExchange("paper", config.exchanges["paper"], clock)
+        self.market = MarketData(
+            {"paper": adapter},
+            clock=clock,
+            max_price_age_ms=5_000,
+            max_balance_age_ms=30_000,
+            on_error=_complain,
+        )
+        self.validation = ValidationHandler(
+            config.validation,
+            exchanges=config.valid_exchanges,
+            max_size_pct=config.risk.max_position_size_pct,
+            clock=clock,
+        )
+        self.risk = RiskManagementHandler(
+            config.risk, account=config.account, ledger=self.ledger, orders=orders, clock=clock
+        )
+        self.execution = OrderExecutorHandler(
+            config.execution,
+            ledger=self.ledger,
+            orders=orders,
+            expiry=self.validation.expiry,
+            clock=clock,
+            random=Random(1),
+            meter=self.metrics,
+            draining=lambda: False,
+        )
+        self.reconciliation = ReconciliationHandler(
+            config.reconciliation, orders=orders, clock=clock
+        )
+        self.scribe = Scribe(
+            account=config.account,
+            worker=_WORKER,
+            risk=self.risk,
+            max_slippage_pct=config.reconciliation.max_price_slippage_pct,
+            clock=clock,
+        )
+
+    async def batch(self) -> None:
+        """Take one batch through every layer.
+
+        Raises:
+            BenchmarkError: some signal did not get through.
+        """
+        layer = self.clocks.layer
+        with layer("deliver"):
+            deliveries = (await self.ledger.claim(BATCH)).deliveries
+        if len(deliveries) != BATCH:
+            raise BenchmarkError(f"{len(deliveries)} of {BATCH} signals were claimed")
+        intents = await self._intents(deliveries)
+        with layer("risk"):
+            admitted = await asyncio.gather(*[self.risk.handle(intent) for intent in intents])
+        orders = _only(AdmittedOrder, admitted)
+        with layer("execute"):
+            sent = [await self.execution.handle(order) for order in orders]
+        submissions = _only(Submission, sent)
+        with layer("reconcile"):
+            settled = [await self.reconciliation.handle(one) for one in submissions]
+        ends = _only(Settlement, settled)
+        with layer("write"):
+            endings = [self.scribe.settled(end) for end in ends]
+        with layer("encode"):
+            await asyncio.gather(*[self.ledger.commit(ending.item) for ending in endings])
+        with layer("report"):
+            for ending in endings:
+                self.metrics.ended(ending.outcome, ending, 0.001)
+                _log.info("signal_ended", outcome=ending.outcome, **ending.fields)
+
+    async def _intents(self, deliveries: Sequence[Delivery]) -> list[Intent]:
+        layer = self.clocks.layer
+        with layer("decode"):
+            read = [decode(delivery.fields) for delivery in deliveries]
+        with layer("digest"):
+            digests = [signal.digest() for signal in read]
+        with layer("view"):
+            views = [
+                await self.market.view(signal.exchange, signal.symbol, signal.entry_price)
+                for signal in read
+            ]
+        arrivals = [
+            Arrival(
+                signal=signal,
+                digest=digest,
+                lease=Lease(delivery.entry_id, delivery.token, delivery.lease_mono_ms),
+                view=view,
+            )
+            for delivery, signal, digest, view in zip(deliveries, read, digests, views, strict=True)
+        ]
+        with layer("validate"):
+            valid = [await self.validation.handle(arrival) for arrival in arrivals]
+        return _only(Intent, valid)
+
+
+_log = get_logger(__name__)
+
+
+def _complain(name: str, error: Exception) -> None:
+    raise BenchmarkError(f"{name}: {error}") from error
+
+
+T = TypeVar("T")
+
+
+def _only(kind: type[T], found: Sequence[object]) -> list[T]:
+    good = [one for one in found if isinstance(one, kind)]
+    if len(good) != len(found):
+        raise BenchmarkError(f"a signal ended early: {found[0]!r}")
+    return good
+
+
+async def _run(where: Stage, batches: int, number: int) -> Clocks:
+    """One run: its layers' times, microseconds a signal."""
+    payloads = signals.backlog((batches + _WARM_UP) * BATCH, f"s{number}", symbols=BATCH)
+    where.wire.pour(signals.commands(payloads))
+    config = load_config(None, worker_environment(where.server.url, 0))
+    with Wire(where.server.port) as wire:
+        parts = Parts(config, Clocks(wire))
+        for n in range(batches + _WARM_UP):
+            if n == _WARM_UP:
+                counted = Clocks(wire)
+                parts.clocks = counted
+                parts.ledger._scripts.clocks = counted  # type: ignore[attr-defined]
+            await parts.batch()
+        await parts.connections.close()
+    for times in (counted.cpu, counted.server, counted.trip):
+        for name in times:
+            times[name] /= batches
+    return counted
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the benchmark."""
+    chosen = options(NAME, __doc__, argv)
+    batches = QUICK_BATCHES if chosen.quick else BATCHES
+    report = Report(NAME, chosen)
+    with tempfile.TemporaryFile("w") as lines:
+        configure_logging(load_config(None, {"WORKER_LOG__FORMAT": "json"}).log, lines, ())
+        for number in range(chosen.runs):
+            with stage(chosen.server) as where, report.meter.around():
+                where.make_group()
+                report.server = where.server_name()
+                clocks = uvloop.run(_run(where, batches, number))
+            for name, value in clocks.cpu.items():
+                report.add(f"{name}: cpu", "µs/signal", value)
+            for name in _SCRIPTS:
+                report.add(f"{name}: server", "µs/signal", clocks.server[name])
+                report.add(f"{name}: round trip", "µs/signal", clocks.trip[name])
+            report.progress(f"run {number + 1}/{chosen.runs}")
+    report.tables.append(_table(report))
+    report.finish()
+
+
+def _table(report: Report) -> Table:
+    def middle(name: str) -> float:
+        return median(report.values(name))
+
+    whole = sum(middle(f"{name}: cpu") for name in LAYERS)
+    rows = []
+    for name, title in LAYERS.items():
+        values = report.values(f"{name}: cpu")
+        both = ("server", "round trip") if name in _SCRIPTS else ()
+        rows.append(
+            [
+                title,
+                f"{median(values):.1f}",
+                f"{min(values):.1f} to {max(values):.1f}",
+                f"{median(values) / whole:.0%}",
+                *([f"{middle(f'{name}: {what}'):.1f}" for what in both] or ["", ""]),
+            ]
+        )
+    server = sum(middle(f"{name}: server") for name in _SCRIPTS)
+    trips = sum(middle(f"{name}: round trip") for name in _SCRIPTS)
+    rows.append(["all layers", f"{whole:.1f}", "", "", f"{server:.1f}", f"{trips:.1f}"])
+    return Table(
+        name=NAME,
+        title="Where the time of one signal goes, microseconds a signal in batches of 64",
+        columns=["layer", "worker CPU", "runs", "share", "server", "round trip"],
+        rows=rows,
+        note="Server: the script's own time by INFO commandstats. Round trip: from the call to the "
+        "parsed reply, the worker's and the server's part included.",
+    )
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

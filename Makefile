@@ -23,8 +23,8 @@ install: $(STAMP) ## Create .venv with everything, from the lock
 demo: $(STAMP) ## Watch signals become orders and positions (paper, nothing to set up)
 	@$(BIN)/execution-worker demo
 
-test: $(STAMP) ## Run the tests
-	@$(BIN)/python -m pytest -q
+test: $(STAMP) ## Run the tests (deploy/ has its own: make deploy-check)
+	@$(BIN)/python -m pytest -q --numprocesses 2 --dist worksteal
 
 unit: $(STAMP) ## Run the fast, pure tests only
 	@$(BIN)/python -m pytest -q tests/unit
@@ -64,8 +64,20 @@ deploy-check: $(STAMP) ## Check everything under deploy/, with the tools it need
 bench: $(STAMP) ## Measure: throughput, latency, growth, start, memory (BENCH="throughput --quick")
 	@$(BIN)/python -m tests.benchmarks $(BENCH)
 
+bench-peers: $(STAMP) ## Measure well-known task queues at the same small job (BENCH="--quick")
+	@sh tests/benchmarks/peers/install.sh $(BIN)/python
+	@$(BIN)/python -m tests.benchmarks.peers.compare $(BENCH)
+	@$(BIN)/python -m tests.benchmarks.docs
+
+bench-docs: $(STAMP) ## Write the tables of docs/performance.md from what was measured last
+	@$(BIN)/python -m tests.benchmarks.docs
+
+profile: $(STAMP) ## Profile one worker under load with py-spy: top functions and a flame graph
+	@sh tests/benchmarks/peers/install.sh $(BIN)/python
+	@$(BIN)/python -m tests.benchmarks.profiling $(BENCH)
+
 clean: ## Remove everything that was made
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache build dist *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help install demo test unit simulate chaos lint docs format lock deploy-check bench clean
+.PHONY: help install demo test unit simulate chaos lint docs format lock deploy-check bench bench-peers bench-docs profile clean

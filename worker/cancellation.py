@@ -13,8 +13,9 @@ async def cancel_all(tasks: Iterable[asyncio.Task[Any]]) -> None:
     Once is not enough: ``asyncio.wait_for`` of Python 3.11, which the Redis library sends with,
     drops a cancellation that arrives together with its result (CPython issue 86296).
     """
-    waiting = {task for task in tasks if not task.done()}
+    waiting = [task for task in tasks if not task.done()]
     while waiting:
         for task in waiting:
             task.cancel()
-        _, waiting = await asyncio.wait(waiting, timeout=CANCEL_AGAIN_S)
+        await asyncio.wait(waiting, timeout=CANCEL_AGAIN_S)
+        waiting = [task for task in waiting if not task.done()]

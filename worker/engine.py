@@ -81,7 +81,8 @@ class ExecutionEngine:
         self._status = status
         self._tracing = tracing
         self._held: dict[str, Lease] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        #: In the order they were started.
+        self._tasks: dict[asyncio.Task[None], None] = {}
         self._abandoned: list[Lease] = []
         self._room = asyncio.Event()
         self._stopping = asyncio.Event()
@@ -141,8 +142,8 @@ class ExecutionEngine:
                 self._metrics.takeover()
             lease = self._hold(delivery)
             task = asyncio.get_running_loop().create_task(self._work(delivery, lease))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._tasks[task] = None
+            task.add_done_callback(lambda ended: self._tasks.pop(ended, None))
 
     def _is_known(self, delivery: Delivery) -> bool:
         """Whether this very grant is in hand, or a newer one.

@@ -114,7 +114,6 @@ class Audit:
                     self._breach(f"{legs[client_id]} expired at {expiry_ms} and was sent: {order}")
         if self._fleet.exchange.duplicates():
             self._breach(f"the exchange lists duplicates: {self._fleet.exchange.duplicates()}")
-        # Independent of how ids are made: an order more than signals that traded is one too many.
         named = Counter(e["client_order_id"] for e in self._events if e["type"] == "OrderPlaced")
         for client_id, times in named.items():
             if times > 1:

@@ -79,7 +79,7 @@ class Desk:
             reference=None if reference is None else D(reference),
         )
 
-    async def handle(self, **fields: Any) -> AdmittedOrder | Failed | Repeated | Lost:
+    async def handle(self, **fields: Any) -> AdmittedOrder | Failed | Repeated | Lost | Postponed:
         return await self.handler.handle(self.intent(**fields))
 
     async def admitted(self, **fields: Any) -> AdmittedOrder:

@@ -18,6 +18,9 @@ need amtool prometheus-alertmanager
 need prometheus-redis-exporter prometheus-redis-exporter
 need systemd-analyze systemd
 need openssl openssl
+need node nodejs
+need npm npm
+need kubectl kubernetes-client
 if [ -n "$wanted" ] && command -v apt-get >/dev/null 2>&1 && [ "$(id -u)" = 0 ]; then
   # Services must not start here: the tests start their own.
   policy=/usr/sbin/policy-rc.d

@@ -115,6 +115,8 @@ def _bare(mode: str) -> Callable[[Stage], list[Child]]:
 #: What is compared: how to start it, and the order events one signal leaves.
 SERIES: Final[dict[str, tuple[Callable[[Stage], list[Child]], int]]] = {
     BARE_BATCHED: (_bare("batched"), 1),
+    "bare loop, one script a message": (_bare("scripted"), 1),
+    "bare loop without redis-py": (_bare("wire"), 1),
     BARE_SINGLE: (_bare("single"), 1),
     ONE: (lambda where: [where.worker()], 2),
     TWO: (lambda where: [where.worker(), where.worker()], 2),

@@ -130,6 +130,27 @@ def test_a_worker_frozen_at_any_moment_never_orders_twice(fleet: Fleet) -> None:
     assert sum(len(worker.logged("lease_lost")) for worker in workers) >= 1
 
 
+def test_a_worker_frozen_while_it_waits_to_send_never_orders_twice(fleet: Fleet) -> None:
+    """Stopped between two attempts, it wakes up when another has traded, and sends nothing.
+
+    Its next attempts are due the moment it wakes, with a fresh deadline that the exchange would
+    honour, under ids that the exchange would take again: only its lost leases hold it back.
+    """
+    frozen = fleet.start().until_ready()
+    fleet.exchange.add_fault(**CREATE, preset="429", headers={"Retry-After": "1"})
+    made = _openings(8)
+    fleet.submit(*made.values())
+    wait_until(lambda: frozen.metric("retries_total") >= 8, "nothing was throttled")
+    frozen.pause()
+    fleet.exchange.clear_faults()
+    other = fleet.start()
+    ends = fleet.until_ended(made)
+    assert {end["worker"] for end in ends.values()} == {_name(other)}
+    frozen.resume()
+    wait_until(lambda: len(frozen.logged("lease_lost")) == 8, "it has not noticed")
+    assert _sound(fleet, made).orders_accepted == 8
+
+
 def test_a_worker_frozen_between_admission_and_sending_never_orders_twice(
     tmp_path: Path, one_server: EmbeddedServer, exchange: ControlClient
 ) -> None:

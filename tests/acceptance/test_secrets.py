@@ -101,9 +101,10 @@ def test_no_secret_is_ever_said(guarded: Fleet) -> None:
             rule: dict[str, Any] = {"method": method, "path": path, "count": 2, **fault}
             fleet.exchange.add_fault(symbol=f"C{number:03d}USDT", **rule)
     for number, fault in enumerate(FAULTS):
-        for path in ("/(account|balance)$", "/bookTicker$"):
+        # A price that cannot be had one way is asked for another: both are spoilt.
+        for path, count in (("/(account|balance)$", 1), ("/ticker/(bookTicker|24hr)$", 2)):
             # Every second request is spoilt, each in another way.
-            rule = {"path": path, "skip": 2 * number, "count": 1, **fault}
+            rule = {"path": path, "skip": 2 * count * number, "count": count, **fault}
             fleet.exchange.add_fault(name="background", **rule)
     made = {
         f"s{number}{kind[0]}": signals.opening(f"s{number}{kind[0]}", market(number))

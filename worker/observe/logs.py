@@ -58,6 +58,8 @@ def configure_logging(
         cache_logger_on_first_use=True,
     )
     handler = LibraryHandler(renderer, sink)
+    # On the handler too: a logger with a level of its own passes the root's by.
+    handler.setLevel(_LIBRARY_LEVELS[config.level])
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(_LIBRARY_LEVELS[config.level])

@@ -88,8 +88,19 @@ def map_exceptions() -> Iterator[None]:
         raise
     except (foreign.RedisError, OSError, TimeoutError) as error:
         raise translate(error) from error
-    except RuntimeError as error:
-        # What uvloop says of a write on a connection that was reset a moment before.
-        if "handler is closed" not in str(error):
+    except (AttributeError, RuntimeError) as error:
+        if not _is_closed_beneath(error):
             raise
         raise translate(error) from error
+
+
+def _is_closed_beneath(error: Exception) -> bool:
+    """Whether a connection was closed under the call that was using it.
+
+    The Redis library then trips over a stream that is gone (None), uvloop over a closed handle.
+    """
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    where = trace.tb_frame.f_globals.get("__name__", "") if trace is not None else ""
+    return where.startswith("redis.") or "handler is closed" in str(error)

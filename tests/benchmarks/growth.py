@@ -79,12 +79,11 @@ Axis = Callable[[Point], Slices]
 def _backlog(point: Point) -> Slices:
     """``value`` signals wait, slices are taken off them; few are filled up again."""
     where, count = point.where, min(point.slice_size, point.value // 2)
-    runs = 8
-    loaded = max(point.value, 0)
-    where.wire.pour(signals.commands(signals.backlog(loaded, "b")))
+    loaded = point.value
+    where.wire.pour(signals.commands(signal.data for signal in signals.pairs(loaded, "b")))
     child = point.start(worker__lease_seconds=_LONG_LEASE_S)
     child.pause()
-    for _ in range(runs):
+    while True:
         if loaded - _done(where) < 2 * count:  # a small backlog is filled up again
             more = max(point.value // 2 * 2, 2 * count)
             payloads = signals.backlog(more, f"m{_done(where)}")

@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         venue = Venue(where, symbols=markets)
         series: dict[str, Callable[[], float]] = {
             "python, nothing imported": lambda: _python("pass"),
-            "python, ccxt imported": lambda: _python("import ccxt.async_support"),
+            "python, all of ccxt imported": lambda: _python("import ccxt.async_support"),
             "worker, simulated exchange": lambda: _ready(where),
             f"worker, ccxt, {markets:,} markets": lambda: _ready(where, **venue.settings()),
         }

@@ -302,11 +302,11 @@ class Dramatiq(Peer):
     """Dramatiq with its Redis broker; threads, so everything here is synchronous."""
 
     package = "dramatiq"
-    settings = "2 threads, no middleware, prefetch 2,000, worker_timeout=10 ms"
-    threads: Final = 2
+    settings = "32 threads, no middleware, prefetch 500, worker_timeout=10 ms"
+    threads: Final = 32
 
     def _broker(self) -> tuple[Any, Any]:
-        os.environ["dramatiq_queue_prefetch"] = "2000"  # noqa: SIM112 (its own spelling)
+        os.environ["dramatiq_queue_prefetch"] = "500"  # noqa: SIM112 (its own spelling)
         import dramatiq  # type: ignore[import-not-found]  # noqa: PLC0415
         from dramatiq.brokers.redis import RedisBroker  # type: ignore[import-not-found]  # noqa: PLC0415
 

@@ -162,7 +162,8 @@ class Checker:
         entry_id = self._account.record_entry(signal_id)
         self.accepted_under[signal_id] = entry_id
         holder, expires_ms = self._account.holder(entry_id)
-        if holder != order.worker:
+        # Nobody's: given back in doubt, and on hold for as long as the request may still land.
+        if holder not in {order.worker, ""}:
             self.violate(f"{signal_id}: accepted from {order.worker}, the lease is {holder!r}'s")
         elif expires_ms <= self._account.now_ms():
             self.violate(f"{signal_id}: accepted from {order.worker} after its lease")

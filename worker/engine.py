@@ -190,9 +190,7 @@ class ExecutionEngine:
 
     async def _claim(self, room: int) -> tuple[bool, bytes]:
         """Take what there is room for; whether to come back at once, and where to wait if not."""
-        if self._ledger.repeats != self._seen_repeats:
-            self._seen_repeats = self._ledger.repeats
-            self.take(await self._ledger.resync(self._held))
+        repeats = self._ledger.repeats
         started = time.perf_counter()
         claim = await self._ledger.claim(room)
         self._metrics.stage("claim", time.perf_counter() - started)
@@ -203,6 +201,10 @@ class ExecutionEngine:
         self._health.set("redis", ok=True, detail="answers")
         self._health.set("group", ok=True, detail="exists")
         self.take(claim.deliveries)
+        if repeats != self._seen_repeats:
+            # After the claim, which learns whether a primary took over that may lack writes.
+            self.take(await self._ledger.resync(self._held))
+            self._seen_repeats = repeats
         if claim.more and not claim.deliveries:
             # Everything new waits behind the heads of its groups: room comes with their commits.
             await self._clock.sleep(0.01)

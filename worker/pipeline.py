@@ -29,6 +29,9 @@ from worker.stages.reconciliation import ReconciliationHandler
 from worker.stages.risk import RiskManagementHandler, recorded
 from worker.stages.validation import ValidationHandler
 
+#: A lease is noticed to have ended within about this time.
+MAX_OVERDUE_MS = 1_000
+
 
 class ExecutionPipeline:
     """Takes one delivery to its end; every branch of a signal's life is in this file.
@@ -176,7 +179,9 @@ class ExecutionPipeline:
         A request's deadline lies ``skew_margin_ms`` before the end of the lease it was sent under.
         """
         visibility_ms = arrival.view.adapter.visibility_ms if arrival.view.adapter else 0
-        lease_ended = delivery.received_mono_ms - delivery.overdue_ms
+        # No more than a living fleet sees: a step of Redis's clock is not time that has passed.
+        overdue_ms = min(delivery.overdue_ms, MAX_OVERDUE_MS)
+        lease_ended = delivery.received_mono_ms - overdue_ms
         return max(
             lease_ended - self._skew_margin_ms + visibility_ms, arrival.suspect_until_mono_ms
         )

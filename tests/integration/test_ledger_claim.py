@@ -40,7 +40,8 @@ async def test_a_claim_brings_entries_as_they_were_sent(fleet: Fleet) -> None:
     assert (delivery.overdue_ms, delivery.data_loss_ms) == (0, 0)
     lease = (await fleet.leases())[entry_id]
     assert 14_000 < lease - await fleet.now_ms() <= 15_000
-    assert delivery.lease_mono_ms - delivery.received_mono_ms == 15_000
+    # Our own lease is reckoned from the question, others' from the answer.
+    assert 14_000 < delivery.lease_mono_ms - delivery.received_mono_ms <= 15_000
 
 
 async def test_no_more_is_taken_than_there_is_room_for(fleet: Fleet) -> None:

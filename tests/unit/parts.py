@@ -180,7 +180,8 @@ class ScriptedExchange(ExchangeAdapter):
         self.calls.append(("close", self.time.ms))
 
     def open_window(self) -> SendWindow:
-        return SendWindow(self.time.now_ms(), self.window_ms, self.time.ms + self.window_ms)
+        there_ms = self.time.now_ms() + int(self.clock.offset_ms)
+        return SendWindow(there_ms, self.window_ms, self.time.ms + self.window_ms)
 
     async def place_order(self, request: OrderRequest, window: SendWindow) -> OrderReport:
         self.requests.append(request)

@@ -4,6 +4,8 @@
 -- An admission that a primary took with it is none: the entry comes again and is admitted anew.
 local ours = held(ARGV[2], ARGV[1], tonumber(ARGV[3]))
   and redis.call('HEXISTS', P .. 'entry:' .. ARGV[2], 'signal') == 1
+-- A write, so that waiting for replicas waits for the record's too.
+if ours then redis.call('HSET', P .. 'entry:' .. ARGV[2], 'authorized_at', now()) end
 local until_ms = tonumber(redis.call('HGET', P .. 'throttle', ARGV[4]) or 0)
 return {
   ours and 1 or 0,

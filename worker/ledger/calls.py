@@ -267,7 +267,7 @@ class Ledger:
         )
         taken, tail, more, since, settled_in, primary, vanished = reply
         self._primary, self._data_loss_ms = primary, int(since)
-        self._settled_mono_ms = sent + int(settled_in)
+        self._settled_mono_ms = self._clock.monotonic_ms() + int(settled_in)
         return Claim(
             deliveries=[self._delivery(row, sent) for row in taken],
             tail=tail,
@@ -325,7 +325,7 @@ class Ledger:
 
     async def authorize(self, entry_id: str, token: int, exchange: str) -> Authorization:
         """Look once more before an order is sent again."""
-        held, state, pause = await self._scripts.run(
+        held, state, pause = await self._scripts.run_durably(
             "authorize", self.worker, entry_id, token, exchange
         )
         return Authorization(bool(held), TradingState.read(state), float(pause))
@@ -443,7 +443,8 @@ class Ledger:
             group=group.decode(errors="replace"),
             record=_record(signal_id.decode(), record) if signal_id else None,
             lease_mono_ms=sent + self.lease_ms,
-            received_mono_ms=sent,
+            # Others' leases are reckoned from the reply: the call may have taken long.
+            received_mono_ms=self._clock.monotonic_ms(),
             overdue_ms=int(overdue),
             data_loss_ms=self._data_loss_ms,
             settled_mono_ms=self._settled_mono_ms,

@@ -112,7 +112,8 @@ class RiskManagementHandler:
     ) -> AdmittedOrder | Failed | Repeated | Lost | Postponed:
         """Ask the ledger; with a ``refusal`` the order is only to be looked for."""
         arrival, info = intent.arrival, intent.info
-        not_before_ms = self._clock.now_ms() + int(intent.adapter.clock.offset_ms)
+        # The exchange's own time: a step of this machine's clock must not make the order look old.
+        not_before_ms = intent.adapter.open_window().timestamp_ms
         if arrival.suspect_until_mono_ms:
             # An admission of which no record speaks may have been any time since the signal's.
             not_before_ms = min(not_before_ms, int(arrival.signal.created_at.timestamp() * 1000))
@@ -275,6 +276,9 @@ class RiskManagementHandler:
             if position is None:
                 raise InvariantError(f"{stored.signal.signal_id}: admitted to close nothing")
             request = exit_request(self._account, stored.signal, position, info)
+            if stored.reference is None and intent.adapter.simulated:
+                # Nobody here has seen a price yet: the simulation goes on from the entry's.
+                intent.adapter.assume_price(stored.signal.symbol, position.entry_price)
         return AdmittedOrder(
             signal=stored.signal,
             digest=arrival.digest,

@@ -108,6 +108,12 @@ async def test_without_its_replicas_no_order_may_be_sent(
         patient = fleet.join("w1", replicas=1, patience_s=5.0)
         assert isinstance(await patient.admit(admission(delivery)), Admitted)
         assert await fleet.hash("totals") == {"USDT": "100"}
+        replica.pause()
+        hasty = fleet.join("w1", replicas=1, replicas_timeout_ms=50, patience_s=0.2)
+        with pytest.raises(LedgerUnavailableError) as caught:
+            await hasty.authorize(delivery.entry_id, delivery.token, "paper")
+        assert caught.value.kind == "replicas"
+        replica.resume()
 
 
 # --- sentinel ---

@@ -73,6 +73,7 @@ class Straw:
         self.released: list[tuple[str, int, int, bool]] = []
         self.parked: list[tuple[Any, ...]] = []
         self.resynced: list[Delivery] = []
+        self.claims_before_resync = 0
         self.beats: list[Any] = []
         self.groups = 0
         self.left = 0
@@ -119,6 +120,7 @@ class Straw:
         return True
 
     async def resync(self, known: Iterable[str]) -> list[Delivery]:
+        self.claims_before_resync = len(self.rooms)
         return self.resynced
 
     async def leave(self) -> int:
@@ -300,15 +302,20 @@ async def test_an_entry_granted_anew_is_begun_anew() -> None:
 
 
 async def test_lost_replies_are_looked_for() -> None:
-    """After a repeated call the ledger is asked what this worker holds without knowing."""
+    """After a repeated call the ledger is asked what this worker holds without knowing.
+
+    Not before a claim, which alone learns that a primary took over that may lack writes.
+    """
     bench = Bench()
     bench.ledger.resynced = [delivery(5)]
     async with running(bench):
         await bench.settle(lambda: bench.ledger.rooms)
+        claims = len(bench.ledger.rooms)
         bench.ledger.repeats = 1
         bench.ledger.bell.set()
         await bench.settle(lambda: bench.ledger.committed)
     assert bench.line.seen == [delivery(5).entry_id]
+    assert bench.ledger.claims_before_resync > claims
 
 
 async def test_a_conflict_is_written_again_as_a_dead_letter() -> None:

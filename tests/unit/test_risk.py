@@ -223,6 +223,20 @@ async def test_limits_that_are_off_are_zero_and_those_that_are_on_never() -> Non
     assert (on.ledger.admitted[0].max_exposure, on.ledger.admitted[0].max_loss) == (1, 1)
 
 
+async def test_a_simulated_close_needs_no_price_of_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A worker that has seen no price of the symbol closes at the entry's; a real one asks."""
+    for simulated, assumed in ((True, [D(100)]), (False, [])):
+        desk = Desk()
+        prices: list[D] = []
+        monkeypatch.setattr(desk.exchange, "simulated", simulated)
+        monkeypatch.setattr(desk.exchange, "assume_price", lambda _, price: prices.append(price))  # noqa: B023
+        desk.ledger.admissions = [Admitted(LONG, 0.0)]
+        await desk.admitted(reference=None, **CLOSE)
+        assert prices == assumed
+
+
 async def test_an_order_is_never_older_than_its_admission_by_the_exchanges_clock() -> None:
     """``not_before_ms`` is in the exchange's time."""
     desk = Desk()

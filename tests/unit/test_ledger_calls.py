@@ -1,0 +1,33 @@
+"""What the ledger's calls say of time."""
+
+from typing import Any
+
+from tests.unit.parts import ManualClock
+from worker.ledger.calls import Ledger
+
+SLOW_MS = 4_000
+
+
+class SlowScripts:
+    """A server whose answers take their time."""
+
+    repeats = 0
+
+    def __init__(self, clock: ManualClock) -> None:
+        self._clock = clock
+
+    async def run(self, name: str, *arguments: Any) -> Any:
+        self._clock.ms += SLOW_MS
+        entry = [b"1-0", [], 2, 2, b"", [], b"group", 0]
+        return [[entry], b"1-0", 0, 5, 700, b"primary", 0]
+
+
+async def test_a_slow_claim_shortens_our_lease_and_nobody_elses() -> None:
+    """Ours counts from the question; others' leases and lost primaries, from the reply."""
+    clock = ManualClock()
+    ledger = Ledger(SlowScripts(clock), clock=clock, worker="w", lease_ms=15_000)  # type: ignore[arg-type]
+    asked = clock.monotonic_ms()
+    (delivery,) = (await ledger.claim(1)).deliveries
+    assert delivery.lease_mono_ms == asked + 15_000
+    assert delivery.received_mono_ms == asked + SLOW_MS
+    assert delivery.settled_mono_ms == asked + SLOW_MS + 700

@@ -13,7 +13,15 @@ EXCHANGE_NAME: Final = re.compile(r"[a-z0-9]+(?:[-_][a-z0-9]+)*")
 #: and one third after a renewal was missed; a request that needs at most half can be sent.
 LEASE_SHARE_OF_REQUEST: Final = 0.5
 
-_REDIS_SCHEMES: Final = ("redis", "rediss", "unix", "redis+sentinel", "redis+cluster")
+_REDIS_SCHEMES: Final = (
+    "redis",
+    "rediss",
+    "unix",
+    "redis+sentinel",
+    "redis+cluster",
+    "rediss+sentinel",
+    "rediss+cluster",
+)
 
 
 def check_rules(config: Config) -> None:
@@ -157,11 +165,12 @@ def check_redis_url(url: str) -> None:
             raise ConfigError("redis.url", "unix:// needs an absolute path: unix:///run/redis.sock")
         return
     hosts, _, path = place.partition("/")
-    several = scheme in {"redis+sentinel", "redis+cluster"}
+    kind = scheme.partition("+")[2]
+    several = bool(kind)
     for host in hosts.split(",") if several else [hosts]:
         _check_host(host, scheme)
     names = [name for name in path.split("/") if name]
-    if scheme == "redis+sentinel":
+    if kind == "sentinel":
         if not names:
             raise ConfigError(
                 "redis.url",
@@ -170,7 +179,7 @@ def check_redis_url(url: str) -> None:
         names = names[1:]
     if len(names) > 1 or (names and not re.fullmatch(r"[0-9]{1,5}", names[0])):
         raise ConfigError("redis.url", "the database must be a whole number after the last /")
-    if scheme == "redis+cluster" and names and int(names[0]):
+    if kind == "cluster" and names and int(names[0]):
         raise ConfigError("redis.url", "a cluster has database 0 only")
 
 

@@ -379,6 +379,8 @@ REDIS_URLS = [
     ("redis+sentinel://:pw@a/mymaster", ""),
     ("redis+cluster://a:1,b:2", ""),
     ("redis+cluster://a:1/0", ""),
+    ("rediss+sentinel://a:1,b:2/mymaster/0", ""),
+    ("rediss+cluster://a:1,b:2", ""),
     ("embedded", ""),
     ("", "must begin with"),
     ("localhost:6379", "must begin with"),
@@ -395,6 +397,8 @@ REDIS_URLS = [
     ("redis+sentinel://a:1", "master's name"),
     ("redis+sentinel://a:1,/m", "host or host:port"),
     ("redis+cluster://a:1/3", "database 0 only"),
+    ("rediss+sentinel://a:1", "master's name"),
+    ("rediss+cluster://a:1/3", "database 0 only"),
 ]
 
 

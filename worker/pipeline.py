@@ -7,8 +7,9 @@ import msgspec
 from worker.domain.refusal import Code, DeadReason, Refusal, Stage
 from worker.domain.signal import MalformedSignalError, Signal, decode_signal
 from worker.domain.signature import SignatureError, Signatures, check_strategy
-from worker.ledger.calls import Delivery, Record
+from worker.ledger.calls import Delivery
 from worker.ledger.lease import Lease
+from worker.ledger.stored import Record
 from worker.market_data import MarketData
 from worker.stages.chain import Chain, Watch
 from worker.stages.execution import OrderExecutorHandler
@@ -143,9 +144,7 @@ class ExecutionPipeline:
         """A signal that was admitted before: its order may be at the exchange already."""
         stored = recorded(record)
         arrival = await self._arrive(delivery, lease, stored.signal)
-        order = self._risk.resume(
-            arrival, stored, record.position, self._proof_mono_ms(arrival, delivery)
-        )
+        order = self._risk.resume(arrival, stored, record, self._proof_mono_ms(arrival, delivery))
         if not isinstance(order, AdmittedOrder):
             return order
         if delivery.deliveries > self._max_deliveries:

@@ -20,6 +20,7 @@ from typing import Any, Self
 import redis
 
 from tests.exchange_simulator.client import ControlClient
+from worker.ledger.stored import decode_record
 
 ROOT = Path(__file__).resolve().parents[2]
 ENDS = frozenset({"OrderFilled", "OrderCancelled", "OrderFailed"})
@@ -401,8 +402,9 @@ class Fleet:
         """The state of each signal's execution record, for tests that wait for a moment."""
         found: dict[str, str] = {}
         for key in self.ask("KEYS", "{main}:record:*"):
-            state = self.ask("HGET", key, "state")
-            found[key.decode().partition(":record:")[2]] = (state or b"").decode()
+            raw = self.ask("GET", key)
+            if raw is not None:
+                found[key.decode().partition(":record:")[2]] = decode_record(raw).state
         return found
 
 

@@ -18,6 +18,7 @@ from tests.acceptance.signals import Signal
 from tests.exchange_simulator.client import ControlClient
 from tests.tcp_proxy import ProxyThread
 from worker.ledger.embedded import EmbeddedServer
+from worker.ledger.stored import decode_entry
 
 pytestmark = pytest.mark.slow
 
@@ -44,10 +45,10 @@ def _sound(fleet: Fleet, made: dict[str, Signal]) -> Tally:
 def _holders(fleet: Fleet) -> dict[str, int]:
     """How many entries each worker holds a lease on."""
     found: dict[str, int] = {}
-    for key in fleet.ask("KEYS", "{main}:entry:*"):
-        owner = (fleet.ask("HGET", key, "worker") or b"").decode()
-        if owner:
-            found[owner] = found.get(owner, 0) + 1
+    for raw in fleet.ask("HVALS", "{main}:entries"):
+        holder = decode_entry(raw).worker
+        if holder:
+            found[holder] = found.get(holder, 0) + 1
     return found
 
 

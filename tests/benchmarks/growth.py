@@ -151,14 +151,10 @@ def _records(point: Point) -> Slices:
     point.start()
     point.slice()
     wire = point.where.wire
-    true = wire.call("HGETALL", "{main}:record:s0-0000000")
+    true = wire.call("GET", "{main}:record:s0-0000000")
     wire.pour(
-        command
+        pack("SET", f"{{main}}:record:old-{n:07}", true, "PX", 604_800_000)
         for n in range(point.value)
-        for command in (
-            pack("HSET", f"{{main}}:record:old-{n:07}", *true),
-            pack("PEXPIRE", f"{{main}}:record:old-{n:07}", 604_800_000),
-        )
     )
     while True:
         yield point.slice()

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from redis.asyncio import Redis
 
 from worker.clock import SystemClock
@@ -24,6 +25,7 @@ from worker.ledger.calls import (
 from worker.ledger.connection import Connections
 from worker.ledger.embedded import EmbeddedServer, free_port
 from worker.ledger.scripts import RedisScripts
+from worker.ledger.stored import Record, decode_entry, decode_record
 
 SIGNALS = "{main}:signals"
 GROUP = "execution"
@@ -84,9 +86,15 @@ class Fleet:
     def key(self, name: str) -> str:
         return f"{{main}}:{name}"
 
-    async def entry(self, entry_id: str) -> dict[str, str]:
-        raw = await self.redis.hgetall(self.key(f"entry:{entry_id}"))
-        return {name.decode(): value.decode() for name, value in raw.items()}
+    async def entry(self, entry_id: str) -> dict[str, Any]:
+        """An entry's fields; empty once it has ended."""
+        raw = await self.redis.hget(self.key("entries"), entry_id)
+        return {} if raw is None else msgspec.structs.asdict(decode_entry(raw))
+
+    async def record(self, signal_id: str) -> Record | None:
+        """A signal's execution record."""
+        raw = await self.redis.get(self.key(f"record:{signal_id}"))
+        return None if raw is None else decode_record(raw)
 
     async def leases(self) -> dict[str, int]:
         rows = await self.redis.zrange(self.key("leases"), 0, -1, withscores=True)

@@ -50,11 +50,14 @@ async def open_position(fleet: Fleet, signal: str = "s-0", notional: int = 100) 
 async def test_an_admission_writes_record_reservation_and_exposure(fleet: Fleet) -> None:
     """In one step, before anything is sent."""
     (delivery,) = await held(fleet, 1)
-    assert await admit(fleet["w1"], delivery, notional=250) == Admitted(b"", 0.0)
-    record = await fleet.hash("record:s-1")
-    assert record["entry"] == delivery.entry_id
-    assert (record["state"], record["intent"]) == ("ADMITTED", '{"intent": 1}')
-    assert (record["digest"], record["worker"]) == ("digest of s-1", "w1")
+    answer = await admit(fleet["w1"], delivery, notional=250)
+    record = await fleet.record("s-1")
+    assert record is not None
+    assert record.entry == delivery.entry_id
+    assert (record.state, record.intent) == ("ADMITTED", '{"intent": 1}')
+    assert (record.digest, record.worker) == ("digest of s-1", "w1")
+    assert abs(record.admitted_at - await fleet.now_ms()) < 5_000
+    assert answer == Admitted(b"", 0.0, record.admitted_at)
     assert await fleet.hash("opening") == {"x:s-1": "s-1"}
     assert await fleet.hash("totals") == {"USDT": "250"}
     assert (await fleet.entry(delivery.entry_id))["signal"] == "s-1"
@@ -66,7 +69,8 @@ async def test_a_refusal_writes_nothing(fleet: Fleet) -> None:
     (delivery,) = await held(fleet, 1)
     await fleet.redis.hset(fleet.key("control"), "trading_state", "HALTED")
     assert await fleet["w1"].admit(admission(delivery)) is Code.TRADING_HALTED
-    for name in ("record:s-1", "opening", "totals"):
+    assert await fleet.record("s-1") is None
+    for name in ("opening", "totals"):
         assert await fleet.hash(name) == {}
 
 
@@ -76,7 +80,8 @@ async def test_asking_again_gives_the_same_answer_and_reserves_once(fleet: Fleet
     ledger = fleet["w1"]
     item = admission(delivery, max_positions=1, max_exposure=100, max_rate=1)
     first = await ledger.admit(item)
-    assert await ledger.admit(item) == first == Admitted(b"", 0.0)
+    assert isinstance(first, Admitted)
+    assert await ledger.admit(item) == first == Admitted(b"", 0.0, first.at_ms)
     assert await fleet.hash("totals") == {"USDT": "100"}
 
 
@@ -86,7 +91,9 @@ async def test_a_close_brings_the_position_as_it_is(fleet: Fleet) -> None:
     (delivery,) = await held(fleet, 1)
     item = admission(delivery, action="close", position="x:s-0", notional=0)
     for _ in range(2):
-        assert await fleet["w1"].admit(item) == Admitted(b'{"held": 1}', 0.0)
+        answer = await fleet["w1"].admit(item)
+        assert isinstance(answer, Admitted)
+        assert answer.position == b'{"held": 1}'
     assert await fleet.hash("closing") == {"x:s-0": "s-1"}
     assert await fleet.hash("opening") == {}
 
@@ -103,7 +110,8 @@ async def test_positions_open_and_reserved_count_together(fleet: Fleet, places: 
         await fleet["w1"].admit(admission(one, f"s-{n}", max_positions=places))
         for n, one in enumerate(deliveries, start=1)
     ]
-    assert answers == [Admitted(b"", 0.0)] * (places - 1) + [Code.MAX_POSITIONS]
+    assert [isinstance(answer, Admitted) for answer in answers[:-1]] == [True] * (places - 1)
+    assert answers[-1] is Code.MAX_POSITIONS
 
 
 @pytest.mark.parametrize(

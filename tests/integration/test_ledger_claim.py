@@ -177,9 +177,9 @@ async def test_a_takeover_brings_the_record(fleet: Fleet) -> None:
     await fleet.expire(entry_id)
     delivery = await take_one(fleet["w2"])
     assert delivery.record is not None
-    assert (delivery.record.signal_id, delivery.record.state) == ("s-1", "ADMITTED")
-    assert delivery.record.intent == b"what was meant"
-    assert (delivery.record.position, delivery.record.unresolved) == (b"", False)
+    assert (delivery.record.signal, delivery.record.state) == ("s-1", "ADMITTED")
+    assert delivery.record.intent == "what was meant"
+    assert (delivery.record.position, delivery.record.unresolved_since) == ("", 0)
 
 
 async def test_expired_leases_come_before_released_and_new_entries(fleet: Fleet) -> None:

@@ -80,13 +80,14 @@ async def test_a_commit_writes_everything_at_once(fleet: Fleet) -> None:
     day = f"day:{await fleet.now_ms() // DAY_MS}"
     assert await fleet.hash(day) == {"USDT": "-7"}
     assert await fleet.redis.ttl(fleet.key(day)) > 172_800
-    record = await fleet.hash("record:s-1")
-    assert (record["state"], record["outcome"], record["token"]) == ("FILLED", '{"o": 1}', "1")
+    record = await fleet.record("s-1")
+    assert record is not None
+    assert (record.state, record.outcome, record.token) == ("FILLED", '{"o": 1}', 1)
     assert 0 < await fleet.redis.pttl(fleet.key("record:s-1")) <= 604_800_000
     assert await fleet.pending() == {}
     assert await fleet.leases() == {}
     assert await fleet.entry(delivery.entry_id) == {}
-    assert await fleet.redis.exists(fleet.key("group:a")) == 0
+    assert await fleet.redis.hexists(fleet.key("groups"), "a") == 0
 
 
 async def test_committing_again_changes_nothing(fleet: Fleet) -> None:
@@ -208,7 +209,9 @@ async def test_other_content_under_a_used_id_is_a_conflict(fleet: Fleet) -> None
     await commit(fleet["w1"], letter)
     assert len(await fleet.stream("dead")) == 1
     assert len(await fleet.stream("orders")) == 1
-    assert (await fleet.hash("record:s-1"))["digest"] == "digest of s-1"
+    record = await fleet.record("s-1")
+    assert record is not None
+    assert record.digest == "digest of s-1"
 
 
 # --- dead letters ---
@@ -276,7 +279,7 @@ async def test_the_next_of_the_group_is_handed_over_with_its_record(fleet: Fleet
     await fleet.expire(following.entry_id)
     again = await take_one(fleet["w2"])
     assert again.record is not None
-    assert again.record.intent == b"meant"
+    assert again.record.intent == "meant"
     assert (again.token, again.deliveries) == (2, 2)
 
 

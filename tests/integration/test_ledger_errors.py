@@ -86,7 +86,9 @@ async def test_durable_calls_are_loaded_again_too(fleet: Fleet) -> None:
     await fleet.redis.script_flush()
     error = await unavailable(ledger.admit(admission(delivery)))
     assert error.kind == "replicas"
-    assert (await fleet.hash("record:s-1"))["state"] == "ADMITTED"
+    record = await fleet.record("s-1")
+    assert record is not None
+    assert record.state == "ADMITTED"
 
 
 @pytest.mark.parametrize("how", ["destroyed", "flushed", "deleted"])
@@ -125,7 +127,7 @@ async def test_keys_of_a_wrong_type_are_an_error_not_a_crash(fleet: Fleet) -> No
     """Somebody wrote a text where the ledger keeps a hash."""
     await fleet.send("a")
     delivery = await take_one(fleet["w1"])
-    await fleet.redis.set(fleet.key("record:s-1"), "text")
+    await fleet.redis.set(fleet.key("book"), "text")
     error = await trouble(fleet["w1"].admit(admission(delivery)))
     assert "WRONGTYPE" in str(error)
     assert not isinstance(error, LedgerUnavailableError | GroupMissingError | LedgerRefusedError)
@@ -190,7 +192,7 @@ async def test_out_of_memory_stops_admissions_but_not_ends(
         quick = fleet.join("w1", patience_s=0.0)
         error = await unavailable(quick.admit(admission(b, "s-2")))
         assert (error.kind, error.moved) == ("oom", False)
-        assert await fleet.hash("record:s-2") == {}
+        assert await fleet.record("s-2") is None
         assert await fleet.hash("opening") == {"x:s-1": "s-1"}
         await commit(quick, filled(a))
         assert (await quick.heartbeat([(b.entry_id, b.token)], b"{}"))[0] == set()

@@ -35,6 +35,7 @@ from worker.config import RedisConfig, Secret
 from worker.ledger.calls import Admitted
 from worker.ledger.embedded import EmbeddedServer, find_server, free_port
 from worker.ledger.errors import LedgerError, LedgerUnavailableError
+from worker.ledger.stored import decode_record
 
 BUNDLED = find_server(prefer_bundled=True)
 REPLICATION = ("--repl-diskless-sync-delay", "0")
@@ -86,7 +87,8 @@ async def test_an_order_waits_for_its_replicas(
         ledger = fleet.join("w1", replicas=1)
         await fleet.send("a")
         await admit(ledger, await take_one(ledger))
-        assert await call(replica.url, "HGET", fleet.key("record:s-1"), "state") == b"ADMITTED"
+        raw = await call(replica.url, "GET", fleet.key("record:s-1"))
+        assert decode_record(raw).state == "ADMITTED"
 
 
 async def test_without_its_replicas_no_order_may_be_sent(

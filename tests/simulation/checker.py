@@ -16,6 +16,7 @@ from worker.domain.identity import client_order_id
 from worker.domain.money import ZERO
 from worker.domain.order import OrderRequest, OrderState, Role
 from worker.domain.signal import MalformedSignalError, decode_signal
+from worker.ledger.calls import AdmitItem, CommitItem
 from worker.ledger.scripts import Argument
 from worker.stages.execution import AUTHORIZATION_TTL_MS
 
@@ -249,14 +250,14 @@ class Checker:
 
     def _on_admit(self, arguments: tuple[Argument, ...], reply: Any) -> None:
         risk = self._story.config.risk
-        for raw, (status, _, _) in zip(arguments[1:], reply, strict=True):
-            item = _decode(raw)
-            if status != b"admitted" or item["action"] != "open":
+        for raw, (status, *_) in zip(arguments[1:], reply, strict=True):
+            item = _admission(raw)
+            if status != b"admitted" or item.action != "open":
                 continue
             minute = self._account.now_ms() // 60_000
             known = set().union(*self._admitted_in.values())
-            if item["signal"] not in known:
-                self._admitted_in.setdefault(minute, set()).add(item["signal"])
+            if item.signal not in known:
+                self._admitted_in.setdefault(minute, set()).add(item.signal)
             count = len(self._admitted_in.get(minute, ()))
             limit = 0 if self.lost_writes_ms else risk.max_orders_per_minute
             if limit and count > limit:
@@ -266,7 +267,7 @@ class Checker:
         for raw, (status, _) in zip(arguments[4:], reply, strict=True):
             if status not in {b"committed", b"duplicate"}:
                 continue
-            entry = self.entries.get(_decode(raw)["entry"])
+            entry = self.entries.get(_outcome(raw).entry)
             if entry is None or entry.finished:
                 continue
             entry.finished = True
@@ -404,9 +405,14 @@ class Checker:
 _SILENT: Final = frozenset({"account", "elect", "heartbeat", "book", "sweep", "announce"})
 
 
-def _decode(raw: Argument) -> dict[str, Any]:
+def _admission(raw: Argument) -> AdmitItem:
     assert isinstance(raw, bytes)
-    return msgspec.msgpack.decode(raw, type=dict[str, Any])
+    return msgspec.msgpack.decode(raw, type=AdmitItem)
+
+
+def _outcome(raw: Argument) -> CommitItem:
+    assert isinstance(raw, bytes)
+    return msgspec.msgpack.decode(raw, type=CommitItem)
 
 
 def _who(name: str, arguments: tuple[Argument, ...]) -> str:
@@ -423,10 +429,10 @@ def _short(name: str, arguments: tuple[Argument, ...], reply: Any) -> str:
         taken = [(row[0].decode(), row[2], row[3]) for row in reply[0]]
         return f"room {arguments[1]!r} -> {taken}"
     if name == "admit":
-        signals = [str(_decode(raw)["signal"]) for raw in arguments[1:]]
+        signals = [_admission(raw).signal for raw in arguments[1:]]
         return f"{signals} -> {reply_text([[*row[:1], bool(row[1])] for row in reply])}"
     if name == "commit":
-        items = [(_decode(raw)["entry"], _decode(raw)["outcome"][:40]) for raw in arguments[4:]]
+        items = [(_outcome(raw).entry, _outcome(raw).outcome[:40]) for raw in arguments[4:]]
         told = [(row[0].decode(), row[1][0].decode() if row[1] else None) for row in reply]
         return f"{items} -> {told}"
     if name in {"adopt", "resync"}:

@@ -116,11 +116,8 @@ MUTANTS: Final = (
         name="token fence in the scripts",
         scenario=scenarios.speaks_late_of_failure,
         scripts={
-            "prelude": ("return owner[1] == worker and tonumber(owner[2]) == token", "return true"),
-            "commit": ("if entry[1] ~= worker or tonumber(entry[2]) ~= item.token then",
-                       "if not entry[4] then"),
-            "admit": ("if entry[1] ~= worker or tonumber(entry[2]) ~= item.token then",
-                      "if not entry[1] then"),
+            "prelude": ("return entry and entry[WORKER] == worker and entry[TOKEN] == token",
+                        "return entry"),
         },
     ),
     Mutant(
@@ -131,7 +128,7 @@ MUTANTS: Final = (
     Mutant(
         name="record before sending",
         scenario=scenarios.dies_after_the_exchange_took_it,
-        scripts={"admit": ("redis.call('HSET', entry_key, 'signal', item.signal)", "")},
+        scripts={"admit": ("put(id, SIGNAL, signal)", "")},
     ),
     Mutant(
         name="outcome and acknowledgement in one step",
@@ -151,8 +148,7 @@ MUTANTS: Final = (
     Mutant(
         name="order within a group",
         scenario=scenarios.opens_and_closes,
-        scripts={"prelude": ("local head = redis.call('RPUSH', P .. 'group:' .. name, id) == 1",
-                             "redis.call('RPUSH', P .. 'group:' .. name, id) local head = true")},
+        scripts={"prelude": ("local head = not (before and entries[before])", "local head = true")},
     ),
     Mutant(
         name="deadline of every request",
@@ -167,13 +163,13 @@ MUTANTS: Final = (
     Mutant(
         name="limit on positions",
         scenario=scenarios.opens_more_than_allowed,
-        scripts={"admit": ("if open >= item.max_positions then return 'MAX_POSITIONS' end", "")},
+        scripts={"admit": ("if open >= max_positions then return 'MAX_POSITIONS' end", "")},
     ),
     Mutant(
         name="a used signal id is recognised",
         scenario=scenarios.comes_twice,
-        scripts={"admit": ("  if record[1] then\n", "  if false then\n"),
-                 "commit": ("  if not record[1] then return 'committed' end\n",
+        scripts={"admit": ("  if record then\n", "  if false then\n"),
+                 "commit": ("  if not record then return 'committed' end\n",
                             "  if true then return 'committed' end\n")},
     ),
     Mutant(
@@ -194,7 +190,7 @@ MUTANTS: Final = (
     Mutant(
         name="a refusal stands",
         scenario=scenarios.refused_then_asked_late,
-        scripts={"admit": ("if entry[4] == question then", "if false then")},
+        scripts={"admit": ("if entry[ASKED] == question then", "if false then")},
     ),
     Mutant(
         name="an announcement is written once",

@@ -16,6 +16,7 @@ import msgspec
 from worker.ledger.embedded import EmbeddedServer
 from worker.ledger.errors import LedgerError, translate
 from worker.ledger.scripts import NAMES, Argument, source
+from worker.ledger.stored import decode_entry, decode_record
 
 SIGNALS: Final = "{main}:signals"
 PREFIX: Final = SIGNALS.removesuffix("signals")
@@ -257,11 +258,10 @@ class RedisAccount:
 
     def holder(self, entry_id: str) -> tuple[str, int]:
         """Which worker holds an entry, and until when (Redis time)."""
-        worker, expires = self._server.pipeline(
-            ("HGET", f"{PREFIX}entry:{entry_id}", "worker"),
-            ("ZSCORE", f"{PREFIX}leases", entry_id),
+        raw, expires = self._server.pipeline(
+            ("HGET", f"{PREFIX}entries", entry_id), ("ZSCORE", f"{PREFIX}leases", entry_id)
         )
-        return (worker or b"").decode(), int(float(expires or 0))
+        return decode_entry(raw).worker if raw else "", int(float(expires or 0))
 
     def unfinished(self) -> tuple[set[str], set[str]]:
         """The ids on the signals stream, and those of them that are not acknowledged."""
@@ -280,8 +280,8 @@ class RedisAccount:
 
     def record_entry(self, signal_id: str) -> str:
         """The entry under which a signal was admitted."""
-        entry = self._server.command("HGET", f"{PREFIX}record:{signal_id}", "entry")
-        return (entry or b"").decode()
+        raw = self._server.command("GET", f"{PREFIX}record:{signal_id}")
+        return decode_record(raw).entry if raw else ""
 
     def command(self, *command: Argument) -> Any:
         """Any command."""

@@ -29,8 +29,9 @@ from worker.domain.market import Balance
 from worker.domain.signal import MalformedSignalError
 from worker.domain.signature import Signatures, SigningKey, signed_fields
 from worker.exchanges.base import Outcome
-from worker.ledger.calls import Delivery, Duplicate, Record
+from worker.ledger.calls import Delivery, Duplicate
 from worker.ledger.lease import Lease
+from worker.ledger.stored import Record
 from worker.market_data import MarketData
 from worker.orders import OrderManager
 from worker.pipeline import ExecutionPipeline, decode
@@ -132,11 +133,10 @@ class Line:
         await self.run(payload(**signal_fields))
         self.exchange.calls.clear()
         return Record(
-            signal_id="s-1",
+            entry="1-0",
+            signal="s-1",
             state="ADMITTED",
-            intent=self.ledger.admitted[-1].intent.encode(),
-            position=b"",
-            unresolved=False,
+            intent=self.ledger.admitted[-1].intent,
         )
 
     @property

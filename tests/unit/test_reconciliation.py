@@ -71,6 +71,7 @@ class Desk:
             reserved=0,
             managed=managed,
             not_before_ms=START_MS,
+            admitted_at=0,
             admitted_mono_ms=0.0,
         )
         submission = Submission(order=order, report=said, attempts=attempts)

@@ -29,7 +29,8 @@ from worker.domain.refusal import Code, Stage
 from worker.domain.signal import Direction, OrderType, TimeInForce
 from worker.errors import InvariantError
 from worker.exchanges.base import ExchangeClock
-from worker.ledger.calls import Admitted, Duplicate, Fenced, Record
+from worker.ledger.calls import Admitted, Duplicate, Fenced
+from worker.ledger.stored import Record
 from worker.orders import OrderManager
 from worker.stages.flow import (
     AdmittedOrder,
@@ -376,17 +377,10 @@ async def test_every_delivery_makes_the_same_order(
     first = await desk.handler.handle(intent)
     if not isinstance(first, AdmittedOrder):
         return
-    stored = recorded(
-        Record(
-            signal_id="s-1",
-            state="ADMITTED",
-            intent=desk.ledger.admitted[0].intent.encode(),
-            position=b"",
-            unresolved=False,
-        )
-    )
+    record = written(intent=desk.ledger.admitted[0].intent)
+    stored = recorded(record)
     case = arrival(stored.signal, later.exchange, info=PERPETUAL, price="250", free="3")
-    again = later.handler.resume(case, stored, b"", 77.0)
+    again = later.handler.resume(case, stored, record, 77.0)
     assert isinstance(again, AdmittedOrder)
     assert again.request == first.request
     assert (again.signal, again.digest) == (first.signal, first.digest)
@@ -396,16 +390,23 @@ async def test_every_delivery_makes_the_same_order(
     assert again.absent_after_mono_ms == 77.0
 
 
+def written(**fields: Any) -> Record:
+    """The record an earlier delivery left behind."""
+    return Record(entry="1-0", signal="s-1", state="ADMITTED", **fields)
+
+
 async def test_a_resumed_close_follows_from_the_position_as_it_was() -> None:
     """The record keeps the position; the exit is derived again, the same."""
     desk = Desk()
     desk.ledger.admissions = [Admitted(LONG, 0.0)]
     first = await desk.admitted(**CLOSE)
     stored = msgspec.json.decode(desk.ledger.admitted[0].intent, type=StoredIntent)
-    again = desk.handler.resume(arrival(stored.signal, desk.exchange), stored, LONG, 0.0)
+    record = written(position=LONG.decode(), admitted_at=1_700_000_000_000)
+    again = desk.handler.resume(arrival(stored.signal, desk.exchange), stored, record, 0.0)
     assert isinstance(again, AdmittedOrder)
     assert again.request == first.request
     assert again.position == first.position
+    assert again.admitted_at == 1_700_000_000_000
 
 
 async def test_a_market_this_worker_does_not_know_is_left_to_another() -> None:
@@ -415,7 +416,7 @@ async def test_a_market_this_worker_does_not_know_is_left_to_another() -> None:
         signal=signal(), request=None, reference=None, reserved=0, not_before_ms=0
     )
     unknown = arrival(signal(), None, info=None, held=lease())
-    assert isinstance(desk.handler.resume(unknown, stored, LONG, 0.0), Postponed)
+    assert isinstance(desk.handler.resume(unknown, stored, written(), 0.0), Postponed)
 
 
 @pytest.mark.parametrize(

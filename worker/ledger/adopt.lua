@@ -5,11 +5,13 @@ local worker, at = ARGV[1], now()
 local expires = at + tonumber(ARGV[2])
 local taken = {}
 local due = redis.call('ZRANGEBYSCORE', P .. 'unresolved', '-inf', at, 'LIMIT', 0, ARGV[3])
+know(due)
 for _, id in ipairs(due) do
-  if not redis.call('ZSCORE', P .. 'leases', id) then
+  if entries[id] and not redis.call('ZSCORE', P .. 'leases', id) then
     local got = grant(id, worker, expires, 0)
     if got then taken[#taken + 1] = got end
   end
   redis.call('ZADD', P .. 'unresolved', expires, id)
 end
+flush()
 return taken

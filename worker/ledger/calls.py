@@ -13,6 +13,7 @@ from worker.domain.refusal import Code
 from worker.ledger.batch import Batch
 from worker.ledger.errors import LedgerError, LedgerUnavailableError
 from worker.ledger.scripts import Scripts
+from worker.ledger.stored import Record, decode_record
 
 
 class TradingState(StrEnum):
@@ -29,16 +30,6 @@ class TradingState(StrEnum):
             return cls(raw.decode())
         except ValueError:
             return cls.HALTED
-
-
-class Record(msgspec.Struct, frozen=True, kw_only=True):
-    """What an earlier delivery wrote down before it sent anything."""
-
-    signal_id: str
-    state: str
-    intent: bytes
-    position: bytes
-    unresolved: bool
 
 
 class Delivery(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,10 +64,11 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
     vanished: int
 
 
-class AdmitItem(msgspec.Struct, frozen=True, kw_only=True):
+class AdmitItem(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=False):
     """One order's admission; amounts in millionths of the quote currency, 0 for no limit.
 
-    ``only_look`` is for an order that may exist already and will not be sent: no limit stops it.
+    ``admit.lua`` reads the fields by their place. ``only_look`` is for an order that may exist
+    already and will not be sent: no limit stops it.
     """
 
     entry: str
@@ -97,10 +89,11 @@ class AdmitItem(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Admitted(msgspec.Struct, frozen=True):
-    """Limits reserved, record written: the order may be sent after ``pause_ms``."""
+    """Limits reserved, record written (at Redis's ``at_ms``): to be sent after ``pause_ms``."""
 
     position: bytes
     pause_ms: float
+    at_ms: int = 0
 
 
 class Duplicate(msgspec.Struct, frozen=True):
@@ -116,9 +109,10 @@ class Fenced(msgspec.Struct, frozen=True):
 Admission = Admitted | Duplicate | Fenced | Code
 
 
-class CommitItem(msgspec.Struct, frozen=True, kw_only=True):
+class CommitItem(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     """One entry's outcome; amounts in millionths of the quote currency.
 
+    ``commit.lua`` reads the fields by their place. ``admitted_at`` goes into the record.
     ``reservation`` is ``opening`` or ``closing`` where admission reserved the position, else empty;
     ``exposure`` is the change against what was reserved or held before, ``reserved`` what of that
     the admission added.
@@ -135,6 +129,7 @@ class CommitItem(msgspec.Struct, frozen=True, kw_only=True):
     digest: str = ""
     state: str = ""
     outcome: str = ""
+    admitted_at: int = 0
     events: tuple[tuple[str, str, str, str], ...] = ()
     reservation: str = ""
     position_key: str = ""
@@ -451,21 +446,15 @@ class Ledger:
         )
 
 
-def _record(signal_id: str, row: Sequence[bytes | None]) -> Record:
-    _, state, intent, position, _, unresolved = row if row else (None,) * 6
-    return Record(
-        signal_id=signal_id,
-        state=(state or b"").decode(),
-        intent=intent or b"",
-        position=position or b"",
-        unresolved=unresolved is not None,
-    )
+def _record(signal_id: str, raw: bytes | None) -> Record:
+    """The record of a signal that was admitted; an empty one where it has been lost."""
+    return decode_record(raw) if raw else Record(entry="", signal=signal_id, state="")
 
 
 def _admission(row: Sequence[Any]) -> Admission:
-    status, argument, pause = row
+    status, argument, pause, at_ms = row
     if status == b"admitted":
-        return Admitted(argument, float(pause))
+        return Admitted(argument, float(pause), at_ms)
     if status == b"refused":
         return Code[argument.decode()]
     if status == b"fenced":

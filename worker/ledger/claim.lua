@@ -5,14 +5,17 @@
 local worker, room, ceiling = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[4])
 local at = now()
 local expires = at + tonumber(ARGV[3])
+local pending = redis.call('XPENDING', SIGNALS, GROUP)[1] -- no group, no claim: before any write
 local taken, vanished = {}, 0
 
 local function take(id, overdue)
   while id do
+    know({id})
+    if not entries[id] then return end
     local got = grant(id, worker, expires, 1, overdue)
     if got then taken[#taken + 1] = got return end
     vanished = vanished + 1
-    id = finish(id, redis.call('HGET', P .. 'entry:' .. id, 'group'))
+    id = finish(id)
   end
 end
 
@@ -33,26 +36,26 @@ end
 while #taken < room do
   local id = redis.call('LPOP', P .. 'released')
   if not id then break end
-  if redis.call('EXISTS', P .. 'entry:' .. id) == 1 then take(id) end
+  know({id})
+  if entries[id] and entries[id][WORKER] == '' then take(id) end -- nobody has taken it meanwhile
 end
 
-local waiting = redis.call('XPENDING', SIGNALS, GROUP)[1] - redis.call('ZCARD', P .. 'leases')
+local waiting = pending - redis.call('ZCARD', P .. 'leases') - #taken
 local want = math.min(room - #taken, ceiling - waiting)
 local more = want <= 0 and 1 or 0
 if want > 0 then
   local read = redis.call('XREADGROUP', 'GROUP', GROUP, worker, 'COUNT', want, 'STREAMS', SIGNALS, '>')
-  local entries = read and read[1][2] or {}
-  more = #entries == want and 1 or 0
-  for _, entry in ipairs(entries) do
-    local id, fields = entry[1], entry[2]
-    if redis.call('EXISTS', P .. 'entry:' .. id) == 0 then -- a recreated group repeats what we hold
-      local name = enter(id, fields, worker, worker)
-      if name then
-        redis.call('ZADD', P .. 'leases', expires, id)
-        taken[#taken + 1] = {id, fields, 1, 1, '', {}, name, 0}
-      end
-    end
+  local ids, new = {}, {}
+  for n, entry in ipairs(read and read[1][2] or {}) do ids[n] = entry[1] end
+  more = #ids == want and 1 or 0
+  know(ids)
+  for n, id in ipairs(ids) do -- a recreated group repeats what we hold
+    if not entries[id] then new[#new + 1] = {id, read[1][2][n][2], worker} end
   end
+  enter(new, worker, function(id, fields)
+    lease(id, expires)
+    taken[#taken + 1] = {id, fields, 1, 1, '', false, entries[id][NAME], 0}
+  end)
 end
 flush()
 local tail = redis.call('XREVRANGE', SIGNALS, '+', '-', 'COUNT', 1)[1]

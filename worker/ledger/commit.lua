@@ -1,71 +1,72 @@
 #!lua flags=allow-oom
 -- Write outcomes: events, position, reservation, record and acknowledgement in one step, and
 -- hand the next entry of the group to the same worker.
--- ARGV: worker, lease ms, record retention ms, output length, then one msgpack map each (CommitItem)
+-- ARGV: worker, lease ms, record retention ms, output length, then one msgpack array each
+-- (CommitItem in calls.py)
 -- Returns per item {status, next delivery or false}: committed, duplicate, conflict or fenced
 local worker, retention, limit = ARGV[1], ARGV[3], ARGV[4]
 local at = now()
 local expires = at + tonumber(ARGV[2])
 
-local profits = {}
+local profits, released, book = {}, {opening = {}, closing = {}}, {}
 
 -- What an earlier signal under the same id means for one that was never admitted.
-local function verdict(item)
-  local record = redis.call('HMGET', P .. 'record:' .. item.signal, 'entry', 'digest')
-  if not record[1] then return 'committed' end
-  return record[2] == item.digest and 'duplicate' or 'conflict'
+local function verdict(signal, digest)
+  local record = record_of(signal)
+  if not record then return 'committed' end
+  return record.digest == digest and 'duplicate' or 'conflict'
 end
 
 -- Whether this very call was made before and its reply was lost.
-local function repeated(item)
-  local record = redis.call('HMGET', P .. 'record:' .. item.signal, 'entry', 'worker', 'token')
-  return record[1] == item.entry and record[2] == worker and tonumber(record[3]) == item.token
+local function repeated(id, token, signal)
+  local record = record_of(signal)
+  return record and record.entry == id and record.worker == worker and record.token == token
+end
+
+-- A dead letter: the entry's own fields, byte for byte, and what the worker says of it.
+local function bury(id, about)
+  local body = redis.call('XRANGE', SIGNALS, id, id)[1]
+  local fields = body and {unpack(body[2], 1, math.min(#body[2], 6000))} or {} -- a call's limit
+  for _, part in ipairs(about) do fields[#fields + 1] = part end
+  redis.call('XADD', P .. 'dead', '*', unpack(fields))
 end
 
 -- Give the reservation back and write the position; amounts in millionths of the quote currency.
 -- An admission of which nothing is known was lost with a primary, and its reservation with it.
-local function book(item, admitted)
-  if admitted then redis.call('HDEL', P .. item.reservation, item.position_key)
-  else expose(item.quote, item.reserved) end
-  if item.position == '' then redis.call('HDEL', P .. 'book', item.position_key)
-  elseif item.position then redis.call('HSET', P .. 'book', item.position_key, item.position) end
-  expose(item.quote, item.exposure)
-  if item.realized ~= 0 then profits[item.quote] = (profits[item.quote] or 0) + item.realized end
+local function settle(item, admitted)
+  local reservation, place, position, quote, exposure, reserved, realized = unpack(item, 9, 15)
+  if admitted then released[reservation][place] = false else expose(quote, reserved) end
+  if position then book[place] = position ~= '' and position end
+  expose(quote, exposure)
+  if realized ~= 0 then profits[quote] = (profits[quote] or 0) + realized end
 end
 
 local function close_record(item)
-  local key = P .. 'record:' .. item.signal
-  redis.call('HSET', key, 'entry', item.entry, 'digest', item.digest, 'signal', item.signal,
-    'state', item.state, 'outcome', item.outcome, 'worker', worker, 'token', item.token,
-    'ended_at', at)
-  redis.call('PEXPIRE', key, retention)
-end
-
-local function bury(item)
-  local body = redis.call('XRANGE', SIGNALS, item.entry, item.entry)[1]
-  local fields = body and {unpack(body[2], 1, math.min(#body[2], 6000))} or {} -- a call's limit
-  for _, part in ipairs(item.dead) do fields[#fields + 1] = part end
-  redis.call('XADD', P .. 'dead', '*', unpack(fields))
+  local id, token, signal, digest, state, outcome, admitted_at = unpack(item, 1, 7)
+  redis.call('SET', P .. 'record:' .. signal, cmsgpack.pack({entry = id, digest = digest,
+    signal = signal, worker = worker, token = token, state = state, outcome = outcome,
+    admitted_at = admitted_at, ended_at = at}), 'PX', retention)
 end
 
 local function commit(item)
-  local entry = redis.call('HMGET', P .. 'entry:' .. item.entry, 'worker', 'token', 'signal', 'group')
-  if entry[1] ~= worker or tonumber(entry[2]) ~= item.token then
-    return {repeated(item) and 'committed' or 'fenced', false}
+  local id, token, signal, digest = unpack(item, 1, 4)
+  local dead, trace, duplicate, take_next = unpack(item, 16, 19)
+  if not held(id, worker, token) then
+    return {repeated(id, token, signal) and 'committed' or 'fenced', false}
   end
-  local status = (item.duplicate or entry[3] == item.signal) and 'committed' or verdict(item)
+  local admitted = entries[id][SIGNAL] == signal
+  local status = (duplicate or admitted) and 'committed' or verdict(signal, digest)
   if status == 'conflict' then return {status, false} end -- comes again as a dead letter
-  if status == 'committed' and not item.duplicate then
-    if item.reservation ~= '' then book(item, entry[3] == item.signal) end
-    for _, event in ipairs(item.events) do
-      append(event[1], event, item.signal, limit, item.traceparent)
-    end
-    if item.signal ~= '' then close_record(item) end
+  if status == 'committed' and not duplicate then
+    if item[9] ~= '' then settle(item, admitted) end
+    for _, event in ipairs(item[8]) do append(event[1], event, signal, limit, trace) end
+    if signal ~= '' then close_record(item) end
   end
-  if item.dead then bury(item) end
-  local following = finish(item.entry, entry[4])
+  if dead then bury(id, dead) end
+  local following = finish(id)
   if not following then return {status, false} end
-  local got = item.take_next and grant(following, worker, expires, 1)
+  know({following})
+  local got = take_next and grant(following, worker, expires, 1)
   if not got then offer(following) end
   return {status, got or false}
 end
@@ -78,8 +79,22 @@ for _, stream in ipairs({'orders', 'positions', 'system', 'dead'}) do
   end
 end
 
-local results = {}
-for n = 5, #ARGV do results[n - 4] = commit(cmsgpack.unpack(ARGV[n])) end
+local items, ids, results = {}, {}, {}
+for n = 5, #ARGV do
+  items[n - 4] = cmsgpack.unpack(ARGV[n])
+  ids[n - 4] = items[n - 4][1]
+end
+know(ids)
+-- Their followers in one go, though not all of them may be wanted.
+local followers = {}
+for _, id in ipairs(ids) do
+  if entries[id] and entries[id][NEXT] ~= '' then followers[#followers + 1] = entries[id][NEXT] end
+end
+know(followers)
+for n, item in ipairs(items) do results[n] = commit(item) end
+store(P .. 'opening', released.opening)
+store(P .. 'closing', released.closing)
+store(P .. 'book', book)
 flush()
 for quote, profit in pairs(profits) do
   local day = P .. 'day:' .. math.floor(at / 86400000)

@@ -5,11 +5,13 @@
 local worker = ARGV[1]
 local at = now()
 local expires = at + tonumber(ARGV[2])
-local lost = {}
-for n = 4, #ARGV, 2 do
-  local id = ARGV[n]
-  if held(id, worker, tonumber(ARGV[n + 1])) then redis.call('ZADD', P .. 'leases', expires, id)
+local ids, lost = {}, {}
+for n = 4, #ARGV, 2 do ids[#ids + 1] = ARGV[n] end
+know(ids)
+for n, id in ipairs(ids) do
+  if held(id, worker, tonumber(ARGV[2 * n + 3])) then lease(id, expires)
   else lost[#lost + 1] = id end
 end
 redis.call('HSET', P .. 'workers', worker, at .. ' ' .. ARGV[3])
+flush()
 return {lost, redis.call('HGET', P .. 'control', 'trading_state') or 'ACTIVE'}

@@ -16,6 +16,7 @@ from worker.ledger.access import (
     entries_of,
 )
 from worker.ledger.dead_letters import DeadLetter, dead_letter, signal_id_of
+from worker.ledger.stored import Record, decode_record
 
 #: Entries looked at after each known moment of an order, a stream; and back from the newest.
 MAX_AHEAD: Final = 20_000
@@ -26,8 +27,11 @@ PAGE: Final = 1_000
 SLACK_MS: Final = 1_000
 
 
-class Record(msgspec.Struct, frozen=True, kw_only=True):
-    """What the ledger wrote down about one signal; ``outcome`` is empty until it has ended."""
+class RecordView(msgspec.Struct, frozen=True, kw_only=True):
+    """What the ledger wrote down about one signal.
+
+    ``intent`` is empty once it has ended, ``outcome`` until then.
+    """
 
     state: str
     entry_id: str
@@ -60,7 +64,7 @@ class History(msgspec.Struct, frozen=True, kw_only=True):
     signal_id: str
     arrived_at: datetime | None
     entry_id: str | None
-    record: Record | None
+    record: RecordView | None
     events: tuple[StoredEvent, ...]
     dead_letters: tuple[DeadLetter, ...]
     complete: bool
@@ -81,8 +85,8 @@ async def read_history(access: Access, signal_id: str) -> History:
         LedgerError: Redis cannot be asked.
     """
     async with access.client() as client:
-        raw = await client.execute_command("HGETALL", access.key(f"record:{signal_id}"))
-    record, moments = _record({name.decode(): value for name, value in raw.items()})
+        raw = await client.execute_command("GET", access.key(f"record:{signal_id}"))
+    record, moments = _view(decode_record(raw)) if raw else (None, [])
     events: list[StoredEvent] = []
     complete = True
     for stream in OUTPUT_STREAMS:
@@ -109,29 +113,27 @@ async def read_history(access: Access, signal_id: str) -> History:
     )
 
 
-def _record(raw: dict[str, bytes]) -> tuple[Record | None, list[int]]:
-    """The record, and the moments (Unix ms) at which something was written about it."""
-    if not raw:
-        return None, []
-    times = {
-        name: int(raw[name]) if raw.get(name) else None
-        for name in ("admitted_at", "unresolved_since", "ended_at")
-    }
-    state = raw.get("state", b"").decode()
-    if state == "ADMITTED" and times["unresolved_since"]:
+def _view(record: Record) -> tuple[RecordView, list[int]]:
+    """The record as it is shown, and the moments (Unix ms) at which something was written of it."""
+    state = record.state
+    if state == "ADMITTED" and record.unresolved_since:
         state = "UNRESOLVED"
-    record = Record(
+    times = (record.admitted_at, record.unresolved_since, record.ended_at)
+    admitted, unresolved, ended = (utc(at) if at else None for at in times)
+    view = RecordView(
         state=state,
-        entry_id=raw.get("entry", b"").decode(),
-        worker=raw.get("worker", b"").decode(),
-        intent=_object(raw.get("intent", b"")),
-        outcome=_object(raw.get("outcome", b"")),
-        **{name: None if at is None else utc(at) for name, at in times.items()},
+        entry_id=record.entry,
+        worker=record.worker,
+        admitted_at=admitted,
+        unresolved_since=unresolved,
+        ended_at=ended,
+        intent=_object(record.intent),
+        outcome=_object(record.outcome),
     )
-    return record, sorted(at for at in times.values() if at is not None)
+    return view, sorted(at for at in times if at)
 
 
-def _object(raw: bytes) -> dict[str, Any]:
+def _object(raw: str) -> dict[str, Any]:
     try:
         return msgspec.json.decode(raw, type=dict[str, Any])
     except msgspec.MsgspecError:

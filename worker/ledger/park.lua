@@ -3,14 +3,19 @@
 -- ARGV: worker, id, token, signal, retry in ms, output length, type, event id, event data
 -- Returns 1 if parked, 0 if the entry is no longer held
 local worker, id, signal = ARGV[1], ARGV[2], ARGV[4]
+know({id})
 if not held(id, worker, tonumber(ARGV[3])) then
   return redis.call('ZSCORE', P .. 'unresolved', id) and 1 or 0
 end
 local at = now()
-redis.call('HSET', P .. 'entry:' .. id, 'worker', '')
+put(id, WORKER, '')
 redis.call('ZREM', P .. 'leases', id)
 redis.call('ZADD', P .. 'unresolved', at + tonumber(ARGV[5]), id)
-if redis.call('HSETNX', P .. 'record:' .. signal, 'unresolved_since', at) == 1 then
+local record = record_of(signal) or {entry = id, signal = signal, state = 'ADMITTED'}
+if not record.unresolved_since then
+  record.unresolved_since = at
+  redis.call('SET', P .. 'record:' .. signal, cmsgpack.pack(record))
   append('system', {'system', ARGV[7], ARGV[8], ARGV[9]}, signal, ARGV[6])
 end
+flush()
 return 1

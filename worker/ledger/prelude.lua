@@ -1,4 +1,6 @@
--- Shared by every script: names, the clock, the fence, and giving an entry to a worker.
+-- Shared by every script: names, the clock, the fence, entries and their groups.
+-- A script reads what it needs for all its items at once, decides, and writes what changed at its
+-- end (`flush`): one command carries many items, and what fails before that has changed nothing.
 -- KEYS[1] is always {account}:signals; every other key shares its hash tag and so its slot.
 local SIGNALS, GROUP = KEYS[1], 'execution'
 local P = string.sub(SIGNALS, 1, -8)
@@ -11,67 +13,134 @@ local function now()
   return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 
--- The fence: only the worker that was granted the entry last may act on it.
-local function held(id, worker, token)
-  local owner = redis.call('HMGET', P .. 'entry:' .. id, 'worker', 'token')
-  return owner[1] == worker and tonumber(owner[2]) == token
+-- Call with many arguments, a thousand at a time: no call takes more than some 8,000.
+local function each(command, key, list)
+  if #list <= 1000 then return #list > 0 and redis.call(command, key, unpack(list)) or {} end
+  local replies = {}
+  for n = 1, #list, 1000 do
+    local reply = redis.call(command, key, unpack(list, n, math.min(n + 999, #list)))
+    if type(reply) == 'table' then for m = 1, #reply do replies[#replies + 1] = reply[m] end end
+  end
+  return replies
 end
 
-local RECORD = {'entry', 'state', 'intent', 'position', 'signal', 'unresolved_since'}
+-- The fields of an entry, each a string but for the two numbers; '' where there is nothing.
+-- Its group; the consumer it is pending for; who was granted it last, under which token; how many
+-- deliveries; the signal admitted under it; the entry behind it; the refusal it got, and when asked.
+local NAME, OWNER, WORKER, TOKEN, DELIVERIES, SIGNAL, NEXT, REFUSED, ASKED = 1, 2, 3, 4, 5, 6, 7, 8, 9
+
+local entries, changed, finished = {}, {}, {} -- by id: its fields, to be written, to be forgotten
+local tails, moved = {}, {} -- by group: its last entry or false, to be written
+local leased, exposures = {}, {} -- what else is written once, by `flush`
+
+-- Read entries, those of them that are not known yet.
+local function know(ids)
+  local unknown = {}
+  for _, id in ipairs(ids) do
+    if entries[id] == nil then unknown[#unknown + 1], entries[id] = id, false end
+  end
+  for n, raw in ipairs(each('HMGET', P .. 'entries', unknown)) do
+    if raw then entries[unknown[n]] = cmsgpack.unpack(raw) end
+  end
+end
+
+-- The fence: only the worker that was granted the entry last may act on it.
+local function held(id, worker, token)
+  local entry = entries[id]
+  return entry and entry[WORKER] == worker and entry[TOKEN] == token
+end
+
+local function put(id, field, value)
+  entries[id][field], changed[id] = value, true
+end
+
+local function lease(id, expires)
+  leased[#leased + 1], leased[#leased + 2] = expires, id
+end
+
+local function record_of(signal)
+  local raw = redis.call('GET', P .. 'record:' .. signal)
+  return raw and cmsgpack.unpack(raw) or nil
+end
 
 -- A granted entry: {id, fields, token, deliveries, signal id, record, group, overdue ms}.
-local function delivery(id, body, token, deliveries, signal, group, overdue)
-  local record = signal and redis.call('HMGET', P .. 'record:' .. signal, unpack(RECORD)) or {}
-  return {id, body and body[2] or {}, token, deliveries, signal or '', record, group, overdue}
+local function delivery(id, body, overdue)
+  local entry = entries[id]
+  local signal = entry[SIGNAL]
+  local record = signal ~= '' and redis.call('GET', P .. 'record:' .. signal)
+  return {id, body and body[2] or {}, entry[TOKEN], entry[DELIVERIES], signal, record, entry[NAME], overdue}
 end
 
 -- Lease a known entry to `worker`, raising its token; nil if its body is gone and it never traded.
 local function grant(id, worker, expires, delivered, overdue)
-  local key = P .. 'entry:' .. id
-  local entry = redis.call('HMGET', key, 'token', 'deliveries', 'signal', 'group', 'owner')
+  local entry = entries[id]
   local body = redis.call('XRANGE', SIGNALS, id, id)[1]
-  if not body and not entry[3] then return nil end
-  local token, deliveries = (entry[1] or 0) + 1, (entry[2] or 0) + delivered
-  redis.call('HSET', key, 'token', token, 'deliveries', deliveries, 'worker', worker, 'owner', worker)
-  redis.call('ZADD', P .. 'leases', expires, id)
+  if not body and entry[SIGNAL] == '' then return nil end
+  entry[TOKEN], entry[DELIVERIES] = entry[TOKEN] + 1, entry[DELIVERIES] + delivered
   -- A lost group must not break a script half-way; the lease holds without it.
-  if entry[5] ~= worker then redis.pcall('XCLAIM', SIGNALS, GROUP, worker, 0, id, 'JUSTID') end
-  return delivery(id, body, token, deliveries, entry[3], entry[4], overdue or 0)
+  if entry[OWNER] ~= worker then redis.pcall('XCLAIM', SIGNALS, GROUP, worker, 0, id, 'JUSTID') end
+  put(id, WORKER, worker)
+  put(id, OWNER, worker)
+  lease(id, expires)
+  return delivery(id, body, overdue or 0)
+end
+
+-- The value of a JSON string field, if the text holds the name once and the value is plain.
+local function plain(data, name)
+  local _, at = string.find(data, name, 1, true)
+  if not at or string.find(data, name, at, true) then return nil end
+  return string.match(data, '^%s*:%s*"([^"\\]*)"', at + 1)
 end
 
 -- The message group of a new entry: its `key` field, else exchange and symbol, else its own.
 local function group_of(id, fields)
   local field = {}
   for n = 1, #fields, 2 do field[fields[n]] = fields[n + 1] end
-  local name = field.key or ''
-  if name == '' and #(field.data or '') <= 65536 then
-    local ok, signal = pcall(cjson.decode, field.data or '')
-    if ok and type(signal) == 'table' and type(signal.exchange) == 'string'
-      and type(signal.symbol) == 'string' then name = signal.exchange .. ':' .. signal.symbol end
+  local name, data = field.key or '', field.data or ''
+  if name == '' and #data <= 65536 then
+    local exchange, symbol = plain(data, '"exchange"'), plain(data, '"symbol"')
+    if not exchange or not symbol then
+      local ok, signal = pcall(cjson.decode, data)
+      if ok and type(signal) == 'table' then exchange, symbol = signal.exchange, signal.symbol end
+    end
+    if type(exchange) == 'string' and type(symbol) == 'string' then
+      name = exchange .. ':' .. symbol
+    end
   end
   if name == '' then return '!' .. id end
   return #name > 128 and redis.sha1hex(name) or name
 end
 
--- Line a new entry, pending for `owner`, up in its group. The head's grant is `token` 1 if it has
--- a `worker`. Returns the group's name if the entry is its head, else nil.
-local function enter(id, fields, owner, worker)
-  local name = group_of(id, fields)
-  local head = redis.call('RPUSH', P .. 'group:' .. name, id) == 1
-  local granted = head and worker ~= ''
-  redis.call('HSET', P .. 'entry:' .. id, 'group', name, 'owner', owner, 'token', granted and 1 or 0,
-    'deliveries', granted and 1 or 0, 'worker', granted and worker or '')
-  return head and name or nil
+-- Line new entries, pending for their owners, up in their groups: {{id, fields, owner} ...}. The
+-- grant of a head is `token` 1 if there is a `worker`. Calls `on_head` for each head.
+local function enter(new, worker, on_head)
+  local names, unknown, last = {}, {}, {}
+  for n, item in ipairs(new) do
+    names[n] = group_of(item[1], item[2])
+    if tails[names[n]] == nil then unknown[#unknown + 1], tails[names[n]] = names[n], false end
+  end
+  for n, id in ipairs(each('HMGET', P .. 'groups', unknown)) do
+    tails[unknown[n]], last[#last + 1] = id, id or nil
+  end
+  know(last)
+  for n, item in ipairs(new) do
+    local id, name = item[1], names[n]
+    local before = tails[name]
+    local head = not (before and entries[before])
+    local granted = head and worker ~= ''
+    local times = granted and 1 or 0
+    entries[id] = {name, item[3], granted and worker or '', times, times, '', '', '', ''}
+    changed[id], tails[name], moved[name] = true, id, true
+    if head then on_head(id, item[2]) else put(before, NEXT, id) end
+  end
 end
 
--- What is written once for all items of a call, by `flush`.
-local finished, keys, exposures = {}, {}, {}
-
--- Forget an entry of group `name`; returns the id that now heads the group, or nil.
-local function finish(id, name)
-  finished[#finished + 1], keys[#keys + 1] = id, P .. 'entry:' .. id
-  redis.call('LREM', P .. 'group:' .. name, 1, id)
-  return redis.call('LINDEX', P .. 'group:' .. name, 0)
+-- Forget an entry; returns the one that now heads its group, or nil.
+local function finish(id)
+  local name, following = entries[id][NAME], entries[id][NEXT]
+  finished[#finished + 1], changed[id], entries[id] = id, nil, false
+  if following ~= '' then return following end
+  tails[name], moved[name] = false, true
 end
 
 -- HINCRBY takes no exponent, and some servers would write 1e+17.
@@ -84,14 +153,28 @@ local function expose(quote, change)
   if change ~= 0 then exposures[quote] = (exposures[quote] or 0) + change end
 end
 
-local function flush()
-  for n = 1, #finished, 1000 do -- a call takes some 8,000 arguments, a claim may let more go
-    local last = math.min(n + 999, #finished)
-    redis.call('XACK', SIGNALS, GROUP, unpack(finished, n, last))
-    redis.call('ZREM', P .. 'leases', unpack(finished, n, last))
-    redis.call('ZREM', P .. 'unresolved', unpack(finished, n, last))
-    redis.call('DEL', unpack(keys, n, last))
+-- Write a table of fields and values to a hash; false removes a field.
+local function store(key, values)
+  local set, removed = {}, {}
+  for field, value in pairs(values) do
+    if value then set[#set + 1], set[#set + 2] = field, value else removed[#removed + 1] = field end
   end
+  each('HSET', key, set)
+  each('HDEL', key, removed)
+end
+
+local function flush()
+  for n = 1, #finished, 1000 do
+    redis.call('XACK', SIGNALS, GROUP, unpack(finished, n, math.min(n + 999, #finished)))
+  end
+  each('ZREM', P .. 'leases', finished)
+  each('ZREM', P .. 'unresolved', finished)
+  each('HDEL', P .. 'entries', finished)
+  each('ZADD', P .. 'leases', leased)
+  for id in pairs(changed) do changed[id] = cmsgpack.pack(entries[id]) end
+  store(P .. 'entries', changed)
+  for name in pairs(moved) do moved[name] = tails[name] end
+  store(P .. 'groups', moved)
   for quote, change in pairs(exposures) do add(P .. 'totals', quote, change) end
 end
 

@@ -8,8 +8,8 @@ if before then return {'replayed', before} end
 local letter = redis.call('XRANGE', P .. 'dead', id, id)[1]
 if not letter then return {'absent', ''} end
 if signal ~= '' then
-  local record = redis.call('HMGET', P .. 'record:' .. signal, 'entry', 'state')
-  if record[1] then return {'used', record[2]} end
+  local record = record_of(signal)
+  if record then return {'used', record.state} end
 end
 -- What the worker added are the last six pairs (bury in commit.lua).
 local fields = letter[2]

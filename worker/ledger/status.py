@@ -11,6 +11,7 @@ from worker.domain.money import tidy
 from worker.ledger.access import Access, Part
 from worker.ledger.calls import TradingState
 from worker.ledger.errors import GroupMissingError, translate
+from worker.ledger.stored import decode_entry, decode_record
 
 GROUP: Final = "execution"
 #: Unresolved orders listed by name; more are only counted.
@@ -229,29 +230,31 @@ async def _unresolved(
     access: Access, entries: list[bytes], at_ms: int
 ) -> tuple[UnresolvedView, ...]:
     names = [entry.decode() for entry in entries]
-    signals = await access.ask(
-        *(("HGET", access.key(f"entry:{entry}"), "signal") for entry in names)
-    )
-    keys = [access.key(f"record:{(signal or b'').decode()}") for signal in map(_value, signals)]
-    records = await access.ask(*(("HMGET", key, "unresolved_since", "intent") for key in keys))
+    if not names:
+        return ()
+    (found,) = await access.ask(("HMGET", access.key("entries"), *names))
+    signals = [decode_entry(raw).signal if raw else "" for raw in _value(found)]
+    keys = [access.key(f"record:{signal}") for signal in signals]
+    records = await access.ask(*(("GET", key) for key in keys))
     views = []
-    for entry, signal, record in zip(names, signals, records, strict=True):
-        since, intent = _value(record)
-        shown = symbol_of(intent or b"")
+    for entry, signal, raw in zip(names, signals, map(_value, records), strict=True):
+        record = decode_record(raw) if raw else None
+        since = record.unresolved_since if record else 0
+        shown = symbol_of(record.intent if record else "")
         views.append(
             UnresolvedView(
                 entry_id=entry,
-                signal_id=(signal or b"").decode(),
+                signal_id=signal,
                 exchange=shown.exchange,
                 symbol=shown.symbol,
-                since=utc(int(since)) if since else None,
-                age_ms=max(at_ms - int(since), 0) if since else None,
+                since=utc(since) if since else None,
+                age_ms=max(at_ms - since, 0) if since else None,
             )
         )
     return tuple(views)
 
 
-def symbol_of(intent: bytes) -> _SymbolOf:
+def symbol_of(intent: str) -> _SymbolOf:
     """Exchange and symbol of a stored intent; empty where it is none."""
     try:
         return msgspec.json.decode(intent, type=_IntentOf).signal

@@ -3,15 +3,20 @@
 -- Returns {orphans, trimmed, consumers removed}
 local at = now()
 local orphans, removed = 0, 0
-for _, pending in ipairs(redis.call('XPENDING', SIGNALS, GROUP, 'IDLE', ARGV[1], '-', '+', 1000)) do
-  local id = pending[1]
-  if redis.call('EXISTS', P .. 'entry:' .. id) == 0 then
+local pending = redis.call('XPENDING', SIGNALS, GROUP, 'IDLE', ARGV[1], '-', '+', 1000)
+local ids, new = {}, {}
+for n, one in ipairs(pending) do ids[n] = one[1] end
+know(ids)
+for n, id in ipairs(ids) do
+  if not entries[id] then
     local body = redis.call('XRANGE', SIGNALS, id, id)[1]
     orphans = orphans + 1
-    if not body then redis.call('XACK', SIGNALS, GROUP, id)
-    elseif enter(id, body[2], pending[2], '') then offer(id) end
+    if body then new[#new + 1] = {id, body[2], pending[n][2]}
+    else redis.call('XACK', SIGNALS, GROUP, id) end
   end
 end
+enter(new, '', offer)
+flush()
 
 -- An id as two numbers, so that ids compare.
 local function before(a, b)

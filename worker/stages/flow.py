@@ -77,6 +77,8 @@ class AdmittedOrder(msgspec.Struct, frozen=True, kw_only=True):
     reserved: int
     managed: ManagedOrder
     not_before_ms: int
+    #: By Redis's clock and by ours.
+    admitted_at: int
     admitted_mono_ms: float
     pause_ms: float = 0.0
     look_up_first: bool = False

@@ -15,7 +15,8 @@ from worker.domain.position import Position
 from worker.domain.refusal import Code, Refusal
 from worker.domain.signal import Action, OrderType, Signal, TimeInForce
 from worker.errors import InvariantError
-from worker.ledger.calls import AdmitItem, Admitted, Duplicate, Fenced, Ledger, Record
+from worker.ledger.calls import AdmitItem, Admitted, Duplicate, Fenced, Ledger
+from worker.ledger.stored import Record
 from worker.orders import OrderManager
 from worker.stages.flow import (
     AdmittedOrder,
@@ -145,14 +146,14 @@ class RiskManagementHandler:
         return Failed(refusal=refusal, signal=arrival.signal, digest=arrival.digest)
 
     def resume(
-        self, arrival: Arrival, stored: StoredIntent, position: bytes, absent_after_mono_ms: float
+        self, arrival: Arrival, stored: StoredIntent, record: Record, absent_after_mono_ms: float
     ) -> AdmittedOrder | Postponed:
         """Go on from the record of an earlier delivery: the same order, looked up first.
 
         Args:
             arrival: the entry as delivered again; its signal is the record's.
             stored: what the earlier delivery meant to do.
-            position: the position as it was then.
+            record: what it wrote down; the position is that of then.
             absent_after_mono_ms: from when on "not found" proves that nothing was sent.
         """
         adapter, info = arrival.view.adapter, arrival.view.info
@@ -163,7 +164,12 @@ class RiskManagementHandler:
             )
         intent = Intent(arrival=arrival, adapter=adapter, info=info, reference=stored.reference)
         return msgspec.structs.replace(
-            self._admitted(intent, stored, Admitted(position, 0.0), float("-inf")),
+            self._admitted(
+                intent,
+                stored,
+                Admitted(record.position.encode(), 0.0, record.admitted_at),
+                float("-inf"),
+            ),
             look_up_first=True,
             absent_after_mono_ms=absent_after_mono_ms,
         )
@@ -291,6 +297,7 @@ class RiskManagementHandler:
             reserved=stored.reserved,
             managed=self._orders.begin(request, stored.signal.signal_id, self._clock.now_ms()),
             not_before_ms=stored.not_before_ms,
+            admitted_at=admitted.at_ms,
             admitted_mono_ms=admitted_mono_ms,
             pause_ms=admitted.pause_ms,
             give_up=stored.refusal,

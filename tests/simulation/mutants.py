@@ -135,9 +135,8 @@ MUTANTS: Final = (
         scenario=scenarios.dies_while_committing,
         patches=(_outcome_apart_from_acknowledgement,),
         scripts={
-            "announce": ("append('system', {'system', ARGV[1], ARGV[2], ARGV[3]}, '', ARGV[4])",
-                         "append(ARGV[5] or 'system', {'', ARGV[1], ARGV[2], ARGV[3]}, "
-                         "ARGV[6] or '', ARGV[4])")
+            "announce": ("append({'system', ARGV[1], ARGV[2], ARGV[3]}, '')",
+                         "append({ARGV[5] or 'system', ARGV[1], ARGV[2], ARGV[3]}, ARGV[6] or '')")
         },
     ),
     Mutant(

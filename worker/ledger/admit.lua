@@ -68,11 +68,11 @@ local function admit(item, key)
   if not held(id, worker, token) then return {'fenced', '', 0, 0} end
   local record, entry = records[key], entries[id]
   if record then
-    if record.digest ~= digest then return {'conflict', '', 0, 0} end
-    if record.entry ~= id or record.state ~= 'ADMITTED' then return {'duplicate', '', 0, 0} end
+    if record[DIGEST] ~= digest then return {'conflict', '', 0, 0} end
+    if record[ENTRY] ~= id or record[STATE] ~= 'ADMITTED' then return {'duplicate', '', 0, 0} end
     -- Asked again: the first reply was lost. Written again, for WAIT only waits for writes.
     changed[id] = true
-    return {'admitted', record.position, 0, record.admitted_at}
+    return {'admitted', record[POSITION], 0, record[ADMITTED]}
   end
   local question = token .. (only_look and ' look' or '')
   if entry[ASKED] == question then return {'refused', entry[REFUSED], 0, 0} end -- asked again
@@ -90,8 +90,7 @@ local function admit(item, key)
   end
   put(id, SIGNAL, signal)
   local position = book[place] or ''
-  records[key] = {entry = id, digest = digest, signal = signal, worker = worker, state = 'ADMITTED',
-    intent = intent, position = position, admitted_at = at}
+  records[key] = {id, digest, signal, 'ADMITTED', worker, at, 0, intent, position}
   written[#written + 1], written[#written + 2] = key, cmsgpack.pack(records[key])
   return {'admitted', position, math.max(once(pauses, exchange, P .. 'throttle') - at, 0), at}
 end

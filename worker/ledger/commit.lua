@@ -14,13 +14,13 @@ local profits, released, book = {}, {opening = {}, closing = {}}, {}
 local function verdict(signal, digest)
   local record = record_of(signal)
   if not record then return 'committed' end
-  return record.digest == digest and 'duplicate' or 'conflict'
+  return record[DIGEST] == digest and 'duplicate' or 'conflict'
 end
 
 -- Whether this very call was made before and its reply was lost.
 local function repeated(id, token, signal)
   local record = record_of(signal)
-  return record and record.entry == id and record.worker == worker and record.token == token
+  return record and record[ENTRY] == id and record[BY] == worker and record[FENCE] == token
 end
 
 -- A dead letter: the entry's own fields, byte for byte, and what the worker says of it.
@@ -43,9 +43,8 @@ end
 
 local function close_record(item)
   local id, token, signal, digest, state, outcome, admitted_at = unpack(item, 1, 7)
-  redis.call('SET', P .. 'record:' .. signal, cmsgpack.pack({entry = id, digest = digest,
-    signal = signal, worker = worker, token = token, state = state, outcome = outcome,
-    admitted_at = admitted_at, ended_at = at}), 'PX', retention)
+  local record = {id, digest, signal, state, worker, admitted_at, 0, '', '', token, outcome, at}
+  redis.call('SET', P .. 'record:' .. signal, cmsgpack.pack(record), 'PX', retention)
 end
 
 local function commit(item)
@@ -59,7 +58,7 @@ local function commit(item)
   if status == 'conflict' then return {status, false} end -- comes again as a dead letter
   if status == 'committed' and not duplicate then
     if item[9] ~= '' then settle(item, admitted) end
-    for _, event in ipairs(item[8]) do append(event[1], event, signal, limit, trace) end
+    for _, event in ipairs(item[8]) do append(event, signal, trace) end
     if signal ~= '' then close_record(item) end
   end
   if dead then bury(id, dead) end
@@ -96,6 +95,7 @@ store(P .. 'opening', released.opening)
 store(P .. 'closing', released.closing)
 store(P .. 'book', book)
 flush()
+for _, stream in ipairs({'orders', 'positions', 'system'}) do trim(stream, limit) end
 for quote, profit in pairs(profits) do
   local day = P .. 'day:' .. math.floor(at / 86400000)
   add(day, quote, profit)

@@ -11,11 +11,12 @@ local at = now()
 put(id, WORKER, '')
 redis.call('ZREM', P .. 'leases', id)
 redis.call('ZADD', P .. 'unresolved', at + tonumber(ARGV[5]), id)
-local record = record_of(signal) or {entry = id, signal = signal, state = 'ADMITTED'}
-if not record.unresolved_since then
-  record.unresolved_since = at
+local record = record_of(signal) or {id, '', signal, 'ADMITTED', worker, 0, 0, '', ''}
+if record[DOUBTED] == 0 then
+  record[DOUBTED] = at
   redis.call('SET', P .. 'record:' .. signal, cmsgpack.pack(record))
-  append('system', {'system', ARGV[7], ARGV[8], ARGV[9]}, signal, ARGV[6])
+  append({'system', ARGV[7], ARGV[8], ARGV[9]}, signal)
+  trim('system', ARGV[6])
 end
 flush()
 return 1

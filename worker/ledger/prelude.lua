@@ -26,8 +26,12 @@ end
 
 -- The fields of an entry, each a string but for the two numbers; '' where there is nothing.
 -- Its group; the consumer it is pending for; who was granted it last, under which token; how many
--- deliveries; the signal admitted under it; the entry behind it; the refusal it got, and when asked.
+-- deliveries; the signal admitted under it; the entry behind it; the refusal it got, and when asked
+-- (the last two only once there is one).
 local NAME, OWNER, WORKER, TOKEN, DELIVERIES, SIGNAL, NEXT, REFUSED, ASKED = 1, 2, 3, 4, 5, 6, 7, 8, 9
+-- Those of an execution record (Record in stored.py): from admission on, and what a commit adds.
+local ENTRY, DIGEST, ID, STATE, BY, ADMITTED, DOUBTED, INTENT, POSITION, FENCE, OUTCOME, ENDED =
+  1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12
 
 local entries, changed, finished = {}, {}, {} -- by id: its fields, to be written, to be forgotten
 local tails, moved = {}, {} -- by group: its last entry or false, to be written
@@ -129,7 +133,7 @@ local function enter(new, worker, on_head)
     local head = not (before and entries[before])
     local granted = head and worker ~= ''
     local times = granted and 1 or 0
-    entries[id] = {name, item[3], granted and worker or '', times, times, '', '', '', ''}
+    entries[id] = {name, item[3], granted and worker or '', times, times, '', ''}
     changed[id], tails[name], moved[name] = true, id, true
     if head then on_head(id, item[2]) else put(before, NEXT, id) end
   end
@@ -189,12 +193,17 @@ local function offer(id)
 end
 
 -- Write an event; `trace` is a producer's or worker's W3C trace context, if there is one.
-local function append(stream, event, subject, limit, trace)
+local function append(event, subject, trace)
   if trace and trace ~= '' then
-    redis.call('XADD', P .. stream, 'MAXLEN', '~', limit, '*', 'type', event[2], 'id', event[3],
-      'subject', subject, 'data', event[4], 'traceparent', trace)
+    redis.call('XADD', P .. event[1], '*', 'type', event[2], 'id', event[3], 'subject', subject,
+      'data', event[4], 'traceparent', trace)
   else
-    redis.call('XADD', P .. stream, 'MAXLEN', '~', limit, '*',
-      'type', event[2], 'id', event[3], 'subject', subject, 'data', event[4])
+    redis.call('XADD', P .. event[1], '*', 'type', event[2], 'id', event[3], 'subject', subject,
+      'data', event[4])
   end
+end
+
+-- Keep an output stream at about its length.
+local function trim(stream, length)
+  redis.call('XTRIM', P .. stream, 'MAXLEN', '~', length)
 end

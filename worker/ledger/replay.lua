@@ -9,7 +9,7 @@ local letter = redis.call('XRANGE', P .. 'dead', id, id)[1]
 if not letter then return {'absent', ''} end
 if signal ~= '' then
   local record = record_of(signal)
-  if record then return {'used', record.state} end
+  if record then return {'used', record[STATE]} end
 end
 -- What the worker added are the last six pairs (bury in commit.lua).
 local fields = letter[2]

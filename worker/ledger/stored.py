@@ -18,29 +18,30 @@ class Entry(msgspec.Struct, frozen=True, array_like=True):
     deliveries: int
     signal: str
     following: str
-    refused: str
-    asked: str
+    refused: str = ""
+    asked: str = ""
 
 
-class Record(msgspec.Struct, frozen=True, kw_only=True):
+class Record(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     """A signal's execution record: what was meant to be done, then what came of it.
 
-    Written by ``admit`` before anything is sent, replaced by ``commit``; times are Redis's, Unix
-    milliseconds, 0 for never. ``intent`` and ``position`` (as it was) are kept until the end only,
-    ``outcome`` and ``token`` from then on; these texts are JSON.
+    Written by ``admit`` before anything is sent, replaced by ``commit``; ``prelude.lua`` names the
+    places. Times are Redis's, Unix milliseconds, 0 for never. ``intent`` and ``position`` (as it
+    was) are kept until the end only; ``token``, ``outcome`` and ``ended_at`` follow then. The texts
+    are JSON.
     """
 
     entry: str
+    digest: str = ""
     signal: str
     state: str
-    digest: str = ""
     worker: str = ""
-    token: int = 0
-    intent: str = ""
-    position: str = ""
-    outcome: str = ""
     admitted_at: int = 0
     unresolved_since: int = 0
+    intent: str = ""
+    position: str = ""
+    token: int = 0
+    outcome: str = ""
     ended_at: int = 0
 
 

@@ -48,7 +48,7 @@ class SimulatedScripts(RedisScripts):
         self._waiters = bell
         self._detailed = detailed
 
-    async def _call(self, name: str, execute: Callable[[], T], subject: str = "") -> T:
+    async def _over_network(self, name: str, execute: Callable[[], T], subject: str = "") -> T:
         call = Call(place="redis", name=name, worker=self._process.name, subject=subject)
         try:
             return await self._network.call(self._process, call, execute, typical_s=TYPICAL_S)
@@ -57,17 +57,17 @@ class SimulatedScripts(RedisScripts):
 
     async def _once(self, name: str, arguments: tuple[Argument, ...]) -> Any:
         subject = _describe(arguments) if self._detailed else ""
-        return await self._call(name, lambda: self._account.run(name, arguments), subject)
+        return await self._over_network(name, lambda: self._account.run(name, arguments), subject)
 
     async def wait(self, tail: bytes, bell: bytes, timeout_ms: int) -> bytes:
         """Until something is after ``tail`` or ``bell``, or the time is up."""
         rung: asyncio.Future[bytes] = self._loop.create_future()
-        await self._call("wait", lambda: self._waiters.listen(rung, tail, bell, timeout_ms))
+        await self._over_network("wait", lambda: self._waiters.listen(rung, tail, bell, timeout_ms))
         return await rung
 
     async def ensure_group(self) -> None:
         """Create the group where it is missing."""
-        await self._call("ensure_group", self._account.ensure_group)
+        await self._over_network("ensure_group", self._account.ensure_group)
 
 
 class Bell:

@@ -1,26 +1,38 @@
 """Exact arithmetic on prices and quantities."""
 
-from decimal import ROUND_HALF_EVEN, Context, Decimal
+from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Context, Decimal
+from typing import Final
 
-ZERO = Decimal(0)
-ONE = Decimal(1)
-HUNDRED = Decimal(100)
-BPS = Decimal(10_000)
+ZERO: Final = Decimal(0)
+ONE: Final = Decimal(1)
+HUNDRED: Final = Decimal(100)
+BPS: Final = Decimal(10_000)
 
 #: Twelve fractional digits are finer than any tick or lot we know of.
-_QUANTUM = Decimal("1e-12")
-_CONTEXT = Context(prec=60, rounding=ROUND_HALF_EVEN)
+MAX_FRACTION_DIGITS: Final = 12
+_QUANTUM: Final = Decimal("1e-12")
+_CONTEXT: Final = Context(prec=60, rounding=ROUND_HALF_EVEN)
+#: The steps that one ``quantize`` rounds to, however they are written (0.1, 0.10).
+_DECIMAL_STEPS: Final = {step: step for step in (Decimal(1).scaleb(-n) for n in range(19))}
 
 
 def floor_to(value: Decimal, step: Decimal) -> Decimal:
     """The largest multiple of ``step`` that is not above ``value``; ``step`` 0 means no grid."""
-    return _on_grid(_CONTEXT.subtract(value, _above_grid(value, step)), step) if step else value
+    if not step:
+        return value
+    digits = _DECIMAL_STEPS.get(step)
+    if digits is not None:
+        return value.quantize(digits, ROUND_FLOOR, _CONTEXT)
+    return _on_grid(_CONTEXT.subtract(value, _above_grid(value, step)), step)
 
 
 def ceil_to(value: Decimal, step: Decimal) -> Decimal:
     """The smallest multiple of ``step`` that is not below ``value``; ``step`` 0 means no grid."""
     if not step:
         return value
+    digits = _DECIMAL_STEPS.get(step)
+    if digits is not None:
+        return value.quantize(digits, ROUND_CEILING, _CONTEXT)
     above = _above_grid(value, step)
     below = _CONTEXT.subtract(value, above)
     return _on_grid(_CONTEXT.add(below, step) if above else below, step)
@@ -39,15 +51,23 @@ def _above_grid(value: Decimal, step: Decimal) -> Decimal:
 
 def ratio(numerator: Decimal, denominator: Decimal) -> Decimal:
     """``numerator / denominator`` rounded half-even to 12 fractional digits."""
-    return tidy(_CONTEXT.divide(numerator, denominator))
+    return tidy(_CONTEXT.quantize(_CONTEXT.divide(numerator, denominator), _QUANTUM))
 
 
 def tidy(value: Decimal) -> Decimal:
     """Round half-even to 12 fractional digits and drop trailing zeros."""
+    shown = str(value)  # costs a third of the arithmetic, and most values are tidy already
+    if (
+        shown[-1] != "0"
+        and "E" not in shown
+        and len(shown) - shown.find(".") <= MAX_FRACTION_DIGITS + 1
+    ):
+        return value
     # plus() turns the "-0" that a tiny loss rounds to into 0.
     return _CONTEXT.plus(_CONTEXT.normalize(_CONTEXT.quantize(value, _QUANTUM)))
 
 
 def text(value: Decimal) -> str:
     """Plain decimal notation (``0.00001`` and ``1000``, never ``1E-5`` or ``1E+3``)."""
-    return format(value, "f")
+    shown = str(value)
+    return format(value, "f") if "E" in shown else shown

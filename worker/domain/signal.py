@@ -1,7 +1,7 @@
 """The trading signal: its shape on the wire and the rules every decoded signal obeys."""
 
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from enum import StrEnum
 from typing import Annotated, Final
 
@@ -99,13 +99,16 @@ class Signal(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=Tr
 
     def digest(self) -> str:
         """A fingerprint of the content; the order of keys and white space do not change it."""
-        signal = self
-        if self.metadata != NO_METADATA:
-            ordered = _ordered.encode(msgspec.json.decode(self.metadata))
-            signal = msgspec.structs.replace(self, metadata=msgspec.Raw(ordered))
-        return payload_digest(_encoder.encode(signal))
+        whole = _encoder.encode(self)
+        if self.metadata is not NO_METADATA:  # it comes last, as it was sent
+            raw = memoryview(self.metadata)
+            ordered = _ordered.encode(msgspec.json.decode(raw))
+            whole = whole[: -len(raw) - 1] + ordered + b"}"
+        return payload_digest(whole)
 
 
+#: What lies between them, with so few digits, needs no closer look.
+_SMALLEST, _LARGEST = (Decimal(1).scaleb(n) for n in (-MAX_DECIMAL_EXPONENT, MAX_DECIMAL_EXPONENT))
 _DECIMAL_FIELDS: Final = (
     "entry_price",
     "stop_price",
@@ -143,13 +146,34 @@ def decode_signal(data: bytes) -> Signal:
         raise MalformedSignalError(f"data: not a JSON object: {error}") from None
     if signal.signal_id.endswith("\n"):  # the pattern's "$" lets one through
         raise MalformedSignalError("signal_id: must not end with a line break")
-    for name in _DECIMAL_FIELDS:
-        value: Decimal | None = getattr(signal, name)
-        if value is not None:
-            _check_decimal(name, value)
+    _check_decimals(signal)
     if signal.metadata is not NO_METADATA:
         _check_metadata(bytes(signal.metadata))
     return signal
+
+
+def _check_decimals(signal: Signal) -> None:
+    try:
+        for value in (
+            signal.entry_price,
+            signal.stop_price,
+            signal.stop_loss,
+            signal.take_profit,
+            signal.quantity,
+            signal.size_pct,
+        ):
+            if value is not None and not (
+                _SMALLEST <= value <= _LARGEST and len(str(value)) <= MAX_DECIMAL_DIGITS
+            ):
+                break
+        else:
+            return
+    except InvalidOperation:  # a NaN cannot be compared
+        pass
+    for name in _DECIMAL_FIELDS:
+        checked: Decimal | None = getattr(signal, name)
+        if checked is not None:
+            _check_decimal(name, checked)
 
 
 def _check_decimal(name: str, value: Decimal) -> None:

@@ -5,7 +5,9 @@ primary is found; everything else talks to it over plain connections.
 """
 
 import asyncio
+import ssl
 from collections.abc import Callable
+from enum import StrEnum
 from typing import Any, Final
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
@@ -20,9 +22,9 @@ from redis.backoff import NoBackoff
 from worker.config import RedisConfig
 from worker.errors import ConfigError
 from worker.ledger.errors import map_exceptions
+from worker.ledger.wire import CONNECT_TIMEOUT_S, Wire, connect
 
 DEFAULT_PORT: Final = 6379
-CONNECT_TIMEOUT_S: Final = 2.0
 #: The library retries ten times by default; one lost reply made one XADD write two entries.
 NO_RETRY: Final = Retry(NoBackoff(), 0)
 
@@ -96,8 +98,16 @@ def _path(kind: str, parts: SplitResult) -> dict[str, Any]:
     return {"db": int(steps[0]) if steps else 0}
 
 
+class Purpose(StrEnum):
+    """What a wire is for: no call waits for the reply of one that may take long."""
+
+    SCRIPTS = "scripts"
+    REPLICATED = "replicated"  # answers when the replicas have it
+    DOORBELL = "doorbell"  # answers when there is something new
+
+
 class Connections:
-    """Two clients of the account's primary: one for commands, one for the blocking read.
+    """The ways to the account's primary: wires for a worker's scripts, clients for the tools.
 
     Args:
         config: the ``redis`` section.
@@ -114,6 +124,8 @@ class Connections:
         self._timeout_s = timeout_s
         self._commands: Redis | None = None
         self._blocking: Redis | None = None
+        self._wires: dict[Purpose, Wire] = {}
+        self._primary: Address | None = None
         self._lock = asyncio.Lock()
         #: Called whenever the primary was looked for anew.
         self.on_connect: Callable[[], None] = lambda: None
@@ -127,15 +139,64 @@ class Connections:
         """The client whose calls may block; nobody else's reply waits behind them."""
         return self._blocking or (await self._connect())[1]
 
-    async def invalidate(self, client: Redis) -> None:
-        """Drop ``client`` if it is still the current one: the primary must be found anew."""
-        if client in {self._commands, self._blocking}:
+    def ready(self, purpose: Purpose) -> Wire | None:
+        """The wire for ``purpose`` if it is open."""
+        wire = self._wires.get(purpose)
+        return wire if wire is not None and wire.is_open else None
+
+    async def open(self, purpose: Purpose) -> Wire:
+        """The wire for ``purpose``, opened where it is not.
+
+        Raises:
+            RedisError, OSError: the primary cannot be found, reached, or refuses.
+        """
+        async with self._lock:
+            wire = self.ready(purpose)
+            if wire is None:
+                wire = await self._dial(await self._locate(), purpose)
+                self._wires[purpose] = wire
+            return wire
+
+    async def _dial(self, address: Address, purpose: Purpose) -> Wire:
+        timeout_s = self._timeout_s + (2 if purpose is Purpose.DOORBELL else 0)
+        credentials = self._credentials()
+        setup: list[tuple[str | int, ...]] = [("CLIENT", "SETNAME", self._name)]
+        if self._target.db:
+            setup.insert(0, ("SELECT", self._target.db))
+        if credentials["password"]:
+            user = (credentials["username"],) if credentials["username"] else ()
+            setup.insert(0, ("AUTH", *user, credentials["password"]))
+        return await connect(
+            host=address.host,
+            port=address.port,
+            path=address.path,
+            timeout_s=timeout_s,
+            tls=self._tls_context() if self._target.tls else None,
+            setup=tuple(setup),
+        )
+
+    def _tls_context(self) -> ssl.SSLContext:
+        context = ssl.create_default_context(cafile=self._config.tls_ca_file or None)
+        if self._config.tls_cert_file:
+            key = self._config.tls_key_file or None
+            context.load_cert_chain(self._config.tls_cert_file, key)
+        return context
+
+    async def invalidate(self, client: Redis | Wire | None) -> None:
+        """Drop ``client`` if it is still the current one: the primary must be found anew.
+
+        None is a wire that could not be opened.
+        """
+        if client is None or client in (self._commands, self._blocking, *self._wires.values()):
             await self.close()
 
     async def close(self) -> None:
         """Close every connection; the next use connects again."""
         clients = (self._commands, self._blocking)
-        self._commands = self._blocking = None
+        self._commands = self._blocking = self._primary = None
+        wires, self._wires = self._wires, {}
+        for wire in wires.values():
+            wire.close()
         for client in clients:
             if client is not None:
                 await client.aclose(close_connection_pool=True)
@@ -145,12 +206,18 @@ class Connections:
             if self._commands is not None and self._blocking is not None:
                 return self._commands, self._blocking
             with map_exceptions():
-                address = await self._find_primary()
-            self.address = str(address)
+                address = await self._locate()
             self._commands = self._open(address, connections=16, timeout_s=self._timeout_s)
             self._blocking = self._open(address, connections=2, timeout_s=self._timeout_s + 2)
-            self.on_connect()
             return self._commands, self._blocking
+
+    async def _locate(self) -> Address:
+        """Where the primary is, found once until a connection is dropped."""
+        if self._primary is None:
+            self._primary = await self._find_primary()
+            self.address = str(self._primary)
+            self.on_connect()
+        return self._primary
 
     async def _find_primary(self) -> Address:
         target = self._target

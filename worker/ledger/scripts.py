@@ -1,14 +1,14 @@
 """Runs the ledger's scripts by name, on whichever server is the account's primary now."""
 
+import asyncio
 import hashlib
 import importlib.resources
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from typing import Any, Final, Protocol
 
-from redis.asyncio import Redis
-from redis.exceptions import NoScriptError, ResponseError
+from hiredis import ProtocolError
+from redis.exceptions import NoScriptError, RedisError
 from tenacity import (
     AsyncRetrying,
     retry_if_exception_type,
@@ -16,8 +16,9 @@ from tenacity import (
     wait_random_exponential,
 )
 
-from worker.ledger.connection import Connections
-from worker.ledger.errors import LedgerUnavailableError, map_exceptions
+from worker.ledger.connection import Connections, Purpose
+from worker.ledger.errors import LedgerError, LedgerUnavailableError, translate
+from worker.ledger.wire import Wire
 
 NAMES: Final = (
     "account",
@@ -153,38 +154,29 @@ class RedisScripts:
         self.on_error(error)
 
     async def _once(self, name: str, arguments: tuple[Argument, ...]) -> Any:
-        async with self._client() as client:
-            try:
-                return await client.execute_command(
-                    "EVALSHA", self._digests[name], 1, self._signals, *arguments
-                )
-            except NoScriptError:
-                return await client.execute_command(
-                    "EVAL", self._sources[name], 1, self._signals, *arguments
-                )
+        try:
+            return await self._call(
+                Purpose.SCRIPTS, "EVALSHA", self._digests[name], 1, self._signals, *arguments
+            )
+        except NoScriptError:
+            return await self._call(
+                Purpose.SCRIPTS, "EVAL", self._sources[name], 1, self._signals, *arguments
+            )
 
     async def _once_replicated(self, name: str, arguments: tuple[Argument, ...]) -> Any:
-        async with self._client() as client:
-            while True:
-                # WAIT speaks of its own connection's writes, so both travel on one.
-                pipeline = client.pipeline(transaction=False)
-                pipeline.execute_command(
-                    "EVALSHA", self._digests[name], 1, self._signals, *arguments
-                )
-                pipeline.execute_command("WAIT", self._replicas, self._replicas_timeout_ms)
-                reply, replicas = await pipeline.execute(raise_on_error=False)
-                if isinstance(reply, NoScriptError):
-                    await client.execute_command("SCRIPT LOAD", self._sources[name])
-                    continue
-                for answer in (reply, replicas):
-                    if isinstance(answer, Exception):
-                        raise answer
-                if int(replicas) < self._replicas:
-                    raise LedgerUnavailableError(
-                        f"only {replicas} of {self._replicas} replicas have the record",
-                        kind="replicas",
-                    )
-                return reply
+        # WAIT speaks of its own connection's writes, so both travel on one.
+        script = ("EVALSHA", self._digests[name], 1, self._signals, *arguments)
+        wait = ("WAIT", self._replicas, self._replicas_timeout_ms)
+        try:
+            reply, replicas = await self._calls(Purpose.REPLICATED, script, wait)
+        except NoScriptError:
+            await self._call(Purpose.REPLICATED, "SCRIPT", "LOAD", self._sources[name])
+            reply, replicas = await self._calls(Purpose.REPLICATED, script, wait)
+        if int(replicas) < self._replicas:
+            raise LedgerUnavailableError(
+                f"only {replicas} of {self._replicas} replicas have the record", kind="replicas"
+            )
+        return reply
 
     async def wait(self, tail: bytes, bell: bytes, timeout_ms: int) -> bytes:
         """Block until the signals stream has something after ``tail`` or the bell rings.
@@ -192,12 +184,11 @@ class RedisScripts:
         Returns:
             The bell's last id, for the next call.
         """
-        async with self._client(blocking=True) as client:
-            reply = await client.execute_command(
-                "XREAD", "COUNT", 1, "BLOCK", timeout_ms,
-                "STREAMS", self._signals, self._bell, tail, bell,
-            )  # fmt: skip
-        for key, entries in _streams(reply):
+        reply = await self._call(
+            Purpose.DOORBELL, "XREAD", "COUNT", 1, "BLOCK", timeout_ms,
+            "STREAMS", self._signals, self._bell, tail, bell,
+        )  # fmt: skip
+        for key, entries in reply or ():
             if key == self._bell.encode():
                 bell = entries[-1][0]
         return bell
@@ -207,30 +198,40 @@ class RedisScripts:
 
         From id 0: what was acknowledged before the group was lost is recognised by its record.
         """
-        async with self._client() as client:
-            try:
-                await client.execute_command(
-                    "XGROUP CREATE", self._signals, "execution", "0", "MKSTREAM"
-                )
-            except ResponseError as error:
-                if "BUSYGROUP" not in str(error):
-                    raise
-
-    @asynccontextmanager
-    async def _client(self, *, blocking: bool = False) -> AsyncIterator[Redis]:
-        """Lend the primary's client; forget it when the error says the primary is elsewhere."""
-        client = await (self._connections.blocking() if blocking else self._connections.commands())
         try:
-            with map_exceptions():
-                yield client
-        except LedgerUnavailableError as error:
-            if error.moved:
-                await self._connections.invalidate(client)
+            await self._call(
+                Purpose.SCRIPTS, "XGROUP", "CREATE", self._signals, "execution", "0", "MKSTREAM"
+            )
+        except LedgerError as error:
+            if "BUSYGROUP" not in str(error):
+                raise
+
+    async def _call(self, purpose: Purpose, *command: Argument) -> Any:
+        (reply,) = await self._calls(purpose, command)
+        return reply
+
+    async def _calls(self, purpose: Purpose, *commands: tuple[Argument, ...]) -> list[Any]:
+        """Send commands at once on one wire; forget it if the primary may be elsewhere.
+
+        Raises:
+            NoScriptError: the server does not have the script.
+            LedgerError: anything else that went wrong, the first of it.
+        """
+        wire: Wire | None = None
+        try:
+            wire = self._connections.ready(purpose) or await self._connections.open(purpose)
+            if len(commands) == 1:
+                return [await wire.call(*commands[0])]
+            calls = [wire.call(*command) for command in commands]
+            replies = await asyncio.gather(*calls, return_exceptions=True)
+            for reply in replies:
+                if isinstance(reply, BaseException):
+                    raise reply
+        except NoScriptError:
             raise
-
-
-def _streams(reply: Any) -> list[tuple[bytes, list[Any]]]:
-    """XREAD's reply as pairs, in either form the library gives it."""
-    if not reply:
-        return []
-    return list(reply.items()) if isinstance(reply, dict) else [(key, rows) for key, rows in reply]
+        except (RedisError, ProtocolError, OSError) as error:
+            failure = translate(error)
+            if isinstance(failure, LedgerUnavailableError) and failure.moved:
+                await self._connections.invalidate(wire)
+            raise failure from error
+        return replies

@@ -36,7 +36,7 @@ class ValidationHandler:
         self._max_size_pct = max_size_pct
         self._clock = clock
         self._max_age = timedelta(seconds=config.max_signal_age_seconds)
-        self._max_ahead = timedelta(seconds=config.max_clock_ahead_seconds)
+        self._max_ahead_ms = config.max_clock_ahead_seconds * 1000
         self._min_strength = config.min_signal_strength
         self._min_confluence = config.min_confluence_score
 
@@ -70,42 +70,30 @@ class ValidationHandler:
         return signal.expiry(self._max_age)
 
     def _check_time(self, signal: Signal) -> Refusal | None:
-        now = utc(self._clock.now_ms())
+        now_ms = self._clock.now_ms()
         expiry = self.expiry(signal)
-        if now >= expiry:
+        if now_ms >= expiry.timestamp() * 1000:
             return _refuse(
                 Code.SIGNAL_EXPIRED,
                 f"expires_at: the signal of {signal.created_at.isoformat()} expired at "
-                f"{expiry.isoformat()}, it is {now.isoformat()}",
+                f"{expiry.isoformat()}, it is {utc(now_ms).isoformat()}",
             )
-        if signal.created_at - now > self._max_ahead:
+        if signal.created_at.timestamp() * 1000 - now_ms > self._max_ahead_ms:
             return _refuse(
                 Code.SIGNAL_FROM_FUTURE,
                 f"created_at: {signal.created_at.isoformat()} is over "
-                f"{self._config.max_clock_ahead_seconds:g} s ahead of our clock: {now.isoformat()}",
+                f"{self._config.max_clock_ahead_seconds:g} s ahead of our clock: "
+                f"{utc(now_ms).isoformat()}",
             )
         return None
 
     def _check_form(self, signal: Signal) -> Refusal | None:
         """Fields that only some kinds of signal need, or may have."""
-        missing = [
-            name
-            for name, needed in (
-                ("direction", signal.direction is None and signal.action is Action.OPEN),
-                ("strength", signal.strength is None and signal.action is Action.OPEN),
-                (
-                    "confluence_score",
-                    signal.confluence_score is None and signal.action is Action.OPEN,
-                ),
-                ("entry_price", signal.entry_price is None and signal.order_type.needs_price),
-                ("stop_price", signal.stop_price is None and signal.order_type.needs_stop_price),
-            )
-            if needed
-        ]
-        if missing:
+        missing = _missing(signal)
+        if missing is not None:
             return _refuse(
                 Code.MISSING_FIELD,
-                f"{missing[0]}: required for action {signal.action.value!r} with order_type "
+                f"{missing}: required for action {signal.action.value!r} with order_type "
                 f"{signal.order_type.value!r}",
             )
         if signal.stop_price is not None and not signal.order_type.needs_stop_price:
@@ -198,6 +186,22 @@ _IMMEDIATE = frozenset({TimeInForce.IOC, TimeInForce.FOK})
 
 def _refuse(code: Code, reason: str) -> Refusal:
     return Refusal(Stage.VALIDATION, code, reason)
+
+
+def _missing(signal: Signal) -> str | None:
+    """The first field that the signal's action and order type need and it has not."""
+    if signal.action is Action.OPEN:
+        if signal.direction is None:
+            return "direction"
+        if signal.strength is None:
+            return "strength"
+        if signal.confluence_score is None:
+            return "confluence_score"
+    if signal.entry_price is None and signal.order_type.needs_price:
+        return "entry_price"
+    if signal.stop_price is None and signal.order_type.needs_stop_price:
+        return "stop_price"
+    return None
 
 
 def _check_quantity(quantity: Decimal, info: SymbolInfo) -> Refusal | None:

@@ -1,0 +1,158 @@
+"""One connection to Redis that carries the scripts: hiredis on a plain asyncio protocol.
+
+Everything a signal asks of Redis travels here. redis-py finds the primary and serves the tools; a
+lone call through it takes some eight times the processor time (docs/performance.md).
+"""
+
+import asyncio
+import ssl
+from collections import deque
+from typing import Any, Final, cast
+
+import hiredis
+from redis.exceptions import NoScriptError, ResponseError
+
+Part = bytes | str | int | float
+
+#: How long connecting and signing in may take together.
+CONNECT_TIMEOUT_S: Final = 2.0
+
+
+class Wire(asyncio.Protocol):
+    """Commands go out in order, replies come back in order; many may be under way.
+
+    Args:
+        timeout_s: how long a reply may take; then the connection is given up, for whatever comes
+            on it afterwards could belong to any call.
+    """
+
+    def __init__(self, timeout_s: float) -> None:
+        self._timeout_s = timeout_s
+        self._loop = asyncio.get_running_loop()
+        self._reader = hiredis.Reader(replyError=_error)
+        #: Calls without a reply, oldest first, with the time each was made.
+        self._waiting: deque[tuple[asyncio.Future[Any], float]] = deque()
+        self._transport: asyncio.Transport | None = None
+        self._watch: asyncio.TimerHandle | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a call can be made."""
+        return self._transport is not None
+
+    def call(self, *command: Part) -> "asyncio.Future[Any]":
+        """Send one command; the future gets its reply.
+
+        Raises (through the future):
+            ResponseError: the server answered with an error (:class:`NoScriptError` for that one).
+            ConnectionError, TimeoutError: no reply will come; whether the command ran is unknown.
+        """
+        future: asyncio.Future[Any] = self._loop.create_future()
+        if self._transport is None:
+            future.set_exception(ConnectionError("the connection is closed"))
+            return future
+        self._waiting.append((future, self._loop.time()))
+        self._transport.write(hiredis.pack_command(command))
+        if self._watch is None:
+            self._watch = self._loop.call_later(self._timeout_s, self._look)
+        return future
+
+    def close(self) -> None:
+        """Close the connection; calls under way fail."""
+        self._end(ConnectionError("the connection was closed"))
+
+    # -- asyncio.Protocol ----------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Ready to send."""
+        self._transport = cast("asyncio.Transport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        """Hand every whole reply to the call it belongs to."""
+        try:
+            self._reader.feed(data)
+            while (reply := self._reader.gets()) is not False:
+                self._answer(reply)
+        except (hiredis.ProtocolError, ResponseError) as error:
+            self._end(error)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The other side is gone."""
+        self._end(exc or ConnectionError("the server closed the connection"))
+
+    # -- inside --------------------------------------------------------------------------------
+
+    def _answer(self, reply: Any) -> None:
+        if not self._waiting:  # "max number of clients reached" comes unasked
+            raise reply if isinstance(reply, ResponseError) else hiredis.ProtocolError("unasked")
+        future, _ = self._waiting.popleft()
+        if future.done():
+            return  # cancelled
+        if isinstance(reply, ResponseError):
+            future.set_exception(reply)
+        else:
+            future.set_result(reply)
+
+    def _look(self) -> None:
+        """Give up on the oldest reply if it is overdue; come again when it would be."""
+        self._watch = None
+        if not self._waiting:
+            return
+        overdue_s = self._loop.time() - self._waiting[0][1] - self._timeout_s
+        if overdue_s >= 0:
+            self._end(TimeoutError("no reply in time"))
+        else:
+            self._watch = self._loop.call_later(-overdue_s, self._look)
+
+    def _end(self, error: Exception) -> None:
+        transport, self._transport = self._transport, None
+        if self._watch is not None:
+            self._watch.cancel()
+            self._watch = None
+        if transport is not None:
+            transport.abort()
+        while self._waiting:
+            future, _ = self._waiting.popleft()
+            if not future.done():
+                future.set_exception(error)
+
+
+def _error(text: str) -> ResponseError:
+    return NoScriptError(text) if text.startswith("NOSCRIPT") else ResponseError(text)
+
+
+async def connect(
+    *,
+    host: str,
+    port: int,
+    path: str,
+    timeout_s: float,
+    tls: ssl.SSLContext | None,
+    setup: tuple[tuple[Part, ...], ...],
+) -> Wire:
+    """Open a connection and set it up.
+
+    Args:
+        host: where to, together with
+        port: unless there is
+        path: a socket's.
+        timeout_s: how long a reply may take.
+        tls: how to encrypt, if at all.
+        setup: commands that must succeed first: sign in, choose the database, give a name.
+
+    Raises:
+        OSError, TimeoutError, ResponseError: it did not work.
+    """
+    loop = asyncio.get_running_loop()
+    async with asyncio.timeout(CONNECT_TIMEOUT_S):
+        if path:
+            _, wire = await loop.create_unix_connection(lambda: Wire(timeout_s), path)
+        else:
+            _, wire = await loop.create_connection(lambda: Wire(timeout_s), host, port, ssl=tls)
+        try:
+            for command in setup:
+                await wire.call(*command)
+        except BaseException:
+            wire.close()
+            raise
+    return wire

@@ -1,6 +1,5 @@
 """The orders this process has in hand: states, look-up by both ids, history, statistics."""
 
-from collections import OrderedDict
 from collections.abc import Iterator
 from decimal import Decimal
 from typing import Final
@@ -8,7 +7,15 @@ from typing import Final
 import msgspec
 
 from worker.domain.money import ZERO
-from worker.domain.order import Fact, OrderReport, OrderRequest, OrderState, advance, fact_of
+from worker.domain.order import (
+    TERMINAL,
+    Fact,
+    OrderReport,
+    OrderRequest,
+    OrderState,
+    advance,
+    fact_of,
+)
 
 HISTORY_LENGTH: Final = 1_000
 
@@ -32,7 +39,8 @@ class OrderManager:
 
     def __init__(self, history_length: int = HISTORY_LENGTH) -> None:
         self._active: dict[str, ManagedOrder] = {}
-        self._history: OrderedDict[str, ManagedOrder] = OrderedDict()
+        #: In the order in which they ended.
+        self._history: dict[str, ManagedOrder] = {}
         self._client_id_of: dict[str, str] = {}
         self._history_length = history_length
         self._ended: dict[OrderState, int] = {}
@@ -55,7 +63,7 @@ class OrderManager:
         if state is not order.state:
             order.state = state
             order.changed_ms[state] = now_ms
-        if state.is_terminal:
+        if state in TERMINAL:
             self._retire(order)
         return state
 
@@ -79,10 +87,10 @@ class OrderManager:
         client_id = order.request.client_order_id
         if self._active.pop(client_id, None) is not None:
             self._ended[order.state] = self._ended.get(order.state, 0) + 1
+        self._history.pop(client_id, None)
         self._history[client_id] = order
-        self._history.move_to_end(client_id)
         while len(self._history) > self._history_length:
-            _, oldest = self._history.popitem(last=False)
+            oldest = self._history.pop(next(iter(self._history)))
             self._client_id_of.pop(oldest.exchange_order_id, None)
 
     def find(self, order_id: str) -> ManagedOrder | None:

@@ -112,6 +112,7 @@ class Desk:
             "reserved": 0,
             "managed": self.orders.begin(request, one.signal_id, START_MS),
             "not_before_ms": START_MS,
+            "admitted_at": 0,
             "admitted_mono_ms": self.clock.ms,
         }
         self.last = AdmittedOrder(**(whole | fields))

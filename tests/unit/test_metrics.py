@@ -11,6 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from worker.domain.market import SymbolInfo
 from worker.domain.order import Fill, OrderReport, OrderState
+from worker.domain.position import total_fees
 from worker.domain.refusal import Code, Refusal, Stage
 from worker.domain.signal import Signal
 from worker.observe.metric_table import (
@@ -50,6 +51,10 @@ class Settled(msgspec.Struct):
     order: Order
     report: OrderReport
     fills: tuple[Fill, ...]
+
+    @property
+    def fees(self) -> dict[str, Decimal]:
+        return total_fees(self.fills)
 
 
 class End(msgspec.Struct):

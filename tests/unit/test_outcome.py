@@ -30,7 +30,7 @@ from worker.domain.identity import client_order_id
 from worker.domain.limits import millionths
 from worker.domain.market import SymbolInfo
 from worker.domain.order import Fill, OrderRequest, OrderState, Role, Side, average_price
-from worker.domain.position import Position
+from worker.domain.position import Position, total_fees
 from worker.domain.refusal import Code, DeadReason, Refusal, Stage
 from worker.domain.signal import OrderType
 from worker.ledger.calls import CommitItem
@@ -108,6 +108,7 @@ class Desk:
             fills=fills,
             filled=sum((one.quantity for one in fills), D(0)),
             average_price=average_price(fills),
+            fees=total_fees(fills),
             attempts=attempts,
         )
         return self.scribe.settled(end).item

@@ -7,7 +7,7 @@ import msgspec
 
 from worker.domain.market import SymbolInfo
 from worker.domain.money import HUNDRED, ZERO, ratio, tidy
-from worker.domain.order import Fill
+from worker.domain.order import Fill, average_price, traded
 from worker.domain.signal import Direction
 
 
@@ -66,6 +66,13 @@ def fee_in_quote(fill: Fill, info: SymbolInfo) -> Decimal | None:
     return None
 
 
+def _fee_in_quote(fills: tuple[Fill, ...], info: SymbolInfo) -> Decimal:
+    """Those of the fills' fees that can be converted, in quote units."""
+    if len(fills) == 1:
+        return fee_in_quote(fills[0], info) or ZERO
+    return sum((fee_in_quote(fill, info) or ZERO for fill in fills), ZERO)
+
+
 def total_fees(fills: tuple[Fill, ...]) -> dict[str, Decimal]:
     """Fees summed by currency, zero ones left out."""
     fees: dict[str, Decimal] = {}
@@ -89,28 +96,28 @@ def open_position(
     take_profit: Decimal | None,
 ) -> Position:
     """The position that ``fills`` (at least one) of an entry order open."""
-    bought = sum((fill.quantity for fill in fills), ZERO)
-    value = sum((fill.quantity * fill.price for fill in fills), ZERO)
+    bought, _ = traded(fills)
     fees = total_fees(fills)
     # A spot buy's fee in the base currency comes out of what was bought.
-    received = bought - fees.get(info.base, ZERO) if direction is Direction.LONG else bought
-    fee = sum((fee_in_quote(fill, info) or ZERO for fill in fills), ZERO)
+    if direction is Direction.LONG and info.base in fees:
+        bought -= fees[info.base]
+    received, fee = tidy(bought), tidy(_fee_in_quote(fills, info))
     return Position(
         position_id=position_id,
         exchange=exchange,
         symbol=info.symbol,
         direction=direction,
-        quantity=tidy(received),
-        opened_quantity=tidy(received),
-        entry_price=ratio(value, bought),
+        quantity=received,
+        opened_quantity=received,
+        entry_price=tidy(average_price(fills) or ZERO),
         opened_at=opened_at,
         signal_id=signal_id,
         strategy_id=strategy_id,
         stop_loss=stop_loss,
         take_profit=take_profit,
-        fee=tidy(fee),
+        fee=fee,
         fees=fees,
-        entry_fee_open=tidy(fee),
+        entry_fee_open=fee,
     )
 
 
@@ -123,9 +130,8 @@ def reduce_position(
         The position after them, and the profit they realised in quote units. What remains below
         the market's quantity step cannot be traded: it counts as closed (``quantity`` 0).
     """
-    sold = sum((fill.quantity for fill in fills), ZERO)
-    value = sum((fill.quantity * fill.price for fill in fills), ZERO)
-    fee = sum((fee_in_quote(fill, info) or ZERO for fill in fills), ZERO)
+    sold, value = traded(fills)
+    fee = _fee_in_quote(fills, info)
     left = max(position.quantity - sold, ZERO)
     if left < max(info.quantity_step, info.min_quantity):
         left = ZERO

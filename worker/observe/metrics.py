@@ -11,7 +11,6 @@ from prometheus_client.registry import Collector
 
 from worker.domain.market import SymbolInfo
 from worker.domain.order import Fill, OrderReport, OrderState
-from worker.domain.position import total_fees
 from worker.domain.refusal import Refusal
 from worker.domain.signal import Signal
 from worker.observe.metric_table import (
@@ -61,6 +60,8 @@ class _SettledOrder(Protocol):
     def report(self) -> OrderReport: ...
     @property
     def fills(self) -> tuple[Fill, ...]: ...
+    @property
+    def fees(self) -> Mapping[str, Decimal]: ...
 
 
 class SignalEnd(Protocol):
@@ -119,12 +120,19 @@ class AccountNumbers(Protocol):
         """How many of those are being worked on."""
 
 
+class _Counter(prometheus.Counter):
+    """The library's without its lock and its checks: only the event loop's thread counts."""
+
+    def inc(self, amount: float = 1, exemplar: dict[str, str] | None = None) -> None:
+        self._value._value += amount  # noqa: SLF001 (what the lock would protect)
+
+
 class _Histogram(prometheus.Histogram):
-    """The library's, finding the bucket by bisection: a signal is observed eight times."""
+    """As the counter, and the bucket found by bisection: a signal is observed eight times."""
 
     def observe(self, amount: float, exemplar: dict[str, str] | None = None) -> None:
-        self._sum.inc(amount)
-        self._buckets[bisect_left(self._upper_bounds, amount)].inc(1)
+        self._sum._value += amount  # noqa: SLF001 (as above)
+        self._buckets[bisect_left(self._upper_bounds, amount)]._value += 1  # noqa: SLF001
 
 
 class _Family(Generic[_Child]):
@@ -191,7 +199,7 @@ class Metrics:
     """Everything this process counts, in a registry of its own.
 
     Methods take plain values, cost about a microsecond, never raise for an unexpected label, and
-    may be called from any thread.
+    are called from one thread, the event loop's; ``render`` may be called from any.
 
     Args:
         version: of this program.
@@ -219,7 +227,7 @@ class Metrics:
         about = (PREFIX + metric.name, metric.meaning, tuple(metric.labels))
         match metric.kind:
             case MetricKind.COUNTER:
-                counter = prometheus.Counter(*about, registry=registry)
+                counter = _Counter(*about, registry=registry)
                 self._counters[metric.name] = _Family(metric, counter)
             case MetricKind.GAUGE:
                 gauge = prometheus.Gauge(*about, registry=registry)
@@ -287,7 +295,7 @@ class Metrics:
             self._counters["partial_fills_total"](exchange).inc()
         if slippage_bps is not None:
             self._slippage(exchange).observe(float(slippage_bps))
-        for currency, fee in total_fees(settled.fills).items():
+        for currency, fee in settled.fees.items():
             if fee >= 0:
                 self._commission(exchange, currency).inc(float(fee))
             else:

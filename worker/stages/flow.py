@@ -98,7 +98,8 @@ class Submission(msgspec.Struct, frozen=True, kw_only=True):
 class Settlement(msgspec.Struct, frozen=True, kw_only=True):
     """An order that is over, with everything that traded.
 
-    ``filled`` is in base units, ``average_price`` in quote units; both follow from ``fills``.
+    ``filled`` is in base units, ``average_price`` in quote units, ``fees`` by currency; all three
+    follow from ``fills``.
     """
 
     order: AdmittedOrder
@@ -106,6 +107,7 @@ class Settlement(msgspec.Struct, frozen=True, kw_only=True):
     fills: tuple[Fill, ...]
     filled: Decimal
     average_price: Decimal | None
+    fees: dict[str, Decimal]
     attempts: int
 
 

@@ -26,8 +26,8 @@ from worker.domain.event import (
 from worker.domain.identity import client_order_id, event_id
 from worker.domain.limits import millionths, millionths_signed
 from worker.domain.money import BPS, HUNDRED, ZERO, ratio, text
-from worker.domain.order import OrderState, Side, average_price
-from worker.domain.position import Position, open_position, reduce_position, total_fees
+from worker.domain.order import Fill, OrderState, Side, average_price
+from worker.domain.position import Position, open_position, reduce_position
 from worker.domain.refusal import DeadReason, Refusal
 from worker.domain.signal import Signal
 from worker.errors import InvariantError
@@ -61,6 +61,18 @@ class Ending(msgspec.Struct, frozen=True, kw_only=True):
     slippage_bps: Decimal | None = None
 
 
+class Outcome(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What the record keeps of a finished order, for ``execution-worker order``."""
+
+    state: OrderState
+    client_order_id: str
+    exchange_order_id: str
+    filled_quantity: str
+    average_price: str | None
+    realized_pnl: str
+    attempts: int
+
+
 class Scribe:
     """Turns the end of a chain into one commit.
 
@@ -89,24 +101,36 @@ class Scribe:
 
     def settled(self, end: Settlement) -> Ending:
         """An order that is over: its events, and the position it opened or reduced."""
-        order = end.order
+        order, signal = end.order, end.order.signal
         now = utc(self._clock.now_ms())
-        about = self._common(order.signal, now)
+        about = self._common(signal, now)
         is_whole = end.report.state is OrderState.FILLED
         slippage = _slippage_bps(order, end.average_price)
         position, realized, changes = self._position(end, about, now)
         events = [*self._order_events(end, about, slippage, is_whole=is_whole), *changes]
+        state = OrderState.FILLED if is_whole else OrderState.CANCELLED
+        filled = text(end.filled)
         item = CommitItem(
             entry=order.lease.entry_id,
             token=order.lease.token,
-            signal=order.signal.signal_id,
+            signal=signal.signal_id,
             digest=order.digest,
-            state=(OrderState.FILLED if is_whole else OrderState.CANCELLED).value,
-            outcome=_encode(_summary(end, realized)).decode(),
+            state=state.value,
+            outcome=_encode(
+                Outcome(
+                    state=end.report.state,
+                    client_order_id=order.request.client_order_id,
+                    exchange_order_id=end.report.exchange_order_id,
+                    filled_quantity=filled,
+                    average_price=maybe_text(end.average_price),
+                    realized_pnl=text(realized),
+                    attempts=end.attempts,
+                )
+            ).decode(),
             admitted_at=order.admitted_at,
             events=tuple([encode(event) for event in events]),
-            reservation=reservation_of(order.signal),
-            position_key=position_key(order.signal),
+            reservation=reservation_of(signal),
+            position_key=position_key(signal),
             position=_book(order.position, position),
             quote=order.info.quote,
             exposure=_worth(position) - _counted(order),
@@ -119,7 +143,7 @@ class Scribe:
             fields={
                 "client_order_id": order.request.client_order_id,
                 "exchange_order_id": end.report.exchange_order_id,
-                "filled": text(end.filled),
+                "filled": filled,
                 "attempts": end.attempts,
             },
             settlement=end,
@@ -265,43 +289,29 @@ class Scribe:
             "attempts": end.attempts,
         }
         events: list[Event] = [OrderPlaced(event_id=event_id(client_id, "placed"), **about)]
-        partials = end.fills[:-1] if is_whole else end.fills
-        for number, fill in enumerate(partials, start=1):
-            so_far = end.fills[:number]
-            events.append(
-                OrderPartiallyFilled(
-                    event_id=event_id(client_id, "partial", number),
-                    **about,
-                    last_quantity=text(fill.quantity),
-                    last_price=text(fill.price),
-                    filled_quantity=text(sum((one.quantity for one in so_far), ZERO)),
-                    average_price=text(average_price(so_far) or ZERO),
-                )
-            )
-        fees = total_fees(end.fills)
+        if not is_whole or len(end.fills) > 1:
+            events += _partials(end, about, end.fills[:-1] if is_whole else end.fills)
+        fees = end.fees
         quote = end.order.info.quote
         currency = quote if quote in fees or not fees else next(iter(fees))
-        traded: dict[str, Any] = {
-            "filled_quantity": text(end.filled),
-            "average_price": maybe_text(end.average_price),
-            "fee": text(fees.get(currency, ZERO)),
-            "fee_currency": currency,
-            "fees": {name: text(amount) for name, amount in fees.items()},
-        }
+        about["filled_quantity"] = text(end.filled)
+        about["average_price"] = maybe_text(end.average_price)
+        about["fee"] = text(fees.get(currency, ZERO))
+        about["fee_currency"] = currency
+        about["fees"] = {name: text(amount) for name, amount in fees.items()}
         if not is_whole:
             state, reason = end.report.state, end.report.reason
             told = "not filled in the time allowed" if state is OrderState.CANCELLED else str(state)
             cancelled = OrderCancelled(
-                event_id=event_id(client_id, "cancelled"), **about, **traded, reason=reason or told
+                event_id=event_id(client_id, "cancelled"), **about, reason=reason or told
             )
             return [*events, cancelled]
         filled = OrderFilled(
             event_id=event_id(client_id, "filled"),
-            **about,
-            **traded,
             slippage_bps=maybe_text(slippage_bps),
             slippage_exceeded=slippage_bps is not None and slippage_bps > self._max_slippage_bps,
             latency_ms=max(self._clock.now_ms() - _arrived_ms(end.order.lease), 0),
+            **about,
         )
         return [*events, filled]
 
@@ -358,6 +368,23 @@ class Scribe:
             "worker", self._worker,
             "at", utc(self._clock.now_ms()).isoformat().replace("+00:00", "Z"),
         )  # fmt: skip
+
+
+def _partials(
+    end: Settlement, about: dict[str, Any], fills: tuple[Fill, ...]
+) -> list[OrderPartiallyFilled]:
+    """An event for each of ``fills``, with what had traded by then."""
+    return [
+        OrderPartiallyFilled(
+            event_id=event_id(end.order.request.client_order_id, "partial", number),
+            **about,
+            last_quantity=text(fill.quantity),
+            last_price=text(fill.price),
+            filled_quantity=text(sum((one.quantity for one in fills[:number]), ZERO)),
+            average_price=text(average_price(fills[:number]) or ZERO),
+        )
+        for number, fill in enumerate(fills, start=1)
+    ]
 
 
 def _reduced(
@@ -436,16 +463,3 @@ def _slippage_bps(order: AdmittedOrder, average: Decimal | None) -> Decimal | No
 def _arrived_ms(lease: Lease) -> int:
     """When the entry came onto the stream: Redis put the time into its id."""
     return int(lease.entry_id.partition("-")[0])
-
-
-def _summary(end: Settlement, realized: Decimal) -> dict[str, Any]:
-    """What ``execution-worker order`` shows of a finished order."""
-    return {
-        "state": end.report.state,
-        "client_order_id": end.order.request.client_order_id,
-        "exchange_order_id": end.report.exchange_order_id,
-        "filled_quantity": text(end.filled),
-        "average_price": maybe_text(end.average_price),
-        "realized_pnl": text(realized),
-        "attempts": end.attempts,
-    }

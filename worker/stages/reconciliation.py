@@ -7,6 +7,7 @@ from worker.clock import Clock
 from worker.config import ReconciliationConfig
 from worker.domain.money import ZERO
 from worker.domain.order import Fill, OrderReport, OrderState, average_price
+from worker.domain.position import total_fees
 from worker.domain.refusal import Code, Refusal, Stage
 from worker.exchanges.base import ExchangeError, OrderNotFoundError
 from worker.logger import get_logger
@@ -75,6 +76,7 @@ class ReconciliationHandler:
             fills=fills,
             filled=_total(fills),
             average_price=average_price(fills),
+            fees=total_fees(fills),
             attempts=submission.attempts,
         )
 

@@ -21,7 +21,7 @@ else:
 
 from structlog.typing import FilteringBoundLogger
 
-__all__ = ["bind_ids", "bound_ids", "get_logger", "structlog", "unbind_ids"]
+__all__ = ["FilteringBoundLogger", "bind_ids", "bound_ids", "get_logger", "structlog", "unbind_ids"]
 
 _NONE: Final[dict[str, Any]] = {}
 _ids: ContextVar[dict[str, Any]] = ContextVar("log_ids", default=_NONE)

@@ -174,6 +174,7 @@ class Worker:
             max_deliveries=config.worker.max_deliveries,
             skew_margin_ms=config.execution.skew_margin_ms,
             watch=self.tracing.watch(self.metrics.stage) if self.tracing else self.metrics.stage,
+            crowd=lambda: self.engine.in_flight,
         )
         return ExecutionEngine(
             ledger=self.ledger,

@@ -11,7 +11,7 @@ from worker.ledger.calls import Delivery
 from worker.ledger.lease import Lease
 from worker.ledger.stored import Record
 from worker.market_data import MarketData
-from worker.stages.chain import Chain, Watch
+from worker.stages.chain import Chain, Crowd, Watch, in_step
 from worker.stages.execution import OrderExecutorHandler
 from worker.stages.flow import (
     AdmittedOrder,
@@ -47,6 +47,7 @@ class ExecutionPipeline:
         scribe: writes the end down.
         max_deliveries: how many deliveries may die before a signal is given up.
         watch: told how long each stage took.
+        crowd: how many signals are in hand now.
         skew_margin_ms: how long before a lease's end its last request may have been accepted.
     """
 
@@ -63,6 +64,7 @@ class ExecutionPipeline:
         max_deliveries: int,
         skew_margin_ms: int,
         watch: Watch,
+        crowd: Crowd,
     ) -> None:
         self._signatures = signatures
         self._market = market
@@ -70,13 +72,14 @@ class ExecutionPipeline:
         self._scribe = scribe
         self._max_deliveries = max_deliveries
         self._skew_margin_ms = skew_margin_ms
+        self._crowd = crowd
         self._whole = (
-            Chain.of(watch, "validation", validation.handle)
+            Chain.of(watch, crowd, "validation", validation.handle)
             .then("risk", risk.handle)
             .then("execution", execution.handle)
             .then("reconciliation", reconciliation.handle)
         )
-        self._finish = Chain.of(watch, "execution", execution.handle).then(
+        self._finish = Chain.of(watch, crowd, "execution", execution.handle).then(
             "reconciliation", reconciliation.handle
         )
 
@@ -92,6 +95,7 @@ class ExecutionPipeline:
             end = self._exhausted(delivery)
         else:
             end = await self._begin(delivery, lease)
+        await in_step(self._crowd)
         return self._write(end, delivery, lease)
 
     async def _begin(self, delivery: Delivery, lease: Lease) -> Settlement | Ended:

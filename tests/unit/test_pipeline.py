@@ -81,6 +81,7 @@ class Line:
         validation = ValidationHandler(
             ValidationConfig(), exchanges=["paper"], max_size_pct=D(5), clock=clock
         )
+        self.crowd = 1
         self.pipeline = ExecutionPipeline(
             signatures=Signatures(
                 account="main", keys=keys, required=signed, now=lambda: utc(clock.now_ms())
@@ -113,6 +114,7 @@ class Line:
             max_deliveries=5,
             skew_margin_ms=1_000,
             watch=lambda _stage, _seconds: None,
+            crowd=lambda: self.crowd,
         )
 
     async def run(self, data: bytes | None = None, **fields: Any) -> Any:

@@ -56,13 +56,10 @@ def ratio(numerator: Decimal, denominator: Decimal) -> Decimal:
 
 def tidy(value: Decimal) -> Decimal:
     """Round half-even to 12 fractional digits and drop trailing zeros."""
-    shown = str(value)  # costs a third of the arithmetic, and most values are tidy already
-    if (
-        shown[-1] != "0"
-        and "E" not in shown
-        and len(shown) - shown.find(".") <= MAX_FRACTION_DIGITS + 1
-    ):
-        return value
+    shown = str(value)  # looking at the text costs a third of the arithmetic, and mostly suffices
+    point = shown.find(".")
+    if point > 0 and "E" not in shown and len(shown) - point <= MAX_FRACTION_DIGITS + 1:
+        return value if shown[-1] != "0" else Decimal(shown.rstrip("0").rstrip(".")) or ZERO
     # plus() turns the "-0" that a tiny loss rounds to into 0.
     return _CONTEXT.plus(_CONTEXT.normalize(_CONTEXT.quantize(value, _QUANTUM)))
 

@@ -35,26 +35,23 @@ class Direction(StrEnum):
 
 
 class OrderType(StrEnum):
-    """How the order is to be worked."""
+    """How the order is to be worked, and whether a limit price and a trigger are part of it."""
 
-    MARKET = "market"
-    LIMIT = "limit"
-    STOP = "stop"
-    STOP_LIMIT = "stop_limit"
+    needs_price: bool
+    needs_stop_price: bool
 
-    @property
-    def needs_price(self) -> bool:
-        """Whether a limit price is part of the order."""
-        return self in _PRICED
+    def __new__(cls, value: str, needs_price: bool, needs_stop_price: bool) -> "OrderType":
+        """Attach what the kind of order needs."""
+        member = str.__new__(cls, value)
+        member._value_ = value
+        member.needs_price = needs_price
+        member.needs_stop_price = needs_stop_price
+        return member
 
-    @property
-    def needs_stop_price(self) -> bool:
-        """Whether a trigger price is part of the order."""
-        return self in _TRIGGERED
-
-
-_PRICED = frozenset({OrderType.LIMIT, OrderType.STOP_LIMIT})
-_TRIGGERED = frozenset({OrderType.STOP, OrderType.STOP_LIMIT})
+    MARKET = "market", False, False
+    LIMIT = "limit", True, False
+    STOP = "stop", False, True
+    STOP_LIMIT = "stop_limit", True, True
 
 
 class TimeInForce(StrEnum):

@@ -197,7 +197,7 @@ class ExchangeConfig(Section, kw_only=True, frozen=True, forbid_unknown_fields=T
         float, _real("how often prices are read, seconds", gt=0, le=300)
     ] = 1.0
     max_orders_per_second: Annotated[
-        float, _real("orders the whole fleet may send a second; 0 = no limit", ge=0, le=10_000)
+        float, _real("orders each worker may send a second; 0 = no limit", ge=0, le=10_000)
     ] = 0.0
     paper: PaperConfig = field(default_factory=PaperConfig)
 

@@ -129,13 +129,24 @@ class ExchangeAdapter(ABC):
     async def close(self) -> None:
         """Give back every connection; idempotent."""
 
+    def take_turn(self, within_ms: float) -> float:
+        """Take this process's next turn to send an order, where its orders are limited in number.
+
+        To be waited for before :meth:`open_window`: between the window and the sending nothing may
+        wait, or the last look at halt, expiry and lease is not the last.
+
+        Returns:
+            Milliseconds until the turn, 0 for now; more than ``within_ms`` if it was not taken.
+        """
+        return 0.0
+
     @abstractmethod
     def open_window(self) -> SendWindow:
         """Fix the time in which the exchange may accept the next create request."""
 
     @abstractmethod
     async def place_order(self, request: OrderRequest, window: SendWindow) -> OrderReport:
-        """Send ``request`` once, carrying ``window``; never retried inside.
+        """Send ``request`` once and now, carrying ``window``; never retried inside.
 
         Returns:
             The exchange's report; ``state`` may be any state an exchange can report. Where the

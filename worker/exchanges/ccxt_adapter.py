@@ -193,8 +193,12 @@ class CCXTAdapter(ExchangeAdapter):
 
     # ---- orders -----------------------------------------------------------------------------
 
+    def take_turn(self, within_ms: float) -> float:
+        """Take this process's next turn to send an order: ``max_orders_per_second``."""
+        return self._budget.take(within_ms)
+
     async def place_order(self, request: OrderRequest, window: SendWindow) -> OrderReport:
-        """Send ``request`` once, carrying ``window``; never retried inside."""
+        """Send ``request`` once and now, carrying ``window``; never retried inside."""
         headers = self._deadline_headers(window)
         with self._boundary("create_order", creating=True, window=window, headers=headers):
             info = self._info(request.symbol)
@@ -202,7 +206,6 @@ class CCXTAdapter(ExchangeAdapter):
             params = self._order_params(request, info) | self._deadline_params(window)
             if order.stop_price is not None:
                 params |= self._trigger_params(request, info, order.stop_price)
-            await self._budget.take((self._time.monotonic_ms() + window.expires_mono_ms) / 2)
             if self._time.monotonic_ms() >= window.expires_mono_ms:
                 raise ExchangeError(
                     f"{self.name} create_order: the send window is over",

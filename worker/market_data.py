@@ -1,9 +1,9 @@
 """Markets, prices and balances from memory, kept fresh in the background."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
-from typing import Final, TypeVar
+from typing import Final
 
 import msgspec
 
@@ -11,12 +11,17 @@ from worker.clock import Clock
 from worker.domain.market import Balance, SymbolInfo, Ticker
 from worker.exchanges.base import ExchangeAdapter, ExchangeError
 
-T = TypeVar("T")
-
 #: A symbol nobody asked for in this long is no longer refreshed.
 ACTIVE_FOR_S: Final = 60.0
 #: At most this many symbols an exchange are followed; the least recently used go first.
 MAX_FOLLOWED: Final = 5_000
+#: What could not be had is not asked for again for this long, milliseconds.
+FAILED_FOR_MS: Final = 1_000.0
+#: After a failure nobody waits while another tries again, for this long, milliseconds: signals that
+#: wait for an exchange that does not answer would keep others from being worked on. Less than
+#: ``ACTIVE_FOR_S``, in which the background finds out that it answers again.
+OUTAGE_MS: Final = 30_000.0
+_NEVER: Final = float("-inf")
 
 
 class MarketView(msgspec.Struct, frozen=True):
@@ -31,16 +36,46 @@ class MarketView(msgspec.Struct, frozen=True):
     balance: Balance | None
 
 
+class _Refresh:
+    """One question to an exchange at a time; its answer serves all who wait for it.
+
+    Attributes:
+        lock: held while the exchange is asked; whoever gets it next looks into memory first.
+        failed_mono_ms: when the last question failed; ``-inf`` once one is answered.
+    """
+
+    def __init__(self) -> None:
+        self.lock = asyncio.Lock()
+        self.failed_mono_ms = _NEVER
+
+    def is_tried_again(self, now_mono_ms: float) -> bool:
+        """Whether somebody asks after a failure: waiting for that may take as long as it did."""
+        return self.lock.locked() and now_mono_ms - self.failed_mono_ms < OUTAGE_MS
+
+
 class _Feed:
     """One exchange's prices and balances with the times they were read."""
 
     def __init__(self, adapter: ExchangeAdapter) -> None:
         self.adapter = adapter
+        self.pricing = _Refresh()
         self.tickers: dict[str, tuple[Ticker, float]] = {}
         self.wanted: dict[str, float] = {}
+        #: Symbols the exchange was asked for and gave no price of, and when.
+        self.priceless: dict[str, float] = {}
+        self.balancing = _Refresh()
         self.balances: Mapping[str, Balance] = {}
-        self.balances_mono_ms = float("-inf")
-        self.lock = asyncio.Lock()
+        self.balances_mono_ms = _NEVER
+
+    def failed_mono_ms(self, symbol: str) -> float:
+        """When ``symbol``'s price was last asked for in vain, ``-inf`` if it was not."""
+        return max(self.pricing.failed_mono_ms, self.priceless.get(symbol, _NEVER))
+
+    def forget(self, symbol: str) -> None:
+        """Follow ``symbol`` no longer."""
+        del self.wanted[symbol]
+        self.tickers.pop(symbol, None)
+        self.priceless.pop(symbol, None)
 
 
 class MarketData:
@@ -69,13 +104,16 @@ class MarketData:
         self._max_balance_age_ms = max_balance_age_ms
         self._on_error = on_error
 
-    async def view(self, exchange: str, symbol: str, assumed: Decimal | None) -> MarketView:
+    async def view(
+        self, exchange: str, symbol: str, assumed: Decimal | None, *, ask: bool = True
+    ) -> MarketView:
         """What is known of one market; asks the exchange only where memory has nothing fresh.
 
         Args:
             exchange: its configured name.
             symbol: CCXT unified.
             assumed: the price the signal assumes, for a simulated exchange.
+            ask: False for what needs neither price nor balance: never waits for the exchange.
         """
         feed = self._feeds.get(exchange)
         if feed is None:
@@ -86,64 +124,106 @@ class MarketData:
             return MarketView(adapter, None, None, None)
         if assumed is not None and adapter.simulated:
             adapter.assume_price(symbol, assumed)
-        ticker = await self._ticker(feed, symbol)
-        if self._clock.monotonic_ms() - feed.balances_mono_ms > self._max_balance_age_ms:
-            await self.refresh_balance(exchange)
-        return MarketView(adapter, info, ticker, self._balance(feed, info.settle))
+        now = self._clock.monotonic_ms()
+        if adapter.prices_in_memory:
+            try:
+                ticker: Ticker | None = await adapter.get_ticker(symbol)
+            except ExchangeError as error:
+                self._on_error(exchange, error)
+                ticker = None
+        else:
+            feed.wanted.pop(symbol, None)
+            feed.wanted[symbol] = now
+            ticker = self._fresh(feed, symbol, now)
+            if ticker is None and ask:
+                ticker = await self._ask_ticker(feed, symbol)
+        balance: Balance | None = None
+        if now - feed.balances_mono_ms <= self._max_balance_age_ms:
+            balance = feed.balances.get(info.settle, _NOTHING)
+        elif ask and ticker is not None:  # without a price the balance is of no use
+            balance = await self._ask_balance(feed, info.settle)
+        return MarketView(adapter, info, ticker, balance)
 
     def adapter(self, exchange: str) -> ExchangeAdapter | None:
         """The adapter of an exchange, None if there is no such."""
         feed = self._feeds.get(exchange)
         return feed.adapter if feed else None
 
-    def _balance(self, feed: _Feed, currency: str) -> Balance | None:
-        if self._clock.monotonic_ms() - feed.balances_mono_ms > self._max_balance_age_ms:
-            return None
-        return feed.balances.get(currency, _NOTHING)
-
-    async def _ticker(self, feed: _Feed, symbol: str) -> Ticker | None:
-        if feed.adapter.prices_in_memory:
-            return await self._try(feed, lambda: feed.adapter.get_ticker(symbol))
-        known = self._fresh(feed, symbol)
-        if known is not None:
-            return known
-        async with feed.lock:
-            known = self._fresh(feed, symbol)
-            if known is not None:
-                return known
-            await self._refresh_tickers(feed, [symbol, *self._wanted(feed)])
-        return self._fresh(feed, symbol)
-
-    def _fresh(self, feed: _Feed, symbol: str) -> Ticker | None:
-        now = self._clock.monotonic_ms()
-        feed.wanted.pop(symbol, None)
-        feed.wanted[symbol] = now
+    def _fresh(self, feed: _Feed, symbol: str, now: float) -> Ticker | None:
         found = feed.tickers.get(symbol)
         return found[0] if found and now - found[1] <= self._max_price_age_ms else None
+
+    async def _ask_ticker(self, feed: _Feed, symbol: str) -> Ticker | None:
+        came = self._clock.monotonic_ms()
+        failed = feed.failed_mono_ms(symbol)
+        if came - failed < FAILED_FOR_MS or feed.pricing.is_tried_again(came):
+            return None
+        async with feed.pricing.lock:
+            # Whoever had the lock may have brought this price too, or learnt that there is none.
+            ticker = self._fresh(feed, symbol, self._clock.monotonic_ms())
+            if ticker is not None or feed.failed_mono_ms(symbol) >= came:
+                return ticker
+            await self._refresh_tickers(feed, dict.fromkeys((symbol, *self._wanted(feed))))
+        return self._fresh(feed, symbol, self._clock.monotonic_ms())
 
     def _wanted(self, feed: _Feed) -> list[str]:
         oldest = self._clock.monotonic_ms() - ACTIVE_FOR_S * 1000
         while feed.wanted and len(feed.wanted) > MAX_FOLLOWED:
-            feed.tickers.pop(symbol := next(iter(feed.wanted)), None)
-            del feed.wanted[symbol]
+            feed.forget(next(iter(feed.wanted)))
         for symbol in [symbol for symbol, at in feed.wanted.items() if at < oldest]:
-            feed.tickers.pop(symbol, None)
-            del feed.wanted[symbol]
+            feed.forget(symbol)
         return list(feed.wanted)
 
-    async def _refresh_tickers(self, feed: _Feed, symbols: list[str]) -> None:
+    async def _refresh_tickers(self, feed: _Feed, symbols: Iterable[str]) -> None:
+        """Ask for prices; to be called under the lock."""
         asked = self._clock.monotonic_ms()
-        found = await self._try(feed, lambda: feed.adapter.get_tickers(dict.fromkeys(symbols)))
-        for symbol, ticker in (found or {}).items():
-            feed.tickers[symbol] = (ticker, asked)
+        try:
+            found = await feed.adapter.get_tickers(symbols)
+        except ExchangeError as error:
+            feed.pricing.failed_mono_ms = self._clock.monotonic_ms()
+            self._on_error(feed.adapter.name, error)
+            return
+        now = self._clock.monotonic_ms()
+        is_late = now - asked > self._max_price_age_ms  # whoever waited would only wait again
+        feed.pricing.failed_mono_ms = now if is_late else _NEVER
+        for symbol in symbols:
+            if symbol not in feed.wanted:
+                continue  # forgotten meanwhile
+            ticker = found.get(symbol)
+            if ticker is not None:
+                feed.tickers[symbol] = (ticker, asked)
+            else:
+                feed.priceless[symbol] = now
+
+    async def _ask_balance(self, feed: _Feed, currency: str) -> Balance | None:
+        came = self._clock.monotonic_ms()
+        failed = feed.balancing.failed_mono_ms
+        if came - failed < FAILED_FOR_MS or feed.balancing.is_tried_again(came):
+            return None
+        async with feed.balancing.lock:
+            age_ms = self._clock.monotonic_ms() - feed.balances_mono_ms
+            if age_ms > self._max_balance_age_ms and (
+                feed.balancing.failed_mono_ms >= came or not await self._refresh_balance(feed)
+            ):
+                return None
+            return feed.balances.get(currency, _NOTHING)
 
     async def refresh_balance(self, exchange: str) -> bool:
         """Read the balances of one exchange; whether that worked."""
         feed = self._feeds[exchange]
+        async with feed.balancing.lock:
+            return await self._refresh_balance(feed)
+
+    async def _refresh_balance(self, feed: _Feed) -> bool:
+        """Read the balances; to be called under the lock."""
         asked = self._clock.monotonic_ms()
-        balances = await self._try(feed, feed.adapter.get_balance)
-        if balances is None:
+        try:
+            balances = await feed.adapter.get_balance()
+        except ExchangeError as error:
+            feed.balancing.failed_mono_ms = self._clock.monotonic_ms()
+            self._on_error(feed.adapter.name, error)
             return False
+        feed.balancing.failed_mono_ms = _NEVER
         feed.balances, feed.balances_mono_ms = balances, asked
         return True
 
@@ -159,15 +239,9 @@ class MarketData:
         while not feed.adapter.prices_in_memory:
             symbols = self._wanted(feed)
             if symbols:
-                await self._refresh_tickers(feed, symbols)
+                async with feed.pricing.lock:
+                    await self._refresh_tickers(feed, symbols)
             await self._clock.sleep(every_s)
-
-    async def _try(self, feed: _Feed, ask: Callable[[], Awaitable[T]]) -> T | None:
-        try:
-            return await ask()
-        except ExchangeError as error:
-            self._on_error(feed.adapter.name, error)
-            return None
 
 
 _NOTHING: Final = Balance(free=Decimal(0), total=Decimal(0))

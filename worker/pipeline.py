@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import msgspec
 
 from worker.domain.refusal import Code, DeadReason, Refusal, Stage
-from worker.domain.signal import MalformedSignalError, Signal, decode_signal
+from worker.domain.signal import Action, MalformedSignalError, Signal, decode_signal
 from worker.domain.signature import SignatureError, Signatures, check_strategy
 from worker.ledger.calls import Delivery
 from worker.ledger.lease import Lease
@@ -99,7 +99,8 @@ class ExecutionPipeline:
         signal = self._read(delivery)
         if isinstance(signal, Malformed):
             return signal
-        arrival = await self._arrive(delivery, lease, signal)
+        # A close must not wait for prices and balances it does not need.
+        arrival = await self._arrive(delivery, lease, signal, ask=signal.action is Action.OPEN)
         end = await self._whole.run(arrival)
         if isinstance(end, Failed) and end.order is None and arrival.suspect_until_mono_ms:
             # It may have been admitted and sent before the writes that said so were lost.
@@ -143,7 +144,7 @@ class ExecutionPipeline:
     async def _go_on(self, delivery: Delivery, record: Record, lease: Lease) -> Settlement | Ended:
         """A signal that was admitted before: its order may be at the exchange already."""
         stored = recorded(record)
-        arrival = await self._arrive(delivery, lease, stored.signal)
+        arrival = await self._arrive(delivery, lease, stored.signal, ask=False)
         order = self._risk.resume(arrival, stored, record, self._proof_mono_ms(arrival, delivery))
         if not isinstance(order, AdmittedOrder):
             return order
@@ -159,8 +160,10 @@ class ExecutionPipeline:
             )
         return await self._finish.run(order)
 
-    async def _arrive(self, delivery: Delivery, lease: Lease, signal: Signal) -> Arrival:
-        view = await self._market.view(signal.exchange, signal.symbol, signal.entry_price)
+    async def _arrive(
+        self, delivery: Delivery, lease: Lease, signal: Signal, *, ask: bool
+    ) -> Arrival:
+        view = await self._market.view(signal.exchange, signal.symbol, signal.entry_price, ask=ask)
         visibility_ms = view.adapter.visibility_ms if view.adapter else 0
         return Arrival(
             signal=signal,

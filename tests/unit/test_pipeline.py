@@ -1,5 +1,6 @@
 """The pipeline: which way a delivery takes, and what it means for the proof of absence."""
 
+import asyncio
 import json
 from datetime import timedelta
 from typing import Any
@@ -19,17 +20,19 @@ from tests.unit.parts import (
     lease,
     not_found,
     payload,
+    position,
     report,
     signal,
+    ticker,
     trouble,
 )
 from worker.clock import Random, utc
 from worker.config import ExecutionConfig, ReconciliationConfig, RiskConfig, ValidationConfig
-from worker.domain.market import Balance
+from worker.domain.market import Balance, Ticker
 from worker.domain.signal import MalformedSignalError
 from worker.domain.signature import Signatures, SigningKey, signed_fields
 from worker.exchanges.base import Outcome
-from worker.ledger.calls import Delivery, Duplicate
+from worker.ledger.calls import Admitted, Delivery, Duplicate
 from worker.ledger.lease import Lease
 from worker.ledger.stored import Record
 from worker.market_data import MarketData
@@ -59,7 +62,17 @@ class Quiet:
 class Rich(ScriptedExchange):
     """An exchange with money on it."""
 
+    #: Whether its prices and balances never come.
+    silent = False
+
+    async def get_ticker(self, symbol: str) -> Ticker:
+        if self.silent:
+            await asyncio.Event().wait()
+        return ticker(symbol=symbol)
+
     async def get_balance(self) -> dict[str, Balance]:
+        if self.silent:
+            await asyncio.Event().wait()
         return {"USDT": Balance(free=D(10_000), total=D(10_000))}
 
 
@@ -198,6 +211,22 @@ async def test_a_refusal_ends_the_chain_early() -> None:
     assert kinds(await line.run(payload(strength=None))) == ["OrderFailed"]
     assert line.ledger.admitted == []
     assert line.placed == 0
+
+
+async def test_closes_and_orders_admitted_before_wait_for_no_price() -> None:
+    """A market data outage holds up openings only."""
+    line = Line()
+    record = await line.recorded()
+    line.exchange.silent = True
+    line.clock.ms += 60_000  # nothing in memory is fresh any more
+    line.ledger.admissions = [Admitted(msgspec.json.encode(position()), 0.0)]
+    close = payload(action="close", direction=None, expires_at="2026-03-01T13:00:00Z")
+    async with asyncio.timeout(1):
+        assert "PositionClosed" in kinds(await line.run(close))
+        assert kinds(await line.run(record=record, deliveries=2)) == ["OrderFailed"]  # too old
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.01):
+            await line.run(payload(expires_at="2026-03-01T13:00:00Z"))
 
 
 @pytest.mark.parametrize("conflict", [False, True])

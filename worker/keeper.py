@@ -194,7 +194,7 @@ async def _spot_differences(adapter: ExchangeAdapter, held: Mapping[str, Positio
             needed[info.base] = needed.get(info.base, ZERO) + position.quantity
     if not needed:
         return []
-    balances = await adapter.get_balance()
+    balances = await adapter.get_balance(MarketKind.SPOT)
     return [
         f"{currency}: the book needs {text(quantity)}, the exchange holds "
         f"{text(balances[currency].total) if currency in balances else '0'}"

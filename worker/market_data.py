@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 
 from worker.clock import Clock
-from worker.domain.market import Balance, SymbolInfo, Ticker
+from worker.domain.market import Balance, MarketKind, SymbolInfo, Ticker
 from worker.exchanges.base import ExchangeAdapter, ExchangeError
 
 #: A symbol nobody asked for in this long is no longer refreshed.
@@ -27,7 +27,7 @@ _NEVER: Final = float("-inf")
 class MarketView(msgspec.Struct, frozen=True):
     """What a decision needs to know: all of it from memory, any of it possibly absent.
 
-    ``balance`` is in the market's quote currency.
+    ``balance`` is that of the wallet that pays for the market, in its quote currency.
     """
 
     adapter: ExchangeAdapter | None
@@ -53,6 +53,20 @@ class _Refresh:
         return self.lock.locked() and now_mono_ms - self.failed_mono_ms < OUTAGE_MS
 
 
+class _Wallet:
+    """One wallet's balances with the time they were read.
+
+    Args:
+        kind: of market, by which the exchange is asked for it.
+    """
+
+    def __init__(self, kind: MarketKind) -> None:
+        self.kind = kind
+        self.refresh = _Refresh()
+        self.held: Mapping[str, Balance] = {}
+        self.mono_ms = _NEVER
+
+
 class _Feed:
     """One exchange's prices and balances with the times they were read."""
 
@@ -63,9 +77,10 @@ class _Feed:
         self.wanted: dict[str, float] = {}
         #: Symbols the exchange was asked for and gave no price of, and when.
         self.priceless: dict[str, float] = {}
-        self.balancing = _Refresh()
-        self.balances: Mapping[str, Balance] = {}
-        self.balances_mono_ms = _NEVER
+        first, *others = adapter.wallets
+        wallet = _Wallet(first)
+        #: What pays for each kind of market.
+        self.wallets = dict.fromkeys(MarketKind, wallet) | {kind: _Wallet(kind) for kind in others}
 
     def failed_mono_ms(self, symbol: str) -> float:
         """When ``symbol``'s price was last asked for in vain, ``-inf`` if it was not."""
@@ -138,10 +153,11 @@ class MarketData:
             if ticker is None and ask:
                 ticker = await self._ask_ticker(feed, symbol)
         balance: Balance | None = None
-        if now - feed.balances_mono_ms <= self._max_balance_age_ms:
-            balance = feed.balances.get(info.settle, _NOTHING)
+        wallet = feed.wallets[info.kind]
+        if now - wallet.mono_ms <= self._max_balance_age_ms:
+            balance = wallet.held.get(info.settle, _NOTHING)
         elif ask and ticker is not None:  # without a price the balance is of no use
-            balance = await self._ask_balance(feed, info.settle)
+            balance = await self._ask_balance(feed, wallet, info.settle)
         return MarketView(adapter, info, ticker, balance)
 
     def adapter(self, exchange: str) -> ExchangeAdapter | None:
@@ -195,36 +211,41 @@ class MarketData:
             else:
                 feed.priceless[symbol] = now
 
-    async def _ask_balance(self, feed: _Feed, currency: str) -> Balance | None:
+    async def _ask_balance(self, feed: _Feed, wallet: _Wallet, currency: str) -> Balance | None:
         came = self._clock.monotonic_ms()
-        failed = feed.balancing.failed_mono_ms
-        if came - failed < FAILED_FOR_MS or feed.balancing.is_tried_again(came):
+        failed = wallet.refresh.failed_mono_ms
+        if came - failed < FAILED_FOR_MS or wallet.refresh.is_tried_again(came):
             return None
-        async with feed.balancing.lock:
-            age_ms = self._clock.monotonic_ms() - feed.balances_mono_ms
+        async with wallet.refresh.lock:
+            age_ms = self._clock.monotonic_ms() - wallet.mono_ms
             if age_ms > self._max_balance_age_ms and (
-                feed.balancing.failed_mono_ms >= came or not await self._refresh_balance(feed)
+                wallet.refresh.failed_mono_ms >= came
+                or not await self._refresh_wallet(feed, wallet)
             ):
                 return None
-            return feed.balances.get(currency, _NOTHING)
+            return wallet.held.get(currency, _NOTHING)
 
     async def refresh_balance(self, exchange: str) -> bool:
-        """Read the balances of one exchange; whether that worked."""
+        """Read the balances of one exchange, every wallet's; whether that worked."""
         feed = self._feeds[exchange]
-        async with feed.balancing.lock:
-            return await self._refresh_balance(feed)
+        has_worked = True
+        for kind in feed.adapter.wallets:
+            wallet = feed.wallets[kind]
+            async with wallet.refresh.lock:
+                has_worked &= await self._refresh_wallet(feed, wallet)
+        return has_worked
 
-    async def _refresh_balance(self, feed: _Feed) -> bool:
+    async def _refresh_wallet(self, feed: _Feed, wallet: _Wallet) -> bool:
         """Read the balances; to be called under the lock."""
         asked = self._clock.monotonic_ms()
         try:
-            balances = await feed.adapter.get_balance()
+            held = await feed.adapter.get_balance(wallet.kind)
         except ExchangeError as error:
-            feed.balancing.failed_mono_ms = self._clock.monotonic_ms()
+            wallet.refresh.failed_mono_ms = self._clock.monotonic_ms()
             self._on_error(feed.adapter.name, error)
             return False
-        feed.balancing.failed_mono_ms = _NEVER
-        feed.balances, feed.balances_mono_ms = balances, asked
+        wallet.refresh.failed_mono_ms = _NEVER
+        wallet.held, wallet.mono_ms = held, asked
         return True
 
     async def follow_balance(self, exchange: str, every_s: float) -> None:

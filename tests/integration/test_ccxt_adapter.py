@@ -15,7 +15,7 @@ import pytest
 from tests.exchange_simulator import Server, Settings, serve
 from worker.clock import SystemClock
 from worker.config import ExchangeConfig, Secret
-from worker.domain.market import MarketKind
+from worker.domain.market import Balance, MarketKind
 from worker.domain.order import OrderRequest, OrderState, Role, Side
 from worker.domain.signal import Direction, OrderType, TimeInForce
 from worker.exchanges.base import (
@@ -29,6 +29,7 @@ from worker.exchanges.base import (
     RateLimitError,
 )
 from worker.exchanges.binance import BinanceCCXTAdapter
+from worker.market_data import MarketData
 
 SPOT, LINEAR = "BTC/USDT", "BTC/USDT:USDT"
 KEY, SECRET = "sim-key-0123456789", "sim-secret-9876543210"
@@ -229,12 +230,31 @@ async def test_immediate_or_cancel_and_fill_or_kill_end_at_once() -> None:
             assert report.filled_quantity == 0
 
 
-async def test_balances_and_tickers_cover_both_markets() -> None:
-    """Spot and futures wallets add up; prices come for one symbol or for many."""
+async def test_each_kind_of_market_is_paid_for_from_its_own_wallet() -> None:
+    """What is spent on one does not change what the other may be sized with."""
     async with trading(quote_balance=D(1000)) as (adapter, _):
-        balance = await adapter.get_balance()
-        assert balance["USDT"].total == D(2000)  # 1000 in each wallet
-        assert balance["BTC"].free == D(100)
+        market = MarketData(
+            {"binance": adapter},
+            clock=SystemClock(),
+            max_price_age_ms=5_000,
+            max_balance_age_ms=30_000,
+            on_error=lambda _name, error: pytest.fail(str(error)),
+        )
+        request = an_order(SPOT, quantity=D("0.01"))
+        report = await adapter.place_order(request, adapter.open_window())
+        spent = sum((fill.quantity * fill.price for fill in report.fills), D(0))
+        assert spent > 500
+        spot = (await market.view("binance", SPOT, None)).balance
+        linear = (await market.view("binance", LINEAR, None)).balance
+        assert spot == Balance(free=1000 - spent, total=1000 - spent)
+        assert linear == Balance(free=D(1000), total=D(1000))
+        assert "BTC" in await adapter.get_balance(MarketKind.SPOT)
+        assert "BTC" not in await adapter.get_balance(MarketKind.LINEAR)
+
+
+async def test_tickers_cover_both_markets() -> None:
+    """Prices come for one symbol or for many."""
+    async with trading() as (adapter, _):
         one = await adapter.get_ticker(LINEAR)
         assert one.bid < one.last < one.ask
         many = await adapter.get_tickers([SPOT, "ETH/USDT", LINEAR])

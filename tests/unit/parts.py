@@ -204,7 +204,7 @@ class ScriptedExchange(ExchangeAdapter):
     async def get_trades(self, request: OrderRequest, report: OrderReport) -> tuple[Fill, ...]:
         return cast("tuple[Fill, ...]", await self._answer("trades", self.trades, request))
 
-    async def get_balance(self) -> Mapping[str, Balance]:
+    async def get_balance(self, kind: MarketKind = MarketKind.SPOT) -> Mapping[str, Balance]:
         return {}
 
     async def get_positions(self) -> list[ExchangePosition]:

@@ -15,7 +15,7 @@ from tests.unit.parts import (
     ticker,
     trouble,
 )
-from worker.domain.market import Balance, Ticker
+from worker.domain.market import Balance, MarketKind, Ticker
 from worker.exchanges.base import ExchangeError, Outcome
 from worker.market_data import ACTIVE_FOR_S, FAILED_FOR_MS, OUTAGE_MS, MarketData, MarketView
 
@@ -51,7 +51,7 @@ class SlowExchange(ScriptedExchange):
         await self._travel(self.answers, self.down)
         return {one: ticker(symbol=one) for one in wanted if one not in self.priceless}
 
-    async def get_balance(self) -> Mapping[str, Balance]:
+    async def get_balance(self, kind: MarketKind = MarketKind.SPOT) -> Mapping[str, Balance]:
         self.balances += 1
         await self._travel(self.bank, self.poor)
         return {"USDT": Balance(free=D(7), total=D(9))}

@@ -28,7 +28,7 @@ from tests.unit.parts import (
 )
 from worker.clock import Random, utc
 from worker.config import ExecutionConfig, ReconciliationConfig, RiskConfig, ValidationConfig
-from worker.domain.market import Balance, Ticker
+from worker.domain.market import Balance, MarketKind, Ticker
 from worker.domain.signal import MalformedSignalError
 from worker.domain.signature import Signatures, SigningKey, signed_fields
 from worker.exchanges.base import Outcome
@@ -70,7 +70,7 @@ class Rich(ScriptedExchange):
             await asyncio.Event().wait()
         return ticker(symbol=symbol)
 
-    async def get_balance(self) -> dict[str, Balance]:
+    async def get_balance(self, kind: MarketKind = MarketKind.SPOT) -> dict[str, Balance]:
         if self.silent:
             await asyncio.Event().wait()
         return {"USDT": Balance(free=D(10_000), total=D(10_000))}

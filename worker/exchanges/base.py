@@ -7,7 +7,7 @@ from enum import StrEnum
 
 import msgspec
 
-from worker.domain.market import Balance, ExchangePosition, SymbolInfo, Ticker
+from worker.domain.market import Balance, ExchangePosition, MarketKind, SymbolInfo, Ticker
 from worker.domain.order import Fill, OrderReport, OrderRequest
 from worker.errors import WorkerError
 
@@ -116,6 +116,8 @@ class ExchangeAdapter(ABC):
     #: How long an accepted order may be invisible to look-ups, milliseconds.
     visibility_ms: int = 2_000
     clock: ExchangeClock
+    #: Kinds of market that are paid for from a wallet of their own; the first pays for all others.
+    wallets: tuple[MarketKind, ...] = (MarketKind.SPOT,)
     #: Whether orders are only simulated.
     simulated: bool = False
     #: Whether ``get_ticker`` answers from memory, so that there is nothing to keep fresh.
@@ -181,8 +183,8 @@ class ExchangeAdapter(ABC):
         """The fills of one order with their fees, oldest first."""
 
     @abstractmethod
-    async def get_balance(self) -> Mapping[str, Balance]:
-        """Holdings by currency."""
+    async def get_balance(self, kind: MarketKind = MarketKind.SPOT) -> Mapping[str, Balance]:
+        """Holdings by currency in the wallet that pays for ``kind``, see ``wallets``."""
 
     @abstractmethod
     async def get_positions(self) -> list[ExchangePosition]:

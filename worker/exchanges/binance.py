@@ -11,8 +11,9 @@ from typing import Any, Final
 
 import msgspec
 
-from worker.domain.market import Balance, MarketKind, SymbolInfo, Ticker
-from worker.domain.money import ZERO
+from worker.clock import Clock
+from worker.config import ExchangeConfig
+from worker.domain.market import MarketKind, SymbolInfo, Ticker
 from worker.domain.order import OrderReport, OrderRequest
 from worker.exchanges import readings
 from worker.exchanges.base import ExchangeError, RateLimitError, Resend, SendWindow
@@ -35,6 +36,11 @@ class BinanceCCXTAdapter(CCXTAdapter):
     """
 
     resend = Resend.AFTER_DEADLINE
+
+    def __init__(self, name: str, config: ExchangeConfig, clock: Clock) -> None:
+        super().__init__(name, config, clock)
+        # Money in one wallet cannot pay in the other.
+        self.wallets = config.market_types
 
     def _options(self) -> dict[str, Any]:
         return {
@@ -99,18 +105,8 @@ class BinanceCCXTAdapter(CCXTAdapter):
 
     # ---- account and market -------------------------------------------------------------------
 
-    async def get_balance(self) -> Mapping[str, Balance]:
-        """Holdings by currency, spot and futures wallets added up."""
-        total: dict[str, Balance] = {}
-        with self._boundary("get_balance"):
-            for kind in self._config.market_types:
-                reply = await self._ccxt.fetch_balance(_scope(kind))
-                for code, held in readings.balances(reply).items():
-                    before = total.get(code, Balance(free=ZERO, total=ZERO))
-                    total[code] = Balance(
-                        free=before.free + held.free, total=before.total + held.total
-                    )
-        return total
+    def _wallet_params(self, kind: MarketKind) -> dict[str, Any]:
+        return _scope(kind)
 
     def _positions_params(self) -> dict[str, Any]:
         return {"subType": "linear"}

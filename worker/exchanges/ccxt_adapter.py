@@ -96,7 +96,8 @@ class CCXTAdapter(ExchangeAdapter):
             await self.measure_clock()
             await self._load_markets()
             if self._config.api_key:
-                await self.get_balance()
+                for kind in self.wallets:
+                    await self.get_balance(kind)
         except BaseException:
             await self.close()
             raise
@@ -349,10 +350,14 @@ class CCXTAdapter(ExchangeAdapter):
 
     # ---- account and market -------------------------------------------------------------------
 
-    async def get_balance(self) -> Mapping[str, Balance]:
-        """Holdings by currency."""
+    async def get_balance(self, kind: MarketKind = MarketKind.SPOT) -> Mapping[str, Balance]:
+        """Holdings by currency in the wallet that pays for ``kind``."""
         with self._boundary("get_balance"):
-            return readings.balances(await self._ccxt.fetch_balance())
+            return readings.balances(await self._ccxt.fetch_balance(self._wallet_params(kind)))
+
+    def _wallet_params(self, kind: MarketKind) -> dict[str, Any]:
+        """Which wallet, where the exchange has several; one account pays for everything here."""
+        return {}
 
     async def get_positions(self) -> list[ExchangePosition]:
         """Open derivative positions; spot holdings are balances, not positions."""

@@ -205,7 +205,7 @@ class PaperExchange(ExchangeAdapter):
 
     # --- account and market ---
 
-    async def get_balance(self) -> Mapping[str, Balance]:
+    async def get_balance(self, kind: MarketKind = MarketKind.SPOT) -> Mapping[str, Balance]:
         """Every quote currency starts at ``paper.balance``; others hold what trading left there."""
         await self._travel()
         change = self._wallet if self._holdings is None else await self._holdings(self.name)

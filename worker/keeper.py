@@ -37,7 +37,7 @@ class Keeper:
 
     Args:
         ledger: the account.
-        adapters: by exchange name.
+        adapters: those that have started, by exchange name.
         take: starts work on deliveries (the engine's).
         metrics: for the account's gauges, which only the keeper shows.
         clock: time.
@@ -114,7 +114,7 @@ class Keeper:
         """
         book = await self._ledger.book()
         drift: list[str] = []
-        for name, adapter in self._adapters.items():
+        for name, adapter in tuple(self._adapters.items()):  # more may start meanwhile
             held = {
                 position.symbol: position
                 for key, position in book.positions.items()

@@ -1,7 +1,7 @@
 """Markets, prices and balances from memory, kept fresh in the background."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from decimal import Decimal
 from typing import Final
 
@@ -34,6 +34,8 @@ class MarketView(msgspec.Struct, frozen=True):
     info: SymbolInfo | None
     ticker: Ticker | None
     balance: Balance | None
+    #: False while the exchange could not be reached yet: nothing is known of it, not even no.
+    started: bool = True
 
 
 class _Refresh:
@@ -72,6 +74,7 @@ class _Feed:
 
     def __init__(self, adapter: ExchangeAdapter) -> None:
         self.adapter = adapter
+        self.started = asyncio.Event()
         self.pricing = _Refresh()
         self.tickers: dict[str, tuple[Ticker, float]] = {}
         self.wanted: dict[str, float] = {}
@@ -102,6 +105,7 @@ class MarketData:
         max_price_age_ms: an older price counts as none.
         max_balance_age_ms: an older balance counts as none.
         on_error: told of every failed refresh, with the exchange's name.
+        starting: exchanges that are asked nothing before :meth:`begin`.
     """
 
     def __init__(
@@ -112,8 +116,12 @@ class MarketData:
         max_price_age_ms: float,
         max_balance_age_ms: float,
         on_error: Callable[[str, ExchangeError], None],
+        starting: Container[str] = (),
     ) -> None:
         self._feeds = {name: _Feed(adapter) for name, adapter in adapters.items()}
+        for name, feed in self._feeds.items():
+            if name not in starting:
+                feed.started.set()
         self._clock = clock
         self._max_price_age_ms = max_price_age_ms
         self._max_balance_age_ms = max_balance_age_ms
@@ -134,6 +142,8 @@ class MarketData:
         if feed is None:
             return MarketView(None, None, None, None)
         adapter = feed.adapter
+        if not feed.started.is_set():
+            return MarketView(adapter, None, None, None, started=False)
         info = adapter.get_symbol_info(symbol)
         if info is None:
             return MarketView(adapter, None, None, None)
@@ -164,6 +174,14 @@ class MarketData:
         """The adapter of an exchange, None if there is no such."""
         feed = self._feeds.get(exchange)
         return feed.adapter if feed else None
+
+    def begin(self, exchange: str) -> None:
+        """Say that an exchange has started."""
+        self._feeds[exchange].started.set()
+
+    async def until_started(self, exchange: str) -> None:
+        """Wait for that."""
+        await self._feeds[exchange].started.wait()
 
     def _fresh(self, feed: _Feed, symbol: str, now: float) -> Ticker | None:
         found = feed.tickers.get(symbol)
@@ -249,13 +267,15 @@ class MarketData:
         return True
 
     async def follow_balance(self, exchange: str, every_s: float) -> None:
-        """Keep one exchange's balances fresh, for ever."""
+        """Keep one exchange's balances fresh, from its start and for ever."""
+        await self.until_started(exchange)
         while True:
             await self.refresh_balance(exchange)
             await self._clock.sleep(every_s)
 
     async def follow_prices(self, exchange: str, every_s: float) -> None:
-        """Keep the prices of the symbols in use fresh, for ever."""
+        """Keep the prices of the symbols in use fresh, from the exchange's start and for ever."""
+        await self.until_started(exchange)
         feed = self._feeds[exchange]
         while not feed.adapter.prices_in_memory:
             symbols = self._wanted(feed)

@@ -102,6 +102,13 @@ class ExecutionPipeline:
         # A close must not wait for prices and balances it does not need.
         arrival = await self._arrive(delivery, lease, signal, ask=signal.action is Action.OPEN)
         end = await self._whole.run(arrival)
+        if (
+            isinstance(end, Failed)
+            and not arrival.view.started
+            and (end.refusal.code is Code.UNKNOWN_SYMBOL or arrival.suspect_until_mono_ms)
+        ):
+            # Which markets it has, or whether it has an order of this signal, it cannot tell yet.
+            return _not_started(signal)
         if isinstance(end, Failed) and end.order is None and arrival.suspect_until_mono_ms:
             # It may have been admitted and sent before the writes that said so were lost.
             looked_for = await self._risk.look_for(end, arrival)
@@ -145,6 +152,8 @@ class ExecutionPipeline:
         """A signal that was admitted before: its order may be at the exchange already."""
         stored = recorded(record)
         arrival = await self._arrive(delivery, lease, stored.signal, ask=False)
+        if not arrival.view.started:
+            return _not_started(stored.signal)
         order = self._risk.resume(arrival, stored, record, self._proof_mono_ms(arrival, delivery))
         if not isinstance(order, AdmittedOrder):
             return order
@@ -218,6 +227,10 @@ def decode(fields: Mapping[bytes, bytes]) -> Signal:
     if data is None:
         raise MalformedSignalError("data: the entry has no such field")
     return decode_signal(data)
+
+
+def _not_started(signal: Signal) -> Postponed:
+    return Postponed(reason=f"{signal.exchange} has not started yet")
 
 
 def _is_older(delivery: Delivery, signal: Signal) -> bool:

@@ -268,3 +268,31 @@ async def test_what_is_not_there_is_said_so() -> None:
     found = await room.view("NO/SUCH")
     assert (found.adapter, found.info) == (room.exchange, None)
     assert room.exchange.asked == []
+
+
+async def test_an_exchange_that_has_not_started_is_asked_nothing() -> None:
+    """It says so, and the background waits with the signals."""
+    room = Room()
+    room.market = MarketData(
+        {"paper": room.exchange},
+        clock=room.clock,
+        max_price_age_ms=MAX_PRICE_AGE_MS,
+        max_balance_age_ms=MAX_BALANCE_AGE_MS,
+        on_error=lambda _name, error: pytest.fail(str(error)),
+        starting={"paper"},
+    )
+    following = [
+        asyncio.ensure_future(room.market.follow_prices("paper", 1.0)),
+        asyncio.ensure_future(room.market.follow_balance("paper", 1.0)),
+    ]
+    found = await room.view()
+    assert (found.adapter, found.info, found.started) == (room.exchange, None, False)
+    await asyncio.sleep(0)
+    assert (room.exchange.asked, room.exchange.balances) == ([], 0)
+    room.market.begin("paper")
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert room.exchange.balances > 0
+    assert (await room.view()).started
+    for task in following:
+        task.cancel()

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Collection
 from datetime import timedelta
 from typing import Any
 
@@ -79,7 +80,9 @@ class Rich(ScriptedExchange):
 class Line:
     """The whole pipeline on fakes."""
 
-    def __init__(self, *keys: SigningKey, signed: bool = False) -> None:
+    def __init__(
+        self, *keys: SigningKey, signed: bool = False, starting: Collection[str] = ()
+    ) -> None:
         self.clock = clock = ManualClock()
         self.ledger = FakeLedger()
         ledger = self.ledger.as_ledger()
@@ -94,17 +97,19 @@ class Line:
         validation = ValidationHandler(
             ValidationConfig(), exchanges=["paper"], max_size_pct=D(5), clock=clock
         )
+        self.market = MarketData(
+            {"paper": self.exchange},
+            clock=clock,
+            max_price_age_ms=5_000,
+            max_balance_age_ms=30_000,
+            on_error=lambda name, error: None,
+            starting=starting,
+        )
         self.pipeline = ExecutionPipeline(
             signatures=Signatures(
                 account="main", keys=keys, required=signed, now=lambda: utc(clock.now_ms())
             ),
-            market=MarketData(
-                {"paper": self.exchange},
-                clock=clock,
-                max_price_age_ms=5_000,
-                max_balance_age_ms=30_000,
-                on_error=lambda name, error: None,
-            ),
+            market=self.market,
             validation=validation,
             risk=risk,
             execution=OrderExecutorHandler(
@@ -227,6 +232,38 @@ async def test_closes_and_orders_admitted_before_wait_for_no_price() -> None:
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.01):
             await line.run(payload(expires_at="2026-03-01T13:00:00Z"))
+
+
+async def test_a_signal_for_an_exchange_that_has_not_started_comes_again() -> None:
+    """Neither refused nor lost: until it starts, or the signal expires by the ordinary rule."""
+    line = Line(starting=["paper"])
+    for _ in range(3):
+        assert await line.run() == Postponed(reason="paper has not started yet")
+    assert line.ledger.admitted == []
+    line.market.begin("paper")
+    assert kinds(await line.run()) == ["OrderPlaced", "OrderFilled", "PositionOpened"]
+
+    late = Line(starting=["paper"])
+    late.clock.ms += 31_000
+    (_, _, _, event) = (await late.run()).item.events[0]
+    assert json.loads(event)["code"] == "SIGNAL_EXPIRED"
+
+
+async def test_a_bad_signal_fails_whether_its_exchange_has_started_or_not() -> None:
+    """What is wrong with it does not depend on the market."""
+    line = Line(starting=["paper"])
+    assert kinds(await line.run(payload(strength=None))) == ["OrderFailed"]
+    assert kinds(await line.run(payload(exchange="nowhere"))) == ["OrderFailed"]
+
+
+async def test_what_may_have_been_sent_is_not_given_up_before_the_exchange_can_be_asked() -> None:
+    """Admitted before, or perhaps so: there is nobody to look it up with."""
+    record = await Line().recorded()
+    line = Line(starting=["paper"])
+    not_yet = Postponed(reason="paper has not started yet")
+    assert await line.run(record=record, deliveries=9) == not_yet
+    line.clock.ms += 31_000
+    assert await line.run(data_loss_ms=START_MS + 1_000, settled_mono_ms=0.0) == not_yet
 
 
 @pytest.mark.parametrize("conflict", [False, True])

@@ -9,17 +9,19 @@ import msgspec
 
 from worker.clock import Clock
 from worker.domain.market import Balance, MarketKind, SymbolInfo, Ticker
-from worker.exchanges.base import ExchangeAdapter, ExchangeError
+from worker.exchanges.base import ExchangeAdapter, ExchangeError, Outcome
 
 #: A symbol nobody asked for in this long is no longer refreshed.
 ACTIVE_FOR_S: Final = 60.0
 #: At most this many symbols an exchange are followed; the least recently used go first.
 MAX_FOLLOWED: Final = 5_000
-#: What could not be had is not asked for again for this long, milliseconds.
+#: What could not be had is not asked for again for this long, milliseconds, ...
 FAILED_FOR_MS: Final = 1_000.0
-#: After a failure nobody waits while another tries again, for this long, milliseconds: signals that
-#: wait for an exchange that does not answer would keep others from being worked on. Less than
-#: ``ACTIVE_FOR_S``, in which the background finds out that it answers again.
+#: ... if finding that out took at least this long, or the exchange wants fewer questions.
+COSTLY_MS: Final = 250.0
+#: And nobody waits while another tries again, for this long after such a failure, milliseconds:
+#: signals that wait for an exchange that does not answer keep others from being worked on. Less
+#: than ``ACTIVE_FOR_S``, in which the background finds out that it answers again.
 OUTAGE_MS: Final = 30_000.0
 _NEVER: Final = float("-inf")
 
@@ -43,16 +45,29 @@ class _Refresh:
 
     Attributes:
         lock: held while the exchange is asked; whoever gets it next looks into memory first.
-        failed_mono_ms: when the last question failed; ``-inf`` once one is answered.
+        failures: how many questions have failed, so that who waited for one knows.
     """
 
     def __init__(self) -> None:
         self.lock = asyncio.Lock()
-        self.failed_mono_ms = _NEVER
+        self.failures = 0
+        #: When the last question failed at a cost; -inf once one is answered.
+        self._failed_mono_ms = _NEVER
 
-    def is_tried_again(self, now_mono_ms: float) -> bool:
-        """Whether somebody asks after a failure: waiting for that may take as long as it did."""
-        return self.lock.locked() and now_mono_ms - self.failed_mono_ms < OUTAGE_MS
+    def is_vain(self, now_mono_ms: float) -> bool:
+        """Whether to do without: asking would take long, and most likely for nothing."""
+        age_ms = now_mono_ms - self._failed_mono_ms
+        return age_ms < FAILED_FOR_MS or (self.lock.locked() and age_ms < OUTAGE_MS)
+
+    def succeed(self) -> None:
+        """Forget any failure."""
+        self._failed_mono_ms = _NEVER
+
+    def fail(self, asked_mono_ms: float, now_mono_ms: float, *, throttled: bool = False) -> None:
+        """Remember one."""
+        self.failures += 1
+        if throttled or now_mono_ms - asked_mono_ms >= COSTLY_MS:
+            self._failed_mono_ms = now_mono_ms
 
 
 class _Wallet:
@@ -84,10 +99,6 @@ class _Feed:
         wallet = _Wallet(first)
         #: What pays for each kind of market.
         self.wallets = dict.fromkeys(MarketKind, wallet) | {kind: _Wallet(kind) for kind in others}
-
-    def failed_mono_ms(self, symbol: str) -> float:
-        """When ``symbol``'s price was last asked for in vain, ``-inf`` if it was not."""
-        return max(self.pricing.failed_mono_ms, self.priceless.get(symbol, _NEVER))
 
     def forget(self, symbol: str) -> None:
         """Follow ``symbol`` no longer."""
@@ -188,15 +199,17 @@ class MarketData:
         return found[0] if found and now - found[1] <= self._max_price_age_ms else None
 
     async def _ask_ticker(self, feed: _Feed, symbol: str) -> Ticker | None:
-        came = self._clock.monotonic_ms()
-        failed = feed.failed_mono_ms(symbol)
-        if came - failed < FAILED_FOR_MS or feed.pricing.is_tried_again(came):
+        now = self._clock.monotonic_ms()
+        priceless, failures = feed.priceless.get(symbol, _NEVER), feed.pricing.failures
+        if now - priceless < FAILED_FOR_MS or feed.pricing.is_vain(now):
             return None
         async with feed.pricing.lock:
             # Whoever had the lock may have brought this price too, or learnt that there is none.
             ticker = self._fresh(feed, symbol, self._clock.monotonic_ms())
-            if ticker is not None or feed.failed_mono_ms(symbol) >= came:
+            if ticker is not None or feed.pricing.failures != failures:
                 return ticker
+            if feed.priceless.get(symbol, _NEVER) != priceless:
+                return None
             await self._refresh_tickers(feed, dict.fromkeys((symbol, *self._wanted(feed))))
         return self._fresh(feed, symbol, self._clock.monotonic_ms())
 
@@ -214,12 +227,15 @@ class MarketData:
         try:
             found = await feed.adapter.get_tickers(symbols)
         except ExchangeError as error:
-            feed.pricing.failed_mono_ms = self._clock.monotonic_ms()
+            throttled = error.outcome is Outcome.THROTTLED
+            feed.pricing.fail(asked, self._clock.monotonic_ms(), throttled=throttled)
             self._on_error(feed.adapter.name, error)
             return
         now = self._clock.monotonic_ms()
-        is_late = now - asked > self._max_price_age_ms  # whoever waited would only wait again
-        feed.pricing.failed_mono_ms = now if is_late else _NEVER
+        if now - asked > self._max_price_age_ms:
+            feed.pricing.fail(asked, now)  # whoever waited would only wait again
+        else:
+            feed.pricing.succeed()
         for symbol in symbols:
             if symbol not in feed.wanted:
                 continue  # forgotten meanwhile
@@ -230,15 +246,13 @@ class MarketData:
                 feed.priceless[symbol] = now
 
     async def _ask_balance(self, feed: _Feed, wallet: _Wallet, currency: str) -> Balance | None:
-        came = self._clock.monotonic_ms()
-        failed = wallet.refresh.failed_mono_ms
-        if came - failed < FAILED_FOR_MS or wallet.refresh.is_tried_again(came):
+        failures = wallet.refresh.failures
+        if wallet.refresh.is_vain(self._clock.monotonic_ms()):
             return None
         async with wallet.refresh.lock:
             age_ms = self._clock.monotonic_ms() - wallet.mono_ms
             if age_ms > self._max_balance_age_ms and (
-                wallet.refresh.failed_mono_ms >= came
-                or not await self._refresh_wallet(feed, wallet)
+                wallet.refresh.failures != failures or not await self._refresh_wallet(feed, wallet)
             ):
                 return None
             return wallet.held.get(currency, _NOTHING)
@@ -259,10 +273,11 @@ class MarketData:
         try:
             held = await feed.adapter.get_balance(wallet.kind)
         except ExchangeError as error:
-            wallet.refresh.failed_mono_ms = self._clock.monotonic_ms()
+            throttled = error.outcome is Outcome.THROTTLED
+            wallet.refresh.fail(asked, self._clock.monotonic_ms(), throttled=throttled)
             self._on_error(feed.adapter.name, error)
             return False
-        wallet.refresh.failed_mono_ms = _NEVER
+        wallet.refresh.succeed()
         wallet.held, wallet.mono_ms = held, asked
         return True
 

@@ -17,7 +17,14 @@ from tests.unit.parts import (
 )
 from worker.domain.market import Balance, MarketKind, Ticker
 from worker.exchanges.base import ExchangeError, Outcome
-from worker.market_data import ACTIVE_FOR_S, FAILED_FOR_MS, OUTAGE_MS, MarketData, MarketView
+from worker.market_data import (
+    ACTIVE_FOR_S,
+    COSTLY_MS,
+    FAILED_FOR_MS,
+    OUTAGE_MS,
+    MarketData,
+    MarketView,
+)
 
 OTHER = PERPETUAL.symbol
 MAX_PRICE_AGE_MS, MAX_BALANCE_AGE_MS = 5_000.0, 30_000.0
@@ -153,17 +160,23 @@ async def test_an_outage_of_balances_is_waited_for_once_too() -> None:
     assert (len(room.exchange.asked), room.exchange.balances) == (1, 1)
 
 
-async def test_a_failure_is_remembered_for_a_moment() -> None:
-    """Then it is tried again, and all is well."""
+@pytest.mark.parametrize(
+    ("outcome", "took_ms"), [(Outcome.UNKNOWN, COSTLY_MS), (Outcome.THROTTLED, 0.0)]
+)
+async def test_a_costly_failure_is_remembered_for_a_moment(
+    outcome: Outcome, took_ms: float
+) -> None:
+    """One that took long, or an exchange that wants fewer questions; then it is tried again."""
     room = Room()
-    room.exchange.down = trouble(Outcome.UNKNOWN)
+    room.exchange.took_ms = took_ms
+    room.exchange.down = trouble(outcome)
     assert (await room.view()).ticker is None
     room.exchange.down = None
     room.clock.ms += FAILED_FOR_MS - 1
     assert (await room.view()).ticker is None
     assert len(room.exchange.asked) == 1
     room.clock.ms += 1
-    room.exchange.poor = trouble(Outcome.UNKNOWN)
+    room.exchange.poor = trouble(outcome)
     found = await room.view()
     assert (found.ticker, found.balance) == (ticker(), None)
     room.exchange.poor = None
@@ -174,10 +187,22 @@ async def test_a_failure_is_remembered_for_a_moment() -> None:
     assert (await room.view()).balance is not None
 
 
-async def test_nobody_waits_while_another_tries_again_after_a_failure() -> None:
+async def test_a_failure_that_is_told_at_once_turns_nobody_away() -> None:
+    """Whoever comes next may ask again: it costs no time, and the reason may be gone."""
+    room = Room()
+    room.exchange.down = room.exchange.poor = trouble(Outcome.NOT_SENT)
+    assert (await room.view()).ticker is None
+    room.exchange.down = None
+    assert (await room.view()).balance is None
+    room.exchange.poor = None
+    found = await room.view()
+    assert (found.ticker, found.balance is None) == (ticker(), False)
+
+
+async def test_nobody_waits_while_another_tries_again_after_an_outage() -> None:
     """A signal that waits for a dead exchange holds a place others could be worked on in."""
     room = Room()
-    room.exchange.down = trouble(Outcome.UNKNOWN)
+    room.exchange.down, room.exchange.took_ms = trouble(Outcome.UNKNOWN), COSTLY_MS
     await room.view()
     room.clock.ms += FAILED_FOR_MS
     room.exchange.down = None
@@ -194,7 +219,7 @@ async def test_nobody_waits_while_another_tries_again_after_a_failure() -> None:
 async def test_an_old_failure_does_not_turn_a_crowd_away() -> None:
     """Nobody has asked for so long that the failure says nothing any more."""
     room = Room()
-    room.exchange.down = trouble(Outcome.UNKNOWN)
+    room.exchange.down, room.exchange.took_ms = trouble(Outcome.UNKNOWN), COSTLY_MS
     await room.view()
     room.exchange.down = None
     room.clock.ms += OUTAGE_MS
@@ -209,6 +234,7 @@ async def test_a_symbol_without_a_price_is_not_asked_for_by_all_in_turn() -> Non
     room.exchange.priceless = {OTHER}
     views = await room.crowd(20, SYMBOL, OTHER)
     assert [view.ticker for view in views] == [ticker()] * 20 + [None] * 20
+    assert (await room.view(OTHER)).ticker is None
     assert len(room.exchange.asked) == 2
     room.exchange.priceless = set()
     room.clock.ms += FAILED_FOR_MS

@@ -93,7 +93,6 @@ async def test_a_wallet_that_cannot_be_read_does_not_stop_the_other() -> None:
     assert not await room.market.refresh_balance("paper")
     assert await room.free(PERPETUAL.symbol) == 300
     assert await room.free(SYMBOL) == 700  # read a moment ago, which still counts
-    assert room.exchange.asked[:4] == [MarketKind.SPOT, MarketKind.LINEAR] * 2
 
 
 async def test_the_keeper_looks_for_spot_positions_in_the_spot_wallet() -> None:

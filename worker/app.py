@@ -51,6 +51,8 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
 CLOCK_EVERY_S: Final = 30.0
 #: Objects made and kept before the youngest are looked through for cycles.
 GC_ALLOCATIONS: Final = 20_000
+#: Markets that could not be loaded anew are asked for again after this.
+MARKETS_AGAIN_S: Final = 60.0
 _encode = msgspec.json.Encoder().encode
 
 
@@ -326,6 +328,7 @@ class Worker:
                         ),
                     )
                 )
+            tasks.append((f"markets:{name}", lambda name=name: self._follow_markets(name)))  # type: ignore[misc]
             if not adapter.simulated:
                 tasks.append((f"clock:{name}", lambda name=name: self._follow_clock(name)))  # type: ignore[misc]
         return tasks
@@ -341,6 +344,27 @@ class Worker:
             else:
                 self.metrics.clock_offset(name, measured.offset_ms / 1000)
             await self.clock.sleep(CLOCK_EVERY_S)
+
+    async def _follow_markets(self, name: str) -> None:
+        """Load one exchange's markets anew from time to time, from its start on."""
+        await self.market.until_started(name)
+        every_s = self.config.exchanges[name].market_refresh_seconds
+        wait_s = every_s
+        while True:
+            # Workers that were started together need not ask together.
+            await self.clock.sleep(wait_s * self.random.uniform(0.9, 1.0))
+            try:
+                await self.adapters[name].refresh_markets()
+            except ExchangeError as error:
+                wait_s = min(every_s, MARKETS_AGAIN_S)
+                self._note_exchange_error(name, error)
+                log.warning(
+                    "markets_not_refreshed", exchange=name, error=str(error), retry_in_s=wait_s
+                )
+            else:
+                wait_s = every_s
+                if not self.adapters[name].simulated:
+                    gc.freeze()  # the new markets too stay out of every collection
 
     def _note_exchange_error(self, name: str, error: ExchangeError) -> None:
         self.metrics.exchange_error(name, error.outcome.value, type(error).__name__)

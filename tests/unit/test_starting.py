@@ -30,6 +30,16 @@ class Starting(ScriptedExchange):
         self.gate = asyncio.Event()
         self.problem: Exception | None = None
         self.cancelled = False
+        #: How reading the markets ends, time after time; at last the reading is stopped.
+        self.refreshing: list[Exception | None] = []
+
+    async def refresh_markets(self) -> None:
+        self.calls.append(("markets", self.time.ms))
+        if not self.refreshing:
+            raise asyncio.CancelledError
+        problem = self.refreshing.pop(0)
+        if problem is not None:
+            raise problem
 
     async def start(self) -> None:
         try:
@@ -100,6 +110,21 @@ async def test_the_tasks_of_an_exchange_wait_for_its_start() -> None:
     assert "clock" in [name for name, _ in company.late.calls]
     for task in tasks:
         task.cancel()
+
+
+async def test_markets_are_loaded_anew_and_a_failure_is_tried_again_soon() -> None:
+    """Once an hour, a little apart from other workers; after a failure once a minute."""
+    company = Company()
+    company.good.gate.set()
+    assert await company.worker._start_exchanges()
+    company.good.refreshing = [None, trouble(Outcome.UNKNOWN), trouble(Outcome.UNKNOWN), None]
+    with pytest.raises(asyncio.CancelledError):
+        await dict(company.worker._side_tasks())["markets:good"]()
+    at_s = [at / 1000 for name, at in company.good.calls if name == "markets"]
+    pauses = [later - sooner for sooner, later in zip([0.0, *at_s], at_s, strict=False)]
+    whole = [3_600.0, 3_600.0, 60.0, 60.0, 3_600.0]
+    assert all(0.9 <= pause / due <= 1.0 for pause, due in zip(pauses, whole, strict=True))
+    assert len(set(pauses)) == 5
 
 
 async def test_a_stop_before_any_exchange_works_ends_the_attempts() -> None:

@@ -174,6 +174,13 @@ class ExchangeAdapter(ABC):
             OrderNotFoundError: the exchange answered that it knows no such order.
         """
 
+    async def refresh_markets(self) -> None:  # noqa: B027
+        """Load the markets anew: some are new, some are gone. Where that fails all stays as it is.
+
+        A market that is gone stays known, as one that does not trade: orders and positions of it
+        may still have to be looked after.
+        """
+
     @abstractmethod
     async def get_open_orders(self, symbol: str | None = None) -> list[OrderReport]:
         """All open orders of the account, or of one symbol."""
@@ -195,7 +202,13 @@ class ExchangeAdapter(ABC):
         """The market's price now."""
 
     async def get_tickers(self, symbols: Iterable[str]) -> dict[str, Ticker]:
-        """Prices of several symbols, in as few calls as the exchange allows."""
+        """Prices of several symbols, in as few calls as the exchange allows.
+
+        A symbol without a price is left out; it does not keep the others' prices back.
+
+        Raises:
+            ExchangeError: not one price could be had.
+        """
         return {symbol: await self.get_ticker(symbol) for symbol in symbols}
 
     @abstractmethod

@@ -5,6 +5,7 @@ checks again (https://developers.binance.com/docs/binance-spot-api-docs/rest-api
 Client order ids are unique among open orders only, so an order found must also be young enough.
 """
 
+import contextlib
 from collections.abc import AsyncIterator, Iterable, Mapping
 from decimal import Decimal
 from typing import Any, Final
@@ -16,7 +17,7 @@ from worker.config import ExchangeConfig
 from worker.domain.market import MarketKind, SymbolInfo, Ticker
 from worker.domain.order import OrderReport, OrderRequest
 from worker.exchanges import readings
-from worker.exchanges.base import ExchangeError, RateLimitError, Resend, SendWindow
+from worker.exchanges.base import ExchangeError, Outcome, RateLimitError, Resend, SendWindow
 from worker.exchanges.ccxt_adapter import CCXTAdapter
 from worker.exchanges.outcomes import IncompleteReplyError
 from worker.exchanges.rounding import WireOrder
@@ -130,38 +131,68 @@ class BinanceCCXTAdapter(CCXTAdapter):
     async def get_tickers(self, symbols: Iterable[str]) -> dict[str, Ticker]:
         """As :meth:`get_ticker`, in one call a market kind where several symbols are asked for."""
         wanted: dict[MarketKind, list[str]] = {}
-        with self._boundary("get_ticker"):
-            for symbol in symbols:
-                wanted.setdefault(self._info(symbol).kind, []).append(symbol)
+        for symbol in symbols:
+            info = self._infos.get(symbol)
+            if info is not None:
+                wanted.setdefault(info.kind, []).append(symbol)
         found: dict[str, Ticker] = {}
+        failure: ExchangeError | None = None
         for kind, group in wanted.items():
-            if len(group) == 1:
-                found[group[0]] = await self.get_ticker(group[0])
-                continue
             try:
-                found |= await self._quotes(kind, group)
+                found |= await self._tickers(kind, group)
             except RateLimitError:
                 raise
-            except ExchangeError:
-                found |= await self._day_tickers(group)
+            except ExchangeError as error:
+                failure = error
+        if failure is not None and not found:
+            raise failure
         return found
+
+    async def _tickers(self, kind: MarketKind, group: list[str]) -> dict[str, Ticker]:
+        if len(group) == 1:
+            return {group[0]: await self.get_ticker(group[0])}
+        found: dict[str, Ticker] = {}
+        try:
+            found = await self._quotes(kind, group)
+        except RateLimitError:
+            raise
+        except ExchangeError:
+            pass
+        missing = [symbol for symbol in group if symbol not in found]
+        if not missing:
+            return found
+        try:
+            return found | await self._day_tickers(missing)
+        except ExchangeError as error:
+            if found:
+                return found
+            if error.outcome is not Outcome.REFUSED:
+                raise
+        # A list is refused for one symbol in it that is not listed any more.
+        return await super().get_tickers(missing)
 
     async def _quotes(self, kind: MarketKind, group: list[str]) -> dict[str, Ticker]:
         with self._boundary("get_ticker"):
             ids = {self._ccxt.market(symbol)["id"]: symbol for symbol in group}
             spot = kind is MarketKind.SPOT
             params = {"symbols": msgspec.json.encode(list(ids)).decode()} if spot else {}
-            return {
-                known: self._quote(row, self._infos[known])
-                for row in await self._book_tickers(kind, params)
-                if (known := ids.get(row.get("symbol"))) is not None
-            }
+            found: dict[str, Ticker] = {}
+            for row in await self._book_tickers(kind, params):
+                known = ids.get(row.get("symbol"))
+                if known is not None:
+                    with contextlib.suppress(IncompleteReplyError):  # nobody quotes it now
+                        found[known] = self._quote(row, self._infos[known])
+            return found
 
     async def _day_tickers(self, group: list[str]) -> dict[str, Ticker]:
         with self._boundary("get_ticker"):
             now_ms = self._time.now_ms()
             rows = await self._ccxt.fetch_tickers(group)
-            return {symbol: readings.ticker(rows[symbol], symbol, now_ms) for symbol in rows}
+            found: dict[str, Ticker] = {}
+            for symbol in rows:
+                with contextlib.suppress(IncompleteReplyError):
+                    found[symbol] = readings.ticker(rows[symbol], symbol, now_ms)
+            return found
 
     async def _book_tickers(self, kind: MarketKind, params: dict[str, str]) -> Any:
         if kind is MarketKind.SPOT:

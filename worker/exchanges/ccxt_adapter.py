@@ -19,7 +19,7 @@ from worker.config import ExchangeConfig
 from worker.domain.market import Balance, ExchangePosition, MarketKind, SymbolInfo, Ticker
 from worker.domain.order import Fill, OrderReport, OrderRequest, Role
 from worker.errors import ConfigError
-from worker.exchanges import readings
+from worker.exchanges import listing, readings
 from worker.exchanges.base import (
     ExchangeAdapter,
     ExchangeClock,
@@ -156,16 +156,19 @@ class CCXTAdapter(ExchangeAdapter):
 
     async def _load_markets(self) -> None:
         with self._boundary("load_markets"):
-            markets = await self._ccxt.load_markets()
-            infos = {}
-            for market in markets.values():
-                kind = readings.market_kind(market)
-                if kind in self._config.market_types and kind is not None:
-                    info = readings.symbol_info(market, kind, self._ccxt.precisionMode)
-                    infos[info.symbol] = info
-            if not infos:
-                raise IncompleteReplyError("the exchange lists no market of market_types")
+            await self._ccxt.load_markets()
+            self._infos = listing.read(self._ccxt, self._config.market_types)
+
+    async def refresh_markets(self) -> None:
+        """Load the markets anew; where that fails all stays as it is."""
+        with self._boundary("load_markets"):
+            exchange, before = self._ccxt, self._infos
+            infos = await listing.reload(exchange, self._config.market_types, before)
+            if exchange is not self._ccxt:
+                return  # closed meanwhile
             self._infos = infos
+        if changed := listing.changes(before, infos):
+            _log.info("markets_changed", exchange=self.name, **changed)
 
     # ---- time -------------------------------------------------------------------------------
 
@@ -383,9 +386,21 @@ class CCXTAdapter(ExchangeAdapter):
 
     async def get_tickers(self, symbols: Iterable[str]) -> dict[str, Ticker]:
         """Prices of several symbols; an exchange with one call for all overrides this."""
-        wanted = list(symbols)
-        found = await asyncio.gather(*(self.get_ticker(symbol) for symbol in wanted))
-        return dict(zip(wanted, found, strict=True))
+        wanted = [symbol for symbol in symbols if symbol in self._infos]
+        answers = await asyncio.gather(
+            *(self.get_ticker(symbol) for symbol in wanted), return_exceptions=True
+        )
+        found: dict[str, Ticker] = {}
+        failures: list[BaseException] = []
+        for symbol, answer in zip(wanted, answers, strict=True):
+            if isinstance(answer, BaseException):
+                failures.append(answer)
+            else:
+                found[symbol] = answer
+        for failure in failures:
+            if not found or not isinstance(failure, ExchangeError):
+                raise failure
+        return found
 
     def get_symbol_info(self, symbol: str) -> SymbolInfo | None:
         """The market's rules from memory, or None for an unknown symbol."""

@@ -124,6 +124,11 @@ class PaperExchange(ExchangeAdapter):
         if self._source is not None:
             await self._source.close()
 
+    async def refresh_markets(self) -> None:
+        """Load the source's markets anew, if there is one."""
+        if self._source is not None:
+            await self._source.refresh_markets()
+
     def open_window(self) -> SendWindow:
         """Half a second, and the simulated latency, from now."""
         return SendWindow(

@@ -115,8 +115,8 @@ async def test_a_refresh_that_fails_changes_nothing(venue: str) -> None:
 
 
 async def test_a_symbol_the_exchange_no_longer_knows_leaves_the_others_their_prices() -> None:
-    """Binance refuses a whole list for one unknown symbol in it; so each is asked for alone."""
-    async with trading() as (adapter, server):
+    """Binance refuses a whole list for one unknown symbol in it; that one is searched for."""
+    async with trading(symbols=60) as (adapter, server):
         wanted = [SPOT, ETH, "SOL/USDT", LINEAR, "NO/SUCH"]
         assert set(await adapter.get_tickers(wanted)) == {SPOT, ETH, "SOL/USDT", LINEAR}
         server.simulator.engine.markets["spot"].pop("ETHUSDT")
@@ -124,6 +124,10 @@ async def test_a_symbol_the_exchange_no_longer_knows_leaves_the_others_their_pri
         assert set(await adapter.get_tickers([ETH, LINEAR])) == {LINEAR}
         with pytest.raises(ExchangeError):
             await adapter.get_tickers([ETH])
+        many = [ETH, *(f"C{number:03}/USDT" for number in range(60))]
+        before = server.simulator.counts.total()
+        assert len(await adapter.get_tickers(many)) == 60
+        assert server.simulator.counts.total() - before < 20
         assert await adapter.get_tickers(["NO/SUCH"]) == {}
 
 

@@ -17,7 +17,13 @@ from worker.config import ExchangeConfig
 from worker.domain.market import MarketKind, SymbolInfo, Ticker
 from worker.domain.order import OrderReport, OrderRequest
 from worker.exchanges import readings
-from worker.exchanges.base import ExchangeError, Outcome, RateLimitError, Resend, SendWindow
+from worker.exchanges.base import (
+    ExchangeError,
+    InvalidOrderError,
+    RateLimitError,
+    Resend,
+    SendWindow,
+)
 from worker.exchanges.ccxt_adapter import CCXTAdapter
 from worker.exchanges.outcomes import IncompleteReplyError
 from worker.exchanges.rounding import WireOrder
@@ -135,9 +141,13 @@ class BinanceCCXTAdapter(CCXTAdapter):
             info = self._infos.get(symbol)
             if info is not None:
                 wanted.setdefault(info.kind, []).append(symbol)
+        return await self._groups(*wanted.items())
+
+    async def _groups(self, *groups: tuple[MarketKind, list[str]]) -> dict[str, Ticker]:
+        """The prices of all groups that can be had; one that fails keeps no other's back."""
         found: dict[str, Ticker] = {}
         failure: ExchangeError | None = None
-        for kind, group in wanted.items():
+        for kind, group in groups:
             try:
                 found |= await self._tickers(kind, group)
             except RateLimitError:
@@ -156,6 +166,10 @@ class BinanceCCXTAdapter(CCXTAdapter):
             found = await self._quotes(kind, group)
         except RateLimitError:
             raise
+        except InvalidOrderError:
+            # The list is refused for a symbol in it that is not listed any more: -1121.
+            half = len(group) // 2
+            return await self._groups((kind, group[:half]), (kind, group[half:]))
         except ExchangeError:
             pass
         missing = [symbol for symbol in group if symbol not in found]
@@ -163,13 +177,10 @@ class BinanceCCXTAdapter(CCXTAdapter):
             return found
         try:
             return found | await self._day_tickers(missing)
-        except ExchangeError as error:
-            if found:
-                return found
-            if error.outcome is not Outcome.REFUSED:
+        except ExchangeError:
+            if not found:
                 raise
-        # A list is refused for one symbol in it that is not listed any more.
-        return await super().get_tickers(missing)
+            return found
 
     async def _quotes(self, kind: MarketKind, group: list[str]) -> dict[str, Ticker]:
         with self._boundary("get_ticker"):

@@ -51,6 +51,8 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
 CLOCK_EVERY_S: Final = 30.0
 #: Objects made and kept before the youngest are looked through for cycles.
 GC_ALLOCATIONS: Final = 20_000
+#: Markets that could not be loaded anew are asked for again after this.
+MARKETS_AGAIN_S: Final = 60.0
 _encode = msgspec.json.Encoder().encode
 
 
@@ -111,7 +113,12 @@ class Worker:
             max_price_age_ms=config.validation.max_price_age_seconds * 1000,
             max_balance_age_ms=config.risk.max_balance_age_seconds * 1000,
             on_error=self._note_exchange_error,
+            starting=self.adapters,
         )
+        #: The exchanges that have started, and what is in the others' way.
+        self.started: dict[str, ExchangeAdapter] = {}
+        self._not_started = dict.fromkeys(self.adapters, "not yet")
+        self._starts: dict[str, asyncio.Task[None]] = {}
         self.engine = self._engine()
         self.metrics.in_flight_from(lambda: self.engine.in_flight)
         self.ledger.on_batch = self._note_batch
@@ -119,7 +126,7 @@ class Worker:
         self.notifier = Notifier(os.environ)
         self.keeper = Keeper(
             ledger=self.ledger,
-            adapters=self.adapters,
+            adapters=self.started,
             take=self.engine.take,
             metrics=self.metrics,
             clock=self.clock,
@@ -220,6 +227,7 @@ class Worker:
                 notify = asyncio.create_task(self.notifier.follow(self.health, self.clock))
                 stack.callback(notify.cancel)
                 stack.callback(self.notifier.close)
+            stack.push_async_callback(self._stop_starting)
             if await self._start_exchanges():
                 _calm_garbage_collector()
                 await self.engine.run(self._side_tasks())
@@ -250,22 +258,30 @@ class Worker:
         self.engine.stop()
 
     async def _start_exchanges(self) -> bool:
-        """Start every exchange, trying for as long as it takes; False if stopped meanwhile."""
-        starts = asyncio.create_task(self._start_all())
-        stopped = asyncio.create_task(self.engine.stopping())
-        await asyncio.wait({starts, stopped}, return_when=asyncio.FIRST_COMPLETED)
-        stopped.cancel()
-        if not starts.done():
-            await cancel_all({starts})
-            return False
-        starts.result()
-        self.health.set("markets", ok=True, detail="loaded")
-        return True
+        """Start the exchanges, trying for as long as it takes; False if stopped meanwhile.
 
-    async def _start_all(self) -> None:
-        async with asyncio.TaskGroup() as group:
-            for name in self.adapters:
-                group.create_task(self._start(name), name=f"start:{name}")
+        Returns as soon as one of them works; the others go on starting beside the signals.
+        """
+        self._starts = {
+            name: asyncio.create_task(self._start(name), name=f"start:{name}")
+            for name in self.adapters
+        }
+        self._show_markets()
+        if not self._starts:
+            return True
+        stopped = asyncio.create_task(self.engine.stopping())
+        await asyncio.wait({stopped, *self._starts.values()}, return_when=asyncio.FIRST_COMPLETED)
+        has_stopped = stopped.done()
+        stopped.cancel()
+        ended = [task for task in self._starts.values() if task.done()]
+        if has_stopped or any(task.exception() for task in ended):
+            await self._stop_starting()
+        for task in ended:
+            task.result()
+        return not has_stopped
+
+    async def _stop_starting(self) -> None:
+        await cancel_all(self._starts.values())
 
     async def _start(self, name: str) -> None:
         pause = FIRST_PAUSE_S
@@ -274,17 +290,28 @@ class Worker:
                 await self.adapters[name].start()
             except ExchangeError as error:
                 self._note_exchange_error(name, error)
-                self.health.set("markets", ok=False, detail=f"{name}: {error}")
+                self._not_started[name] = str(error)
+                self._show_markets()
                 log.warning("exchange_not_ready", exchange=name, error=str(error), retry_in_s=pause)
                 await self.clock.sleep(pause)
                 pause = min(pause * 2, LONGEST_PAUSE_S)
             else:
-                return
+                break
+        self.started[name] = self.adapters[name]
+        del self._not_started[name]
+        self.market.begin(name)
+        self._show_markets()
+        log.info("exchange_started", exchange=name)
+
+    def _show_markets(self) -> None:
+        waiting = "; ".join(f"{name}: {why}" for name, why in sorted(self._not_started.items()))
+        self.health.set("markets", ok=not waiting, detail=waiting or "loaded")
 
     def _side_tasks(self) -> list[SideTask]:
         tasks: list[SideTask] = [("keeper", self.keeper.run)]
         for name, adapter in self.adapters.items():
             section = self.config.exchanges[name]
+            tasks.append((f"start:{name}", lambda name=name: self._starts[name]))  # type: ignore[misc]
             tasks.append(
                 (
                     f"balance:{name}",
@@ -302,12 +329,14 @@ class Worker:
                         ),
                     )
                 )
+            tasks.append((f"markets:{name}", lambda name=name: self._follow_markets(name)))  # type: ignore[misc]
             if not adapter.simulated:
                 tasks.append((f"clock:{name}", lambda name=name: self._follow_clock(name)))  # type: ignore[misc]
         return tasks
 
     async def _follow_clock(self, name: str) -> None:
-        """Keep measuring one exchange's clock."""
+        """Keep measuring one exchange's clock, from its start on."""
+        await self.market.until_started(name)
         while True:
             try:
                 measured = await self.adapters[name].measure_clock()
@@ -316,6 +345,27 @@ class Worker:
             else:
                 self.metrics.clock_offset(name, measured.offset_ms / 1000)
             await self.clock.sleep(CLOCK_EVERY_S)
+
+    async def _follow_markets(self, name: str) -> None:
+        """Load one exchange's markets anew from time to time, from its start on."""
+        await self.market.until_started(name)
+        every_s = self.config.exchanges[name].market_refresh_seconds
+        wait_s = every_s
+        while True:
+            # Workers that were started together need not ask together.
+            await self.clock.sleep(wait_s * self.random.uniform(0.9, 1.0))
+            try:
+                await self.adapters[name].refresh_markets()
+            except ExchangeError as error:
+                wait_s = min(every_s, MARKETS_AGAIN_S)
+                self._note_exchange_error(name, error)
+                log.warning(
+                    "markets_not_refreshed", exchange=name, error=str(error), retry_in_s=wait_s
+                )
+            else:
+                wait_s = every_s
+                if not self.adapters[name].simulated:
+                    gc.freeze()  # the new markets too stay out of every collection
 
     def _note_exchange_error(self, name: str, error: ExchangeError) -> None:
         self.metrics.exchange_error(name, error.outcome.value, type(error).__name__)

@@ -196,8 +196,11 @@ class ExchangeConfig(Section, kw_only=True, frozen=True, forbid_unknown_fields=T
     ticker_refresh_seconds: Annotated[
         float, _real("how often prices are read, seconds", gt=0, le=300)
     ] = 1.0
+    market_refresh_seconds: Annotated[
+        float, _real("how often the list of markets is read, seconds", gt=0, le=86_400)
+    ] = 3_600.0
     max_orders_per_second: Annotated[
-        float, _real("orders the whole fleet may send a second; 0 = no limit", ge=0, le=10_000)
+        float, _real("orders each worker may send a second; 0 = no limit", ge=0, le=10_000)
     ] = 0.0
     paper: PaperConfig = field(default_factory=PaperConfig)
 

@@ -37,7 +37,7 @@ class Keeper:
 
     Args:
         ledger: the account.
-        adapters: by exchange name.
+        adapters: those that have started, by exchange name.
         take: starts work on deliveries (the engine's).
         metrics: for the account's gauges, which only the keeper shows.
         clock: time.
@@ -114,7 +114,7 @@ class Keeper:
         """
         book = await self._ledger.book()
         drift: list[str] = []
-        for name, adapter in self._adapters.items():
+        for name, adapter in tuple(self._adapters.items()):  # more may start meanwhile
             held = {
                 position.symbol: position
                 for key, position in book.positions.items()
@@ -194,7 +194,7 @@ async def _spot_differences(adapter: ExchangeAdapter, held: Mapping[str, Positio
             needed[info.base] = needed.get(info.base, ZERO) + position.quantity
     if not needed:
         return []
-    balances = await adapter.get_balance()
+    balances = await adapter.get_balance(MarketKind.SPOT)
     return [
         f"{currency}: the book needs {text(quantity)}, the exchange holds "
         f"{text(balances[currency].total) if currency in balances else '0'}"

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import msgspec
 
 from worker.domain.refusal import Code, DeadReason, Refusal, Stage
-from worker.domain.signal import MalformedSignalError, Signal, decode_signal
+from worker.domain.signal import Action, MalformedSignalError, Signal, decode_signal
 from worker.domain.signature import SignatureError, Signatures, check_strategy
 from worker.ledger.calls import Delivery
 from worker.ledger.lease import Lease
@@ -103,8 +103,16 @@ class ExecutionPipeline:
         signal = self._read(delivery)
         if isinstance(signal, Malformed):
             return signal
-        arrival = await self._arrive(delivery, lease, signal)
+        # A close must not wait for prices and balances it does not need.
+        arrival = await self._arrive(delivery, lease, signal, ask=signal.action is Action.OPEN)
         end = await self._whole.run(arrival)
+        if (
+            isinstance(end, Failed)
+            and not arrival.view.started
+            and (end.refusal.code is Code.UNKNOWN_SYMBOL or arrival.suspect_until_mono_ms)
+        ):
+            # Which markets it has, or whether it has an order of this signal, it cannot tell yet.
+            return _not_started(signal)
         if isinstance(end, Failed) and end.order is None and arrival.suspect_until_mono_ms:
             # It may have been admitted and sent before the writes that said so were lost.
             looked_for = await self._risk.look_for(end, arrival)
@@ -147,7 +155,9 @@ class ExecutionPipeline:
     async def _go_on(self, delivery: Delivery, record: Record, lease: Lease) -> Settlement | Ended:
         """A signal that was admitted before: its order may be at the exchange already."""
         stored = recorded(record)
-        arrival = await self._arrive(delivery, lease, stored.signal)
+        arrival = await self._arrive(delivery, lease, stored.signal, ask=False)
+        if not arrival.view.started:
+            return _not_started(stored.signal)
         order = self._risk.resume(arrival, stored, record, self._proof_mono_ms(arrival, delivery))
         if not isinstance(order, AdmittedOrder):
             return order
@@ -163,8 +173,10 @@ class ExecutionPipeline:
             )
         return await self._finish.run(order)
 
-    async def _arrive(self, delivery: Delivery, lease: Lease, signal: Signal) -> Arrival:
-        view = await self._market.view(signal.exchange, signal.symbol, signal.entry_price)
+    async def _arrive(
+        self, delivery: Delivery, lease: Lease, signal: Signal, *, ask: bool
+    ) -> Arrival:
+        view = await self._market.view(signal.exchange, signal.symbol, signal.entry_price, ask=ask)
         visibility_ms = view.adapter.visibility_ms if view.adapter else 0
         return Arrival(
             signal=signal,
@@ -219,6 +231,10 @@ def decode(fields: Mapping[bytes, bytes]) -> Signal:
     if data is None:
         raise MalformedSignalError("data: the entry has no such field")
     return decode_signal(data)
+
+
+def _not_started(signal: Signal) -> Postponed:
+    return Postponed(reason=f"{signal.exchange} has not started yet")
 
 
 def _is_older(delivery: Delivery, signal: Signal) -> bool:

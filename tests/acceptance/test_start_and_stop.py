@@ -10,6 +10,7 @@ import pytest
 from tests.acceptance import signals
 from tests.acceptance.audit import Audit
 from tests.acceptance.fleet import (
+    DEFAULTS,
     Fleet,
     Tables,
     WorkerProcess,
@@ -131,6 +132,42 @@ def test_the_exchange_may_come_later(tmp_path: Path, one_server: EmbeddedServer)
         with simulator_process("--symbols", "5", "--port", str(port)):
             assert fleet.until_ended(["a"])["a"]["type"] == "OrderFilled"
             assert worker.readiness()[0] == 200
+            assert worker.stop() == 0
+
+
+def test_one_exchange_that_is_away_does_not_stop_trading_on_another(
+    tmp_path: Path, one_server: EmbeddedServer, exchange: ControlClient
+) -> None:
+    """Its signals wait, or expire like any other; ready only when it is there, and then it trades.
+
+    A worker that has only just started knows no more of its symbols than that they may exist.
+    """
+    port = free_port()
+    away: Tables = {
+        "exchanges.away": {
+            **DEFAULTS["exchanges.binance"],
+            "ccxt_id": "binance",
+            "base_url": f"http://127.0.0.1:{port}",
+        }
+    }
+    with _fleet(tmp_path, one_server.port, exchange, settings=away) as fleet:
+        worker = fleet.start()
+        fleet.submit(
+            signals.opening("a", signals.linear(0)),
+            signals.opening("b", signals.linear(0), exchange="away"),
+            signals.opening("c", signals.linear(1), exchange="away", expires_at=signals.now(4)),
+        )
+        ends = fleet.until_ended(["a", "c"])
+        assert ends["a"]["type"] == "OrderFilled"
+        assert ends["c"]["code"] == "SIGNAL_EXPIRED"
+        assert worker.logged("signal_postponed")[0]["reason"] == "away has not started yet"
+        status, checks = worker.readiness()
+        assert status == 503
+        assert "away" in checks["checks"]["markets"]["detail"]
+        assert set(fleet.ends()) == {"a", "c"}
+        with simulator_process("--symbols", "5", "--port", str(port)):
+            assert fleet.until_ended(["b"])["b"]["type"] == "OrderFilled"
+            worker.until_ready()
             assert worker.stop() == 0
 
 

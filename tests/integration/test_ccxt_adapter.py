@@ -15,7 +15,7 @@ import pytest
 from tests.exchange_simulator import Server, Settings, serve
 from worker.clock import SystemClock
 from worker.config import ExchangeConfig, Secret
-from worker.domain.market import MarketKind
+from worker.domain.market import Balance, MarketKind
 from worker.domain.order import OrderRequest, OrderState, Role, Side
 from worker.domain.signal import Direction, OrderType, TimeInForce
 from worker.exchanges.base import (
@@ -29,6 +29,7 @@ from worker.exchanges.base import (
     RateLimitError,
 )
 from worker.exchanges.binance import BinanceCCXTAdapter
+from worker.market_data import MarketData
 
 SPOT, LINEAR = "BTC/USDT", "BTC/USDT:USDT"
 KEY, SECRET = "sim-key-0123456789", "sim-secret-9876543210"
@@ -229,12 +230,31 @@ async def test_immediate_or_cancel_and_fill_or_kill_end_at_once() -> None:
             assert report.filled_quantity == 0
 
 
-async def test_balances_and_tickers_cover_both_markets() -> None:
-    """Spot and futures wallets add up; prices come for one symbol or for many."""
+async def test_each_kind_of_market_is_paid_for_from_its_own_wallet() -> None:
+    """What is spent on one does not change what the other may be sized with."""
     async with trading(quote_balance=D(1000)) as (adapter, _):
-        balance = await adapter.get_balance()
-        assert balance["USDT"].total == D(2000)  # 1000 in each wallet
-        assert balance["BTC"].free == D(100)
+        market = MarketData(
+            {"binance": adapter},
+            clock=SystemClock(),
+            max_price_age_ms=5_000,
+            max_balance_age_ms=30_000,
+            on_error=lambda _name, error: pytest.fail(str(error)),
+        )
+        request = an_order(SPOT, quantity=D("0.01"))
+        report = await adapter.place_order(request, adapter.open_window())
+        spent = sum((fill.quantity * fill.price for fill in report.fills), D(0))
+        assert spent > 500
+        spot = (await market.view("binance", SPOT, None)).balance
+        linear = (await market.view("binance", LINEAR, None)).balance
+        assert spot == Balance(free=1000 - spent, total=1000 - spent)
+        assert linear == Balance(free=D(1000), total=D(1000))
+        assert "BTC" in await adapter.get_balance(MarketKind.SPOT)
+        assert "BTC" not in await adapter.get_balance(MarketKind.LINEAR)
+
+
+async def test_tickers_cover_both_markets() -> None:
+    """Prices come for one symbol or for many."""
+    async with trading() as (adapter, _):
         one = await adapter.get_ticker(LINEAR)
         assert one.bid < one.last < one.ask
         many = await adapter.get_tickers([SPOT, "ETH/USDT", LINEAR])
@@ -435,19 +455,17 @@ async def test_without_credentials_public_data_still_comes() -> None:
         await adapter.close()
 
 
-async def test_an_order_budget_spaces_orders_and_never_spends_a_window_waiting() -> None:
-    """Two at once, the third waits; one whose turn comes too late is throttled, not sent."""
-    config = {"max_orders_per_second": 2.0, "recv_window_ms": 1_500}
-    async with trading(config=config) as (adapter, server):
-        results = await asyncio.gather(
-            *(adapter.place_order(an_order(), adapter.open_window()) for _ in range(6)),
-            return_exceptions=True,
-        )
-        throttled = [one for one in results if isinstance(one, RateLimitError)]
-        assert len(server.simulator.orders()) == 6 - len(throttled) >= 3
-        assert throttled
-        assert all(one.outcome is Outcome.THROTTLED for one in throttled)
-        assert all(one.retry_after_s > 0.5 for one in throttled)
+async def test_turns_are_counted_and_an_order_is_sent_at_once_whatever_they_say() -> None:
+    """Two at once, the third has to wait; inside a window nothing waits any more."""
+    async with trading(config={"max_orders_per_second": 2.0}) as (adapter, server):
+        turns = [adapter.take_turn(within_ms=10_000) for _ in range(4)]
+        assert turns[:2] == [0, 0]
+        assert 400 < turns[2] <= 500
+        assert 900 < turns[3] <= 1_000
+        assert adapter.take_turn(within_ms=600) > 600  # too late for this one: not taken
+        window = adapter.open_window()
+        await asyncio.gather(*(adapter.place_order(an_order(), window) for _ in range(6)))
+        assert len(server.simulator.orders()) == 6
 
 
 async def test_closing_twice_leaves_no_warning(caplog: pytest.LogCaptureFixture) -> None:

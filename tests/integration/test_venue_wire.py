@@ -19,6 +19,7 @@ from tests.integration.venues import (
     now_ms,
     stock,
 )
+from worker.domain.market import MarketKind
 from worker.domain.order import OrderRequest, OrderState, Role, Side
 from worker.domain.signal import OrderType, TimeInForce
 from worker.errors import ConfigError
@@ -524,6 +525,18 @@ async def test_nothing_is_logged_that_could_be_used(
             await adapter.close()
     for secret in (API_KEY, SECRET.rstrip("="), PASSWORD, "signature="):
         assert secret not in caplog.text
+
+
+@pytest.mark.parametrize("venue", ["bybit", "okx"])
+async def test_a_unified_account_is_one_wallet(venue: str) -> None:
+    """Spot and perpetuals are paid for from the same money, which is asked for once."""
+    async with trading(venue) as (adapter, server):
+        assert adapter.wallets == (MarketKind.SPOT,)
+        held = [await adapter.get_balance(kind) for kind in MarketKind]
+        assert held[0] == held[1]
+        assert held[0]["USDT"].total > 0
+        first, second = server.asked
+        assert (first.method, first.path) == (second.method, second.path)
 
 
 async def test_the_sandbox_is_the_one_that_works_for_the_markets_asked_for() -> None:

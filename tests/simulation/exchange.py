@@ -8,7 +8,7 @@ from tests.simulation.loop import Process
 from tests.simulation.network import Broken, Network
 from tests.simulation.venue import BALANCE, MARKETS, PRICES, VISIBILITY_MS, Venue
 from worker.clock import Clock
-from worker.domain.market import Balance, ExchangePosition, SymbolInfo, Ticker
+from worker.domain.market import Balance, ExchangePosition, MarketKind, SymbolInfo, Ticker
 from worker.domain.order import Fill, OrderReport, OrderRequest
 from worker.domain.signal import Direction
 from worker.exchanges.base import (
@@ -121,7 +121,7 @@ class SimulatedExchange(ExchangeAdapter):
             lambda: self._venue.trades(request, report.exchange_order_id),
         )
 
-    async def get_balance(self) -> Mapping[str, Balance]:
+    async def get_balance(self, kind: MarketKind = MarketKind.SPOT) -> Mapping[str, Balance]:
         """A constant."""
         return await self._call(
             "balance", "", lambda: {"USDT": Balance(free=BALANCE, total=BALANCE)}

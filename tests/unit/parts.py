@@ -22,6 +22,7 @@ from worker.exchanges.base import (
     Resend,
     SendWindow,
 )
+from worker.exchanges.budget import OrderBudget
 from worker.ledger.calls import Admission, AdmitItem, Admitted, Authorization, Ledger, TradingState
 from worker.ledger.lease import Lease
 from worker.market_data import MarketView
@@ -159,6 +160,7 @@ class ScriptedExchange(ExchangeAdapter):
         self.calls: list[tuple[str, float]] = []
         self.requests: list[OrderRequest] = []
         self.markets: dict[str, SymbolInfo] = {SYMBOL: SPOT, PERPETUAL.symbol: PERPETUAL}
+        self.budget = OrderBudget(0.0, clock)
 
     def times(self, method: str) -> list[float]:
         """When ``method`` was called."""
@@ -178,6 +180,9 @@ class ScriptedExchange(ExchangeAdapter):
 
     async def close(self) -> None:
         self.calls.append(("close", self.time.ms))
+
+    def take_turn(self, within_ms: float) -> float:
+        return self.budget.take(within_ms)
 
     def open_window(self) -> SendWindow:
         there_ms = self.time.now_ms() + int(self.clock.offset_ms)
@@ -199,7 +204,7 @@ class ScriptedExchange(ExchangeAdapter):
     async def get_trades(self, request: OrderRequest, report: OrderReport) -> tuple[Fill, ...]:
         return cast("tuple[Fill, ...]", await self._answer("trades", self.trades, request))
 
-    async def get_balance(self) -> Mapping[str, Balance]:
+    async def get_balance(self, kind: MarketKind = MarketKind.SPOT) -> Mapping[str, Balance]:
         return {}
 
     async def get_positions(self) -> list[ExchangePosition]:

@@ -1,6 +1,5 @@
 """The small parts under the exchange adapters: rounding, clocks, budgets, readings, the factory."""
 
-import asyncio
 import subprocess
 import sys
 from decimal import Decimal
@@ -17,7 +16,7 @@ from worker.domain.order import OrderRequest, OrderState, Role, Side
 from worker.domain.signal import OrderType
 from worker.errors import ConfigError
 from worker.exchanges import readings
-from worker.exchanges.base import ExchangeError, Outcome, RateLimitError
+from worker.exchanges.base import ExchangeError, Outcome
 from worker.exchanges.budget import OrderBudget
 from worker.exchanges.ccxt_adapter import CCXTAdapter
 from worker.exchanges.factory import ExchangeFactory
@@ -148,27 +147,26 @@ async def test_a_clock_that_cannot_be_measured_says_why() -> None:
 
 @given(st.floats(0.1, 1_000), st.integers(1, 200))
 def test_a_budget_is_never_exceeded(per_second: float, orders: int) -> None:
-    """In any second, at most a burst and what has accrued; and nobody waits past its limit."""
+    """In any second, at most a burst and what has accrued; a turn too late is nobody's."""
     clock = FakeClock()
     budget = OrderBudget(per_second, clock)
     sent: list[float] = []
-    outcomes: set[Outcome] = set()
-
-    async def run() -> None:
-        for _ in range(orders):
-            try:
-                await budget.take(clock.mono + 50)
-            except RateLimitError as error:
-                outcomes.add(error.outcome)
-                clock.advance(error.retry_after_s * 1000)
-                continue
-            sent.append(clock.mono)
-
-    asyncio.run(run())
-    assert outcomes <= {Outcome.THROTTLED}
+    for _ in range(orders):
+        wait_ms = budget.take(50.0)
+        if wait_ms > 50:
+            assert budget.take(50.0) == wait_ms  # not taken: the next one waits no longer
+            clock.advance(wait_ms)
+            continue
+        sent.append(clock.mono + wait_ms)
     for start in sent:
         inside = [at for at in sent if start <= at < start + 1_000]
         assert len(inside) <= 2 * max(per_second, 1) + 1
+
+
+def test_without_a_limit_there_is_no_turn_to_wait_for() -> None:
+    """However many orders there are, and however late."""
+    budget = OrderBudget(0.0, FakeClock())
+    assert [budget.take(-1.0) for _ in range(1_000)] == [0.0] * 1_000
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,7 @@ from worker.exchanges.base import (
     RateLimitError,
     Resend,
 )
+from worker.exchanges.budget import OrderBudget
 from worker.ledger.calls import Authorization, TradingState
 from worker.ledger.errors import LedgerUnavailableError
 from worker.ledger.lease import Lease
@@ -342,6 +343,97 @@ async def test_the_window_is_fixed_before_the_lease_is_checked() -> None:
     desk.exchange.open_window = open_window  # type: ignore[method-assign]
     assert isinstance(await desk.send(lease=Watched(ENTRY_ID, 1, 10.0**9)), Submission)
     assert steps == [("window", 5_000.0), ("lease", 6_000.0)]
+
+
+# --- its turn ---
+
+
+class Counted(Desk):
+    """A desk with two orders a second, a burst of which is spent already."""
+
+    def __init__(self, **config: Any) -> None:
+        super().__init__(**config)
+        self.exchange.budget = OrderBudget(2.0, self.clock)
+        assert [self.exchange.take_turn(0.0) for _ in range(2)] == [0.0, 0.0]
+
+
+async def test_an_order_waits_for_its_turn_before_it_may_be_sent() -> None:
+    """The wait comes before the last look, so the window begins with the sending."""
+    desk = Counted()
+    assert isinstance(await desk.send(), Submission)
+    assert desk.clock.slept == [0.5]
+    assert desk.ledger.authorized == 1  # the admission is as old as the wait
+    assert desk.exchange.times("place") == [500.0]
+
+
+async def test_a_turn_that_has_come_costs_nothing() -> None:
+    """No sleep, and the ledger is not asked again."""
+    desk = Desk()
+    desk.exchange.budget = OrderBudget(2.0, desk.clock)
+    assert isinstance(await desk.send(), Submission)
+    assert desk.clock.slept == []
+    assert desk.ledger.authorized == 0
+
+
+@pytest.mark.parametrize(
+    ("answer", "end"),
+    [
+        (Authorization(held=True, trading_state=TradingState.HALTED, pause_ms=0.0), Failed),
+        (Authorization(held=False, trading_state=TradingState.ACTIVE, pause_ms=0.0), Lost),
+        (GONE, Postponed),
+    ],
+)
+async def test_what_happens_during_the_wait_for_a_turn_counts(answer: Any, end: type) -> None:
+    """Halted, fenced, or Redis gone meanwhile: nothing is sent."""
+    desk = Counted()
+    desk.ledger.authorizations = [answer]
+    assert isinstance(await desk.send(), end)
+    assert desk.clock.slept == [0.5]
+    assert desk.placed == 0
+
+
+async def test_a_lease_that_ends_during_the_wait_for_a_turn_postpones_the_order() -> None:
+    """The lease is held against the window, and the window opens after the wait."""
+    desk = Counted()
+    desk.lease.expires_mono_ms = 5_000.0 + 1_000.0 + 499
+    assert isinstance(await desk.send(), Postponed)
+    assert desk.placed == 0
+
+
+async def test_a_turn_later_than_the_signal_lives_is_not_waited_for() -> None:
+    """It fails at once, and the turn stays for another."""
+    desk = Counted()
+    soon = (START + timedelta(milliseconds=400)).isoformat()
+    ended = await desk.send(signal=signal(expires_at=soon))
+    assert failure(ended) is Code.RATE_LIMITED
+    assert "exchanges.paper.max_orders_per_second" in ended.refusal.reason
+    assert desk.clock.slept == []
+    assert isinstance(await desk.send(), Submission)
+    assert desk.clock.slept == [0.5]
+
+
+async def test_no_turn_is_waited_for_while_draining() -> None:
+    """The order goes back to the others."""
+    desk = Counted()
+    desk.is_draining = True
+    assert isinstance(await desk.send(), Postponed)
+    assert desk.clock.slept == []
+
+
+async def test_a_turn_that_passed_during_an_exchanges_pause_is_taken_anew() -> None:
+    """Otherwise all that wait would be sent together when the pause ends."""
+    desk = Counted()
+    desk.ledger.authorizations = [authorization(pause_ms=3_000.0), authorization()]
+    sleep = desk.clock.sleep
+
+    async def others_go_first(seconds: float) -> None:
+        await sleep(seconds)
+        if seconds == 3.0:
+            assert [desk.exchange.take_turn(0.0) for _ in range(2)] == [0.0, 0.0]
+
+    desk.clock.sleep = others_go_first  # type: ignore[method-assign]
+    assert isinstance(await desk.send(), Submission)
+    assert desk.clock.slept == [0.5, 3.0, 0.5]
 
 
 # --- asking Redis again ---

@@ -624,6 +624,9 @@ class Source(PaperExchange):
     async def start(self) -> None:
         self.calls.append("start")
 
+    async def refresh_markets(self) -> None:
+        self.calls.append("refresh")
+
     async def close(self) -> None:
         self.calls.append("close")
 
@@ -660,8 +663,9 @@ async def test_live_prices_fill_against_the_real_book() -> None:
     bought = await place(on, order("b"), None)
     sold = await place(on, order("s", side=Side.SELL), None)
     assert (bought.average_price, sold.average_price) == (D(101), D(99))
+    await on.refresh_markets()
     await on.close()
-    assert source.calls == ["start", "close"]
+    assert source.calls == ["start", "refresh", "close"]
 
 
 async def test_the_sources_markets_are_lent_with_paper_fees_and_shorts() -> None:

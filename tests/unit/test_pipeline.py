@@ -1,6 +1,8 @@
 """The pipeline: which way a delivery takes, and what it means for the proof of absence."""
 
+import asyncio
 import json
+from collections.abc import Collection
 from datetime import timedelta
 from typing import Any
 
@@ -19,17 +21,19 @@ from tests.unit.parts import (
     lease,
     not_found,
     payload,
+    position,
     report,
     signal,
+    ticker,
     trouble,
 )
 from worker.clock import Random, utc
 from worker.config import ExecutionConfig, ReconciliationConfig, RiskConfig, ValidationConfig
-from worker.domain.market import Balance
+from worker.domain.market import Balance, MarketKind, Ticker
 from worker.domain.signal import MalformedSignalError
 from worker.domain.signature import Signatures, SigningKey, signed_fields
 from worker.exchanges.base import Outcome
-from worker.ledger.calls import Delivery, Duplicate
+from worker.ledger.calls import Admitted, Delivery, Duplicate
 from worker.ledger.lease import Lease
 from worker.ledger.stored import Record
 from worker.market_data import MarketData
@@ -59,14 +63,26 @@ class Quiet:
 class Rich(ScriptedExchange):
     """An exchange with money on it."""
 
-    async def get_balance(self) -> dict[str, Balance]:
+    #: Whether its prices and balances never come.
+    silent = False
+
+    async def get_ticker(self, symbol: str) -> Ticker:
+        if self.silent:
+            await asyncio.Event().wait()
+        return ticker(symbol=symbol)
+
+    async def get_balance(self, kind: MarketKind = MarketKind.SPOT) -> dict[str, Balance]:
+        if self.silent:
+            await asyncio.Event().wait()
         return {"USDT": Balance(free=D(10_000), total=D(10_000))}
 
 
 class Line:
     """The whole pipeline on fakes."""
 
-    def __init__(self, *keys: SigningKey, signed: bool = False) -> None:
+    def __init__(
+        self, *keys: SigningKey, signed: bool = False, starting: Collection[str] = ()
+    ) -> None:
         self.clock = clock = ManualClock()
         self.ledger = FakeLedger()
         ledger = self.ledger.as_ledger()
@@ -82,17 +98,19 @@ class Line:
             ValidationConfig(), exchanges=["paper"], max_size_pct=D(5), clock=clock
         )
         self.crowd = 1
+        self.market = MarketData(
+            {"paper": self.exchange},
+            clock=clock,
+            max_price_age_ms=5_000,
+            max_balance_age_ms=30_000,
+            on_error=lambda name, error: None,
+            starting=starting,
+        )
         self.pipeline = ExecutionPipeline(
             signatures=Signatures(
                 account="main", keys=keys, required=signed, now=lambda: utc(clock.now_ms())
             ),
-            market=MarketData(
-                {"paper": self.exchange},
-                clock=clock,
-                max_price_age_ms=5_000,
-                max_balance_age_ms=30_000,
-                on_error=lambda name, error: None,
-            ),
+            market=self.market,
             validation=validation,
             risk=risk,
             execution=OrderExecutorHandler(
@@ -200,6 +218,54 @@ async def test_a_refusal_ends_the_chain_early() -> None:
     assert kinds(await line.run(payload(strength=None))) == ["OrderFailed"]
     assert line.ledger.admitted == []
     assert line.placed == 0
+
+
+async def test_closes_and_orders_admitted_before_wait_for_no_price() -> None:
+    """A market data outage holds up openings only."""
+    line = Line()
+    record = await line.recorded()
+    line.exchange.silent = True
+    line.clock.ms += 60_000  # nothing in memory is fresh any more
+    line.ledger.admissions = [Admitted(msgspec.json.encode(position()), 0.0)]
+    close = payload(action="close", direction=None, expires_at="2026-03-01T13:00:00Z")
+    async with asyncio.timeout(1):
+        assert "PositionClosed" in kinds(await line.run(close))
+        assert kinds(await line.run(record=record, deliveries=2)) == ["OrderFailed"]  # too old
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.01):
+            await line.run(payload(expires_at="2026-03-01T13:00:00Z"))
+
+
+async def test_a_signal_for_an_exchange_that_has_not_started_comes_again() -> None:
+    """Neither refused nor lost: until it starts, or the signal expires by the ordinary rule."""
+    line = Line(starting=["paper"])
+    for _ in range(3):
+        assert await line.run() == Postponed(reason="paper has not started yet")
+    assert line.ledger.admitted == []
+    line.market.begin("paper")
+    assert kinds(await line.run()) == ["OrderPlaced", "OrderFilled", "PositionOpened"]
+
+    late = Line(starting=["paper"])
+    late.clock.ms += 31_000
+    (_, _, _, event) = (await late.run()).item.events[0]
+    assert json.loads(event)["code"] == "SIGNAL_EXPIRED"
+
+
+async def test_a_bad_signal_fails_whether_its_exchange_has_started_or_not() -> None:
+    """What is wrong with it does not depend on the market."""
+    line = Line(starting=["paper"])
+    assert kinds(await line.run(payload(strength=None))) == ["OrderFailed"]
+    assert kinds(await line.run(payload(exchange="nowhere"))) == ["OrderFailed"]
+
+
+async def test_what_may_have_been_sent_is_not_given_up_before_the_exchange_can_be_asked() -> None:
+    """Admitted before, or perhaps so: there is nobody to look it up with."""
+    record = await Line().recorded()
+    line = Line(starting=["paper"])
+    not_yet = Postponed(reason="paper has not started yet")
+    assert await line.run(record=record, deliveries=9) == not_yet
+    line.clock.ms += 31_000
+    assert await line.run(data_loss_ms=START_MS + 1_000, settled_mono_ms=0.0) == not_yet
 
 
 @pytest.mark.parametrize("conflict", [False, True])

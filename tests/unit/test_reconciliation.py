@@ -157,18 +157,57 @@ async def test_an_order_that_fills_while_it_is_cancelled_is_filled() -> None:
     assert desk.calls.count("cancel") == 1
 
 
-@pytest.mark.parametrize("problem", [None, trouble(Outcome.UNKNOWN)])
+@pytest.mark.parametrize(
+    ("problem", "poll_interval", "cancels"),
+    [
+        (None, 0.5, [2_000.0]),
+        (not_found(), 0.5, [2_000.0]),
+        (trouble(Outcome.UNKNOWN), 0.5, [2_000.0, 2_500.0, 3_500.0]),
+        (trouble(Outcome.THROTTLED, retry_after_s=1.6), 0.2, [2_000.0, 3_600.0]),
+    ],
+)
 async def test_an_order_that_neither_fills_nor_goes_is_unresolved(
-    problem: ExchangeError | None,
+    problem: ExchangeError | None, poll_interval: float, cancels: list[float]
 ) -> None:
-    """One cancel, then as long again; never a guess."""
-    desk = Desk(max_wait_time=2.0)
+    """A cancel that was taken is not repeated, one that failed is; then as long again, no guess."""
+    desk = Desk(max_wait_time=2.0, poll_interval=poll_interval)
     desk.exchange.cancelling = [problem]
     desk.exchange.looking = [ACTIVE]
     ended = await desk.settle(ACTIVE)
     assert isinstance(ended, Unresolved)
     assert "neither fills nor cancels" in ended.reason
-    assert desk.clock.ms == 4_000.0
+    assert desk.clock.ms == pytest.approx(4_000.0)
+    assert desk.exchange.times("cancel") == pytest.approx(cancels)
+
+
+async def test_a_cancel_that_fails_is_tried_until_the_order_ends() -> None:
+    """The network was away for a moment: the order is cancelled all the same."""
+    desk = Desk(max_wait_time=60.0)
+    desk.exchange.cancelling = [trouble(Outcome.NOT_SENT)] * 5 + [None]
+
+    def look(request: OrderRequest) -> Any:
+        done = desk.calls.count("cancel") == 6
+        return (report(OrderState.CANCELLED, HALF) if done else PART)(request)
+
+    desk.exchange.looking = [look]
+    ended = await desk.settled(PART)
+    assert ended.report.state is OrderState.CANCELLED
+    pauses = (0.5, 1.0, 2.0, 2.0, 2.0)
+    due = [60_000.0 + 1_000 * sum(pauses[:n]) for n in range(6)]
+    assert desk.exchange.times("cancel") == due
+
+
+async def test_a_cancel_is_asked_for_once_even_where_a_poll_took_all_the_time() -> None:
+    """Slow answers must not leave the order working without a word."""
+    desk = Desk(max_wait_time=1.0)
+
+    def look(request: OrderRequest) -> Any:
+        desk.clock.ms += 5_000
+        done = "cancel" in desk.calls
+        return (report(OrderState.CANCELLED, HALF) if done else PART)(request)
+
+    desk.exchange.looking = [look]
+    assert (await desk.settled(PART)).fills == (HALF,)
     assert desk.calls.count("cancel") == 1
 
 

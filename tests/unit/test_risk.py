@@ -6,6 +6,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from tests.unit.parts import (
     ENTRY_ID,
@@ -410,13 +411,17 @@ async def test_a_resumed_close_follows_from_the_position_as_it_was() -> None:
 
 
 async def test_a_market_this_worker_does_not_know_is_left_to_another() -> None:
-    """It cannot look the order up, so it must not decide."""
+    """It cannot look the order up, so it must not decide; but somebody has to know."""
     desk = Desk()
     stored = StoredIntent(
         signal=signal(), request=None, reference=None, reserved=0, not_before_ms=0
     )
     unknown = arrival(signal(), None, info=None, held=lease())
-    assert isinstance(desk.handler.resume(unknown, stored, written(), 0.0), Postponed)
+    with capture_logs() as lines:
+        assert isinstance(desk.handler.resume(unknown, stored, written(), 0.0), Postponed)
+    (line,) = lines
+    assert (line["log_level"], line["event"]) == ("warning", "order_market_unknown")
+    assert (line["signal_id"], line["exchange"], line["symbol"]) == ("s-1", "paper", SYMBOL)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from enum import StrEnum
 
 import msgspec
 
-from worker.domain.market import Balance, ExchangePosition, SymbolInfo, Ticker
+from worker.domain.market import Balance, ExchangePosition, MarketKind, SymbolInfo, Ticker
 from worker.domain.order import Fill, OrderReport, OrderRequest
 from worker.errors import WorkerError
 
@@ -116,6 +116,8 @@ class ExchangeAdapter(ABC):
     #: How long an accepted order may be invisible to look-ups, milliseconds.
     visibility_ms: int = 2_000
     clock: ExchangeClock
+    #: Kinds of market that are paid for from a wallet of their own; the first pays for all others.
+    wallets: tuple[MarketKind, ...] = (MarketKind.SPOT,)
     #: Whether orders are only simulated.
     simulated: bool = False
     #: Whether ``get_ticker`` answers from memory, so that there is nothing to keep fresh.
@@ -129,13 +131,24 @@ class ExchangeAdapter(ABC):
     async def close(self) -> None:
         """Give back every connection; idempotent."""
 
+    def take_turn(self, within_ms: float) -> float:
+        """Take this process's next turn to send an order, where its orders are limited in number.
+
+        To be waited for before :meth:`open_window`: between the window and the sending nothing may
+        wait, or the last look at halt, expiry and lease is not the last.
+
+        Returns:
+            Milliseconds until the turn, 0 for now; more than ``within_ms`` if it was not taken.
+        """
+        return 0.0
+
     @abstractmethod
     def open_window(self) -> SendWindow:
         """Fix the time in which the exchange may accept the next create request."""
 
     @abstractmethod
     async def place_order(self, request: OrderRequest, window: SendWindow) -> OrderReport:
-        """Send ``request`` once, carrying ``window``; never retried inside.
+        """Send ``request`` once and now, carrying ``window``; never retried inside.
 
         Returns:
             The exchange's report; ``state`` may be any state an exchange can report. Where the
@@ -161,6 +174,13 @@ class ExchangeAdapter(ABC):
             OrderNotFoundError: the exchange answered that it knows no such order.
         """
 
+    async def refresh_markets(self) -> None:  # noqa: B027
+        """Load the markets anew: some are new, some are gone. Where that fails all stays as it is.
+
+        A market that is gone stays known, as one that does not trade: orders and positions of it
+        may still have to be looked after.
+        """
+
     @abstractmethod
     async def get_open_orders(self, symbol: str | None = None) -> list[OrderReport]:
         """All open orders of the account, or of one symbol."""
@@ -170,8 +190,8 @@ class ExchangeAdapter(ABC):
         """The fills of one order with their fees, oldest first."""
 
     @abstractmethod
-    async def get_balance(self) -> Mapping[str, Balance]:
-        """Holdings by currency."""
+    async def get_balance(self, kind: MarketKind = MarketKind.SPOT) -> Mapping[str, Balance]:
+        """Holdings by currency in the wallet that pays for ``kind``, see ``wallets``."""
 
     @abstractmethod
     async def get_positions(self) -> list[ExchangePosition]:
@@ -182,7 +202,13 @@ class ExchangeAdapter(ABC):
         """The market's price now."""
 
     async def get_tickers(self, symbols: Iterable[str]) -> dict[str, Ticker]:
-        """Prices of several symbols, in as few calls as the exchange allows."""
+        """Prices of several symbols, in as few calls as the exchange allows.
+
+        A symbol without a price is left out; it does not keep the others' prices back.
+
+        Raises:
+            ExchangeError: not one price could be had.
+        """
         return {symbol: await self.get_ticker(symbol) for symbol in symbols}
 
     @abstractmethod

@@ -5,17 +5,25 @@ checks again (https://developers.binance.com/docs/binance-spot-api-docs/rest-api
 Client order ids are unique among open orders only, so an order found must also be young enough.
 """
 
+import contextlib
 from collections.abc import AsyncIterator, Iterable, Mapping
 from decimal import Decimal
 from typing import Any, Final
 
 import msgspec
 
-from worker.domain.market import Balance, MarketKind, SymbolInfo, Ticker
-from worker.domain.money import ZERO
+from worker.clock import Clock
+from worker.config import ExchangeConfig
+from worker.domain.market import MarketKind, SymbolInfo, Ticker
 from worker.domain.order import OrderReport, OrderRequest
 from worker.exchanges import readings
-from worker.exchanges.base import ExchangeError, RateLimitError, Resend, SendWindow
+from worker.exchanges.base import (
+    ExchangeError,
+    InvalidOrderError,
+    RateLimitError,
+    Resend,
+    SendWindow,
+)
 from worker.exchanges.ccxt_adapter import CCXTAdapter
 from worker.exchanges.outcomes import IncompleteReplyError
 from worker.exchanges.rounding import WireOrder
@@ -35,6 +43,11 @@ class BinanceCCXTAdapter(CCXTAdapter):
     """
 
     resend = Resend.AFTER_DEADLINE
+
+    def __init__(self, name: str, config: ExchangeConfig, clock: Clock) -> None:
+        super().__init__(name, config, clock)
+        # Money in one wallet cannot pay in the other.
+        self.wallets = config.market_types
 
     def _options(self) -> dict[str, Any]:
         return {
@@ -99,18 +112,8 @@ class BinanceCCXTAdapter(CCXTAdapter):
 
     # ---- account and market -------------------------------------------------------------------
 
-    async def get_balance(self) -> Mapping[str, Balance]:
-        """Holdings by currency, spot and futures wallets added up."""
-        total: dict[str, Balance] = {}
-        with self._boundary("get_balance"):
-            for kind in self._config.market_types:
-                reply = await self._ccxt.fetch_balance(_scope(kind))
-                for code, held in readings.balances(reply).items():
-                    before = total.get(code, Balance(free=ZERO, total=ZERO))
-                    total[code] = Balance(
-                        free=before.free + held.free, total=before.total + held.total
-                    )
-        return total
+    def _wallet_params(self, kind: MarketKind) -> dict[str, Any]:
+        return _scope(kind)
 
     def _positions_params(self) -> dict[str, Any]:
         return {"subType": "linear"}
@@ -134,38 +137,73 @@ class BinanceCCXTAdapter(CCXTAdapter):
     async def get_tickers(self, symbols: Iterable[str]) -> dict[str, Ticker]:
         """As :meth:`get_ticker`, in one call a market kind where several symbols are asked for."""
         wanted: dict[MarketKind, list[str]] = {}
-        with self._boundary("get_ticker"):
-            for symbol in symbols:
-                wanted.setdefault(self._info(symbol).kind, []).append(symbol)
+        for symbol in symbols:
+            info = self._infos.get(symbol)
+            if info is not None:
+                wanted.setdefault(info.kind, []).append(symbol)
+        return await self._groups(*wanted.items())
+
+    async def _groups(self, *groups: tuple[MarketKind, list[str]]) -> dict[str, Ticker]:
+        """The prices of all groups that can be had; one that fails keeps no other's back."""
         found: dict[str, Ticker] = {}
-        for kind, group in wanted.items():
-            if len(group) == 1:
-                found[group[0]] = await self.get_ticker(group[0])
-                continue
+        failure: ExchangeError | None = None
+        for kind, group in groups:
             try:
-                found |= await self._quotes(kind, group)
+                found |= await self._tickers(kind, group)
             except RateLimitError:
                 raise
-            except ExchangeError:
-                found |= await self._day_tickers(group)
+            except ExchangeError as error:
+                failure = error
+        if failure is not None and not found:
+            raise failure
         return found
+
+    async def _tickers(self, kind: MarketKind, group: list[str]) -> dict[str, Ticker]:
+        if len(group) == 1:
+            return {group[0]: await self.get_ticker(group[0])}
+        found: dict[str, Ticker] = {}
+        try:
+            found = await self._quotes(kind, group)
+        except RateLimitError:
+            raise
+        except InvalidOrderError:
+            # The list is refused for a symbol in it that is not listed any more: -1121.
+            half = len(group) // 2
+            return await self._groups((kind, group[:half]), (kind, group[half:]))
+        except ExchangeError:
+            pass
+        missing = [symbol for symbol in group if symbol not in found]
+        if not missing:
+            return found
+        try:
+            return found | await self._day_tickers(missing)
+        except ExchangeError:
+            if not found:
+                raise
+            return found
 
     async def _quotes(self, kind: MarketKind, group: list[str]) -> dict[str, Ticker]:
         with self._boundary("get_ticker"):
             ids = {self._ccxt.market(symbol)["id"]: symbol for symbol in group}
             spot = kind is MarketKind.SPOT
             params = {"symbols": msgspec.json.encode(list(ids)).decode()} if spot else {}
-            return {
-                known: self._quote(row, self._infos[known])
-                for row in await self._book_tickers(kind, params)
-                if (known := ids.get(row.get("symbol"))) is not None
-            }
+            found: dict[str, Ticker] = {}
+            for row in await self._book_tickers(kind, params):
+                known = ids.get(row.get("symbol"))
+                if known is not None:
+                    with contextlib.suppress(IncompleteReplyError):  # nobody quotes it now
+                        found[known] = self._quote(row, self._infos[known])
+            return found
 
     async def _day_tickers(self, group: list[str]) -> dict[str, Ticker]:
         with self._boundary("get_ticker"):
             now_ms = self._time.now_ms()
             rows = await self._ccxt.fetch_tickers(group)
-            return {symbol: readings.ticker(rows[symbol], symbol, now_ms) for symbol in rows}
+            found: dict[str, Ticker] = {}
+            for symbol in rows:
+                with contextlib.suppress(IncompleteReplyError):
+                    found[symbol] = readings.ticker(rows[symbol], symbol, now_ms)
+            return found
 
     async def _book_tickers(self, kind: MarketKind, params: dict[str, str]) -> Any:
         if kind is MarketKind.SPOT:

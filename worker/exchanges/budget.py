@@ -3,7 +3,6 @@
 from typing import Final
 
 from worker.clock import Clock
-from worker.exchanges.base import Outcome, RateLimitError
 
 BURST_SECONDS: Final = 1.0
 
@@ -15,7 +14,7 @@ class OrderBudget:
 
     Args:
         per_second: 0 means no limit.
-        clock: whose time and waiting.
+        clock: whose time.
     """
 
     def __init__(self, per_second: float, clock: Clock) -> None:
@@ -24,24 +23,18 @@ class OrderBudget:
         self._clock = clock
         self._next_ms = 0.0
 
-    async def take(self, until_mono_ms: float) -> None:
-        """Wait for a turn, unless it comes after ``until_mono_ms``.
+    def take(self, within_ms: float) -> float:
+        """Take the next turn, unless it comes later than ``within_ms``.
 
-        Raises:
-            RateLimitError: THROTTLED, with the time to wait; nothing was sent.
+        Returns:
+            Milliseconds until the turn, 0 for now. If that is more than ``within_ms`` the turn was
+            not taken, so that nobody waits behind an order that will not be sent.
         """
         if not self._interval_ms:
-            return
+            return 0.0
         now = self._clock.monotonic_ms()
         arrival = max(self._next_ms, now)
-        wait_ms = arrival - self._burst_ms - now
-        if now + wait_ms > until_mono_ms:
-            raise RateLimitError(
-                "max_orders_per_second is used up",
-                outcome=Outcome.THROTTLED,
-                code="local_budget",
-                retry_after_s=wait_ms / 1000.0,
-            )
-        self._next_ms = arrival + self._interval_ms
-        if wait_ms > 0:
-            await self._clock.sleep(wait_ms / 1000.0)
+        wait_ms = max(0.0, arrival - self._burst_ms - now)
+        if wait_ms <= within_ms:
+            self._next_ms = arrival + self._interval_ms
+        return wait_ms

@@ -19,7 +19,7 @@ from worker.config import ExchangeConfig
 from worker.domain.market import Balance, ExchangePosition, MarketKind, SymbolInfo, Ticker
 from worker.domain.order import Fill, OrderReport, OrderRequest, Role
 from worker.errors import ConfigError
-from worker.exchanges import readings
+from worker.exchanges import listing, readings
 from worker.exchanges.base import (
     ExchangeAdapter,
     ExchangeClock,
@@ -96,7 +96,8 @@ class CCXTAdapter(ExchangeAdapter):
             await self.measure_clock()
             await self._load_markets()
             if self._config.api_key:
-                await self.get_balance()
+                for kind in self.wallets:
+                    await self.get_balance(kind)
         except BaseException:
             await self.close()
             raise
@@ -155,16 +156,19 @@ class CCXTAdapter(ExchangeAdapter):
 
     async def _load_markets(self) -> None:
         with self._boundary("load_markets"):
-            markets = await self._ccxt.load_markets()
-            infos = {}
-            for market in markets.values():
-                kind = readings.market_kind(market)
-                if kind in self._config.market_types and kind is not None:
-                    info = readings.symbol_info(market, kind, self._ccxt.precisionMode)
-                    infos[info.symbol] = info
-            if not infos:
-                raise IncompleteReplyError("the exchange lists no market of market_types")
+            await self._ccxt.load_markets()
+            self._infos = listing.read(self._ccxt, self._config.market_types)
+
+    async def refresh_markets(self) -> None:
+        """Load the markets anew; where that fails all stays as it is."""
+        with self._boundary("load_markets"):
+            exchange, before = self._ccxt, self._infos
+            infos = await listing.reload(exchange, self._config.market_types, before)
+            if exchange is not self._ccxt:
+                return  # closed meanwhile
             self._infos = infos
+        if changed := listing.changes(before, infos):
+            _log.info("markets_changed", exchange=self.name, **changed)
 
     # ---- time -------------------------------------------------------------------------------
 
@@ -193,8 +197,12 @@ class CCXTAdapter(ExchangeAdapter):
 
     # ---- orders -----------------------------------------------------------------------------
 
+    def take_turn(self, within_ms: float) -> float:
+        """Take this process's next turn to send an order: ``max_orders_per_second``."""
+        return self._budget.take(within_ms)
+
     async def place_order(self, request: OrderRequest, window: SendWindow) -> OrderReport:
-        """Send ``request`` once, carrying ``window``; never retried inside."""
+        """Send ``request`` once and now, carrying ``window``; never retried inside."""
         headers = self._deadline_headers(window)
         with self._boundary("create_order", creating=True, window=window, headers=headers):
             info = self._info(request.symbol)
@@ -202,7 +210,6 @@ class CCXTAdapter(ExchangeAdapter):
             params = self._order_params(request, info) | self._deadline_params(window)
             if order.stop_price is not None:
                 params |= self._trigger_params(request, info, order.stop_price)
-            await self._budget.take((self._time.monotonic_ms() + window.expires_mono_ms) / 2)
             if self._time.monotonic_ms() >= window.expires_mono_ms:
                 raise ExchangeError(
                     f"{self.name} create_order: the send window is over",
@@ -346,10 +353,14 @@ class CCXTAdapter(ExchangeAdapter):
 
     # ---- account and market -------------------------------------------------------------------
 
-    async def get_balance(self) -> Mapping[str, Balance]:
-        """Holdings by currency."""
+    async def get_balance(self, kind: MarketKind = MarketKind.SPOT) -> Mapping[str, Balance]:
+        """Holdings by currency in the wallet that pays for ``kind``."""
         with self._boundary("get_balance"):
-            return readings.balances(await self._ccxt.fetch_balance())
+            return readings.balances(await self._ccxt.fetch_balance(self._wallet_params(kind)))
+
+    def _wallet_params(self, kind: MarketKind) -> dict[str, Any]:
+        """Which wallet, where the exchange has several; one account pays for everything here."""
+        return {}
 
     async def get_positions(self) -> list[ExchangePosition]:
         """Open derivative positions; spot holdings are balances, not positions."""
@@ -375,9 +386,21 @@ class CCXTAdapter(ExchangeAdapter):
 
     async def get_tickers(self, symbols: Iterable[str]) -> dict[str, Ticker]:
         """Prices of several symbols; an exchange with one call for all overrides this."""
-        wanted = list(symbols)
-        found = await asyncio.gather(*(self.get_ticker(symbol) for symbol in wanted))
-        return dict(zip(wanted, found, strict=True))
+        wanted = [symbol for symbol in symbols if symbol in self._infos]
+        answers = await asyncio.gather(
+            *(self.get_ticker(symbol) for symbol in wanted), return_exceptions=True
+        )
+        found: dict[str, Ticker] = {}
+        failures: list[BaseException] = []
+        for symbol, answer in zip(wanted, answers, strict=True):
+            if isinstance(answer, BaseException):
+                failures.append(answer)
+            else:
+                found[symbol] = answer
+        for failure in failures:
+            if not found or not isinstance(failure, ExchangeError):
+                raise failure
+        return found
 
     def get_symbol_info(self, symbol: str) -> SymbolInfo | None:
         """The market's rules from memory, or None for an unknown symbol."""

@@ -124,6 +124,11 @@ class PaperExchange(ExchangeAdapter):
         if self._source is not None:
             await self._source.close()
 
+    async def refresh_markets(self) -> None:
+        """Load the source's markets anew, if there is one."""
+        if self._source is not None:
+            await self._source.refresh_markets()
+
     def open_window(self) -> SendWindow:
         """Half a second, and the simulated latency, from now."""
         return SendWindow(
@@ -205,7 +210,7 @@ class PaperExchange(ExchangeAdapter):
 
     # --- account and market ---
 
-    async def get_balance(self) -> Mapping[str, Balance]:
+    async def get_balance(self, kind: MarketKind = MarketKind.SPOT) -> Mapping[str, Balance]:
         """Every quote currency starts at ``paper.balance``; others hold what trading left there."""
         await self._travel()
         change = self._wallet if self._holdings is None else await self._holdings(self.name)

@@ -132,11 +132,20 @@ class OrderExecutorHandler:
                 return result
 
     async def _permit(self, order: AdmittedOrder, attempts: int) -> SendWindow | _Stop:
-        """Decide whether to send now; the window is fixed before the lease is looked at."""
+        """Decide whether to send now; the window is fixed before the lease is looked at.
+
+        Whatever has to be waited for is waited for first: after the last look nothing waits.
+        """
         pause_ms = order.pause_ms if attempts == 0 else 0.0
         age = self._clock.monotonic_ms() - order.admitted_mono_ms
         if attempts or pause_ms or age > AUTHORIZATION_TTL_MS:
             stop = await self._authorize(order, attempts)
+            if stop is not None:
+                return stop
+        expiry_ms = self._expiry(order.signal).timestamp() * 1000
+        wait_ms = order.adapter.take_turn(expiry_ms - self._clock.now_ms())
+        if wait_ms > 0:
+            stop = await self._await_turn(order, wait_ms, attempts)
             if stop is not None:
                 return stop
         skew = abs(order.adapter.clock.offset_ms) + order.adapter.clock.uncertainty_ms
@@ -149,7 +158,7 @@ class OrderExecutorHandler:
                 attempts,
             )
         window = order.adapter.open_window()
-        if self._clock.now_ms() >= self._expiry(order.signal).timestamp() * 1000:
+        if self._clock.now_ms() >= expiry_ms:
             return self._fail(
                 order, Code.SIGNAL_EXPIRED, "expires_at: passed before the order was sent", attempts
             )
@@ -158,6 +167,35 @@ class OrderExecutorHandler:
                 Lost() if order.lease.lost else Postponed(reason="lease too short to send")
             )
         return window
+
+    async def _await_turn(
+        self, order: AdmittedOrder, wait_ms: float, attempts: int
+    ) -> _Stop | None:
+        """Wait for the order's turn under ``max_orders_per_second``, then ask the ledger again."""
+        name = order.adapter.name
+        while True:
+            if self._draining():
+                return _Stop(Postponed(reason="draining before its turn to be sent"))
+            if self._too_late(order, wait_ms / 1000):
+                return self._fail(
+                    order,
+                    Code.RATE_LIMITED,
+                    f"exchanges.{name}.max_orders_per_second: its turn comes in {wait_ms:.0f} ms, "
+                    "later than the signal lives",
+                    attempts,
+                )
+            await self._clock.sleep(wait_ms / 1000)
+            turn_mono_ms = self._clock.monotonic_ms()
+            stop = await self._authorize(order, attempts)
+            if stop is not None:
+                return stop
+            if self._clock.monotonic_ms() - turn_mono_ms <= AUTHORIZATION_TTL_MS:
+                return None
+            # A pause of the exchange came in between: its turn is over, and so are all others'.
+            left_ms = self._expiry(order.signal).timestamp() * 1000 - self._clock.now_ms()
+            wait_ms = order.adapter.take_turn(left_ms)
+            if wait_ms <= 0:
+                return None
 
     async def _authorize(self, order: AdmittedOrder, attempts: int) -> _Stop | None:
         """Ask the ledger again: still ours, still allowed, not paused."""

@@ -1,5 +1,6 @@
 """Following an accepted order to its end, and finding out exactly what traded."""
 
+import math
 from decimal import Decimal
 from typing import Final
 
@@ -18,6 +19,8 @@ log = get_logger(__name__)
 
 #: How often an order's trades are asked for until they add up to its filled quantity.
 TRADE_LOOKUPS: Final = 4
+#: The longest pause between two requests to cancel, seconds (or ``poll_interval`` if longer).
+LONGEST_PAUSE_S: Final = 2.0
 
 
 class ReconciliationHandler:
@@ -83,19 +86,26 @@ class ReconciliationHandler:
     async def _follow(
         self, order: AdmittedOrder, report: OrderReport
     ) -> OrderReport | Lost | Unresolved:
-        """Poll until the order ends; ask for its cancellation when its time is up."""
+        """Poll until the order ends; ask for its cancellation when its time is up.
+
+        A request to cancel that fails is repeated, ever more rarely, for as long again.
+        """
         started = self._clock.monotonic_ms()
         patience_ms = self._config.max_wait_time * 1000
-        cancelling = False
+        pause_s = self._config.poll_interval
+        cancel_at_ms, tries = patience_ms, 0
         if report.state is OrderState.SUBMITTED:
             report = await self._poll(order, report)
         while not report.state.is_terminal:
             waited = self._clock.monotonic_ms() - started
             if order.lease.lost:
                 return Lost()
-            if waited >= patience_ms and not cancelling:
-                cancelling = True
-                await self._cancel(order, report)
+            if waited >= cancel_at_ms and (waited < 2 * patience_ms or not tries):
+                tries += 1
+                wish_s = await self._cancel(order, report)
+                waited = self._clock.monotonic_ms() - started
+                cancel_at_ms = waited + max(pause_s, wish_s) * 1000
+                pause_s = min(2 * pause_s, max(LONGEST_PAUSE_S, self._config.poll_interval))
             elif waited >= 2 * patience_ms:
                 return Unresolved(
                     order=order, reason=f"{order.adapter.name} neither fills nor cancels the order"
@@ -120,11 +130,17 @@ class ReconciliationHandler:
         self._orders.report(order.managed, report, self._clock.now_ms())
         return report
 
-    async def _cancel(self, order: AdmittedOrder, report: OrderReport) -> None:
+    async def _cancel(self, order: AdmittedOrder, report: OrderReport) -> float:
+        """Ask for the order's cancellation.
+
+        Returns:
+            How long to wait at least before asking again, in seconds: for ever once the exchange
+            has taken the request.
+        """
         try:
             await order.adapter.cancel_order(order.request, report.exchange_order_id)
         except OrderNotFoundError:
-            return  # it has just ended; the next poll tells how
+            return math.inf  # it has just ended; the next poll tells how
         except ExchangeError as error:
             log.warning(
                 "cancel_failed",
@@ -132,6 +148,8 @@ class ReconciliationHandler:
                 exchange=order.adapter.name,
                 error=str(error),
             )
+            return error.retry_after_s
+        return math.inf
 
     async def _fills(self, order: AdmittedOrder, report: OrderReport) -> tuple[Fill, ...] | None:
         """The order's trades, adding up to its filled quantity; None if that cannot be had."""

@@ -17,6 +17,7 @@ from worker.domain.signal import Action, OrderType, Signal, TimeInForce
 from worker.errors import InvariantError
 from worker.ledger.calls import AdmitItem, Admitted, Duplicate, Fenced, Ledger
 from worker.ledger.stored import Record
+from worker.logger import get_logger
 from worker.orders import OrderManager
 from worker.stages.flow import (
     AdmittedOrder,
@@ -30,6 +31,8 @@ from worker.stages.flow import (
     leg_of,
     position_key,
 )
+
+log = get_logger(__name__)
 
 _encode = msgspec.json.Encoder().encode
 _decode_intent = msgspec.json.Decoder(StoredIntent).decode
@@ -159,6 +162,13 @@ class RiskManagementHandler:
         adapter, info = arrival.view.adapter, arrival.view.info
         if adapter is None or info is None:
             signal = stored.signal
+            log.warning(
+                "order_market_unknown",
+                signal_id=signal.signal_id,
+                exchange=signal.exchange,
+                symbol=signal.symbol,
+                advice="it may have an order there; configure its exchange and market type again",
+            )
             return Postponed(
                 reason=f"{signal.exchange} {signal.symbol} is not known to this worker"
             )

@@ -1,0 +1,196 @@
+"""Exchanges start one by one: whichever works is traded on, and the others are waited for."""
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any, cast
+from unittest import mock
+
+import pytest
+
+from tests.unit.parts import (
+    SYMBOL,
+    ManualClock,
+    ScriptedExchange,
+    position,
+    trouble,
+)
+from worker import app
+from worker.config import Config, ExchangeConfig
+from worker.domain.market import ExchangePosition
+from worker.errors import ConfigError
+from worker.exchanges.base import Outcome
+from worker.ledger.calls import Book, Ledger
+
+
+class Starting(ScriptedExchange):
+    """An exchange that starts when told to, or fails as told."""
+
+    def __init__(self, clock: ManualClock) -> None:
+        super().__init__(clock)
+        self.gate = asyncio.Event()
+        self.problem: Exception | None = None
+        self.cancelled = False
+        #: How reading the markets ends, time after time; at last the reading is stopped.
+        self.refreshing: list[Exception | None] = []
+
+    async def refresh_markets(self) -> None:
+        self.calls.append(("markets", self.time.ms))
+        if not self.refreshing:
+            raise asyncio.CancelledError
+        problem = self.refreshing.pop(0)
+        if problem is not None:
+            raise problem
+
+    async def start(self) -> None:
+        try:
+            await self.gate.wait()
+        except asyncio.CancelledError:
+            self.cancelled = True
+            raise
+        if self.problem is not None:
+            raise self.problem
+
+
+class Company:
+    """A worker of two exchanges."""
+
+    def __init__(self) -> None:
+        self.clock = ManualClock()
+        self.exchanges = {name: Starting(self.clock) for name in ("good", "late")}
+        self.good, self.late = self.exchanges.values()
+        config = Config(exchanges={name: ExchangeConfig() for name in self.exchanges})
+        factory = SimpleNamespace(all=lambda: self.exchanges)
+        with mock.patch.object(app, "ExchangeFactory", return_value=factory):
+            self.worker = app.Worker(config, clock=self.clock)
+
+    @property
+    def markets(self) -> dict[str, Any]:
+        """What the worker says of its markets."""
+        return cast("dict[str, Any]", self.worker.health.report()["checks"]["markets"])
+
+    async def is_known(self, name: str) -> bool:
+        view = await self.worker.market.view(name, SYMBOL, None)
+        return view.started and view.info is not None
+
+
+async def _pass_on() -> None:
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+async def test_one_exchange_that_works_is_enough_to_begin() -> None:
+    """The other's trouble is shown, and it joins when it can."""
+    company = Company()
+    company.good.gate.set()
+    assert await company.worker._start_exchanges()
+    assert await company.is_known("good")
+    assert not await company.is_known("late")
+    assert company.markets == {"ok": False, "detail": "late: not yet"}
+    company.late.problem = trouble(Outcome.NOT_SENT)
+    company.late.gate.set()
+    await _pass_on()
+    assert company.markets == {"ok": False, "detail": "late: it was not_sent"}
+    company.late.problem = None
+    await company.worker._starts["late"]
+    assert await company.is_known("late")
+    assert company.markets == {"ok": True, "detail": "loaded"}
+
+
+async def test_the_tasks_of_an_exchange_wait_for_its_start() -> None:
+    """Nothing is asked of an exchange that is not there yet; the tasks that start it go on."""
+    company = Company()
+    company.good.gate.set()
+    assert await company.worker._start_exchanges()
+    tasks = [asyncio.ensure_future(task()) for name, task in company.worker._side_tasks()[1:]]
+    await _pass_on()
+    assert "clock" in [name for name, _ in company.good.calls]
+    assert company.late.calls == []
+    company.late.gate.set()
+    await _pass_on()
+    assert "clock" in [name for name, _ in company.late.calls]
+    for task in tasks:
+        task.cancel()
+
+
+async def test_markets_are_loaded_anew_and_a_failure_is_tried_again_soon() -> None:
+    """Once an hour, a little apart from other workers; after a failure once a minute."""
+    company = Company()
+    company.good.gate.set()
+    assert await company.worker._start_exchanges()
+    company.good.refreshing = [None, trouble(Outcome.UNKNOWN), trouble(Outcome.UNKNOWN), None]
+    with pytest.raises(asyncio.CancelledError):
+        await dict(company.worker._side_tasks())["markets:good"]()
+    at_s = [at / 1000 for name, at in company.good.calls if name == "markets"]
+    pauses = [later - sooner for sooner, later in zip([0.0, *at_s], at_s, strict=False)]
+    whole = [3_600.0, 3_600.0, 60.0, 60.0, 3_600.0]
+    assert all(0.9 <= pause / due <= 1.0 for pause, due in zip(pauses, whole, strict=True))
+    assert len(set(pauses)) == 5
+
+
+async def test_a_stop_before_any_exchange_works_ends_the_attempts() -> None:
+    """And the worker claims nothing."""
+    company = Company()
+    starting = asyncio.ensure_future(company.worker._start_exchanges())
+    await _pass_on()
+    company.worker.engine.stop()
+    assert not await starting
+    assert company.good.cancelled
+    assert company.late.cancelled
+
+
+async def test_a_configuration_that_cannot_work_ends_the_start() -> None:
+    """Whatever the others do."""
+    company = Company()
+    company.good.problem = ConfigError("exchanges.good.sandbox", "not there")
+    company.good.gate.set()
+    with pytest.raises(ConfigError, match="sandbox"):
+        await company.worker._start_exchanges()
+    assert company.late.cancelled
+
+
+async def test_a_configuration_that_cannot_work_ends_the_worker_later_too() -> None:
+    """Beside the signals of the others."""
+    company = Company()
+    company.good.gate.set()
+    assert await company.worker._start_exchanges()
+    company.late.problem = ConfigError("exchanges.late.sandbox", "not there")
+    company.late.gate.set()
+    tasks = dict(company.worker._side_tasks())
+    with pytest.raises(ConfigError, match="sandbox"):
+        await tasks["start:late"]()
+
+
+class Books:
+    """A ledger with positions on both exchanges."""
+
+    worker = "w-1"
+
+    async def book(self) -> Book:
+        return Book(
+            positions={f"{name}:{SYMBOL}": position(exchange=name) for name in ("good", "late")},
+            busy=frozenset(),
+        )
+
+    async def announce(self, event: tuple[str, ...]) -> None:
+        """Nobody listens."""
+
+
+async def test_the_keeper_compares_the_book_with_exchanges_that_have_started() -> None:
+    """One that starts meanwhile is compared the next time; its positions are no drift before."""
+    company = Company()
+    started, keeper = company.worker.started, company.worker.keeper
+    keeper._ledger = cast("Ledger", Books())
+
+    class Joined(ScriptedExchange):
+        """While it is asked, the other one starts."""
+
+        async def get_positions(self) -> list[ExchangePosition]:
+            started["late"] = company.late
+            return []
+
+    started["good"] = Joined(company.clock)
+    first = await keeper.compare()
+    assert (first, list(started)) == ((), ["good", "late"])
+    assert keeper._suspected == {"good BTC: the book needs 1, the exchange holds 0"}
+    await keeper.compare()
+    assert len(keeper._suspected) == 2

@@ -153,8 +153,11 @@ class Connections:
         async with self._lock:
             wire = self.ready(purpose)
             if wire is None:
-                wire = await self._dial(await self._locate(), purpose)
-                self._wires[purpose] = wire
+                address = await self._locate()
+                try:
+                    wire = self._wires[purpose] = await self._dial(address, purpose)
+                except ConnectionError as error:  # which does not say where
+                    raise ConnectionError(f"{address}: {error}") from error
             return wire
 
     async def _dial(self, address: Address, purpose: Purpose) -> Wire:

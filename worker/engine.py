@@ -234,10 +234,11 @@ class ExecutionEngine:
 
     async def _work(self, delivery: Delivery, lease: Lease) -> None:
         """One entry, then the entries of its group that are handed on."""
+        conclude = self._conclude if self._tracing is None else self._traced
         while True:
             following: Delivery | None = None
             try:
-                following = await self._finish(delivery, lease)
+                following = await conclude(delivery, lease)
             except asyncio.CancelledError:
                 self._abandoned.append(lease)
                 raise
@@ -261,15 +262,14 @@ class ExecutionEngine:
             delivery, lease = following, self._hold(following)
         self._room.set()
 
-    async def _finish(self, delivery: Delivery, lease: Lease) -> Delivery | None:
-        """Take one entry as far as it goes now; returns the entry handed on."""
-        if self._tracing is None:
-            return await self._conclude(delivery, lease)
+    async def _traced(self, delivery: Delivery, lease: Lease) -> Delivery | None:
+        """As :meth:`_conclude`, as a trace."""
+        assert self._tracing is not None  # noqa: S101 (asked by the caller)
         with self._tracing.signal(delivery.entry_id, delivery.fields, delivery.deliveries):
             return await self._conclude(delivery, lease)
 
     async def _conclude(self, delivery: Delivery, lease: Lease) -> Delivery | None:
-        """Run the pipeline and write its end down; returns the entry handed on."""
+        """Take one entry as far as it goes now; returns the entry handed on."""
         end = await self._pipeline.run(delivery, lease)
         if isinstance(end, Ending):
             return await self._commit(delivery, lease, end)

@@ -136,23 +136,21 @@ def reduce_position(
     if left < max(info.quantity_step, info.min_quantity):
         left = ZERO
     sign = 1 if position.direction is Direction.LONG else -1
-    entry_fee = (
-        position.entry_fee_open
-        if not left
-        else tidy(position.entry_fee_open * sold / position.quantity)
-    )
+    entry_fee = position.entry_fee_open
+    if left:
+        entry_fee = tidy(entry_fee * sold / position.quantity)
     realized = tidy(sign * (value - sold * position.entry_price) - fee - entry_fee)
     fees = dict(position.fees)
     for currency, amount in total_fees(fills).items():
         fees[currency] = fees.get(currency, ZERO) + amount
     after = msgspec.structs.replace(
         position,
-        quantity=tidy(left),
+        quantity=tidy(left) if left else ZERO,
         realized_pnl=tidy(position.realized_pnl + realized),
         exit_value=tidy(position.exit_value + value),
         exit_quantity=tidy(position.exit_quantity + sold),
         fee=tidy(position.fee + fee),
         fees=fees,
-        entry_fee_open=tidy(position.entry_fee_open - entry_fee),
+        entry_fee_open=tidy(position.entry_fee_open - entry_fee) if left else ZERO,
     )
     return after, realized

@@ -192,8 +192,10 @@ class Authorization(msgspec.Struct, frozen=True):
     pause_ms: float
 
 
-#: Entries in one call: a script of this many takes about a millisecond.
-MAX_BATCH: Final = 64
+#: Entries in one call, and calls under way: while the server works on one batch, the worker does on
+#: the next. Half of the default concurrency, so that there are two.
+MAX_BATCH: Final = 32
+LANES: Final = 2
 _encode = msgspec.msgpack.Encoder().encode
 _decode_position = msgspec.json.Decoder(Position).decode
 
@@ -235,10 +237,10 @@ class Ledger:
         self._data_loss_ms = 0
         self._settled_mono_ms = 0.0
         self.admit: Batch[AdmitItem, Admission] = Batch(
-            self._admit, limit=MAX_BATCH, divisible=_is_item_error
+            self._admit, limit=MAX_BATCH, lanes=LANES, divisible=_is_item_error
         )
         self.commit: Batch[CommitItem, Committed] = Batch(
-            self._commit, limit=MAX_BATCH, divisible=_is_item_error
+            self._commit, limit=MAX_BATCH, lanes=LANES, divisible=_is_item_error
         )
 
     @property

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from datetime import datetime
-from typing import Protocol
+from typing import Final, Protocol
 
 import msgspec
 from tenacity import RetryCallState, wait_exponential
@@ -101,7 +101,7 @@ class OrderExecutorHandler:
     ) -> Submission | Failed | Lost | Postponed | Unresolved:
         """Send the order, or find that it has been sent."""
         result = await self._send(order)
-        if isinstance(result, Lost | Postponed | Unresolved):
+        if isinstance(result, _LEFT_TO_OTHERS):
             self._orders.forget(order.managed)  # whoever gets the entry next begins it anew
         return result
 
@@ -396,7 +396,9 @@ class OrderExecutorHandler:
         return Failed(refusal=refusal, signal=order.signal, digest=order.digest, order=order)
 
 
-_NEVER = "not found, and {} cannot refuse a late request, so it is not sent again"
+#: Ends after which another delivery goes on.
+_LEFT_TO_OTHERS: Final = (Lost, Postponed, Unresolved)
+_NEVER: Final = "not found, and {} cannot refuse a late request, so it is not sent again"
 
 
 class _SilentError(Exception):

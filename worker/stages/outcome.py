@@ -115,7 +115,7 @@ class Scribe:
             token=order.lease.token,
             signal=signal.signal_id,
             digest=order.digest,
-            state=state.value,
+            state=state,
             outcome=_encode(
                 Outcome(
                     state=end.report.state,

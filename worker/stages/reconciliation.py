@@ -40,7 +40,7 @@ class ReconciliationHandler:
     async def handle(self, submission: Submission) -> Settlement | Failed | Lost | Unresolved:
         """Wait for the order to end, cancelling what is still open after ``max_wait_time``."""
         result = await self._settle(submission)
-        if isinstance(result, Lost | Unresolved):
+        if isinstance(result, _LEFT_TO_OTHERS):
             self._orders.forget(submission.order.managed)
         return result
 
@@ -175,6 +175,10 @@ class ReconciliationHandler:
             if _total(fills) == report.filled_quantity:
                 return fills
         return None
+
+
+#: Ends after which another delivery goes on.
+_LEFT_TO_OTHERS: Final = (Lost, Unresolved)
 
 
 def _total(fills: tuple[Fill, ...]) -> Decimal:

@@ -13,6 +13,7 @@ from tests.integration.fleets import (
     Fleet,
     admit,
     commit,
+    filled,
     fleet_on,
     outcome,
     take,
@@ -35,6 +36,23 @@ async def fleet(server: EmbeddedServer) -> AsyncIterator[Fleet]:
 async def held_one(fleet: Fleet, key: str = "a") -> Delivery:
     await fleet.send(key)
     return await take_one(fleet["w1"])
+
+
+async def test_a_parked_order_without_a_record_can_still_be_admitted(fleet: Fleet) -> None:
+    """Its admission was lost with a primary: what parking wrote is no record of one."""
+    delivery = await held_one(fleet)
+    await fleet["w1"].park(delivery.entry_id, delivery.token, "s-1", 0, UNRESOLVED)
+    (adopted,) = await fleet["w2"].adopt(8)
+    assert adopted.record is None
+    await admit(fleet["w2"], adopted)
+    record = await fleet.record("s-1")
+    assert record is not None
+    assert (record.entry, record.state) == (delivery.entry_id, "ADMITTED")
+    assert record.unresolved_since > 0
+    await commit(fleet["w2"], filled(adopted, unresolved_since=record.unresolved_since))
+    ended = await fleet.record("s-1")
+    assert ended is not None
+    assert (ended.state, ended.unresolved_since) == ("FILLED", record.unresolved_since)
 
 
 # --- heartbeat ---

@@ -30,6 +30,7 @@ from tests.unit.parts import (
 from worker.clock import Random, utc
 from worker.config import ExecutionConfig, ReconciliationConfig, RiskConfig, ValidationConfig
 from worker.domain.market import Balance, MarketKind, Ticker
+from worker.domain.refusal import Code
 from worker.domain.signal import MalformedSignalError
 from worker.domain.signature import Signatures, SigningKey, signed_fields
 from worker.exchanges.base import Outcome
@@ -474,6 +475,28 @@ async def test_an_order_of_a_lost_record_is_found_again() -> None:
     end = await line.run(data_loss_ms=START_MS, settled_mono_ms=1_000.0)
     assert "OrderFilled" in kinds(end)
     assert line.placed == 0
+
+
+async def test_an_order_whose_place_is_taken_is_unresolved_not_refused() -> None:
+    """Its record was lost, the symbol has another position since, and the exchange has it."""
+    line = Line()
+    line.ledger.admissions = [Code.POSITION_EXISTS]
+    line.exchange.looking = [report()]
+    end = await line.run(data_loss_ms=START_MS, settled_mono_ms=1_000.0)
+    assert isinstance(end, Unresolved)
+    assert "another position" in end.reason
+    assert line.placed == 0
+
+
+async def test_a_taken_place_refuses_what_was_never_sent() -> None:
+    """The exchange proves that there is no order: then the refusal is the truth."""
+    line = Line()
+    line.ledger.admissions = [Code.POSITION_EXISTS]
+    line.exchange.looking = [not_found()]
+    end = await line.run(data_loss_ms=START_MS, settled_mono_ms=1_000.0)
+    assert kinds(end) == ["OrderFailed"]
+    assert line.exchange.times("look")[-1] >= 1_000.0 + line.exchange.visibility_ms
+    assert (line.placed, end.item.exposure + end.item.reserved) == (0, 0)
 
 
 async def test_the_end_is_the_same_whoever_writes_it() -> None:

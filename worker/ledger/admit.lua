@@ -23,9 +23,10 @@ local function look(key)
   return found
 end
 local book, opening, closing = look('book'), look('opening'), look('closing')
-local records, open = {}, redis.call('HLEN', P .. 'book') + redis.call('HLEN', P .. 'opening')
+local records, doubts, open = {}, {}, redis.call('HLEN', P .. 'book') + redis.call('HLEN', P .. 'opening')
 for n, raw in ipairs(redis.call('MGET', unpack(keys))) do
-  records[keys[n]] = raw and cmsgpack.unpack(raw)
+  local record, parked = read_record(raw)
+  records[keys[n]], doubts[keys[n]] = record, parked and parked[DOUBTED] or 0
 end
 
 local pauses, totals, losses, reserved, written = {}, {}, {}, {opening = {}, closing = {}}, {}
@@ -90,7 +91,7 @@ local function admit(item, key)
   end
   put(id, SIGNAL, signal)
   local position = book[place] or ''
-  records[key] = {id, digest, signal, 'ADMITTED', worker, at, 0, intent, position}
+  records[key] = {id, digest, signal, 'ADMITTED', worker, at, doubts[key], intent, position}
   written[#written + 1], written[#written + 2] = key, cmsgpack.pack(records[key])
   return {'admitted', position, math.max(once(pauses, exchange, P .. 'throttle') - at, 0), at}
 end

@@ -112,7 +112,8 @@ Admission = Admitted | Duplicate | Fenced | Code
 class CommitItem(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     """One entry's outcome; amounts in millionths of the quote currency.
 
-    ``commit.lua`` reads the fields by their place. ``admitted_at`` goes into the record.
+    ``commit.lua`` reads the fields by their place. ``admitted_at`` and ``unresolved_since`` go into
+    the record.
     ``reservation`` is ``opening`` or ``closing`` where admission reserved the position, else empty;
     ``exposure`` is the change against what was reserved or held before, ``reserved`` what of that
     the admission added.
@@ -130,6 +131,7 @@ class CommitItem(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     state: str = ""
     outcome: str = ""
     admitted_at: int = 0
+    unresolved_since: int = 0
     events: tuple[tuple[str, str, str, str], ...] = ()
     reservation: str = ""
     position_key: str = ""

@@ -34,7 +34,7 @@ end
 -- Give the reservation back and write the position; amounts in millionths of the quote currency.
 -- An admission of which nothing is known was lost with a primary, and its reservation with it.
 local function settle(item, admitted)
-  local reservation, place, position, quote, exposure, reserved, realized = unpack(item, 9, 15)
+  local reservation, place, position, quote, exposure, reserved, realized = unpack(item, 10, 16)
   if admitted then released[reservation][place] = false else expose(quote, reserved) end
   if position then book[place] = position ~= '' and position end
   expose(quote, exposure)
@@ -42,14 +42,14 @@ local function settle(item, admitted)
 end
 
 local function close_record(item)
-  local id, token, signal, digest, state, outcome, admitted_at = unpack(item, 1, 7)
-  local record = {id, digest, signal, state, worker, admitted_at, 0, '', '', token, outcome, at}
+  local id, token, signal, digest, state, outcome, admitted_at, doubted = unpack(item, 1, 8)
+  local record = {id, digest, signal, state, worker, admitted_at, doubted, '', '', token, outcome, at}
   redis.call('SET', P .. 'record:' .. signal, cmsgpack.pack(record), 'PX', retention)
 end
 
 local function commit(item)
   local id, token, signal, digest = unpack(item, 1, 4)
-  local dead, trace, duplicate, take_next = unpack(item, 16, 19)
+  local dead, trace, duplicate, take_next = unpack(item, 17, 20)
   if not held(id, worker, token) then
     return {repeated(id, token, signal) and 'committed' or 'fenced', false}
   end
@@ -57,8 +57,8 @@ local function commit(item)
   local status = (duplicate or admitted) and 'committed' or verdict(signal, digest)
   if status == 'conflict' then return {status, false} end -- comes again as a dead letter
   if status == 'committed' and not duplicate then
-    if item[9] ~= '' then settle(item, admitted) end
-    for _, event in ipairs(item[8]) do append(event, signal, trace) end
+    if item[10] ~= '' then settle(item, admitted) end
+    for _, event in ipairs(item[9]) do append(event, signal, trace) end
     if signal ~= '' then close_record(item) end
   end
   if dead then bury(id, dead) end

@@ -11,7 +11,8 @@ local at = now()
 put(id, WORKER, '')
 redis.call('ZREM', P .. 'leases', id)
 redis.call('ZADD', P .. 'unresolved', at + tonumber(ARGV[5]), id)
-local record = record_of(signal) or {id, '', signal, 'ADMITTED', worker, 0, 0, '', ''}
+local _, record = record_of(signal)
+record = record or {'', '', signal, 'ADMITTED', worker, 0, 0, '', ''}
 if record[DOUBTED] == 0 then
   record[DOUBTED] = at
   redis.call('SET', P .. 'record:' .. signal, cmsgpack.pack(record))

@@ -62,9 +62,15 @@ local function lease(id, expires)
   leased[#leased + 1], leased[#leased + 2] = expires, id
 end
 
+-- What `park` writes of an order whose admission was lost names no entry: it is no record yet.
+local function read_record(raw)
+  local record = raw and cmsgpack.unpack(raw) or nil
+  return record and record[ENTRY] ~= '' and record or nil, record
+end
+
+-- The execution record of a signal, or nil; and, as a second value, what `park` wrote in its place.
 local function record_of(signal)
-  local raw = redis.call('GET', P .. 'record:' .. signal)
-  return raw and cmsgpack.unpack(raw) or nil
+  return read_record(redis.call('GET', P .. 'record:' .. signal))
 end
 
 -- A granted entry: {id, fields, token, deliveries, signal id, record, group, overdue ms}.

@@ -81,10 +81,14 @@ class AdmittedOrder(msgspec.Struct, frozen=True, kw_only=True):
     admitted_at: int
     admitted_mono_ms: float
     pause_ms: float = 0.0
+    #: Redis's time at which its outcome was first found to be unknown; 0 for never.
+    unresolved_since: int = 0
     look_up_first: bool = False
     #: Set where the order is only looked for: how the signal fails if there is none.
     give_up: Refusal | None = None
     absent_after_mono_ms: float = 0.0
+    #: Set where nothing is reserved: another position has its place, so it cannot be booked now.
+    displaced: bool = False
 
 
 class Submission(msgspec.Struct, frozen=True, kw_only=True):

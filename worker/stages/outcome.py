@@ -128,6 +128,7 @@ class Scribe:
                 )
             ).decode(),
             admitted_at=order.admitted_at,
+            unresolved_since=order.unresolved_since,
             events=tuple([encode(event) for event in events]),
             reservation=reservation_of(signal),
             position_key=position_key(signal),
@@ -181,6 +182,7 @@ class Scribe:
             state=state.value,
             outcome=_encode(outcome).decode(),
             admitted_at=order.admitted_at if order else 0,
+            unresolved_since=order.unresolved_since if order else 0,
             events=(encode(event),),
             reservation=reservation_of(signal) if order else "",
             position_key=position_key(signal),

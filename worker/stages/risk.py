@@ -144,6 +144,9 @@ class RiskManagementHandler:
             return Repeated(signal=arrival.signal, conflict=answer.conflict)
         if refusal is not None and answer is Code.POSITION_BUSY:
             return Postponed(reason="it may have an order, and its position is busy")
+        if refusal is not None and answer is Code.POSITION_EXISTS:
+            nowhere = self._admitted(intent, stored, Admitted(b"", 0.0), asked_mono_ms)
+            return msgspec.structs.replace(nowhere, displaced=True)
         if refusal is None:
             refusal = refuse(answer, self._sentence(answer, arrival.signal, info))
         return Failed(refusal=refusal, signal=arrival.signal, digest=arrival.digest)
@@ -181,6 +184,7 @@ class RiskManagementHandler:
                 float("-inf"),
             ),
             look_up_first=True,
+            unresolved_since=record.unresolved_since,
             absent_after_mono_ms=absent_after_mono_ms,
         )
 

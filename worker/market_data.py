@@ -162,11 +162,8 @@ class MarketData:
             adapter.assume_price(symbol, assumed)
         now = self._clock.monotonic_ms()
         if adapter.prices_in_memory:
-            try:
-                ticker: Ticker | None = await adapter.get_ticker(symbol)
-            except ExchangeError as error:
-                self._on_error(exchange, error)
-                ticker = None
+            price = adapter.last_price(symbol)
+            ticker = None if price is None else _ticker_at(symbol, price)
         else:
             feed.wanted.pop(symbol, None)
             feed.wanted[symbol] = now
@@ -298,6 +295,11 @@ class MarketData:
                 async with feed.pricing.lock:
                     await self._refresh_tickers(feed, symbols)
             await self._clock.sleep(every_s)
+
+
+def _ticker_at(symbol: str, price: Decimal) -> Ticker:
+    """A price without a book around it: decisions look at nothing else."""
+    return Ticker(symbol=symbol, bid=price, ask=price, last=price, at_ms=0)
 
 
 _NOTHING: Final = Balance(free=Decimal(0), total=Decimal(0))

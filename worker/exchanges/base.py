@@ -120,7 +120,7 @@ class ExchangeAdapter(ABC):
     wallets: tuple[MarketKind, ...] = (MarketKind.SPOT,)
     #: Whether orders are only simulated.
     simulated: bool = False
-    #: Whether ``get_ticker`` answers from memory, so that there is nothing to keep fresh.
+    #: Whether ``last_price`` answers from memory, so that there is nothing to keep fresh.
     prices_in_memory: bool = False
 
     @abstractmethod
@@ -222,6 +222,10 @@ class ExchangeAdapter(ABC):
     async def measure_clock(self) -> ExchangeClock:
         """Measure the exchange's clock against ours and remember it."""
         return self.clock
+
+    def last_price(self, symbol: str) -> Decimal | None:
+        """The last price, from memory; only asked where ``prices_in_memory``."""
+        raise NotImplementedError(symbol)
 
     def assume_price(self, symbol: str, price: Decimal) -> None:  # noqa: B027
         """Take the price a signal assumes as the market's; only a simulated exchange does."""

@@ -254,6 +254,10 @@ class PaperExchange(ExchangeAdapter):
             at_ms=self._time.now_ms(),
         )
 
+    def last_price(self, symbol: str) -> Decimal | None:
+        """The assumed price."""
+        return self._prices.get(symbol)
+
     async def get_tickers(self, symbols: Iterable[str]) -> dict[str, Ticker]:
         """Prices of several symbols; those without an assumed price are left out."""
         if self._live is not None:
@@ -294,7 +298,7 @@ class PaperExchange(ExchangeAdapter):
             prices.popitem(last=False)
         if symbol in self._waiting:
             for order in list(self._waiting[symbol].values()):
-                self._trade(order, price)
+                self._trade(order, price, self._time.now_ms())
 
     # --- inside ---
 
@@ -319,6 +323,7 @@ class PaperExchange(ExchangeAdapter):
         if known is not None:
             return known
         info = self._admit(request, window, reference)
+        now_ms = self._time.now_ms()
         order = PaperOrder(
             request,
             info,
@@ -327,10 +332,10 @@ class PaperExchange(ExchangeAdapter):
                 exchange_order_id="P" + client_id,
                 symbol=request.symbol,
                 state=OrderState.ACTIVE,
-                created_ms=self._time.now_ms(),
+                created_ms=now_ms,
             ),
         )
-        self._trade(order, reference)
+        self._trade(order, reference, now_ms)
         if order.report.state is OrderState.ACTIVE:
             self._reports[client_id] = order.report
             self._open[client_id] = order
@@ -371,11 +376,11 @@ class PaperExchange(ExchangeAdapter):
 
     def _match(self, ticker: Ticker) -> None:
         for order in list(self._waiting.get(ticker.symbol, {}).values()):
-            self._trade(order, _reference(order.request.side, ticker))
+            self._trade(order, _reference(order.request.side, ticker), self._time.now_ms())
 
-    def _trade(self, order: PaperOrder, reference: Decimal | None) -> None:
+    def _trade(self, order: PaperOrder, reference: Decimal | None, now_ms: int) -> None:
         """Let the order, new or waiting, meet the market."""
-        self._matching.trade(order, reference, self._time.now_ms())
+        self._matching.trade(order, reference, now_ms)
         if order.report.state is not OrderState.ACTIVE:
             if self._holdings is None:
                 self._book(order)

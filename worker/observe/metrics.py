@@ -19,6 +19,7 @@ from worker.observe.metric_table import (
     OTHER,
     PREFIX,
     STATES,
+    STEPS,
     Metric,
     MetricKind,
 )
@@ -246,7 +247,8 @@ class Metrics:
         self._fills = counters["fills_total"]
         self._commission = counters["commission_total"]
         self._ledger_up = gauges["ledger_up"]()
-        self._stages = histograms["stage_seconds"]
+        stages = histograms["stage_seconds"]
+        self._stage_of = {name: stages(name) for name in STEPS}
         self._batches = histograms["batch_size"]
         self._to_order = histograms["signal_to_order_seconds"]()
         self._to_end = histograms["signal_to_end_seconds"]()
@@ -323,7 +325,7 @@ class Metrics:
 
     def stage(self, name: str, seconds: float) -> None:
         """Note how long one of ``STEPS`` took."""
-        self._stages(name).observe(seconds)
+        self._stage_of[name].observe(seconds)
 
     def batch(self, step: str, size: int) -> None:
         """Note how many signals one round trip carried: ``claim``, ``admit`` or ``commit``."""

@@ -139,27 +139,28 @@ class OrderExecutorHandler:
         Whatever has to be waited for is waited for first: after the last look nothing waits.
         """
         pause_ms = order.pause_ms if attempts == 0 else 0.0
+        adapter = order.adapter
         age = self._clock.monotonic_ms() - order.admitted_mono_ms
         if attempts or pause_ms or age > AUTHORIZATION_TTL_MS:
             stop = await self._authorize(order, attempts)
             if stop is not None:
                 return stop
         expiry_ms = self._expiry(order.signal).timestamp() * 1000
-        wait_ms = order.adapter.take_turn(expiry_ms - self._clock.now_ms())
+        wait_ms = adapter.take_turn(expiry_ms - self._clock.now_ms())
         if wait_ms > 0:
             stop = await self._await_turn(order, wait_ms, attempts)
             if stop is not None:
                 return stop
-        skew = abs(order.adapter.clock.offset_ms) + order.adapter.clock.uncertainty_ms
+        skew = abs(adapter.clock.offset_ms) + adapter.clock.uncertainty_ms
         if skew > self._config.max_clock_skew_ms:
             return self._fail(
                 order,
                 Code.CLOCK_SKEW,
-                f"this machine's clock is {skew:.0f} ms from {order.adapter.name}'s; "
+                f"this machine's clock is {skew:.0f} ms from {adapter.name}'s; "
                 f"execution.max_clock_skew_ms is {self._config.max_clock_skew_ms}",
                 attempts,
             )
-        window = order.adapter.open_window()
+        window = adapter.open_window()
         if self._clock.now_ms() >= expiry_ms:
             return self._fail(
                 order, Code.SIGNAL_EXPIRED, "expires_at: passed before the order was sent", attempts

@@ -296,11 +296,12 @@ class Scribe:
         fees = end.fees
         quote = end.order.info.quote
         currency = quote if quote in fees or not fees else next(iter(fees))
+        shown = {name: text(amount) for name, amount in fees.items()}
         about["filled_quantity"] = text(end.filled)
         about["average_price"] = maybe_text(end.average_price)
-        about["fee"] = text(fees.get(currency, ZERO))
+        about["fee"] = shown.get(currency, "0")
         about["fee_currency"] = currency
-        about["fees"] = {name: text(amount) for name, amount in fees.items()}
+        about["fees"] = shown
         if not is_whole:
             state, reason = end.report.state, end.report.reason
             told = "not filled in the time allowed" if state is OrderState.CANCELLED else str(state)

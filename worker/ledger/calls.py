@@ -268,7 +268,7 @@ class Ledger:
         self._primary, self._data_loss_ms = primary, int(since)
         self._settled_mono_ms = self._clock.monotonic_ms() + int(settled_in)
         return Claim(
-            deliveries=[self._delivery(row, sent) for row in taken],
+            deliveries=self._deliveries(taken, sent),
             tail=tail,
             more=bool(more),
             vanished=int(vanished),
@@ -293,9 +293,9 @@ class Ledger:
             *[_encode(item) for item in items],
         )
         self.on_batch("commit", len(items), (self._clock.monotonic_ms() - sent) / 1000)
+        following = iter(self._deliveries([row for _, row in reply if row], sent))
         return [
-            Committed(_STATUS[status], self._delivery(row, sent) if row else None)
-            for status, row in reply
+            Committed(_STATUS[status], next(following) if row else None) for status, row in reply
         ]
 
     async def heartbeat(
@@ -359,13 +359,13 @@ class Ledger:
         """Take up to ``count`` unresolved orders that are due."""
         sent = self._clock.monotonic_ms()
         rows = await self._scripts.run("adopt", self.worker, self.lease_ms, count)
-        return [self._delivery(row, sent) for row in rows]
+        return self._deliveries(rows, sent)
 
     async def resync(self, known: Iterable[str]) -> list[Delivery]:
         """Find what is leased to this worker although no reply ever said so."""
         sent = self._clock.monotonic_ms()
         rows = await self._scripts.run("resync", self.worker, self.lease_ms, *known)
-        return [self._delivery(row, sent) for row in rows]
+        return self._deliveries(rows, sent)
 
     async def elect(self, term_ms: int) -> bool:
         """Become or remain the account's keeper for ``term_ms``."""
@@ -432,22 +432,27 @@ class Ledger:
         """Write one event (type, id, JSON) to the system stream."""
         await self._scripts.run("announce", *event, self._output_length)
 
-    def _delivery(self, row: Sequence[Any], sent: float) -> Delivery:
-        entry_id, fields, token, deliveries, signal_id, record, group, overdue = row
-        return Delivery(
-            entry_id=entry_id.decode(),
-            fields=dict(zip(fields[::2], fields[1::2], strict=True)),
-            token=token,
-            deliveries=deliveries,
-            group=group.decode(errors="replace"),
-            record=_record(signal_id.decode(), record) if signal_id else None,
-            lease_mono_ms=sent + self.lease_ms,
-            # Others' leases are reckoned from the reply: the call may have taken long.
-            received_mono_ms=self._clock.monotonic_ms(),
-            overdue_ms=int(overdue),
-            data_loss_ms=self._data_loss_ms,
-            settled_mono_ms=self._settled_mono_ms,
-        )
+    def _deliveries(self, rows: Iterable[Sequence[Any]], sent: float) -> list[Delivery]:
+        """What a reply granted, to a question asked at ``sent`` (local monotonic)."""
+        lease_mono_ms = sent + self.lease_ms
+        # Others' leases are reckoned from the reply: the call may have taken long.
+        received_mono_ms = self._clock.monotonic_ms()
+        return [
+            Delivery(
+                entry_id=entry_id.decode(),
+                fields=dict(zip(fields[::2], fields[1::2], strict=True)),
+                token=token,
+                deliveries=deliveries,
+                group=group.decode(errors="replace"),
+                record=_record(signal_id.decode(), record) if signal_id else None,
+                lease_mono_ms=lease_mono_ms,
+                received_mono_ms=received_mono_ms,
+                overdue_ms=overdue,
+                data_loss_ms=self._data_loss_ms,
+                settled_mono_ms=self._settled_mono_ms,
+            )
+            for entry_id, fields, token, deliveries, signal_id, record, group, overdue in rows
+        ]
 
 
 def _record(signal_id: str, raw: bytes | None) -> Record:

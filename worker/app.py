@@ -29,6 +29,7 @@ from worker.ledger.calls import Ledger
 from worker.ledger.connection import Connections
 from worker.ledger.embedded import EmbeddedServer
 from worker.ledger.errors import LedgerError
+from worker.ledger.lease import Lease
 from worker.ledger.scripts import RedisScripts
 from worker.logger import get_logger
 from worker.market_data import MarketData
@@ -136,6 +137,7 @@ class Worker:
 
     def _engine(self) -> ExecutionEngine:
         config, clock = self.config, self.clock
+        held: dict[str, Lease] = {}
         validation = ValidationHandler(
             config.validation,
             exchanges=config.valid_exchanges,
@@ -149,7 +151,6 @@ class Worker:
             config.execution,
             ledger=self.ledger,
             orders=self.orders,
-            expiry=validation.expiry,
             clock=clock,
             random=self.random,
             meter=self.metrics,
@@ -181,7 +182,7 @@ class Worker:
             max_deliveries=config.worker.max_deliveries,
             skew_margin_ms=config.execution.skew_margin_ms,
             watch=self.tracing.watch(self.metrics.stage) if self.tracing else self.metrics.stage,
-            crowd=lambda: self.engine.in_flight,
+            crowd=held,
         )
         return ExecutionEngine(
             ledger=self.ledger,
@@ -193,6 +194,7 @@ class Worker:
             concurrency=config.worker.concurrency,
             drain_s=config.worker.drain_seconds,
             status=self._status,
+            held=held,
             tracing=self.tracing,
         )
 

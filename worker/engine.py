@@ -53,6 +53,7 @@ class ExecutionEngine:
         concurrency: how many signals may be in hand at once.
         drain_s: how long what is in hand may take once stopping was asked for.
         status: what the heartbeat says of this worker, JSON.
+        held: what is in hand, by entry id, for those who want to look; kept by the engine.
         tracing: makes a trace of every signal; None where nobody asked for it.
     """
 
@@ -68,6 +69,7 @@ class ExecutionEngine:
         concurrency: int,
         drain_s: float,
         status: Callable[["ExecutionEngine"], bytes],
+        held: dict[str, Lease] | None = None,
         tracing: Tracing | None = None,
     ) -> None:
         self._ledger = ledger
@@ -80,7 +82,7 @@ class ExecutionEngine:
         self._drain_s = drain_s
         self._status = status
         self._tracing = tracing
-        self._held: dict[str, Lease] = {}
+        self._held = {} if held is None else held
         #: In the order they were started.
         self._tasks: dict[asyncio.Task[None], None] = {}
         self._abandoned: list[Lease] = []
@@ -159,7 +161,7 @@ class ExecutionEngine:
         return False
 
     def _hold(self, delivery: Delivery) -> Lease:
-        lease = _lease(delivery)
+        lease = Lease(delivery.entry_id, delivery.token, delivery.lease_mono_ms)
         self._held[delivery.entry_id] = lease
         return lease
 
@@ -428,10 +430,6 @@ class ExecutionEngine:
             await self._ledger.leave()
         except LedgerError as error:
             log.warning("leave_failed", error=str(error))
-
-
-def _lease(delivery: Delivery) -> Lease:
-    return Lease(delivery.entry_id, delivery.token, delivery.lease_mono_ms)
 
 
 async def _named(task: Callable[[], Awaitable[None]]) -> None:

@@ -9,6 +9,7 @@ import msgspec
 from worker.domain.money import ZERO
 from worker.domain.order import (
     TERMINAL,
+    TRANSITIONS,
     Fact,
     OrderReport,
     OrderRequest,
@@ -59,8 +60,9 @@ class OrderManager:
         Raises:
             IllegalTransitionError: the table has no such row.
         """
-        state = advance(order.state, fact)
-        if state is not order.state:
+        before = order.state
+        state = TRANSITIONS.get((before, fact)) or advance(before, fact)
+        if state is not before:
             order.state = state
             order.changed_ms[state] = now_ms
         if state in TERMINAL:

@@ -11,7 +11,7 @@ from worker.ledger.calls import Delivery
 from worker.ledger.lease import Lease
 from worker.ledger.stored import Record
 from worker.market_data import MarketData
-from worker.stages.chain import Chain, Crowd, Watch, in_step
+from worker.stages.chain import Chain, Crowd, Watch, others_first
 from worker.stages.execution import OrderExecutorHandler
 from worker.stages.flow import (
     AdmittedOrder,
@@ -47,7 +47,7 @@ class ExecutionPipeline:
         scribe: writes the end down.
         max_deliveries: how many deliveries may die before a signal is given up.
         watch: told how long each stage took.
-        crowd: how many signals are in hand now.
+        crowd: the signals that are in hand now.
         skew_margin_ms: how long before a lease's end its last request may have been accepted.
     """
 
@@ -68,6 +68,7 @@ class ExecutionPipeline:
     ) -> None:
         self._signatures = signatures
         self._market = market
+        self._expiry = validation.expiry
         self._risk = risk
         self._scribe = scribe
         self._max_deliveries = max_deliveries
@@ -95,7 +96,8 @@ class ExecutionPipeline:
             end = self._exhausted(delivery)
         else:
             end = await self._begin(delivery, lease)
-        await in_step(self._crowd)
+        if len(self._crowd) > 1:
+            await others_first()
         return self._write(end, delivery, lease)
 
     async def _begin(self, delivery: Delivery, lease: Lease) -> Settlement | Ended:
@@ -183,6 +185,7 @@ class ExecutionPipeline:
             digest=signal.digest(),
             lease=lease,
             view=view,
+            expires_ms=self._expiry(signal).timestamp() * 1000,
             suspect_until_mono_ms=delivery.settled_mono_ms + visibility_ms
             if _is_older(delivery, signal)
             else 0.0,

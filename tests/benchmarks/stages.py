@@ -169,7 +169,6 @@ class Parts:
             config.execution,
             ledger=self.ledger,
             orders=orders,
-            expiry=self.validation.expiry,
             clock=clock,
             random=Random(1),
             meter=self.metrics,
@@ -233,6 +232,7 @@ class Parts:
                 digest=digest,
                 lease=Lease(delivery.entry_id, delivery.token, delivery.lease_mono_ms),
                 view=view,
+                expires_ms=self.validation.expiry(signal).timestamp() * 1000,
             )
             for delivery, signal, digest, view in zip(deliveries, read, digests, views, strict=True)
         ]

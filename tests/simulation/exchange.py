@@ -84,6 +84,10 @@ class SimulatedExchange(ExchangeAdapter):
     async def _ask_time(self) -> float:
         return await self._call("time", "", lambda: float(self._venue.clock_ms()))
 
+    def now_ms(self) -> int:
+        """As the real adapters do."""
+        return self._time.now_ms()
+
     def open_window(self) -> SendWindow:
         """As the real adapters do."""
         return self._time.window(self._recv_window_ms)

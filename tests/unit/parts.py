@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import Callable, Iterable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, cast
 
@@ -184,9 +184,11 @@ class ScriptedExchange(ExchangeAdapter):
     def take_turn(self, within_ms: float) -> float:
         return self.budget.take(within_ms)
 
+    def now_ms(self) -> int:
+        return self.time.now_ms() + int(self.clock.offset_ms)
+
     def open_window(self) -> SendWindow:
-        there_ms = self.time.now_ms() + int(self.clock.offset_ms)
-        return SendWindow(there_ms, self.window_ms, self.time.ms + self.window_ms)
+        return SendWindow(self.now_ms(), self.window_ms, self.time.ms + self.window_ms)
 
     async def place_order(self, request: OrderRequest, window: SendWindow) -> OrderReport:
         self.requests.append(request)
@@ -295,6 +297,11 @@ class FakeLedger:
         return pause_ms
 
 
+def expires_ms(one: Signal) -> float:
+    """When a signal may no longer be sent, by the default age, Unix milliseconds."""
+    return one.expiry(timedelta(seconds=30)).timestamp() * 1000
+
+
 def arrival(
     one: Signal,
     adapter: ExchangeAdapter | None,
@@ -313,5 +320,6 @@ def arrival(
         digest=one.digest(),
         lease=held or lease(),
         view=view,
+        expires_ms=expires_ms(one),
         suspect_until_mono_ms=suspect_until_mono_ms,
     )

@@ -83,7 +83,6 @@ class Desk:
             ExecutionConfig(**({"jitter": 0.0} | config)),
             ledger=self.ledger.as_ledger(),
             orders=self.orders,
-            expiry=lambda one: one.expiry(timedelta(seconds=3_600)),
             clock=self.clock,
             random=self.random,
             meter=self.meter,
@@ -113,6 +112,7 @@ class Desk:
             "reserved": 0,
             "managed": self.orders.begin(request, one.signal_id, START_MS),
             "not_before_ms": START_MS,
+            "expires_ms": one.expiry(timedelta(seconds=3_600)).timestamp() * 1000,
             "admitted_at": 0,
             "admitted_mono_ms": self.clock.ms,
         }

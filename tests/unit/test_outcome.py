@@ -94,6 +94,7 @@ class Desk:
             reserved=0 if held else 200_000_000,
             managed=self.orders.begin(request, one.signal_id, START_MS),
             not_before_ms=START_MS,
+            expires_ms=START_MS + 30_000,
             admitted_at=0,
             admitted_mono_ms=0.0,
         )

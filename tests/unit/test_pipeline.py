@@ -98,7 +98,6 @@ class Line:
         validation = ValidationHandler(
             ValidationConfig(), exchanges=["paper"], max_size_pct=D(5), clock=clock
         )
-        self.crowd = 1
         self.market = MarketData(
             {"paper": self.exchange},
             clock=clock,
@@ -118,7 +117,6 @@ class Line:
                 ExecutionConfig(),
                 ledger=ledger,
                 orders=orders,
-                expiry=validation.expiry,
                 clock=clock,
                 random=Random(1),
                 meter=Quiet(),
@@ -133,7 +131,7 @@ class Line:
             max_deliveries=5,
             skew_margin_ms=1_000,
             watch=lambda _stage, _seconds: None,
-            crowd=lambda: self.crowd,
+            crowd=("this one",),
         )
 
     async def run(self, data: bytes | None = None, **fields: Any) -> Any:

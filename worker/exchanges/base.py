@@ -143,6 +143,10 @@ class ExchangeAdapter(ABC):
         return 0.0
 
     @abstractmethod
+    def now_ms(self) -> int:
+        """The exchange's time, as far as it is known."""
+
+    @abstractmethod
     def open_window(self) -> SendWindow:
         """Fix the time in which the exchange may accept the next create request."""
 

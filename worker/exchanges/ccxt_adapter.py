@@ -191,6 +191,10 @@ class CCXTAdapter(ExchangeAdapter):
     async def _fetch_time(self) -> Any:
         return await self._ccxt.fetch_time()
 
+    def now_ms(self) -> int:
+        """The exchange's time by the last measurement."""
+        return self._exchange_time.now_ms()
+
     def open_window(self) -> SendWindow:
         """Fix the time in which the exchange may accept the next create request."""
         return self._exchange_time.window(self._config.recv_window_ms)

@@ -129,6 +129,10 @@ class PaperExchange(ExchangeAdapter):
         if self._source is not None:
             await self._source.refresh_markets()
 
+    def now_ms(self) -> int:
+        """The machine's own time."""
+        return self._time.now_ms()
+
     def open_window(self) -> SendWindow:
         """Half a second, and the simulated latency, from now."""
         return SendWindow(

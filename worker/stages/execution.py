@@ -1,7 +1,6 @@
 """Sending an order so that the exchange accepts it at most once, whatever is lost on the way."""
 
 from collections.abc import Callable
-from datetime import datetime
 from typing import Final, Protocol
 
 import msgspec
@@ -11,7 +10,6 @@ from worker.clock import Clock, Random
 from worker.config import ExecutionConfig
 from worker.domain.order import Fact, OrderReport
 from worker.domain.refusal import Code, Refusal, Stage
-from worker.domain.signal import Signal
 from worker.exchanges.base import (
     ClockSkewError,
     CredentialsError,
@@ -65,7 +63,6 @@ class OrderExecutorHandler:
         config: the ``execution`` section.
         ledger: asked before anything is sent a second time.
         orders: told what happens.
-        expiry: when a signal may no longer be sent.
         clock: time.
         random: for the jitter of the backoff.
         meter: counts submissions, retries and look-ups.
@@ -78,7 +75,6 @@ class OrderExecutorHandler:
         *,
         ledger: Ledger,
         orders: OrderManager,
-        expiry: Callable[[Signal], datetime],
         clock: Clock,
         random: Random,
         meter: ExecutionMeter,
@@ -87,7 +83,6 @@ class OrderExecutorHandler:
         self._config = config
         self._ledger = ledger
         self._orders = orders
-        self._expiry = expiry
         self._clock = clock
         self._random = random
         self._meter = meter
@@ -145,8 +140,7 @@ class OrderExecutorHandler:
             stop = await self._authorize(order, attempts)
             if stop is not None:
                 return stop
-        expiry_ms = self._expiry(order.signal).timestamp() * 1000
-        wait_ms = adapter.take_turn(expiry_ms - self._clock.now_ms())
+        wait_ms = adapter.take_turn(order.expires_ms - self._clock.now_ms())
         if wait_ms > 0:
             stop = await self._await_turn(order, wait_ms, attempts)
             if stop is not None:
@@ -161,7 +155,7 @@ class OrderExecutorHandler:
                 attempts,
             )
         window = adapter.open_window()
-        if self._clock.now_ms() >= expiry_ms:
+        if self._clock.now_ms() >= order.expires_ms:
             return self._fail(
                 order, Code.SIGNAL_EXPIRED, "expires_at: passed before the order was sent", attempts
             )
@@ -195,8 +189,7 @@ class OrderExecutorHandler:
             if self._clock.monotonic_ms() - turn_mono_ms <= AUTHORIZATION_TTL_MS:
                 return None
             # A pause of the exchange came in between: its turn is over, and so are all others'.
-            left_ms = self._expiry(order.signal).timestamp() * 1000 - self._clock.now_ms()
-            wait_ms = order.adapter.take_turn(left_ms)
+            wait_ms = order.adapter.take_turn(order.expires_ms - self._clock.now_ms())
             if wait_ms <= 0:
                 return None
 
@@ -376,8 +369,7 @@ class OrderExecutorHandler:
         return float(self._wait(state)) * jitter
 
     def _too_late(self, order: AdmittedOrder, delay_s: float) -> bool:
-        expiry_ms = self._expiry(order.signal).timestamp() * 1000
-        return self._clock.now_ms() + delay_s * 1000 >= expiry_ms
+        return self._clock.now_ms() + delay_s * 1000 >= order.expires_ms
 
     def _give_up(self, order: AdmittedOrder, error: ExchangeError, attempts: int) -> Failed:
         fact = Fact.REJECTED if error.outcome is Outcome.REFUSED else Fact.FAILED

@@ -30,6 +30,8 @@ class Arrival(msgspec.Struct, frozen=True, kw_only=True):
     digest: str
     lease: Lease
     view: MarketView
+    #: When it may no longer be sent, Unix milliseconds.
+    expires_ms: float
     suspect_until_mono_ms: float = 0.0
 
 
@@ -77,6 +79,8 @@ class AdmittedOrder(msgspec.Struct, frozen=True, kw_only=True):
     reserved: int
     managed: ManagedOrder
     not_before_ms: int
+    #: When it may no longer be sent, Unix milliseconds.
+    expires_ms: float
     #: By Redis's clock and by ours.
     admitted_at: int
     admitted_mono_ms: float

@@ -117,7 +117,7 @@ class RiskManagementHandler:
         """Ask the ledger; with a ``refusal`` the order is only to be looked for."""
         arrival, info = intent.arrival, intent.info
         # The exchange's own time: a step of this machine's clock must not make the order look old.
-        not_before_ms = intent.adapter.open_window().timestamp_ms
+        not_before_ms = intent.adapter.now_ms()
         if arrival.suspect_until_mono_ms:
             # An admission of which no record speaks may have been any time since the signal's.
             not_before_ms = min(not_before_ms, int(arrival.signal.created_at.timestamp() * 1000))
@@ -311,6 +311,7 @@ class RiskManagementHandler:
             reserved=stored.reserved,
             managed=self._orders.begin(request, stored.signal.signal_id, self._clock.now_ms()),
             not_before_ms=stored.not_before_ms,
+            expires_ms=arrival.expires_ms,
             admitted_at=admitted.at_ms,
             admitted_mono_ms=admitted_mono_ms,
             pause_ms=admitted.pause_ms,

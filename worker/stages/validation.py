@@ -44,7 +44,7 @@ class ValidationHandler:
         """Check one signal against every rule; the first breach ends it."""
         signal, view = arrival.signal, arrival.view
         refusal = (
-            self._check_time(signal) or self._check_form(signal) or self._check_quality(signal)
+            self._check_time(arrival) or self._check_form(signal) or self._check_quality(signal)
         )
         if refusal is None and signal.exchange not in self._exchanges:
             refusal = _refuse(
@@ -69,14 +69,13 @@ class ValidationHandler:
         """When the signal may no longer be sent."""
         return signal.expiry(self._max_age)
 
-    def _check_time(self, signal: Signal) -> Refusal | None:
-        now_ms = self._clock.now_ms()
-        expiry = self.expiry(signal)
-        if now_ms >= expiry.timestamp() * 1000:
+    def _check_time(self, arrival: Arrival) -> Refusal | None:
+        signal, now_ms = arrival.signal, self._clock.now_ms()
+        if now_ms >= arrival.expires_ms:
             return _refuse(
                 Code.SIGNAL_EXPIRED,
                 f"expires_at: the signal of {signal.created_at.isoformat()} expired at "
-                f"{expiry.isoformat()}, it is {utc(now_ms).isoformat()}",
+                f"{self.expiry(signal).isoformat()}, it is {utc(now_ms).isoformat()}",
             )
         if signal.created_at.timestamp() * 1000 - now_ms > self._max_ahead_ms:
             return _refuse(

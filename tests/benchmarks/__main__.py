@@ -7,7 +7,7 @@ import importlib
 import sys
 from typing import Final
 
-NAMES: Final = ("throughput", "latency", "growth", "start", "memory", "stages")
+NAMES: Final = ("throughput", "latency", "growth", "start", "memory", "stages", "calls")
 
 
 def main(argv: list[str]) -> None:

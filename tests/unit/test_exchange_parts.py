@@ -1,7 +1,5 @@
 """The small parts under the exchange adapters: rounding, clocks, budgets, readings, the factory."""
 
-import subprocess
-import sys
 from decimal import Decimal
 from typing import Any
 
@@ -296,33 +294,7 @@ async def test_an_exchange_ccxt_does_not_have_is_a_configuration_error() -> None
         await adapter.start()
 
 
-# ---- loading ------------------------------------------------------------------------------
-
-
-def test_one_exchange_is_imported_alone_with_the_classes_of_the_whole_library() -> None:
-    """In a fresh process: few modules, and a later plain import finds the very same classes."""
-    program = """
-import sys
-from worker.exchanges.loading import exchange_class
-alone = exchange_class("binance")
-assert "ccxt.async_support.bybit" not in sys.modules
-assert "ccxt" not in sys.modules
-few = len(sys.modules)
-import ccxt.async_support as whole
-assert whole.binance is alone, "another class"
-assert issubclass(whole.bybit, whole.Exchange)
-assert issubclass(alone, whole.Exchange)
-import ccxt
-assert ccxt.InvalidOrder is whole.InvalidOrder is sys.modules["ccxt.base.errors"].InvalidOrder
-assert ccxt.__version__ == alone.__base__.__init__.__globals__["__version__"]
-assert exchange_class("okx") is whole.okx
-print(len(sys.modules) - few)
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60
-    )
-    assert done.returncode == 0, done.stderr
-    assert int(done.stdout) > 100
+# ---- markets ------------------------------------------------------------------------------
 
 
 def test_market_kinds_are_spot_and_linear_perpetuals_only() -> None:

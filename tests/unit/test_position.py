@@ -30,13 +30,10 @@ currencies = st.sampled_from(["USDT", "BTC", "BNB"])
 directions = st.sampled_from(Direction)
 
 
-@st.composite
-def fills(draw: st.DrawFn, largest: int = 4) -> tuple[Fill, ...]:
-    """Some trades of one order, with fees in any currency."""
-    return tuple(
-        fill(draw(quantities), draw(prices), draw(fees), draw(currencies), f"t{n}")
-        for n in range(draw(st.integers(1, largest)))
-    )
+#: Some trades of one order, with fees in any currency.
+fills = st.lists(st.tuples(quantities, prices, fees, currencies), min_size=1, max_size=4).map(
+    lambda trades: tuple(fill(*trade, trade_id=f"t{n}") for n, trade in enumerate(trades))
+)
 
 
 def opened(trades: tuple[Fill, ...], direction: Direction = Direction.LONG) -> Position:
@@ -116,8 +113,8 @@ def test_selling_more_than_is_held_leaves_nothing() -> None:
     assert realized == 15
 
 
-@settings(max_examples=150, deadline=None)
-@given(fills(), fills(), directions)
+@settings(max_examples=100, deadline=None)
+@given(fills, fills, directions)
 def test_profit_is_what_came_in_less_what_went_out(
     entry: tuple[Fill, ...], exits: tuple[Fill, ...], direction: Direction
 ) -> None:
@@ -135,8 +132,8 @@ def test_profit_is_what_came_in_less_what_went_out(
     assert abs(Fraction(realized) - expected) < Fraction(1, 10**9)
 
 
-@settings(max_examples=150, deadline=None)
-@given(fills(), st.lists(st.tuples(quantities, prices, fees), min_size=1, max_size=5), directions)
+@settings(max_examples=100, deadline=None)
+@given(fills, st.lists(st.tuples(quantities, prices, fees), min_size=1, max_size=5), directions)
 def test_profit_does_not_depend_on_how_an_exit_is_split(
     entry: tuple[Fill, ...], pieces: list[tuple[Decimal, Decimal, Decimal]], direction: Direction
 ) -> None:
@@ -169,7 +166,7 @@ def test_long_and_short_are_mirror_images(
     assert results[0] + results[1] == -4 * fee
 
 
-@given(fills())
+@given(fills)
 def test_fees_are_summed_by_currency(trades: tuple[Fill, ...]) -> None:
     """Nothing is lost between currencies, and no zero is listed."""
     fees_of = total_fees(trades)
@@ -187,7 +184,7 @@ def test_a_rebate_is_a_gain() -> None:
 
 
 @settings(max_examples=50, deadline=None)
-@given(fills(), directions)
+@given(fills, directions)
 def test_a_position_survives_the_book(entry: tuple[Fill, ...], direction: Direction) -> None:
     """Written to the ledger as JSON and read back it is the same, to the last digit."""
     one = opened(entry, direction)

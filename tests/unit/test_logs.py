@@ -253,7 +253,8 @@ def test_no_spelling_of_any_secret_survives(secret: str, around: Any, before: st
     """For any text as the secret and any value around it."""
     render = JsonLines(Redactor([secret]), FixedClock())
     line = render(None, "info", {"event": "e", "v": [around, before + secret, {secret: secret}]})
-    values = json.loads(line)["v"]
+    # Not by its name, which is masked too where it is the secret.
+    (values,) = [value for value in json.loads(line).values() if isinstance(value, list)]
     clean = secret.encode(errors="replace").decode()
     if clean in HIDDEN or clean == "?":
         return

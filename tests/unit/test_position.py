@@ -114,16 +114,13 @@ def test_selling_more_than_is_held_leaves_nothing() -> None:
 
 
 @settings(max_examples=100, deadline=None)
-@given(fills, fills, directions)
+@given(fills, prices, fees, directions)
 def test_profit_is_what_came_in_less_what_went_out(
-    entry: tuple[Fill, ...], exits: tuple[Fill, ...], direction: Direction
+    entry: tuple[Fill, ...], price: Decimal, fee: Decimal, direction: Direction
 ) -> None:
     """For a whole close: the change in value, less every fee that can be converted to quote."""
     before = opened(entry, direction)
-    sold = sum((one.quantity for one in exits), ZERO)
-    # Scale the exit's value to exactly what is held.
-    price = sum((one.quantity * one.price for one in exits), ZERO) / sold
-    trade = fill(before.quantity, price.quantize(D("0.01")) or D("0.01"), exits[0].fee)
+    trade = fill(before.quantity, price, fee)
     _, realized = reduce_position(before, (trade,), NO_STEP)
     sign = 1 if direction is Direction.LONG else -1
     converted = sum(Fraction(fee_in_quote(one, SPOT) or 0) for one in (*entry, trade))
@@ -166,9 +163,10 @@ def test_long_and_short_are_mirror_images(
     assert results[0] + results[1] == -4 * fee
 
 
-@given(fills)
-def test_fees_are_summed_by_currency(trades: tuple[Fill, ...]) -> None:
+@given(st.lists(st.tuples(fees, currencies), max_size=6))
+def test_fees_are_summed_by_currency(charged: list[tuple[Decimal, str]]) -> None:
     """Nothing is lost between currencies, and no zero is listed."""
+    trades = tuple(fill("1", "100", *one) for one in charged)
     fees_of = total_fees(trades)
     assert sum(fees_of.values()) == sum(one.fee for one in trades)
     assert set(fees_of) == {one.fee_currency for one in trades if one.fee}

@@ -7,6 +7,8 @@ SEEDS ?= 300
 SIGNALS ?= 2000
 
 .DEFAULT_GOAL := help
+# Compile once: without kept bytecode every test run, and every worker a test starts, does it anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'

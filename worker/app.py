@@ -24,6 +24,7 @@ from worker.engine import ExecutionEngine, SideTask
 from worker.errors import ConfigError
 from worker.exchanges.base import ExchangeAdapter, ExchangeError, Outcome
 from worker.exchanges.factory import ExchangeFactory
+from worker.keeper import CHECK as RECONCILIATION
 from worker.keeper import Keeper
 from worker.ledger.calls import Ledger
 from worker.ledger.connection import Connections
@@ -127,9 +128,11 @@ class Worker:
         self.notifier = Notifier(os.environ)
         self.keeper = Keeper(
             ledger=self.ledger,
+            exchanges=self.adapters,
             adapters=self.started,
-            take=self.engine.take,
+            hands=self.engine,
             metrics=self.metrics,
+            health=self.health,
             clock=self.clock,
             account=config.account,
             signal_retention_ms=config.redis.signal_retention_seconds * 1000,
@@ -201,7 +204,7 @@ class Worker:
     async def run(self) -> int:
         """Serve, start the exchanges, work until stopped, leave; returns the exit code."""
         config = self.config
-        for check in ("redis", "group", "markets"):
+        for check in ("redis", "group", "markets", RECONCILIATION):
             self.health.set(check, ok=False, detail="not yet")
         self.health.set("draining", ok=True, detail="no")
         async with AsyncExitStack() as stack:

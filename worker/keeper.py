@@ -1,35 +1,51 @@
 """The account's one keeper: unresolved orders, housekeeping, and comparing the books.
 
 Every worker runs this; a lease in Redis makes one of them the keeper. Nothing here is needed for a
-signal to be executed, so losing the keeper for a term costs nothing but time.
+signal to be executed, so losing the keeper for a term costs nothing but time. A worker is ready
+only once a keeper has compared the books.
 """
 
-from collections.abc import Callable, Iterable, Mapping
-from decimal import Decimal
-from typing import Final
+import asyncio
+from collections.abc import Collection, Iterable, Mapping
+from typing import Final, Protocol
 
-from worker.clock import Clock, utc
-from worker.domain.event import ReconciliationCompleted, Severity, SystemError, encode  # noqa: A004
-from worker.domain.identity import event_id
-from worker.domain.market import ExchangePosition, MarketKind
-from worker.domain.money import ZERO, text
-from worker.domain.position import Position
-from worker.domain.signal import Direction
-from worker.exchanges.base import ExchangeAdapter, ExchangeError
-from worker.ledger.calls import Delivery, Ledger
+from worker.cancellation import cancel_all
+from worker.clock import Clock
+from worker.comparison import Comparison
+from worker.exchanges.base import ExchangeAdapter
+from worker.ledger.calls import Delivery, Election, Ledger
 from worker.ledger.errors import LedgerError
 from worker.logger import get_logger
+from worker.observe.http import Health
 from worker.observe.metrics import Metrics
 
 log = get_logger(__name__)
 
 TERM_MS: Final = 15_000
+TURN_EVERY_S: Final = 1.0
 SWEEP_EVERY_MS: Final = 60_000
-RECONCILE_EVERY_MS: Final = 60_000
 #: Unresolved orders looked up at the same time.
 MAX_ADOPTED: Final = 8
-#: A balance may be this much smaller than the book says before that counts as drift (dust, fees).
-TOLERANCE: Final = Decimal("0.002")
+#: The check of ``/readyz`` this decides.
+CHECK: Final = "reconciliation"
+#: What a keeper lets the others know once it has compared the books in its term of office.
+DONE: Final = "done"
+#: More of why it has not is cut off.
+MAX_SAID: Final = 300
+
+
+class Hands(Protocol):
+    """What works on deliveries, and is told when to stop: the engine."""
+
+    @property
+    def draining(self) -> bool:
+        """Whether stopping was asked for."""
+
+    def take(self, deliveries: Iterable[Delivery]) -> None:
+        """Start work on granted entries."""
+
+    async def stopping(self) -> None:
+        """Wait until stopping was asked for."""
 
 
 class Keeper:
@@ -37,9 +53,11 @@ class Keeper:
 
     Args:
         ledger: the account.
-        adapters: those that have started, by exchange name.
-        take: starts work on deliveries (the engine's).
+        exchanges: names of all the worker has.
+        adapters: those that have started, by name; more may come.
+        hands: the engine.
         metrics: for the account's gauges, which only the keeper shows.
+        health: told once the books have been compared.
         clock: time.
         account: named in events.
         signal_retention_ms: how long acknowledged signals stay on their stream.
@@ -49,48 +67,97 @@ class Keeper:
         self,
         *,
         ledger: Ledger,
+        exchanges: Collection[str],
         adapters: Mapping[str, ExchangeAdapter],
-        take: Callable[[Iterable[Delivery]], None],
+        hands: Hands,
         metrics: Metrics,
+        health: Health,
         clock: Clock,
         account: str,
         signal_retention_ms: int,
     ) -> None:
         self._ledger = ledger
+        self._exchanges = exchanges
         self._adapters = adapters
-        self._take = take
+        self._hands = hands
         self._metrics = metrics
+        self._health = health
         self._clock = clock
         self._account = account
         self._signal_retention_ms = signal_retention_ms
         self._swept_mono_ms = float("-inf")
-        self._compared_mono_ms = float("-inf")
-        self._suspected: frozenset[str] = frozenset()
+        self._elected_mono_ms = float("-inf")
+        #: Of this term of office; None without one.
+        self._comparison: Comparison | None = None
+        self._comparing: asyncio.Task[None] | None = None
+        self._is_reconciled = False
         self.is_keeper = False
 
     async def run(self) -> None:
-        """Stand for election and do the keeper's duties, for ever."""
-        while True:
-            try:
-                await self._turn()
-            except LedgerError as error:
-                self._set_keeper(elected=False)
-                log.warning("keeper_interrupted", error=str(error))
-            await self._clock.sleep(TERM_MS / 15_000)
+        """Stand for election and do the keeper's duties until the worker drains; then resign."""
+        stopping = asyncio.create_task(self._hands.stopping())
+        try:
+            while not self._hands.draining:
+                try:
+                    await self._turn()
+                except LedgerError as error:
+                    self._set_keeper(elected=False)
+                    log.warning("keeper_interrupted", error=str(error))
+                await self._pause(stopping)
+        finally:
+            await cancel_all([task for task in (stopping, self._comparing) if task is not None])
+        await self._resign()
+
+    async def _pause(self, stopping: "asyncio.Task[None]") -> None:
+        """Until the next turn: a second, or until stopping was asked for or books are compared."""
+        tick = asyncio.create_task(self._clock.sleep(TURN_EVERY_S))
+        until = {tick, stopping} if self._comparing is None else {tick, stopping, self._comparing}
+        try:
+            await asyncio.wait(until, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            tick.cancel()
+        if self._comparing is not None and self._comparing.done():
+            comparing, self._comparing = self._comparing, None
+            comparing.result()
 
     async def _turn(self) -> None:
-        self._set_keeper(elected=await self._ledger.elect(TERM_MS))
-        if not self.is_keeper:
+        self._note(await self._stand())
+        if self._comparison is None or self._hands.draining:
             return
-        self._take(await self._ledger.adopt(MAX_ADOPTED))
+        if self._comparing is None and self._comparison.is_due():
+            # Beside the other duties: an exchange that is slow to answer must not hold them up.
+            self._comparing = asyncio.create_task(self._compare(self._comparison))
+        self._hands.take(await self._ledger.adopt(MAX_ADOPTED))
         self._metrics.account(await self._ledger.account())
         now = self._clock.monotonic_ms()
         if now - self._swept_mono_ms >= SWEEP_EVERY_MS:
             self._swept_mono_ms = now
             await self._sweep()
-        if now - self._compared_mono_ms >= RECONCILE_EVERY_MS:
-            self._compared_mono_ms = now
-            await self.compare()
+
+    # -- the office ----------------------------------------------------------------------------
+
+    async def _stand(self) -> Election:
+        """Become or remain the keeper; a term that ran out meanwhile was the end of an office."""
+        asked = self._clock.monotonic_ms()
+        if asked - self._elected_mono_ms >= TERM_MS:
+            self._comparison = None
+        election = await self._ledger.elect(TERM_MS, self._said())
+        if not election.elected:
+            self._comparison = None
+        else:
+            self._elected_mono_ms = asked
+            if self._comparison is None:
+                self._comparison = self._new_comparison()
+        self._set_keeper(elected=election.elected)
+        return election
+
+    async def _resign(self) -> None:
+        """Give the office up: whoever asks next is elected, and no term is waited for."""
+        self._set_keeper(elected=False)
+        try:
+            await self._ledger.resign()
+        except LedgerError as error:
+            log.warning("resignation_failed", error=str(error))
 
     def _set_keeper(self, *, elected: bool) -> None:
         if elected is not self.is_keeper:
@@ -98,121 +165,47 @@ class Keeper:
         self.is_keeper = elected
         self._metrics.keeper(elected=elected)
 
+    # -- duties --------------------------------------------------------------------------------
+
     async def _sweep(self) -> None:
         orphans, trimmed, removed = await self._ledger.sweep(self._signal_retention_ms)
         if orphans or trimmed or removed:
             log.info("swept", orphans=orphans, trimmed=trimmed, consumers_removed=removed)
 
-    async def compare(self) -> tuple[str, ...]:
-        """Compare the book with the exchanges and say what differs.
-
-        A difference counts only when it is seen twice in a row: an order may be between the
-        exchange and the book at any moment.
-
-        Returns:
-            What differs, a sentence each.
-        """
-        book = await self._ledger.book()
-        drift: list[str] = []
-        for name, adapter in tuple(self._adapters.items()):  # more may start meanwhile
-            held = {
-                position.symbol: position
-                for key, position in book.positions.items()
-                if position.exchange == name and key not in book.busy
-            }
-            try:
-                found = await _differences(adapter, held, book.busy)
-            except ExchangeError as error:
-                log.warning("comparison_failed", exchange=name, error=str(error))
-                continue
-            drift += [f"{name} {sentence}" for sentence in found]
-        confirmed = tuple(sentence for sentence in drift if sentence in self._suspected)
-        self._suspected = frozenset(drift)
-        await self._say(len(book.positions), confirmed)
-        return confirmed
-
-    async def _say(self, checked: int, drift: tuple[str, ...]) -> None:
-        now_ms = self._clock.now_ms()
-        common = {
-            "occurred_at": utc(now_ms),
-            "account": self._account,
-            "exchange": "",
-            "symbol": "",
-            "signal_id": "",
-            "strategy_id": None,
-            "worker": self._ledger.worker,
-        }
-        done = ReconciliationCompleted(
-            event_id=event_id(f"{self._account}-{now_ms}", "reconciled"),
-            checked_positions=checked,
-            drift=drift,
-            **common,  # type: ignore[arg-type]
+    def _new_comparison(self) -> Comparison:
+        return Comparison(
+            ledger=self._ledger,
+            exchanges=self._exchanges,
+            adapters=self._adapters,
+            metrics=self._metrics,
+            clock=self._clock,
+            account=self._account,
         )
-        await self._ledger.announce(encode(done)[1:])
-        self._metrics.drift(len(drift))
-        for number, sentence in enumerate(drift, start=1):
-            log.error("books_differ", difference=sentence)
-            error = SystemError(
-                event_id=event_id(f"{self._account}-{now_ms}", "drift", number),
-                component="reconciliation",
-                code="POSITION_DRIFT",
-                reason=sentence,
-                severity=Severity.CRITICAL,
-                **common,  # type: ignore[arg-type]
-            )
-            await self._ledger.announce(encode(error)[1:])
 
+    async def _compare(self, comparison: Comparison) -> None:
+        """What comes of it is said, and noted, by the turn that follows at once."""
+        try:
+            await comparison.compare()
+        except LedgerError as error:
+            log.warning("comparison_interrupted", error=str(error))
 
-async def _differences(
-    adapter: ExchangeAdapter, held: Mapping[str, Position], busy: frozenset[str]
-) -> list[str]:
-    """What one exchange says differently from the book, a sentence each."""
-    spot: dict[str, Position] = {}
-    linear: dict[str, Position] = {}
-    for symbol, position in held.items():
-        info = adapter.get_symbol_info(symbol)
-        if info is None:
-            return [f"{symbol}: the book has a position in a market the exchange does not list"]
-        (linear if info.kind is MarketKind.LINEAR else spot)[symbol] = position
-    found = await _spot_differences(adapter, spot) if spot else []
-    there = {position.symbol: position for position in await adapter.get_positions()}
-    for symbol in linear.keys() | there.keys():
-        if f"{adapter.name}:{symbol}" in busy:
-            continue
-        sentence = _compare_one(symbol, linear.get(symbol), there.get(symbol))
-        if sentence:
-            found.append(sentence)
-    return found
+    # -- readiness -----------------------------------------------------------------------------
 
+    def _said(self) -> str:
+        """How far the comparison of this term of office has come, for the other workers."""
+        if self._comparison is None:
+            return ""
+        return DONE if self._comparison.done else self._comparison.missing[:MAX_SAID]
 
-async def _spot_differences(adapter: ExchangeAdapter, held: Mapping[str, Position]) -> list[str]:
-    """A spot position needs at least its quantity of the base currency; shorts are lent."""
-    needed: dict[str, Decimal] = {}
-    for symbol, position in held.items():
-        info = adapter.get_symbol_info(symbol)
-        if info is not None and position.direction is Direction.LONG and not adapter.simulated:
-            needed[info.base] = needed.get(info.base, ZERO) + position.quantity
-    if not needed:
-        return []
-    balances = await adapter.get_balance(MarketKind.SPOT)
-    return [
-        f"{currency}: the book needs {text(quantity)}, the exchange holds "
-        f"{text(balances[currency].total) if currency in balances else '0'}"
-        for currency, quantity in sorted(needed.items())
-        if (balances[currency].total if currency in balances else ZERO) < quantity * (1 - TOLERANCE)
-    ]
-
-
-def _compare_one(symbol: str, ours: Position | None, theirs: ExchangePosition | None) -> str | None:
-    if ours is None and theirs is not None:
-        return f"{symbol}: {theirs.direction} {text(theirs.quantity)} is not in the book"
-    if ours is not None and theirs is None:
-        return f"{symbol}: the book's {ours.direction} {text(ours.quantity)} is not there"
-    if ours is None or theirs is None:
-        return None
-    if ours.direction is theirs.direction and ours.quantity == theirs.quantity:
-        return None
-    return (
-        f"{symbol}: the book has {ours.direction} {text(ours.quantity)}, the exchange "
-        f"{theirs.direction} {text(theirs.quantity)}"
-    )
+    def _note(self, election: Election) -> None:
+        """Say on ``/readyz`` whether a keeper has compared the books; once it has, for good."""
+        if self._is_reconciled:
+            return
+        if election.said == DONE:
+            self._is_reconciled = True
+            self._health.set(CHECK, ok=True, detail="the books were compared")
+        elif election.elected:
+            self._health.set(CHECK, ok=False, detail=election.said or "comparing the books")
+        else:
+            said = f"says: {election.said}" if election.said else "has not compared the books yet"
+            self._health.set(CHECK, ok=False, detail=f"the keeper {said}")

@@ -74,10 +74,13 @@ def _fleet(directory: Path, port: int, exchange: ControlClient, **more: object) 
 
 
 def test_redis_may_come_later(tmp_path: Path, exchange: ControlClient) -> None:
-    """Redis absent: a clear line, tried again with backoff, not ready; then it comes, and works."""
+    """Redis absent: a clear line, tried again with backoff, not ready; then it comes, and works.
+
+    Of two workers that waited one becomes the keeper, and both become ready.
+    """
     port = free_port()
     with _fleet(tmp_path, port, exchange) as fleet:
-        worker = fleet.start()
+        worker, other = fleet.start(), fleet.start()
         first = worker.until_logged("redis_unavailable")
         assert "Redis cannot be reached" in first["error"]
         assert str(port) in first["error"]
@@ -86,13 +89,18 @@ def test_redis_may_come_later(tmp_path: Path, exchange: ControlClient) -> None:
         assert pauses[0] < pauses[2]
         status, checks = worker.readiness()
         assert status == 503
-        assert "redis" in str(checks)
+        assert {"redis", "reconciliation"} <= {
+            name for name, check in checks["checks"].items() if not check["ok"]
+        }
         assert worker.get("/livez")[0] == 200
         with EmbeddedServer(port=port):
             worker.until_ready()
+            other.until_ready()
+            keepers = [len(one.logged("keeper_elected")) > 0 for one in (worker, other)]
+            assert keepers.count(True) == 1
             fleet.submit(signals.opening("a", signals.linear(0)))
             assert fleet.until_ended(["a"])["a"]["type"] == "OrderFilled"
-            assert worker.stop() == 0
+            assert (worker.stop(), other.stop()) == (0, 0)
 
 
 def test_a_wrong_password_is_told_as_such(tmp_path: Path, exchange: ControlClient) -> None:
@@ -131,7 +139,7 @@ def test_the_exchange_may_come_later(tmp_path: Path, one_server: EmbeddedServer)
         assert fleet.ends() == {}
         with simulator_process("--symbols", "5", "--port", str(port)):
             assert fleet.until_ended(["a"])["a"]["type"] == "OrderFilled"
-            assert worker.readiness()[0] == 200
+            worker.until_ready()
             assert worker.stop() == 0
 
 

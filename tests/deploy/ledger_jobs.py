@@ -151,7 +151,9 @@ async def work(config: Config, producer: Config) -> set[str]:
 
 async def _work(ledger: Ledger, entry_b: str) -> None:
     """One worker's hour, in short."""
-    await ledger.elect(10_000)
+    await ledger.elect(10_000, "done")
+    await ledger.resign()
+    assert (await ledger.elect(10_000)).elected
     await ledger.wait(b"0-0", b"0-0", 10)
     held = {d.group: d for d in (await ledger.claim(10)).deliveries}
     assert set(held) == {"a", "b", "c", "d"}

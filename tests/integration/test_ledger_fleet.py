@@ -20,7 +20,7 @@ from tests.integration.fleets import (
     take_one,
 )
 from tests.unit.parts import position
-from worker.ledger.calls import Delivery, TradingState
+from worker.ledger.calls import Delivery, Election, TradingState
 from worker.ledger.embedded import EmbeddedServer
 from worker.ledger.errors import GroupMissingError
 
@@ -215,15 +215,50 @@ async def test_parking_what_is_not_held_is_refused(fleet: Fleet) -> None:
 async def test_there_is_one_keeper_at_a_time(fleet: Fleet) -> None:
     """It stays keeper by asking again; another follows when the term has run out."""
     names = [f"w{n}" for n in range(5)]
-    elected = await asyncio.gather(*(fleet[name].elect(60_000) for name in names))
+
+    async def stand(*candidates: str) -> list[bool]:
+        return [
+            election.elected
+            for election in await asyncio.gather(*(fleet[one].elect(60_000) for one in candidates))
+        ]
+
+    elected = await stand(*names)
     assert elected.count(True) == 1
     keeper = names[elected.index(True)]
-    assert await fleet[keeper].elect(60_000)
+    assert await stand(keeper) == [True]
     others = [name for name in names if name != keeper]
-    assert await asyncio.gather(*(fleet[name].elect(60_000) for name in others)) == [False] * 4
+    assert await stand(*others) == [False] * 4
     await fleet.redis.delete(fleet.key("keeper"))
-    assert await fleet[others[0]].elect(60_000)
+    assert await stand(others[0]) == [True]
     assert 0 < await fleet.redis.pttl(fleet.key("keeper")) <= 60_000
+
+
+async def test_what_the_keeper_says_is_heard_by_all_for_its_term(fleet: Fleet) -> None:
+    """By who stands after it; what one keeper said is never taken for the next one's word."""
+    assert await fleet["w1"].elect(60_000, "binance: away") == Election(
+        elected=True, said="binance: away"
+    )
+    heard = Election(elected=False, said="binance: away")
+    assert [await fleet[name].elect(60_000, "I say") for name in ("w2", "w3")] == [heard] * 2
+    await fleet["w1"].elect(60_000, "done")
+    assert (await fleet["w2"].elect(60_000)).said == "done"
+    assert 0 < await fleet.redis.pttl(fleet.key("said")) <= 60_000
+    # Its term ends; the other key may outlive it by a moment.
+    await fleet.redis.delete(fleet.key("keeper"))
+    assert await fleet["w2"].elect(60_000) == Election(elected=True, said="")
+    assert await fleet["w1"].elect(60_000, "done") == Election(elected=False, said="")
+
+
+async def test_a_resignation_is_the_keepers_own(fleet: Fleet) -> None:
+    """The next one that stands is elected at once; said twice or by another it changes nothing."""
+    await fleet["w1"].elect(60_000, "done")
+    await fleet["w2"].resign()
+    assert (await fleet["w2"].elect(60_000)).said == "done"
+    await fleet["w1"].resign()
+    assert await fleet.redis.exists(fleet.key("keeper"), fleet.key("said")) == 0
+    assert (await fleet["w2"].elect(60_000)).elected
+    await fleet["w1"].resign()
+    assert await fleet.redis.get(fleet.key("keeper")) == b"w2"
 
 
 async def test_leaving_takes_announcement_term_and_consumer_along(fleet: Fleet) -> None:
@@ -234,7 +269,7 @@ async def test_leaving_takes_announcement_term_and_consumer_along(fleet: Fleet) 
     for _ in range(2):
         assert await fleet["w1"].leave() == 0
     assert await fleet.hash("workers") == {}
-    assert await fleet.redis.get(fleet.key("keeper")) is None
+    assert await fleet.redis.exists(fleet.key("keeper"), fleet.key("said")) == 0
     assert await fleet.redis.xinfo_consumers(SIGNALS, GROUP) == []
 
 

@@ -377,7 +377,7 @@ async def test_a_user_with_just_enough_rights(tmp_path: Path) -> None:
             (delivery,) = (await ledger.claim(5)).deliveries
             await admit(ledger, delivery)
             await ledger.heartbeat([(delivery.entry_id, delivery.token)], b"{}")
-            assert await ledger.elect(1_000)
+            assert (await ledger.elect(1_000)).elected
             await commit(ledger, filled(delivery))
             await ledger.sweep(0)
             assert (await ledger.account()).open_positions == 1

@@ -28,7 +28,8 @@ MAX_SKEW_MS: Final = 300
 _LASTING: Final = frozenset(
     {
         "signals", "orders", "positions", "system", "dead", "control", "epoch", "bell", "book",
-        "exposure", "totals", "realized", "workers", "keeper", "throttle",
+        "exposure", "totals", "realized", "workers", "keeper", "said",
+        "throttle",
     }
 )  # fmt: skip
 

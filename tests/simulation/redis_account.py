@@ -193,7 +193,7 @@ class RedisAccount:
             inspection = self._inspected(seen)
         if isinstance(reply, hiredis.ReplyError):
             raise _translate(reply)
-        if name == "elect" and reply:
+        if name == "elect" and reply[0]:
             self._term_ends_ms = now_ms + min(int(arguments[1]), MAX_TERM_MS)
         self.on_step(name, arguments, reply, inspection)
         return reply
@@ -201,7 +201,7 @@ class RedisAccount:
     def _end_term(self, now_ms: int) -> None:
         """The keeper's key expires in the server's time, which is not ours."""
         if now_ms >= self._term_ends_ms:
-            self._server.command("DEL", f"{PREFIX}keeper")
+            self._server.command("DEL", f"{PREFIX}keeper", f"{PREFIX}said")
 
     def _inspection_call(self) -> tuple[Argument, ...]:
         return ("EVALSHA", self._inspect, 2, SIGNALS, 0, *self._seen)

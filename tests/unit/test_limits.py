@@ -5,7 +5,7 @@ from fractions import Fraction
 
 import msgspec
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.unit.parts import PERPETUAL, SPOT
@@ -24,9 +24,13 @@ from worker.domain.signal import Direction
 D = Decimal
 RULE = SizeRule(default_pct=D(2), max_pct=D(5))
 
-amounts = st.decimals(D(0), D(10**9), places=8)
-prices = st.decimals(D("0.00000001"), D(10**6), places=8).filter(bool)
+balances = st.integers(100, 10**11).map(lambda cents: D(cents).scaleb(-2))
+prices = st.tuples(st.integers(1, 10**6), st.integers(-8, 0)).map(
+    lambda parts: D(parts[0]).scaleb(parts[1])
+)
 percents = st.decimals(D("0.01"), D(100), places=2)
+#: Of the largest position that the cap allows.
+shares = st.integers(1, 11_000).map(lambda basis_points: D(basis_points).scaleb(-4))
 steps = st.sampled_from([ZERO, D("0.00000001"), D("0.001"), D("0.3"), D(1), D(100)])
 
 
@@ -54,32 +58,43 @@ def code(answer: Decimal | Refusal | None) -> Code:
     return answer.code
 
 
-@settings(max_examples=300, deadline=None)
-@given(amounts, prices, percents, percents, steps, st.none() | amounts, st.none() | percents)
+@settings(max_examples=200, deadline=None)
+@given(balances, prices, percents, percents, steps, st.none() | shares, st.none() | percents)
 def test_a_size_is_never_above_the_cap_nor_off_the_grid(
     free: Decimal,
     price: Decimal,
     default: Decimal,
     cap: Decimal,
     step: Decimal,
-    asked: Decimal | None,
+    share: Decimal | None,
     pct: Decimal | None,
 ) -> None:
-    """Whatever was asked: on the grid, within the cap, and not more than was asked for."""
+    """Whatever was asked: on the grid, within the cap, and not more than was asked for.
+
+    What is refused is so for its reason: more than the cap, or less than can be traded.
+    """
     rule = SizeRule(default_pct=default, max_pct=cap)
     info = msgspec.structs.replace(SPOT, quantity_step=step, min_notional=ZERO, max_quantity=ZERO)
+    asked = None if share is None else (free * cap / 100 / price * share).quantize(D("1e-8"))
     answer = rule.quantity(asked=asked, size_pct=pct, free=free, price=price, info=info)
-    assume(isinstance(answer, Decimal))
-    assert isinstance(answer, Decimal)
     room = Fraction(free) * Fraction(cap) / 100
-    assert Fraction(answer) * Fraction(price) <= room * (1 + Fraction(1, 10**20))
+    wanted = Fraction(free) * Fraction(default if pct is None else pct) / 100
+    hair = Fraction(1, 10**20)
+    if isinstance(answer, Refusal):
+        exact = min(room, wanted) / Fraction(price) if asked is None else Fraction(asked)
+        if code(answer) is Code.POSITION_TOO_LARGE:
+            assert exact * Fraction(price) >= room * (1 - hair)
+        else:
+            assert answer.code is Code.BELOW_MINIMUM
+            assert exact < max(info.min_quantity, step) * (1 + D("1e-20"))
+        return
+    assert Fraction(answer) * Fraction(price) <= room * (1 + hair)
     assert floor_to(answer, step) == answer
     assert answer >= info.min_quantity
     if asked is not None:
         assert asked - step <= answer <= asked
     else:
-        wanted = Fraction(free) * Fraction(default if pct is None else pct) / 100
-        assert Fraction(answer) * Fraction(price) <= wanted * (1 + Fraction(1, 10**20))
+        assert Fraction(answer) * Fraction(price) <= wanted * (1 + hair)
 
 
 @pytest.mark.parametrize(

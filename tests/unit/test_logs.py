@@ -5,7 +5,6 @@ import gc
 import io
 import json
 import logging
-import subprocess
 import sys
 import threading
 import warnings
@@ -244,18 +243,18 @@ def test_every_line_of_a_key_in_pem_form_is_a_secret() -> None:
     assert "MIGk" not in stream.getvalue()
 
 
-@given(
-    st.text(min_size=1, max_size=12),
-    st.recursive(
-        st.text(max_size=8), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)
-    ),
-    st.text(max_size=5),
-)
+TEXTS = st.text(max_size=8)
+FLAT = TEXTS | st.lists(TEXTS, max_size=3) | st.dictionaries(TEXTS, TEXTS, max_size=3)
+NESTED = FLAT | st.lists(FLAT, max_size=3) | st.dictionaries(TEXTS, FLAT, max_size=3)
+
+
+@given(st.text(min_size=1, max_size=12), NESTED, st.text(max_size=5))
 def test_no_spelling_of_any_secret_survives(secret: str, around: Any, before: str) -> None:
     """For any text as the secret and any value around it."""
     render = JsonLines(Redactor([secret]), FixedClock())
     line = render(None, "info", {"event": "e", "v": [around, before + secret, {secret: secret}]})
-    values = json.loads(line)["v"]
+    # Not by its name, which is masked too where it is the secret.
+    (values,) = [value for value in json.loads(line).values() if isinstance(value, list)]
     clean = secret.encode(errors="replace").decode()
     if clean in HIDDEN or clean == "?":
         return
@@ -383,22 +382,3 @@ def test_what_nobody_caught_is_logged_masked() -> None:
     assert "k3y" not in stream.getvalue()
     sys.excepthook(KeyboardInterrupt, KeyboardInterrupt(), None)
     assert len(stream.lines) == 3
-
-
-def test_a_dying_process_leaves_one_json_line() -> None:
-    """The whole command, seen from outside: no plain traceback, no secret, no rich."""
-    program = (
-        "import sys\n"
-        "from worker.config import LogConfig\n"
-        "from worker.observe.logs import configure_logging\n"
-        "configure_logging(LogConfig(), sys.stderr, ['hunter2'])\n"
-        "assert not {'rich', 'ccxt', 'aiohttp'} & set(sys.modules)\n"
-        "import rich.console\n"
-        "raise ValueError('hunter2')\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=False
-    )
-    assert done.returncode == 1
-    (line,) = done.stderr.splitlines()
-    assert json.loads(line)["exception"].endswith(f"ValueError: {HIDDEN}")

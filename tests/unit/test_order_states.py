@@ -79,7 +79,7 @@ def test_nothing_leaves_a_terminal_state_but_a_late_fill() -> None:
     }
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.lists(st.sampled_from(Fact), max_size=12))
 def test_an_order_that_traded_never_looks_untraded(facts: list[Fact]) -> None:
     """No sequence of facts leads from a fill back to a state without one."""

@@ -93,7 +93,7 @@ rates = st.sampled_from([0.0, 0.3, 1.0])
 forces = st.sampled_from([None, *TimeInForce])
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(prices, quantities, sides, rates, forces, st.none() | prices, st.text("0f", min_size=1))
 async def test_an_order_fares_the_same_on_every_instance(
     price: Decimal,
@@ -122,7 +122,7 @@ async def test_an_order_fares_the_same_on_every_instance(
     )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(prices, prices, quantities, sides, rates, forces)
 async def test_a_limit_never_fills_worse_than_its_price_nor_beyond_its_quantity(
     price: Decimal,

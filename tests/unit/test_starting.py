@@ -176,7 +176,10 @@ class Books:
 
 
 async def test_the_keeper_compares_the_book_with_exchanges_that_have_started() -> None:
-    """One that starts meanwhile is compared the next time; its positions are no drift before."""
+    """One that starts meanwhile is compared the next time; its positions are no drift before.
+
+    Nor is the comparison complete before.
+    """
     company = Company()
     started, keeper = company.worker.started, company.worker.keeper
     keeper._ledger = cast("Ledger", Books())
@@ -189,8 +192,14 @@ async def test_the_keeper_compares_the_book_with_exchanges_that_have_started() -
             return []
 
     started["good"] = Joined(company.clock)
-    first = await keeper.compare()
-    assert (first, list(started)) == ((), ["good", "late"])
-    assert keeper._suspected == {"good BTC: the book needs 1, the exchange holds 0"}
-    await keeper.compare()
-    assert len(keeper._suspected) == 2
+    comparison = keeper._new_comparison()
+    assert comparison.is_due()
+    await comparison.compare()
+    assert list(started) == ["good", "late"]
+    assert comparison._suspected == {"good": {"BTC: the book needs 1, the exchange holds 0"}}
+    assert (comparison.done, comparison.missing) == (False, "late: has not started")
+    assert comparison.is_due()
+    await comparison.compare()
+    assert comparison._suspected.keys() == {"good", "late"}
+    assert (comparison.done, comparison.missing) == (True, "")
+    assert not comparison.is_due()

@@ -11,9 +11,9 @@ from tests.unit.parts import (
     position,
     trouble,
 )
+from worker.comparison import _differences
 from worker.domain.market import Balance, MarketKind
 from worker.exchanges.base import Outcome
-from worker.keeper import _differences
 from worker.market_data import MarketData, MarketView
 
 

@@ -186,6 +186,13 @@ class Book(msgspec.Struct, frozen=True, kw_only=True):
     busy: frozenset[str]
 
 
+class Election(msgspec.Struct, frozen=True, kw_only=True):
+    """Whether this worker is the account's keeper, and what the keeper has said in its term."""
+
+    elected: bool
+    said: str
+
+
 class Authorization(msgspec.Struct, frozen=True):
     """The last look before sending again."""
 
@@ -367,9 +374,14 @@ class Ledger:
         rows = await self._scripts.run("resync", self.worker, self.lease_ms, *known)
         return self._deliveries(rows, sent)
 
-    async def elect(self, term_ms: int) -> bool:
-        """Become or remain the account's keeper for ``term_ms``."""
-        return bool(await self._scripts.run("elect", self.worker, term_ms))
+    async def elect(self, term_ms: int, say: str = "") -> Election:
+        """Become or remain the account's keeper for ``term_ms``, and let others know ``say``."""
+        elected, said = await self._scripts.run("elect", self.worker, term_ms, say)
+        return Election(elected=bool(elected), said=said.decode())
+
+    async def resign(self) -> None:
+        """Be the account's keeper no more."""
+        await self._scripts.run("elect", self.worker, 0, "")
 
     async def sweep(self, signal_retention_ms: int) -> tuple[int, int, int]:
         """Keep house; returns orphans registered, entries trimmed, consumers removed."""

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
+import msgspec
 import pytest
 
 from tests.integration.fleets import (
@@ -362,3 +363,26 @@ async def test_ledgers_of_one_batch_do_not_share_their_answers(fleet: Fleet) -> 
     answers = await asyncio.gather(*map(ledger.admit, items))
     assert [isinstance(answer, Admitted) for answer in answers[:2]] == [True, True]
     assert answers[2:] == [Code.POSITION_BUSY] * 3
+
+
+async def test_an_order_only_looked_for_may_join_a_position(fleet: Fleet) -> None:
+    """It may have traded before its record was lost: then it is part of what is there."""
+    await open_position(fleet)
+    (delivery,) = await held(fleet, 1)
+    item = admission(delivery, position="x:s-0", only_look=True)
+    answer = await fleet["w1"].admit(item)
+    assert isinstance(answer, Admitted)
+    assert answer.position == b'{"held": 1}'
+    assert await fleet.hash("closing") == {"x:s-0": "s-1"}
+    assert await fleet.hash("opening") == {}
+    again = msgspec.structs.replace(item, only_look=False)
+    assert await fleet["w1"].admit(again) == answer  # asked again: the record speaks
+
+
+async def test_an_order_only_looked_for_waits_while_the_position_is_changed(fleet: Fleet) -> None:
+    """Two changes of one position at a time would lose one of them."""
+    await open_position(fleet)
+    first, second = await held(fleet, 2)
+    await admit(fleet["w1"], first, "s-1", action="close", position="x:s-0", notional=0)
+    item = admission(second, "s-2", position="x:s-0", only_look=True)
+    assert await fleet["w1"].admit(item) is Code.POSITION_BUSY

@@ -1,6 +1,7 @@
 """What is written for each end of a signal: the sequence of events, the book, the dead letter."""
 
 import json
+from decimal import Decimal
 from typing import Any
 
 import msgspec
@@ -65,22 +66,24 @@ class Desk:
         self,
         *,
         held: Position | None = None,
+        joins: bool = False,
         quantity: str = "2",
         info: SymbolInfo = SPOT,
         reference: str | None = "100",
         **fields: Any,
     ) -> AdmittedOrder:
-        one = signal(**((CLOSE if held else {}) | fields))
-        buys = (fields.get("direction") != "short") is (held is None)
+        one = signal(**((CLOSE if held and not joins else {}) | fields))
+        opens = held is None or joins
+        buys = (fields.get("direction") != "short") is opens
         request = OrderRequest(
-            client_order_id=EXIT_CLIENT_ID if held else ENTRY_CLIENT_ID,
+            client_order_id=ENTRY_CLIENT_ID if opens else EXIT_CLIENT_ID,
             exchange="paper",
             symbol=SYMBOL,
-            role=Role.EXIT if held else Role.ENTRY,
+            role=Role.ENTRY if opens else Role.EXIT,
             side=Side.BUY if buys else Side.SELL,
             order_type=OrderType.MARKET,
             quantity=D(quantity),
-            reduce_only=held is not None,
+            reduce_only=not opens,
         )
         return AdmittedOrder(
             signal=one,
@@ -91,7 +94,7 @@ class Desk:
             request=request,
             reference=None if reference is None else D(reference),
             position=held,
-            reserved=0 if held else 200_000_000,
+            reserved=200_000_000 if opens else 0,
             managed=self.orders.begin(request, one.signal_id, START_MS),
             not_before_ms=START_MS,
             expires_ms=START_MS + 30_000,
@@ -455,3 +458,47 @@ def test_an_unresolved_order_pages_somebody() -> None:
     assert (said["code"], said["severity"]) == ("ORDER_UNRESOLVED", "critical")
     for part in (ENTRY_CLIENT_ID, "paper", "no answer"):
         assert part in said["reason"]
+
+
+# --- an entry that was found after another had taken its place ---
+
+
+def test_an_entry_found_later_enlarges_a_position_of_its_direction() -> None:
+    """One net position: quantity and cost of both, and no profit."""
+    item = Desk().settled(
+        OrderState.FILLED, fill("2", "130"), held=position(entry_price=D(100)), joins=True
+    )
+    assert kinds(item) == ["OrderPlaced", "OrderFilled", "PositionChanged"]
+    after = booked(item)
+    assert (after.quantity, after.entry_price) == (D(3), D(120))
+    assert (item.reservation, item.realized) == ("closing", 0)
+    assert item.exposure == millionths(D(360)) - millionths(D(100)) - 200_000_000
+
+
+@pytest.mark.parametrize(
+    ("quantity", "events", "left"),
+    [
+        ("0.4", ["PositionChanged"], ("long", D("0.6"))),
+        ("1", ["PositionClosed"], None),
+        ("3", ["PositionClosed", "PositionOpened"], ("short", D(2))),
+    ],
+)
+def test_an_entry_found_later_nets_a_position_of_the_other_direction(
+    quantity: str, events: list[str], left: tuple[str, Decimal] | None
+) -> None:
+    """It reduces, ends, or turns what is there, as the exchange did."""
+    item = Desk().settled(
+        OrderState.FILLED,
+        fill(quantity, "110"),
+        held=position(entry_price=D(100)),
+        joins=True,
+        direction="short",
+        info=PERPETUAL,
+    )
+    assert kinds(item) == ["OrderPlaced", "OrderFilled", *events]
+    if left is None:
+        assert item.position == ""
+    else:
+        after = booked(item)
+        assert (after.direction, after.quantity) == left
+    assert item.realized == 10_000_000 * min(D(quantity), D(1))

@@ -475,26 +475,31 @@ async def test_an_order_of_a_lost_record_is_found_again() -> None:
     assert line.placed == 0
 
 
-async def test_an_order_whose_place_is_taken_is_unresolved_not_refused() -> None:
-    """Its record was lost, the symbol has another position since, and the exchange has it."""
+TAKEN = Admitted(msgspec.json.encode(position(quantity=D(1), entry_price=D(90))), 0.0)
+
+
+async def test_an_order_whose_place_is_taken_joins_what_is_there() -> None:
+    """Its record was lost, the symbol has another position since, and the exchange has both."""
     line = Line()
-    line.ledger.admissions = [Code.POSITION_EXISTS]
+    line.ledger.admissions = [Code.POSITION_EXISTS, TAKEN]
     line.exchange.looking = [report()]
     end = await line.run(data_loss_ms=START_MS, settled_mono_ms=1_000.0)
-    assert isinstance(end, Unresolved)
-    assert "another position" in end.reason
+    assert kinds(end) == ["OrderPlaced", "OrderFilled", "PositionChanged"]
+    assert line.ledger.admitted[-1].only_look
+    assert end.item.reservation == "closing"
     assert line.placed == 0
 
 
 async def test_a_taken_place_refuses_what_was_never_sent() -> None:
     """The exchange proves that there is no order: then the refusal is the truth."""
     line = Line()
-    line.ledger.admissions = [Code.POSITION_EXISTS]
+    line.ledger.admissions = [Code.POSITION_EXISTS, TAKEN]
     line.exchange.looking = [not_found()]
     end = await line.run(data_loss_ms=START_MS, settled_mono_ms=1_000.0)
     assert kinds(end) == ["OrderFailed"]
     assert line.exchange.times("look")[-1] >= 1_000.0 + line.exchange.visibility_ms
-    assert (line.placed, end.item.exposure + end.item.reserved) == (0, 0)
+    assert (line.placed, end.item.position) == (0, None)
+    assert end.item.exposure == -line.ledger.admitted[-1].notional
 
 
 async def test_the_end_is_the_same_whoever_writes_it() -> None:

@@ -10,12 +10,14 @@ from hypothesis import strategies as st
 
 from tests.unit.parts import SPOT, START, SYMBOL, fill, position
 from worker.domain.money import ZERO
-from worker.domain.order import Fill
+from worker.domain.order import Fill, traded
 from worker.domain.position import (
     Position,
+    enlarge_position,
     fee_in_quote,
     open_position,
     reduce_position,
+    split_fills,
     total_fees,
 )
 from worker.domain.signal import Direction
@@ -104,6 +106,37 @@ def test_dust_below_the_step_counts_as_closed(left: str, remains: bool) -> None:
     before = position(quantity=D(1) + D(left))
     after, _ = reduce_position(before, (fill("1", "100"),), SPOT)
     assert (after.quantity > 0) is remains
+
+
+@settings(max_examples=100, deadline=None)
+@given(fills, fills, directions)
+def test_two_entries_together_are_what_one_would_have_been(
+    first: tuple[Fill, ...], second: tuple[Fill, ...], direction: Direction
+) -> None:
+    """Quantity and fees of an enlarged position are those of all its fills, its price a mean."""
+    before, more = opened(first, direction), opened(second, direction)
+    grown = enlarge_position(before, second, SPOT)
+    whole = opened((*first, *second), direction)
+    assert (grown.quantity, grown.opened_quantity) == (whole.quantity, whole.opened_quantity)
+    assert (grown.fee, grown.fees, grown.entry_fee_open) == (
+        whole.fee,
+        whole.fees,
+        whole.entry_fee_open,
+    )
+    assert abs(grown.cost - before.cost - more.cost) <= D("1e-9") * (abs(grown.cost) + 1)
+
+
+@settings(max_examples=100, deadline=None)
+@given(fills, quantities)
+def test_fills_are_split_without_losing_any(entry: tuple[Fill, ...], quantity: Decimal) -> None:
+    """The first part is what was asked for, and both together are the whole, fees included."""
+    first, rest = split_fills(entry, quantity)
+    bought, value = traded(entry)
+    (one, one_value), (other, other_value) = traded(first), traded(rest)
+    assert one == min(quantity, bought)
+    assert (one + other, one_value + other_value) == (bought, value)
+    assert sum(fill.fee for fill in (*first, *rest)) == sum(fill.fee for fill in entry)
+    assert all(fill.quantity > 0 for fill in (*first, *rest))
 
 
 def test_selling_more_than_is_held_leaves_nothing() -> None:

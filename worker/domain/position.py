@@ -121,6 +121,57 @@ def open_position(
     )
 
 
+def enlarge_position(position: Position, fills: tuple[Fill, ...], info: SymbolInfo) -> Position:
+    """Add an entry's fills in the position's own direction."""
+    more = open_position(
+        position_id=position.position_id,
+        exchange=position.exchange,
+        direction=position.direction,
+        fills=fills,
+        info=info,
+        opened_at=position.opened_at,
+        signal_id=position.signal_id,
+        strategy_id=position.strategy_id,
+        stop_loss=position.stop_loss,
+        take_profit=position.take_profit,
+    )
+    quantity = position.quantity + more.quantity
+    fees = dict(position.fees)
+    for currency, amount in more.fees.items():
+        fees[currency] = fees.get(currency, ZERO) + amount
+    return msgspec.structs.replace(
+        position,
+        quantity=tidy(quantity),
+        opened_quantity=tidy(position.opened_quantity + more.quantity),
+        entry_price=ratio(position.cost + more.cost, quantity) if quantity else ZERO,
+        fee=tidy(position.fee + more.fee),
+        fees=fees,
+        entry_fee_open=tidy(position.entry_fee_open + more.entry_fee_open),
+    )
+
+
+def split_fills(
+    fills: tuple[Fill, ...], quantity: Decimal
+) -> tuple[tuple[Fill, ...], tuple[Fill, ...]]:
+    """Fills up to ``quantity`` together, and the rest; the one in between is cut, its fee too."""
+    first: list[Fill] = []
+    rest: list[Fill] = []
+    for fill in fills:
+        part = min(fill.quantity, quantity)
+        quantity -= part
+        if part == fill.quantity:
+            first.append(fill)
+            continue
+        if part:
+            fee = tidy(fill.fee * part / fill.quantity)
+            first.append(msgspec.structs.replace(fill, quantity=part, fee=fee))
+            fill = msgspec.structs.replace(  # noqa: PLW2901
+                fill, quantity=fill.quantity - part, fee=fill.fee - fee
+            )
+        rest.append(fill)
+    return tuple(first), tuple(rest)
+
+
 def reduce_position(
     position: Position, fills: tuple[Fill, ...], info: SymbolInfo
 ) -> tuple[Position, Decimal]:

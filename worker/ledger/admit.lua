@@ -48,9 +48,9 @@ local function breach(item)
     return opening[place] and 'POSITION_BUSY' or 'NO_POSITION'
   end
   if sends and state == 'REDUCING' then return 'TRADING_REDUCING' end
+  if opening[place] or closing[place] and not sends then return 'POSITION_BUSY' end
+  if not sends then return nil end -- if it traded, it is part of whatever position there is
   if book[place] then return 'POSITION_EXISTS' end
-  if opening[place] then return 'POSITION_BUSY' end
-  if not sends then return nil end
   if open >= max_positions then return 'MAX_POSITIONS' end
   if max_exposure > 0 then
     local total = once(totals, quote, P .. 'totals') + (exposures[quote] or 0)
@@ -83,12 +83,9 @@ local function admit(item, key)
     put(id, ASKED, question)
     return {'refused', code, 0, 0}
   end
-  if action == 'open' then
-    opening[place], reserved.opening[place], open = signal, signal, open + 1
-    expose(quote, notional)
-  else
-    closing[place], reserved.closing[place] = signal, signal
-  end
+  if action == 'open' then expose(quote, notional) end
+  if book[place] then closing[place], reserved.closing[place] = signal, signal
+  else opening[place], reserved.opening[place], open = signal, signal, open + 1 end
   put(id, SIGNAL, signal)
   local position = book[place] or ''
   records[key] = {id, digest, signal, 'ADMITTED', worker, at, doubts[key], intent, position}

@@ -110,8 +110,6 @@ class OrderExecutorHandler:
                 found = await self._look_up(order, order.absent_after_mono_ms)
             except _SilentError as silence:
                 return self._unresolved(order, str(silence))
-            if found is not None and order.displaced:
-                return self._unresolved(order, _DISPLACED)
             if found is not None:
                 return self._found(order, found, attempts=1)
             if order.give_up is not None:
@@ -393,9 +391,6 @@ class OrderExecutorHandler:
 
 #: Ends after which another delivery goes on.
 _LEFT_TO_OTHERS: Final = (Lost, Postponed, Unresolved)
-_DISPLACED: Final = (
-    "it is there, and another position has its place in the book; once that is closed it is booked"
-)
 _NEVER: Final = "not found, and {} cannot refuse a late request, so it is not sent again"
 
 

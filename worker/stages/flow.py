@@ -91,8 +91,6 @@ class AdmittedOrder(msgspec.Struct, frozen=True, kw_only=True):
     #: Set where the order is only looked for: how the signal fails if there is none.
     give_up: Refusal | None = None
     absent_after_mono_ms: float = 0.0
-    #: Set where nothing is reserved: another position has its place, so it cannot be booked now.
-    displaced: bool = False
 
 
 class Submission(msgspec.Struct, frozen=True, kw_only=True):
@@ -168,9 +166,12 @@ def position_key(signal: Signal) -> str:
     return f"{signal.exchange}:{signal.symbol}"
 
 
-def reservation_of(signal: Signal) -> str:
-    """What admission reserves for a signal: the ledger's name of it."""
-    return "opening" if signal.action is Action.OPEN else "closing"
+def reservation_of(order: AdmittedOrder) -> str:
+    """What admission reserved for an order, a new position or a change of one: the ledger's name.
+
+    An entry that was found after another had taken its place changes that one's position.
+    """
+    return "opening" if order.position is None else "closing"
 
 
 def leg_of(signal: Signal) -> Role:

@@ -27,9 +27,15 @@ from worker.domain.identity import client_order_id, event_id
 from worker.domain.limits import millionths, millionths_signed
 from worker.domain.money import BPS, HUNDRED, ZERO, ratio, text
 from worker.domain.order import Fill, OrderState, Side, average_price
-from worker.domain.position import Position, open_position, reduce_position
+from worker.domain.position import (
+    Position,
+    enlarge_position,
+    open_position,
+    reduce_position,
+    split_fills,
+)
 from worker.domain.refusal import DeadReason, Refusal
-from worker.domain.signal import Signal
+from worker.domain.signal import Action, Signal
 from worker.errors import InvariantError
 from worker.ledger.calls import CommitItem
 from worker.ledger.lease import Lease
@@ -130,7 +136,7 @@ class Scribe:
             admitted_at=order.admitted_at,
             unresolved_since=order.unresolved_since,
             events=tuple([encode(event) for event in events]),
-            reservation=reservation_of(signal),
+            reservation=reservation_of(order),
             position_key=position_key(signal),
             position=_book(order.position, position),
             quote=order.info.quote,
@@ -184,7 +190,7 @@ class Scribe:
             admitted_at=order.admitted_at if order else 0,
             unresolved_since=order.unresolved_since if order else 0,
             events=(encode(event),),
-            reservation=reservation_of(signal) if order else "",
+            reservation=reservation_of(order) if order else "",
             position_key=position_key(signal),
             quote=order.info.quote if order else "",
             exposure=-order.reserved if order else 0,
@@ -326,32 +332,42 @@ class Scribe:
         if not end.fills:
             return order.position, ZERO, []
         if order.position is None:
-            position = self._opened(end, now)
-            opened = PositionOpened(
-                event_id=event_id(position.position_id, "opened"),
-                **common,
-                position_id=position.position_id,
-                direction=position.direction,
-                quantity=text(position.quantity),
-                entry_price=text(position.entry_price),
-                stop_loss=maybe_text(position.stop_loss),
-                take_profit=maybe_text(position.take_profit),
-                fee=text(position.fee),
-            )
-            return position, ZERO, [opened]
+            position = self._opened(order, end.fills, now)
+            return position, ZERO, [_opening(position, common)]
+        if order.signal.action is Action.OPEN:
+            return self._joined(end, order.position, common, now)
         position, realized = reduce_position(order.position, end.fills, order.info)
         return position, realized, [_reduced(end, position, realized, common, now)]
 
-    def _opened(self, end: Settlement, now: datetime) -> Position:
-        order, signal = end.order, end.order.signal
+    def _joined(
+        self, end: Settlement, held: Position, common: dict[str, Any], now: datetime
+    ) -> tuple[Position, Decimal, list[Event]]:
+        """An entry found after another one had taken its place: the exchange nets the two.
+
+        That takes a fail-over that lost its record (``RiskManagementHandler.look_for``).
+        """
+        order = end.order
+        if order.signal.direction is held.direction:
+            position = enlarge_position(held, end.fills, order.info)
+            return position, ZERO, [_changed(end, position, ZERO, common, "enlarged by signal")]
+        closing, opening = split_fills(end.fills, held.quantity)
+        position, realized = reduce_position(held, closing, order.info)
+        events: list[Event] = [_reduced(end, position, realized, common, now)]
+        if opening:
+            position = self._opened(order, opening, now)
+            events.append(_opening(position, common))
+        return position, realized, events
+
+    def _opened(self, order: AdmittedOrder, fills: tuple[Fill, ...], now: datetime) -> Position:
+        signal = order.signal
         if signal.direction is None:
             raise InvariantError(f"{signal.signal_id}: an entry without a direction was admitted")
-        price = end.average_price or ZERO
+        price = average_price(fills) or ZERO
         return open_position(
             position_id=order.request.client_order_id,
             exchange=signal.exchange,
             direction=signal.direction,
-            fills=end.fills,
+            fills=fills,
             info=order.info,
             opened_at=now,
             signal_id=signal.signal_id,
@@ -390,6 +406,37 @@ def _partials(
     ]
 
 
+def _opening(position: Position, common: dict[str, Any]) -> Event:
+    """The event about a new position."""
+    return PositionOpened(
+        event_id=event_id(position.position_id, "opened"),
+        **common,
+        position_id=position.position_id,
+        direction=position.direction,
+        quantity=text(position.quantity),
+        entry_price=text(position.entry_price),
+        stop_loss=maybe_text(position.stop_loss),
+        take_profit=maybe_text(position.take_profit),
+        fee=text(position.fee),
+    )
+
+
+def _changed(
+    end: Settlement, position: Position, realized: Decimal, common: dict[str, Any], reason: str
+) -> Event:
+    """The event about a position that has become larger or smaller."""
+    return PositionChanged(
+        event_id=event_id(end.order.request.client_order_id, "changed"),
+        **common,
+        position_id=position.position_id,
+        direction=position.direction,
+        quantity=text(position.quantity),
+        entry_price=text(position.entry_price),
+        realized_pnl=text(realized),
+        reason=reason,
+    )
+
+
 def _reduced(
     end: Settlement,
     position: Position,
@@ -399,22 +446,14 @@ def _reduced(
 ) -> Event:
     """The event about a position that an exit has made smaller, or ended."""
     client_id = end.order.request.client_order_id
-    about = common | {
-        "position_id": position.position_id,
-        "direction": position.direction,
-        "entry_price": text(position.entry_price),
-    }
     if position.quantity:
-        return PositionChanged(
-            event_id=event_id(client_id, "changed"),
-            **about,
-            quantity=text(position.quantity),
-            realized_pnl=text(realized),
-            reason="reduced by signal",
-        )
+        return _changed(end, position, realized, common, "reduced by signal")
     return PositionClosed(
         event_id=event_id(client_id, "closed"),
-        **about,
+        **common,
+        position_id=position.position_id,
+        direction=position.direction,
+        entry_price=text(position.entry_price),
         quantity=text(position.opened_quantity),
         exit_price=text(position.exit_price or ZERO),
         realized_pnl=text(position.realized_pnl),
@@ -442,8 +481,8 @@ def _worth(position: Position | None) -> int:
 
 
 def _counted(order: AdmittedOrder) -> int:
-    """What the order's position counted for until now: the reservation, or what was held."""
-    return order.reserved if order.position is None else _worth(order.position)
+    """What the order counted for until now: what was reserved for it, and what was held."""
+    return order.reserved + _worth(order.position)
 
 
 def _book(before: Position | None, after: Position | None) -> str | None:

@@ -144,9 +144,6 @@ class RiskManagementHandler:
             return Repeated(signal=arrival.signal, conflict=answer.conflict)
         if refusal is not None and answer is Code.POSITION_BUSY:
             return Postponed(reason="it may have an order, and its position is busy")
-        if refusal is not None and answer is Code.POSITION_EXISTS:
-            nowhere = self._admitted(intent, stored, Admitted(b"", 0.0), asked_mono_ms)
-            return msgspec.structs.replace(nowhere, displaced=True)
         if refusal is None:
             refusal = refuse(answer, self._sentence(answer, arrival.signal, info))
         return Failed(refusal=refusal, signal=arrival.signal, digest=arrival.digest)

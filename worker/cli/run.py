@@ -7,6 +7,7 @@ from argparse import ArgumentParser, Namespace
 from worker.app import run_worker
 from worker.cli.environment import configuration
 from worker.config_table import secret_strings
+from worker.heap import keep_heap
 from worker.observe.logs import configure_logging
 
 try:
@@ -27,6 +28,7 @@ def run(options: Namespace) -> int:
     """Run one worker to its end."""
     config = configuration(options)
     configure_logging(config.log, sys.stderr, secret_strings(config))
+    keep_heap()
     factory = uvloop.new_event_loop if uvloop is not None else None
     with asyncio.Runner(loop_factory=factory) as runner:
         return runner.run(run_worker(config))

@@ -394,7 +394,7 @@ async def test_an_office_that_ran_out_unnoticed_begins_anew(account: Shared) -> 
 
 
 async def test_a_comparison_of_a_lost_office_makes_nobody_ready(account: Shared) -> None:
-    """It may have begun long before the present keeper was elected."""
+    """It may have begun long before the present keeper was elected; nor does it count later."""
     account.venues["one"].open.clear()
     worker = await account.start("w1")
     account.redis.keeper, account.redis.said = "somebody", ""
@@ -404,6 +404,12 @@ async def test_a_comparison_of_a_lost_office_makes_nobody_ready(account: Shared)
     account.venues["one"].open.set()
     await account.clock.settle()
     assert worker.check() == (False, "the keeper has not compared the books yet")
+    assert worker.ledger.calls[-1] == "elect", "another's duties are not done"
+    account.venues["one"].open.clear()
+    account.redis.ends_ms = account.clock.ms
+    await account.clock.advance(1_000)
+    assert worker.is_keeper()
+    assert worker.check()[0] is False
 
 
 @pytest.mark.parametrize("error", [AWAY, LedgerRefusedError("no permission")])

@@ -86,7 +86,7 @@ def script_commands(names: frozenset[str]) -> frozenset[str]:
         while more := {f for f in functions if re.search(rf"\b{f}\(", text)} - reached:
             reached |= more
             text += "".join(functions[function] for function in more)
-        for match in re.finditer(r"redis\.p?call\('(\w+)'(?:\s*,\s*'(\w+)')?", text):
+        for match in re.finditer(r"(?:redis\.p?call|\beach)\('(\w+)'(?:\s*,\s*'(\w+)')?", text):
             command = match[1].lower()
             container = command in {"xinfo", "xgroup"}
             called.add(f"{command}|{match[2].lower()}" if container else command)
@@ -94,15 +94,22 @@ def script_commands(names: frozenset[str]) -> frozenset[str]:
 
 
 def sent_commands(modules: tuple[str, ...], known: frozenset[str]) -> frozenset[str]:
-    """Every server command that stands in those modules as a string."""
+    """Every server command that stands in those modules as a string, or as two arguments."""
     found = set()
     for module in modules:
         for node in ast.walk(ast.parse((LEDGER / module).read_text())):
-            if isinstance(node, ast.Constant) and isinstance(node.value, str):
-                words = node.value.lower().replace(" ", "|")
-                if node.value.isupper() and words in known:
-                    found.add(words)
+            if isinstance(node, ast.Constant):
+                found |= {_capitals(node).replace(" ", "|")} & known
+            if isinstance(node, ast.Call):
+                pairs = zip(node.args, node.args[1:], strict=False)
+                found |= {f"{_capitals(a)}|{_capitals(b)}" for a, b in pairs} & known
     return frozenset(found)
+
+
+def _capitals(node: ast.AST) -> str:
+    """A string constant in capitals, in small letters; empty for anything else."""
+    is_text = isinstance(node, ast.Constant) and isinstance(node.value, str)
+    return node.value.lower() if is_text and node.value.isupper() else ""  # type: ignore[attr-defined]
 
 
 def wanted(user: str, known: Mapping[str, frozenset[str]]) -> frozenset[str]:

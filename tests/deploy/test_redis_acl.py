@@ -333,7 +333,7 @@ def test_the_file_grants_what_the_code_sends(commands: Commands) -> None:
         (" +wait", " +wait +flushall", r"worker does not need \+flushall"),
         (" +zintercard", "", r"reader needs \+zintercard"),
         (" +xread ", " +xread +xadd ", r"reader does not need \+xadd"),
-        (" +set +hset +xadd +xdel", " +set +hset +xadd", r"operator needs \+xdel"),
+        (" +set +hset +xadd +xtrim +xdel", " +set +hset +xadd +xtrim", r"operator needs \+xdel"),
         ("user default off", "user default on", "the default user must be off"),
         ("~{@account@}:* -@all", "~* -@all", "worker is not confined"),
         ("-@dangerous +xadd", "+xadd", "producer has the categories"),

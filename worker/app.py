@@ -182,6 +182,7 @@ class Worker:
             execution=execution,
             reconciliation=reconciliation,
             scribe=scribe,
+            clock=clock,
             max_deliveries=config.worker.max_deliveries,
             skew_margin_ms=config.execution.skew_margin_ms,
             watch=self.tracing.watch(self.metrics.stage) if self.tracing else self.metrics.stage,

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import msgspec
 
+from worker.clock import Clock
 from worker.domain.refusal import Code, DeadReason, Refusal, Stage
 from worker.domain.signal import Action, MalformedSignalError, Signal, decode_signal
 from worker.domain.signature import SignatureError, Signatures, check_strategy
@@ -32,6 +33,9 @@ from worker.stages.validation import ValidationHandler
 
 #: A lease is noticed to have ended within about this time.
 MAX_OVERDUE_MS = 1_000
+#: A signal first delivered later than this is looked up before it is sent: a whole fleet and what
+#: Redis knew may have been lost since an earlier delivery sent it.
+OLD_MS = 5_000
 
 
 class ExecutionPipeline:
@@ -45,6 +49,7 @@ class ExecutionPipeline:
         execution: ...
         reconciliation: ...
         scribe: writes the end down.
+        clock: time.
         max_deliveries: how many deliveries may die before a signal is given up.
         watch: told how long each stage took.
         crowd: the signals that are in hand now.
@@ -61,6 +66,7 @@ class ExecutionPipeline:
         execution: OrderExecutorHandler,
         reconciliation: ReconciliationHandler,
         scribe: Scribe,
+        clock: Clock,
         max_deliveries: int,
         skew_margin_ms: int,
         watch: Watch,
@@ -71,6 +77,7 @@ class ExecutionPipeline:
         self._expiry = validation.expiry
         self._risk = risk
         self._scribe = scribe
+        self._clock = clock
         self._max_deliveries = max_deliveries
         self._skew_margin_ms = skew_margin_ms
         self._crowd = crowd
@@ -179,6 +186,7 @@ class ExecutionPipeline:
         self, delivery: Delivery, lease: Lease, signal: Signal, *, ask: bool
     ) -> Arrival:
         view = await self._market.view(signal.exchange, signal.symbol, signal.entry_price, ask=ask)
+        age_ms = self._clock.now_ms() - signal.created_at.timestamp() * 1000
         visibility_ms = view.adapter.visibility_ms if view.adapter else 0
         return Arrival(
             signal=signal,
@@ -189,6 +197,7 @@ class ExecutionPipeline:
             suspect_until_mono_ms=delivery.settled_mono_ms + visibility_ms
             if _is_older(delivery, signal)
             else 0.0,
+            is_old=age_ms > OLD_MS,
         )
 
     def _proof_mono_ms(self, arrival: Arrival, delivery: Delivery) -> float:

@@ -352,3 +352,14 @@ async def test_retention_is_the_records_only(fleet: Fleet) -> None:
     await fleet.redis.delete(fleet.key("record:s-1"))  # its time has come
     await commit(ledger, outcome(two))
     assert len(await fleet.stream("orders")) == 2
+
+
+async def test_an_end_that_knows_nothing_of_the_admission_is_none(fleet: Fleet) -> None:
+    """Two tasks of one worker held the same grant; the reservation must not be left behind."""
+    delivery = await held_one(fleet)
+    await admit(fleet["w1"], delivery)
+    for ignorant in (outcome(delivery), outcome(delivery, duplicate=True)):
+        assert (await fleet["w1"].commit(ignorant)).status is CommitStatus.FENCED
+    assert await fleet.hash("opening") == {"x:s-1": "s-1"}
+    await commit(fleet["w1"], filled(delivery))
+    assert await fleet.hash("opening") == {}

@@ -169,7 +169,7 @@ async def test_the_keeper_adopts_what_is_due(fleet: Fleet) -> None:
     assert adopted.record.unresolved_since > 0
     assert await fleet["w2"].adopt(8) == []
     assert await fleet["w3"].adopt(8) == []
-    await commit(fleet["w2"], outcome(adopted, state="FILLED"))
+    await commit(fleet["w2"], filled(adopted))
     account = await fleet["w2"].account()
     assert (account.unresolved, account.leases, account.pending) == (0, 0, 0)
 

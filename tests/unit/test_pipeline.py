@@ -128,6 +128,7 @@ class Line:
             scribe=Scribe(
                 account="main", worker="w-1", risk=risk, max_slippage_pct=D(1), clock=clock
             ),
+            clock=clock,
             max_deliveries=5,
             skew_margin_ms=1_000,
             watch=lambda _stage, _seconds: None,
@@ -464,6 +465,26 @@ async def test_only_signals_older_than_a_loss_are_suspect(
     assert bool(line.exchange.times("look")) is suspicious
     if suspicious:
         assert line.exchange.times("place")[0] >= 4_000 + line.exchange.visibility_ms
+
+
+@pytest.mark.parametrize(("age_s", "looks"), [(4, False), (6, True)])
+async def test_an_old_signal_is_looked_up_before_it_is_sent(age_s: int, looks: bool) -> None:
+    """A whole fleet may have been lost, and with it whoever knew that it was sent."""
+    line = Line()
+    created = (START - timedelta(seconds=age_s)).isoformat()
+    end = await line.run(payload(created_at=created))
+    assert "OrderFilled" in kinds(end)
+    assert (len(line.exchange.times("look")), line.placed) == (int(looks), 1)
+
+
+async def test_an_old_signal_that_traded_is_not_sent_again() -> None:
+    """The order is found, however long before this admission it was made."""
+    line = Line()
+    line.exchange.looking = [report(created_ms=START_MS - 5_500)]
+    created = (START - timedelta(seconds=6)).isoformat()
+    end = await line.run(payload(created_at=created))
+    assert "OrderFilled" in kinds(end)
+    assert line.placed == 0
 
 
 async def test_an_order_of_a_lost_record_is_found_again() -> None:

@@ -53,7 +53,10 @@ local function commit(item)
   if not held(id, worker, token) then
     return {repeated(id, token, signal) and 'committed' or 'fenced', false}
   end
-  local admitted = entries[id][SIGNAL] == signal
+  local known = entries[id][SIGNAL]
+  -- Whoever ends an admitted entry must know of it: two tasks of one worker may hold one grant.
+  if known ~= '' and item[10] == '' then return {'fenced', false} end
+  local admitted = known ~= '' and known == signal
   local status = (duplicate or admitted) and 'committed' or verdict(signal, digest)
   if status == 'conflict' then return {status, false} end -- comes again as a dead letter
   if status == 'committed' and not duplicate then

@@ -114,7 +114,8 @@ class OrderExecutorHandler:
                 return self._found(order, found, attempts=1)
             if order.give_up is not None:
                 return self._end(order, order.give_up)
-            if order.adapter.resend is Resend.NEVER:
+            was_sent = order.absent_after_mono_ms > float("-inf")
+            if was_sent and order.adapter.resend is Resend.NEVER:
                 return self._unresolved(order, _NEVER.format(order.adapter.name))
         attempts = 0
         while True:

@@ -23,7 +23,8 @@ class Arrival(msgspec.Struct, frozen=True, kw_only=True):
     """A decoded signal, held under a lease, with the market as it is known now.
 
     ``suspect_until_mono_ms`` is not 0 where Redis lost writes since the signal was made: an order
-    of it may exist, or arrive until then, of which no record speaks.
+    of it may exist, or arrive until then, of which no record speaks. ``is_old`` is set where the
+    signal has waited so long that this may have happened without anybody being left who knows.
     """
 
     signal: Signal
@@ -33,6 +34,7 @@ class Arrival(msgspec.Struct, frozen=True, kw_only=True):
     #: When it may no longer be sent, Unix milliseconds.
     expires_ms: float
     suspect_until_mono_ms: float = 0.0
+    is_old: bool = False
 
 
 class Intent(msgspec.Struct, frozen=True, kw_only=True):

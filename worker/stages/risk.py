@@ -15,6 +15,7 @@ from worker.domain.position import Position
 from worker.domain.refusal import Code, Refusal
 from worker.domain.signal import Action, OrderType, Signal, TimeInForce
 from worker.errors import InvariantError
+from worker.exchanges.base import ExchangeAdapter, Resend
 from worker.ledger.calls import AdmitItem, Admitted, Duplicate, Fenced, Ledger
 from worker.ledger.stored import Record
 from worker.logger import get_logger
@@ -118,7 +119,7 @@ class RiskManagementHandler:
         arrival, info = intent.arrival, intent.info
         # The exchange's own time: a step of this machine's clock must not make the order look old.
         not_before_ms = intent.adapter.now_ms()
-        if arrival.suspect_until_mono_ms:
+        if arrival.suspect_until_mono_ms or arrival.is_old:
             # An admission of which no record speaks may have been any time since the signal's.
             not_before_ms = min(not_before_ms, int(arrival.signal.created_at.timestamp() * 1000))
         stored = StoredIntent(
@@ -287,6 +288,7 @@ class RiskManagementHandler:
     ) -> AdmittedOrder:
         """The order as admitted; its permission is as old as the question, not as the answer."""
         arrival, info = intent.arrival, intent.info
+        is_suspect = arrival.suspect_until_mono_ms > 0
         position = _decode_position(admitted.position) if admitted.position else None
         request = stored.request
         if request is None:
@@ -313,8 +315,8 @@ class RiskManagementHandler:
             admitted_mono_ms=admitted_mono_ms,
             pause_ms=admitted.pause_ms,
             give_up=stored.refusal,
-            look_up_first=arrival.suspect_until_mono_ms > 0,
-            absent_after_mono_ms=arrival.suspect_until_mono_ms,
+            look_up_first=is_suspect or (arrival.is_old and _may_double(intent.adapter)),
+            absent_after_mono_ms=arrival.suspect_until_mono_ms if is_suspect else float("-inf"),
         )
 
     def _sentence(self, code: Code, signal: Signal, info: SymbolInfo) -> str:
@@ -337,6 +339,11 @@ class RiskManagementHandler:
             Code.ORDER_RATE_LIMIT: "risk.max_orders_per_minute: the account has sent its "
             f"{config.max_orders_per_minute} orders of this minute",
         }.get(code, code.meaning)
+
+
+def _may_double(adapter: ExchangeAdapter) -> bool:
+    """Whether sending an order that is there already would make another one."""
+    return adapter.resend is not Resend.IDEMPOTENT
 
 
 def recorded(record: Record) -> StoredIntent:

@@ -234,7 +234,10 @@ class Worker:
                 stack.callback(notify.cancel)
                 stack.callback(self.notifier.close)
             stack.push_async_callback(self._stop_starting)
+            introduction = asyncio.create_task(self.engine.introduce())
+            stack.push_async_callback(cancel_all, [introduction])
             if await self._start_exchanges():
+                await introduction
                 _calm_garbage_collector()
                 await self.engine.run(self._side_tasks())
             log.info("worker_stopped", orders=self.orders.statistics())

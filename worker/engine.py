@@ -126,7 +126,6 @@ class ExecutionEngine:
             for name, task in side_tasks:
                 running.append(group.create_task(_named(task), name=name))
             try:
-                await self._ensure_group()
                 await self._claim_until_stopped()
                 await self._drain()
             finally:
@@ -167,11 +166,16 @@ class ExecutionEngine:
 
     # -- claiming ------------------------------------------------------------------------------
 
-    async def _ensure_group(self) -> None:
+    async def introduce(self) -> None:
+        """Make the group, and let Redis and this worker know each other's primary, taking nothing.
+
+        Done while the exchanges start, so that a primary lost meanwhile is noticed.
+        """
         try:
             await self._ledger.ensure_group()
-        except LedgerError:
-            return  # the claim loop meets the same trouble, says so and goes on trying
+            await self._ledger.claim(0)
+        except LedgerError as error:  # the claim loop meets the same trouble and goes on trying
+            log.debug("introduction_failed", error=str(error))
 
     async def _claim_until_stopped(self) -> None:
         tail, bell, pause = b"0-0", b"0-0", FIRST_PAUSE_S

@@ -106,6 +106,11 @@ def _take_the_newer_token() -> AbstractContextManager[Any]:
     return mock.patch.object(ExecutionEngine, "_is_known", is_known)
 
 
+#: Two safeguards meet an end that knows nothing of its entry's admission; this is the second.
+_IGNORANT_ENDS: Final[Mutation] = {
+    "commit": ("if known ~= '' and item[10] == '' then return {'fenced', false} end", "")
+}
+
 MUTANTS: Final = (
     Mutant(
         name="lease checked before sending",
@@ -118,6 +123,7 @@ MUTANTS: Final = (
         scripts={
             "prelude": ("return entry and entry[WORKER] == worker and entry[TOKEN] == token",
                         "return entry"),
+            **_IGNORANT_ENDS,
         },
     ),
     Mutant(
@@ -185,11 +191,12 @@ MUTANTS: Final = (
         name="an older grant is lost to a newer one",
         scenario=scenarios.is_granted_what_it_holds,
         patches=(_take_the_newer_token,),
+        scripts=_IGNORANT_ENDS,
     ),
     Mutant(
         name="a refusal stands",
         scenario=scenarios.refused_then_asked_late,
-        scripts={"admit": ("if entry[ASKED] == question then", "if false then")},
+        scripts={"admit": ("if entry[ASKED] == question then", "if false then"), **_IGNORANT_ENDS},
     ),
     Mutant(
         name="an announcement is written once",

@@ -403,7 +403,9 @@ class World:
 
 
 async def _live(worker: app.Worker) -> None:
+    introduction = asyncio.create_task(worker.engine.introduce())
     if await worker._start_exchanges():
+        await introduction
         await worker.engine.run(worker._side_tasks())
 
 

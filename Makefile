@@ -26,9 +26,9 @@ demo: $(STAMP) ## Watch signals become orders and positions (paper, nothing to s
 	@$(BIN)/execution-worker demo
 
 test: $(STAMP) ## Run the tests (deploy/ has its own: make deploy-check)
-	@$(BIN)/python -m pytest -q --numprocesses 2 --dist worksteal tests/unit tests/integration tests/simulation
-	@# One at a time: these start processes of their own and bound how long a recovery may take.
-	@$(BIN)/python -m pytest -q tests/acceptance
+	@$(BIN)/python -m pytest -q --numprocesses 2 --dist worksteal -m "not alone"
+	@# One at a time: these bound how long a recovery may take.
+	@$(BIN)/python -m pytest -q -m alone
 
 unit: $(STAMP) ## Run the fast, pure tests only
 	@$(BIN)/python -m pytest -q tests/unit

@@ -5,7 +5,7 @@ import pytest
 from tests.acceptance import chaos
 
 
-@pytest.mark.slow
+@pytest.mark.alone
 def test_whatever_breaks_no_order_is_doubled_and_none_lost() -> None:
     """Workers killed and frozen, the server crashed, replies lost, every exchange fault on.
 

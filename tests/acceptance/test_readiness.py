@@ -10,7 +10,7 @@ from tests.acceptance import signals
 from tests.acceptance.fleet import Fleet, WorkerProcess, wait_until
 from tests.acceptance.test_start_and_stop import CREATE
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.alone
 
 POSITIONS = {"method": "GET", "path": "/positionRisk$"}
 

@@ -22,7 +22,7 @@ from tests.acceptance.signals import Signal
 from tests.exchange_simulator.client import ControlClient, simulator_process
 from worker.ledger.embedded import EmbeddedServer, free_port
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.alone
 
 CREATE = {"method": "POST", "path": "/order$"}
 

@@ -20,7 +20,7 @@ from tests.tcp_proxy import ProxyThread
 from worker.ledger.embedded import EmbeddedServer
 from worker.ledger.stored import decode_entry
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.alone
 
 CREATE = {"method": "POST", "path": "/order$"}
 LOOK_UP = {"method": "GET", "path": "/order$"}

@@ -1,7 +1,7 @@
 """One connection to Redis that carries the scripts: hiredis on a plain asyncio protocol.
 
 Everything a signal asks of Redis travels here. redis-py finds the primary and serves the tools; a
-lone call through it takes some eight times the processor time (docs/performance.md).
+lone call through it takes several times the processor time (docs/performance.md).
 """
 
 import asyncio

@@ -100,7 +100,7 @@ class ExecutionPipeline:
         if delivery.record is not None:
             end = await self._go_on(delivery, delivery.record, lease)
         elif delivery.deliveries > self._max_deliveries:
-            end = self._exhausted(delivery)
+            end = await self._exhaust(delivery, lease)
         else:
             end = await self._begin(delivery, lease)
         if len(self._crowd) > 1:
@@ -122,13 +122,19 @@ class ExecutionPipeline:
         ):
             # Which markets it has, or whether it has an order of this signal, it cannot tell yet.
             return _not_started(signal)
-        if isinstance(end, Failed) and end.order is None and arrival.suspect_until_mono_ms:
-            # It may have been admitted and sent before the writes that said so were lost.
-            looked_for = await self._risk.look_for(end, arrival)
-            if not isinstance(looked_for, AdmittedOrder):
-                return looked_for
-            end = await self._finish.run(looked_for)
+        if isinstance(end, Failed) and end.order is None:
+            return await self._look_for(end, arrival)
         return end
+
+    async def _look_for(self, failed: Failed, arrival: Arrival) -> Settlement | Ended:
+        """A failure without an order, unless there may be one of which no record speaks."""
+        if not arrival.suspect_until_mono_ms:
+            return failed
+        # It may have been admitted and sent before the writes that said so were lost.
+        looked_for = await self._risk.look_for(failed, arrival)
+        if not isinstance(looked_for, AdmittedOrder):
+            return looked_for
+        return await self._finish.run(looked_for)
 
     def _read(self, delivery: Delivery) -> Signal | Malformed:
         """The entry's signal, if it may be believed.
@@ -146,6 +152,12 @@ class ExecutionPipeline:
         except MalformedSignalError as error:
             return Malformed(reason=DeadReason.MALFORMED, error=str(error))
         return signal
+
+    async def _exhaust(self, delivery: Delivery, lease: Lease) -> Settlement | Ended:
+        end = self._exhausted(delivery)
+        if isinstance(end, Malformed):
+            return end
+        return await self._look_for(end, await self._arrive(delivery, lease, end.signal, ask=False))
 
     def _exhausted(self, delivery: Delivery) -> Failed | Malformed:
         """The end of an entry that no delivery brought as far as an admission."""

@@ -386,3 +386,13 @@ async def test_an_order_only_looked_for_waits_while_the_position_is_changed(flee
     await admit(fleet["w1"], first, "s-1", action="close", position="x:s-0", notional=0)
     item = admission(second, "s-2", position="x:s-0", only_look=True)
     assert await fleet["w1"].admit(item) is Code.POSITION_BUSY
+
+
+async def test_asking_again_tells_of_the_fleets_pause_again(fleet: Fleet) -> None:
+    """The first reply, which said so, was lost."""
+    (delivery,) = await held(fleet, 1)
+    await fleet["w1"].throttle("x", 60_000)
+    for _ in range(2):
+        answer = await fleet["w1"].admit(admission(delivery))
+        assert isinstance(answer, Admitted)
+        assert 50_000 < answer.pause_ms <= 60_000

@@ -12,6 +12,7 @@ from tests.integration.fleets import (
     Fleet,
     admit,
     commit,
+    filled,
     fleet_on,
     outcome,
     take,
@@ -219,7 +220,7 @@ async def test_an_entry_whose_body_is_gone_but_that_may_have_traded_is_kept(flee
     (delivery,) = claim.deliveries
     assert delivery.fields == {}
     assert delivery.record is not None
-    await commit(fleet["w2"], outcome(delivery, state="FILLED"))
+    await commit(fleet["w2"], filled(delivery))
     assert await fleet.leases() == {}
 
 

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
+import msgspec
 import pytest
 
 from tests.integration.fleets import (
@@ -19,6 +20,7 @@ from tests.integration.fleets import (
 )
 from worker.ledger.calls import CommitItem, CommitStatus, Delivery
 from worker.ledger.embedded import EmbeddedServer
+from worker.ledger.errors import LedgerError
 
 DAY_MS = 86_400_000
 DEAD = ("reason", "malformed", "error", "data: no", "entry_id", "1-1")
@@ -363,3 +365,27 @@ async def test_an_end_that_knows_nothing_of_the_admission_is_none(fleet: Fleet) 
     assert await fleet.hash("opening") == {"x:s-1": "s-1"}
     await commit(fleet["w1"], filled(delivery))
     assert await fleet.hash("opening") == {}
+
+
+async def test_a_record_that_cannot_be_read_stops_a_commit_before_it_writes(fleet: Fleet) -> None:
+    """Whatever stands where the record should: no event of any item in the batch is written."""
+    await fleet.send_all("ab")
+    first, second = await take(fleet["w1"])
+    await fleet.redis.hset(fleet.key("record:s-2"), "state", "FILLED")
+    scripts = fleet["w1"]._scripts
+    items = [msgspec.msgpack.encode(outcome(one, f"s-{n}")) for n, one in ((1, first), (2, second))]
+    with pytest.raises(LedgerError, match="WRONGTYPE"):
+        await scripts.run("commit", "w1", 15_000, 60_000, 1_000, "", *items)
+    assert await fleet.stream("orders") == []
+    assert set(await fleet.pending()) == {first.entry_id, second.entry_id}
+
+
+async def test_a_dangling_follower_is_none(fleet: Fleet) -> None:
+    """The group was lost and made again in between: the entry behind is not known any more."""
+    await fleet.send_all("aa")
+    delivery = await take_one(fleet["w1"])
+    (waiting,) = set(await fleet.pending()) - {delivery.entry_id}
+    await fleet.redis.hdel(fleet.key("entries"), waiting)
+    answer = await commit(fleet["w1"], outcome(delivery))
+    assert answer.following is None
+    assert await fleet.leases() == {}

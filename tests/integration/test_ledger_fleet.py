@@ -385,3 +385,38 @@ async def test_repeating_a_call_after_a_lost_reply_is_harmless(fleet: Fleet, cal
     before = (await fleet.pending(), await fleet.entry(delivery.entry_id))
     await calls[call]()
     assert (await fleet.pending(), await fleet.entry(delivery.entry_id)) == before
+
+
+# --- a primary that took over ---
+
+
+async def test_whoever_grants_tells_of_a_primary_that_took_over(fleet: Fleet) -> None:
+    """Not the claim alone: the keeper's adoption, a resync and a commit's next entry as well."""
+    await fleet.send_all("abcc")
+    a, b, c = await take(fleet["w1"])
+    await admit(fleet["w1"], a)
+    await fleet["w1"].park(a.entry_id, a.token, "s-1", 0, UNRESOLVED)
+    keeper = fleet["w2"]
+    assert await take(keeper) == []
+    await fleet.redis.hset(fleet.key("epoch"), "primary", "f" * 40)  # another than this one
+    (adopted,) = await keeper.adopt(8)
+    (found,) = await fleet["w1"].resync([c.entry_id])
+    assert found.entry_id == b.entry_id
+    following = (await fleet["w1"].commit(outcome(c, "s-3"))).following
+    assert following is not None
+    for one in (adopted, found, following):
+        assert one.data_loss_ms > 0
+        assert one.settled_mono_ms > one.received_mono_ms
+
+
+async def test_an_unresolved_order_given_back_is_the_keepers_alone(fleet: Fleet) -> None:
+    """A draining keeper offers it to all; no claim takes it, and the next keeper does."""
+    delivery = await held_one(fleet)
+    await admit(fleet["w1"], delivery)
+    await park(fleet, delivery, retry_ms=0)
+    (adopted,) = await fleet["w1"].adopt(8)
+    await fleet["w1"].release([(adopted.entry_id, adopted.token, 0, False)])
+    assert await take(fleet["w2"]) == []
+    await fleet.redis.zadd(fleet.key("unresolved"), {adopted.entry_id: 0})  # it is due
+    (again,) = await fleet["w2"].adopt(8)
+    assert again.entry_id == delivery.entry_id

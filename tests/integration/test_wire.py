@@ -8,6 +8,8 @@ import pytest
 import uvloop
 from redis.exceptions import NoScriptError, ResponseError
 
+from worker.config import RedisConfig, Secret
+from worker.ledger.connection import Address, Connections, Purpose
 from worker.ledger.embedded import EmbeddedServer
 from worker.ledger.wire import Part, Wire, connect
 
@@ -151,3 +153,71 @@ async def test_a_refused_sign_in_opens_nothing(server: EmbeddedServer) -> None:
     """The setup's error is the caller's."""
     with pytest.raises(ResponseError, match=r"WRONGPASS|AUTH"):
         await dial(server.port, ("AUTH", "nobody", "wrong"))
+
+
+async def test_what_cannot_be_packed_shifts_no_reply(server: EmbeddedServer) -> None:
+    """The next call gets its own reply, not the one of a call that never was."""
+    wire = await dial(server.port)
+    with pytest.raises(UnicodeEncodeError):
+        wire.call("SET", "k", "\ud800")
+    assert [await wire.call("ECHO", word) for word in ("one", "two")] == [b"one", b"two"]
+    wire.close()
+
+
+async def test_a_call_behind_slow_ones_is_not_late() -> None:
+    """Its time runs from the reply before it."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while await reader.readuntil(b"PING\r\n"):
+            await asyncio.sleep(0.06)
+            writer.write(b"+PONG\r\n")
+
+    async with serving(serve) as port:
+        wire = await dial(port, timeout_s=0.1)
+        calls = [wire.call("PING") for _ in range(5)]
+        assert [await call for call in calls] == [b"PONG"] * 5
+        wire.close()
+
+
+async def test_a_wire_to_a_primary_that_was_dropped_is_not_kept(server: EmbeddedServer) -> None:
+    """The primary was looked for anew while it was opened: it may be another one now."""
+    connections = Connections(RedisConfig(url=Secret(server.url)), key="{main}:x", name="w")
+    located = connections._locate
+    dials = 0
+
+    async def locate() -> Address:
+        nonlocal dials
+        dials += 1
+        address = await located()
+        if dials == 1:
+            connections._primary = None  # as an invalidation meanwhile leaves it
+        return address
+
+    connections._locate = locate  # type: ignore[method-assign]
+    wire = await connections.open(Purpose.SCRIPTS)
+    assert (dials, await wire.call("PING")) == (2, b"PONG")
+    await connections.close()
+
+
+async def test_a_wire_that_cannot_be_opened_leaves_the_others(server: EmbeddedServer) -> None:
+    """They may be in the middle of a call."""
+    connections = Connections(RedisConfig(url=Secret(server.url)), key="{main}:x", name="w")
+    wire = await connections.open(Purpose.SCRIPTS)
+    await connections.invalidate(None)
+    assert await wire.call("PING") == b"PONG"
+    await connections.invalidate(wire)
+    assert not wire.is_open
+    await connections.close()
+
+
+async def test_a_user_without_a_password_signs_in(server: EmbeddedServer) -> None:
+    """``nopass`` users exist; the wire must not fall back to the default user."""
+    wire = await dial(server.port)
+    await wire.call("ACL", "SETUSER", "bob", "on", "nopass", "~*", "+@all")
+    url = f"redis://bob@127.0.0.1:{server.port}/0"
+    connections = Connections(RedisConfig(url=Secret(url)), key="{main}:x", name="w")
+    as_bob = await connections.open(Purpose.SCRIPTS)
+    assert await as_bob.call("ACL", "WHOAMI") == b"bob"
+    await connections.close()
+    await wire.call("ACL", "DELUSER", "bob")
+    wire.close()

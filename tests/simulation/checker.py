@@ -265,7 +265,7 @@ class Checker:
                 self.violate(f"{count} openings admitted in a minute")
 
     def _on_commit(self, arguments: tuple[Argument, ...], reply: Any) -> None:
-        for raw, (status, _) in zip(arguments[4:], reply, strict=True):
+        for raw, (status, _) in zip(arguments[5:], reply[0], strict=True):
             if status not in {b"committed", b"duplicate"}:
                 continue
             entry = self.entries.get(_outcome(raw).entry)
@@ -433,11 +433,11 @@ def _short(name: str, arguments: tuple[Argument, ...], reply: Any) -> str:
         signals = [_admission(raw).signal for raw in arguments[1:]]
         return f"{signals} -> {reply_text([[*row[:1], bool(row[1])] for row in reply])}"
     if name == "commit":
-        items = [(_outcome(raw).entry, _outcome(raw).outcome[:40]) for raw in arguments[4:]]
-        told = [(row[0].decode(), row[1][0].decode() if row[1] else None) for row in reply]
+        items = [(_outcome(raw).entry, _outcome(raw).outcome[:40]) for raw in arguments[5:]]
+        told = [(row[0].decode(), row[1][0].decode() if row[1] else None) for row in reply[0]]
         return f"{items} -> {told}"
     if name in {"adopt", "resync"}:
-        return f"-> {[(row[0].decode(), row[2], row[3]) for row in reply]}"
+        return f"-> {[(row[0].decode(), row[2], row[3]) for row in reply[0]]}"
     shown = [reply_text(part)[:48] for part in arguments[1:8]]
     return f"{' '.join(shown)} -> {reply_text(reply)}"
 

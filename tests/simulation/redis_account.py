@@ -47,12 +47,11 @@ def simulated_source(name: str, mutation: Mutation | None = None) -> str:
     """
     files = Path(__file__).parents[2] / "worker" / "ledger"
     prelude = _replace((files / "prelude.lua").read_text(), *_CLOCK)
+    prelude = _replace(prelude, *_PRIMARY)
     for script in ("*", "prelude"):
         if mutation and script in mutation:
             prelude = _exchange(prelude, *mutation[script])
     text = source(name, prelude=prelude)
-    if name == "claim":
-        text = _replace(text, *_PRIMARY)
     if name == "sweep":
         text = _replace(text, *_IDLE)
     if mutation and name in mutation:

@@ -487,6 +487,26 @@ async def test_an_old_signal_that_traded_is_not_sent_again() -> None:
     assert line.placed == 0
 
 
+async def test_a_worn_out_signal_is_looked_for_where_writes_were_lost() -> None:
+    """Its admission may be among them: "nothing was sent" would be a guess."""
+    line = Line()
+    line.exchange.looking = [report()]
+    lost: dict[str, Any] = {"data_loss_ms": START_MS, "settled_mono_ms": 1_000.0}
+    end = await line.run(deliveries=6, **lost)
+    assert "OrderFilled" in kinds(end)
+    assert line.placed == 0
+
+
+async def test_what_is_only_looked_for_reserves_nothing() -> None:
+    """Its size is whatever the signal says, and it may not exist."""
+    line = Line()
+    line.ledger.admissions = [Code.MAX_POSITIONS, Admitted(b"", 0.0)]
+    data = payload(quantity="100000000000000")
+    await line.run(data, data_loss_ms=START_MS, settled_mono_ms=1_000.0)
+    assert line.ledger.admitted[-1].only_look
+    assert line.ledger.admitted[-1].notional == 0
+
+
 async def test_an_order_of_a_lost_record_is_found_again() -> None:
     """Admitted afresh, looked up, found: not sent twice."""
     line = Line()
@@ -520,7 +540,7 @@ async def test_a_taken_place_refuses_what_was_never_sent() -> None:
     assert kinds(end) == ["OrderFailed"]
     assert line.exchange.times("look")[-1] >= 1_000.0 + line.exchange.visibility_ms
     assert (line.placed, end.item.position) == (0, None)
-    assert end.item.exposure == -line.ledger.admitted[-1].notional
+    assert end.item.exposure == 0
 
 
 async def test_the_end_is_the_same_whoever_writes_it() -> None:

@@ -112,11 +112,15 @@ class RewardRule(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
+#: What the ledger's scripts can count exactly: their numbers are doubles.
+MAX_MILLIONTHS = 2**53
+
+
 def millionths(amount: Decimal) -> int:
     """An amount as the ledger counts it, rounded up to a millionth."""
-    return math.ceil(amount * 1_000_000)
+    return min(math.ceil(amount * 1_000_000), MAX_MILLIONTHS)
 
 
 def millionths_signed(amount: Decimal) -> int:
     """A profit or loss as the ledger counts it, rounded down (against us) to a millionth."""
-    return math.floor(amount * 1_000_000)
+    return max(min(math.floor(amount * 1_000_000), MAX_MILLIONTHS), -MAX_MILLIONTHS)

@@ -36,6 +36,11 @@ local function once(cache, name, key)
   return cache[name]
 end
 
+-- For how long the fleet sends nothing to an exchange.
+local function pause(exchange)
+  return math.max(once(pauses, exchange, P .. 'throttle') - at, 0)
+end
+
 -- The code of the first rule an order breaks, or nil.
 local function breach(item)
   local _, _, _, _, _, place, action, quote, _, notional, max_positions, max_exposure, max_loss,
@@ -73,7 +78,7 @@ local function admit(item, key)
     if record[ENTRY] ~= id or record[STATE] ~= 'ADMITTED' then return {'duplicate', '', 0, 0} end
     -- Asked again: the first reply was lost. Written again, for WAIT only waits for writes.
     changed[id] = true
-    return {'admitted', record[POSITION], 0, record[ADMITTED]}
+    return {'admitted', record[POSITION], pause(exchange), record[ADMITTED]}
   end
   local question = token .. (only_look and ' look' or '')
   if entry[ASKED] == question then return {'refused', entry[REFUSED], 0, 0} end -- asked again
@@ -90,7 +95,7 @@ local function admit(item, key)
   local position = book[place] or ''
   records[key] = {id, digest, signal, 'ADMITTED', worker, at, doubts[key], intent, position}
   written[#written + 1], written[#written + 2] = key, cmsgpack.pack(records[key])
-  return {'admitted', position, math.max(once(pauses, exchange, P .. 'throttle') - at, 0), at}
+  return {'admitted', position, pause(exchange), at}
 end
 
 local results = {}

@@ -1,8 +1,9 @@
 -- The keeper takes unresolved orders that are due for another look-up.
--- ARGV: worker, lease ms, how many
--- Returns deliveries
-local worker, at = ARGV[1], now()
-local expires = at + tonumber(ARGV[2])
+-- ARGV: worker, lease ms, how many, replication id last seen ('' at start)
+-- Returns {deliveries, epoch}
+local worker, at, lease_ms = ARGV[1], now(), tonumber(ARGV[2])
+local expires = at + lease_ms
+local told = epoch(at, lease_ms, ARGV[4])
 local taken = {}
 local due = redis.call('ZRANGEBYSCORE', P .. 'unresolved', '-inf', at, 'LIMIT', 0, ARGV[3])
 know(due)
@@ -14,4 +15,4 @@ for _, id in ipairs(due) do
   redis.call('ZADD', P .. 'unresolved', expires, id)
 end
 flush()
-return taken
+return {taken, told}

@@ -1,16 +1,18 @@
--- The last look before an order is sent again: still ours, and may the account trade?
--- ARGV: worker, id, token, exchange
--- Returns {held, trading state, pause ms}
-local id = ARGV[2]
-know({id})
--- An admission that a primary took with it is none: the entry comes again and is admitted anew.
-local ours = held(id, ARGV[1], tonumber(ARGV[3])) and entries[id][SIGNAL] ~= ''
--- Written again unchanged, so that waiting for replicas waits for the record's writes too.
-if ours then changed[id] = true end
+-- The last look before orders are sent again: still ours, and may the account trade?
+-- ARGV: worker, then id, token and exchange of each
+-- Returns {trading state, per order {held, pause ms}}
+local worker, at, ids = ARGV[1], now(), {}
+for n = 2, #ARGV, 3 do ids[#ids + 1] = ARGV[n] end
+know(ids)
+local results = {}
+for n = 2, #ARGV, 3 do
+  local id = ARGV[n]
+  -- An admission that a primary took with it is none: the entry comes again and is admitted anew.
+  local ours = held(id, worker, tonumber(ARGV[n + 1])) and entries[id][SIGNAL] ~= ''
+  -- Written again unchanged, so that waiting for replicas waits for the record's writes too.
+  if ours then changed[id] = true end
+  local until_ms = tonumber(redis.call('HGET', P .. 'throttle', ARGV[n + 2]) or 0)
+  results[#results + 1] = {ours and 1 or 0, math.max(until_ms - at, 0)}
+end
 flush()
-local until_ms = tonumber(redis.call('HGET', P .. 'throttle', ARGV[4]) or 0)
-return {
-  ours and 1 or 0,
-  redis.call('HGET', P .. 'control', 'trading_state') or 'ACTIVE',
-  math.max(until_ms - now(), 0),
-}
+return {redis.call('HGET', P .. 'control', 'trading_state') or 'ACTIVE', results}

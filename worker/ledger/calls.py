@@ -11,7 +11,7 @@ from worker.clock import Clock
 from worker.domain.position import Position
 from worker.domain.refusal import Code
 from worker.ledger.batch import Batch
-from worker.ledger.errors import LedgerError, LedgerUnavailableError
+from worker.ledger.errors import LedgerUnavailableError
 from worker.ledger.scripts import Scripts
 from worker.ledger.stored import Record, decode_record
 
@@ -248,6 +248,9 @@ class Ledger:
         self.admit: Batch[AdmitItem, Admission] = Batch(
             self._admit, limit=MAX_BATCH, lanes=LANES, divisible=_is_item_error
         )
+        self._authorizations: Batch[tuple[str, int, str], Authorization] = Batch(
+            self._authorize, limit=MAX_BATCH, lanes=LANES, divisible=_is_item_error
+        )
         self.commit: Batch[CommitItem, Committed] = Batch(
             self._commit, limit=MAX_BATCH, lanes=LANES, divisible=_is_item_error
         )
@@ -271,9 +274,8 @@ class Ledger:
         reply = await self._scripts.run(
             "claim", self.worker, room, self.lease_ms, self._max_waiting, self._primary
         )
-        taken, tail, more, since, settled_in, primary, vanished = reply
-        self._primary, self._data_loss_ms = primary, int(since)
-        self._settled_mono_ms = self._clock.monotonic_ms() + int(settled_in)
+        taken, told, tail, more, vanished = reply
+        self._learn(told)
         return Claim(
             deliveries=self._deliveries(taken, sent),
             tail=tail,
@@ -297,8 +299,11 @@ class Ledger:
             self.lease_ms,
             self._retention_ms,
             self._output_length,
+            self._primary,
             *[_encode(item) for item in items],
         )
+        reply, told = reply
+        self._learn(told)
         self.on_batch("commit", len(items), (self._clock.monotonic_ms() - sent) / 1000)
         following = iter(self._deliveries([row for _, row in reply if row], sent))
         return [
@@ -331,10 +336,13 @@ class Ledger:
 
     async def authorize(self, entry_id: str, token: int, exchange: str) -> Authorization:
         """Look once more before an order is sent again."""
-        held, state, pause = await self._scripts.run_durably(
-            "authorize", self.worker, entry_id, token, exchange
-        )
-        return Authorization(bool(held), TradingState.read(state), float(pause))
+        return await self._authorizations((entry_id, token, exchange))
+
+    async def _authorize(self, orders: Sequence[tuple[str, int, str]]) -> list[Authorization]:
+        flat = [part for order in orders for part in order]
+        state, rows = await self._scripts.run_durably("authorize", self.worker, *flat)
+        trading = TradingState.read(state)
+        return [Authorization(bool(held), trading, float(pause)) for held, pause in rows]
 
     async def throttle(self, exchange: str, pause_ms: int) -> int:
         """Keep every worker of the account from sending to ``exchange``; returns ms in force."""
@@ -365,13 +373,19 @@ class Ledger:
     async def adopt(self, count: int) -> list[Delivery]:
         """Take up to ``count`` unresolved orders that are due."""
         sent = self._clock.monotonic_ms()
-        rows = await self._scripts.run("adopt", self.worker, self.lease_ms, count)
+        rows, told = await self._scripts.run(
+            "adopt", self.worker, self.lease_ms, count, self._primary
+        )
+        self._learn(told)
         return self._deliveries(rows, sent)
 
     async def resync(self, known: Iterable[str]) -> list[Delivery]:
         """Find what is leased to this worker although no reply ever said so."""
         sent = self._clock.monotonic_ms()
-        rows = await self._scripts.run("resync", self.worker, self.lease_ms, *known)
+        rows, told = await self._scripts.run(
+            "resync", self.worker, self.lease_ms, self._primary, *known
+        )
+        self._learn(told)
         return self._deliveries(rows, sent)
 
     async def elect(self, term_ms: int, say: str = "") -> Election:
@@ -444,6 +458,12 @@ class Ledger:
         """Write one event (type, id, JSON) to the system stream."""
         await self._scripts.run("announce", *event, self._output_length)
 
+    def _learn(self, told: Sequence[Any]) -> None:
+        """Note which primary answered, and since when it may lack writes."""
+        since, settled_in, self._primary = told
+        self._data_loss_ms = since
+        self._settled_mono_ms = self._clock.monotonic_ms() + settled_in
+
     def _deliveries(self, rows: Iterable[Sequence[Any]], sent: float) -> list[Delivery]:
         """What a reply granted, to a question asked at ``sent`` (local monotonic)."""
         lease_mono_ms = sent + self.lease_ms
@@ -490,8 +510,8 @@ def _amounts(rows: Sequence[bytes]) -> dict[str, Decimal]:
 
 
 def _is_item_error(error: Exception) -> bool:
-    """Whether one item may have spoilt the batch: the script itself failed."""
-    return isinstance(error, LedgerError) and not isinstance(error, LedgerUnavailableError)
+    """Whether one item may have spoilt the batch: the script failed, or what it was sent."""
+    return not isinstance(error, LedgerUnavailableError)
 
 
 _STATUS: Final[Mapping[bytes, CommitStatus]] = {

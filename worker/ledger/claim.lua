@@ -1,10 +1,10 @@
 -- Take work: expired leases, then released entries, then new ones, up to `room`.
 -- ARGV: worker, room, lease ms, ceiling of waiting entries, replication id last seen ('' at start)
--- Returns {deliveries, tail id, more, data-loss time ms, ms until leases from before it have run
--- out, replication id, vanished}
+-- Returns {deliveries, epoch, tail id, more, vanished}
 local worker, room, ceiling = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[4])
 local at = now()
-local expires = at + tonumber(ARGV[3])
+local lease_ms = tonumber(ARGV[3])
+local expires = at + lease_ms
 local pending = redis.call('XPENDING', SIGNALS, GROUP)[1] -- no group, no claim: before any write
 local taken, vanished = {}, 0
 
@@ -19,15 +19,7 @@ local function take(id, overdue)
   end
 end
 
--- A primary we have not seen may lack the last writes of the one before it.
-local primary = string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')
-local epoch = redis.call('HMGET', P .. 'epoch', 'primary', 'since')
-local since = tonumber(epoch[2] or 0)
-if epoch[1] ~= primary or since == 0 and ARGV[5] ~= '' and ARGV[5] ~= primary then
-  since = (epoch[1] or ARGV[5] ~= '') and at or 0
-  redis.call('HSET', P .. 'epoch', 'primary', primary, 'since', since)
-end
-
+local told = epoch(at, lease_ms, ARGV[5])
 local expired = redis.call('ZRANGEBYSCORE', P .. 'leases', '-inf', at, 'WITHSCORES', 'LIMIT', 0, room)
 for n = 1, #expired, 2 do
   redis.call('ZREM', P .. 'leases', expired[n])
@@ -37,7 +29,10 @@ while #taken < room do
   local id = redis.call('LPOP', P .. 'released')
   if not id then break end
   know({id})
-  if entries[id] and entries[id][WORKER] == '' then take(id) end -- nobody has taken it meanwhile
+  -- Nobody has taken it meanwhile, and it is not in the keeper's care again.
+  if entries[id] and entries[id][WORKER] == '' and not redis.call('ZSCORE', P .. 'unresolved', id) then
+    take(id)
+  end
 end
 
 local waiting = pending - redis.call('ZCARD', P .. 'leases') - #taken
@@ -59,5 +54,4 @@ if want > 0 then
 end
 flush()
 local tail = redis.call('XREVRANGE', SIGNALS, '+', '-', 'COUNT', 1)[1]
-return {taken, tail and tail[1] or '0-0', more, since,
-  since > 0 and math.max(since + tonumber(ARGV[3]) - at, 0) or 0, primary, vanished}
+return {taken, told, tail and tail[1] or '0-0', more, vanished}

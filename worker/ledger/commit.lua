@@ -1,25 +1,34 @@
 #!lua flags=allow-oom
 -- Write outcomes: events, position, reservation, record and acknowledgement in one step, and
 -- hand the next entry of the group to the same worker.
--- ARGV: worker, lease ms, record retention ms, output length, then one msgpack array each
--- (CommitItem in calls.py)
--- Returns per item {status, next delivery or false}: committed, duplicate, conflict or fenced
+-- ARGV: worker, lease ms, record retention ms, output length, replication id last seen, then one
+-- msgpack array each (CommitItem in calls.py)
+-- Returns {per item {status, next delivery or false}, epoch}: committed, duplicate, conflict or
+-- fenced
 local worker, retention, limit = ARGV[1], ARGV[3], ARGV[4]
 local at = now()
-local expires = at + tonumber(ARGV[2])
+local lease_ms = tonumber(ARGV[2])
+local expires = at + lease_ms
 
 local profits, released, book = {}, {opening = {}, closing = {}}, {}
 
+-- Records by signal, false for none: read before the first write, for reading may fail.
+local records = {}
+local function recorded(signal)
+  if records[signal] == nil then records[signal] = record_of(signal) or false end
+  return records[signal]
+end
+
 -- What an earlier signal under the same id means for one that was never admitted.
 local function verdict(signal, digest)
-  local record = record_of(signal)
+  local record = recorded(signal)
   if not record then return 'committed' end
   return record[DIGEST] == digest and 'duplicate' or 'conflict'
 end
 
 -- Whether this very call was made before and its reply was lost.
 local function repeated(id, token, signal)
-  local record = record_of(signal)
+  local record = recorded(signal)
   return record and record[ENTRY] == id and record[BY] == worker and record[FENCE] == token
 end
 
@@ -45,6 +54,7 @@ local function close_record(item)
   local id, token, signal, digest, state, outcome, admitted_at, doubted = unpack(item, 1, 8)
   local record = {id, digest, signal, state, worker, admitted_at, doubted, '', '', token, outcome, at}
   redis.call('SET', P .. 'record:' .. signal, cmsgpack.pack(record), 'PX', retention)
+  records[signal] = record
 end
 
 local function commit(item)
@@ -66,8 +76,8 @@ local function commit(item)
   end
   if dead then bury(id, dead) end
   local following = finish(id)
-  if not following then return {status, false} end
-  know({following})
+  if following then know({following}) end
+  if not following or not entries[following] then return {status, false} end
   local got = take_next and grant(following, worker, expires, 1)
   if not got then offer(following) end
   return {status, got or false}
@@ -82,11 +92,15 @@ for _, stream in ipairs({'orders', 'positions', 'system', 'dead'}) do
 end
 
 local items, ids, results = {}, {}, {}
-for n = 5, #ARGV do
-  items[n - 4] = cmsgpack.unpack(ARGV[n])
-  ids[n - 4] = items[n - 4][1]
+for n = 6, #ARGV do
+  items[n - 5] = cmsgpack.unpack(ARGV[n])
+  ids[n - 5] = items[n - 5][1]
 end
 know(ids)
+for _, item in ipairs(items) do
+  if not entries[item[1]] or entries[item[1]][SIGNAL] ~= item[3] then recorded(item[3]) end
+end
+local told = epoch(at, lease_ms, ARGV[5])
 -- Their followers in one go, though not all of them may be wanted.
 local followers = {}
 for _, id in ipairs(ids) do
@@ -105,4 +119,4 @@ for quote, profit in pairs(profits) do
   redis.call('EXPIRE', day, 259200)
   add(P .. 'realized', quote, profit)
 end
-return results
+return {results, told}

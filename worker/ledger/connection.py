@@ -152,12 +152,16 @@ class Connections:
         """
         async with self._lock:
             wire = self.ready(purpose)
-            if wire is None:
+            while wire is None:
                 address = await self._locate()
                 try:
-                    wire = self._wires[purpose] = await self._dial(address, purpose)
+                    wire = await self._dial(address, purpose)
                 except ConnectionError as error:  # which does not say where
                     raise ConnectionError(f"{address}: {error}") from error
+                if self._primary is not address:  # dropped meanwhile: it may be elsewhere
+                    wire.close()
+                    wire = None
+            self._wires[purpose] = wire
             return wire
 
     async def _dial(self, address: Address, purpose: Purpose) -> Wire:
@@ -166,9 +170,9 @@ class Connections:
         setup: list[tuple[str | int, ...]] = [("CLIENT", "SETNAME", self._name)]
         if self._target.db:
             setup.insert(0, ("SELECT", self._target.db))
-        if credentials["password"]:
-            user = (credentials["username"],) if credentials["username"] else ()
-            setup.insert(0, ("AUTH", *user, credentials["password"]))
+        username, password = credentials["username"], credentials["password"]
+        if username or password:
+            setup.insert(0, ("AUTH", *([username] if username else []), password or ""))
         return await connect(
             host=address.host,
             port=address.port,
@@ -188,9 +192,11 @@ class Connections:
     async def invalidate(self, client: Redis | Wire | None) -> None:
         """Drop ``client`` if it is still the current one: the primary must be found anew.
 
-        None is a wire that could not be opened.
+        None is a wire that could not be opened: those that are open may be in the middle of a call.
         """
-        if client is None or client in (self._commands, self._blocking, *self._wires.values()):
+        if client is None:
+            self._primary = None
+        elif client in (self._commands, self._blocking, *self._wires.values()):
             await self.close()
 
     async def close(self) -> None:

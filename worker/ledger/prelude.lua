@@ -95,6 +95,20 @@ local function grant(id, worker, expires, delivered, overdue)
   return delivery(id, body, overdue or 0)
 end
 
+-- Which primary this is, and since when writes may be missing: a primary we have not seen may lack
+-- the last ones of the one before it. Every script that grants entries tells the worker.
+-- Returns {since ms, ms until leases from before it have run out, replication id}
+local function epoch(at, lease_ms, seen)
+  local primary = string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')
+  local known = redis.call('HMGET', P .. 'epoch', 'primary', 'since')
+  local since = tonumber(known[2] or 0)
+  if known[1] ~= primary or since == 0 and seen ~= '' and seen ~= primary then
+    since = (known[1] or seen ~= '') and at or 0
+    redis.call('HSET', P .. 'epoch', 'primary', primary, 'since', since)
+  end
+  return {since, since > 0 and math.max(since + lease_ms - at, 0) or 0, primary}
+end
+
 -- The value of a JSON string field, if the text holds the name once and the value is plain.
 local function plain(data, name)
   local _, at = string.find(data, name, 1, true)
@@ -109,7 +123,7 @@ local function group_of(id, fields)
   local name, data = field.key or '', field.data or ''
   if name == '' and #data <= 65536 then
     local exchange, symbol = plain(data, '"exchange"'), plain(data, '"symbol"')
-    if not exchange or not symbol then
+    if not exchange or not symbol or string.find(data, '\\u', 1, true) then -- a name may be escaped
       local ok, signal = pcall(cjson.decode, data)
       if ok and type(signal) == 'table' then exchange, symbol = signal.exchange, signal.symbol end
     end
@@ -177,10 +191,10 @@ local function flush()
   for n = 1, #finished, 1000 do
     redis.call('XACK', SIGNALS, GROUP, unpack(finished, n, math.min(n + 999, #finished)))
   end
+  each('ZADD', P .. 'leases', leased)
   each('ZREM', P .. 'leases', finished)
   each('ZREM', P .. 'unresolved', finished)
   each('HDEL', P .. 'entries', finished)
-  each('ZADD', P .. 'leases', leased)
   for id in pairs(changed) do changed[id] = cmsgpack.pack(entries[id]) end
   store(P .. 'entries', changed)
   for name in pairs(moved) do moved[name] = tails[name] end

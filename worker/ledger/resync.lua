@@ -1,10 +1,11 @@
 -- After a lost reply: what is leased to this worker that it does not know of.
--- ARGV: worker, lease ms, then the ids it knows
--- Returns deliveries, their tokens unchanged: a reply that is only late says the same
-local worker = ARGV[1]
-local expires = now() + tonumber(ARGV[2])
+-- ARGV: worker, lease ms, replication id last seen, then the ids it knows
+-- Returns {deliveries, epoch}; tokens are unchanged: a reply that is only late says the same
+local worker, at, lease_ms = ARGV[1], now(), tonumber(ARGV[2])
+local expires = at + lease_ms
+local told = epoch(at, lease_ms, ARGV[3])
 local known, missed = {}, {}
-for n = 3, #ARGV do known[ARGV[n]] = true end
+for n = 4, #ARGV do known[ARGV[n]] = true end
 local ids = redis.call('ZRANGE', P .. 'leases', 0, -1)
 know(ids)
 for _, id in ipairs(ids) do
@@ -14,4 +15,4 @@ for _, id in ipairs(ids) do
   end
 end
 flush()
-return missed
+return {missed, told}

@@ -34,6 +34,7 @@ class Wire(asyncio.Protocol):
         self._waiting: deque[tuple[asyncio.Future[Any], float]] = deque()
         self._transport: asyncio.Transport | None = None
         self._watch: asyncio.TimerHandle | None = None
+        self._heard = 0.0
 
     @property
     def is_open(self) -> bool:
@@ -51,8 +52,9 @@ class Wire(asyncio.Protocol):
         if self._transport is None:
             future.set_exception(ConnectionError("the connection is closed"))
             return future
+        packed = hiredis.pack_command(command)  # may fail; nothing waits for a reply then
         self._waiting.append((future, self._loop.time()))
-        self._transport.write(hiredis.pack_command(command))
+        self._transport.write(packed)
         if self._watch is None:
             self._watch = self._loop.call_later(self._timeout_s, self._look)
         return future
@@ -69,6 +71,7 @@ class Wire(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Hand every whole reply to the call it belongs to."""
+        self._heard = self._loop.time()
         try:
             self._reader.feed(data)
             while (reply := self._reader.gets()) is not False:
@@ -98,7 +101,9 @@ class Wire(asyncio.Protocol):
         self._watch = None
         if not self._waiting:
             return
-        overdue_s = self._loop.time() - self._waiting[0][1] - self._timeout_s
+        # A call's time runs from the reply before it: until then the server had others to answer.
+        since = max(self._waiting[0][1], self._heard)
+        overdue_s = self._loop.time() - since - self._timeout_s
         if overdue_s >= 0:
             self._end(TimeoutError("no reply in time"))
         else:

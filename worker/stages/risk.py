@@ -127,7 +127,8 @@ class RiskManagementHandler:
             request=request,
             reference=intent.reference,
             refusal=refusal,
-            reserved=millionths(request.quantity * price) if request is not None else 0,
+            # What is only looked for is sized by what the signal says, however much that is.
+            reserved=millionths(request.quantity * price) if request and refusal is None else 0,
             not_before_ms=not_before_ms,
         )
         asked_mono_ms = self._clock.monotonic_ms()

@@ -559,7 +559,25 @@ async def test_a_missing_group_is_created_again() -> None:
     async with running(bench):
         bench.ledger.give(delivery())
         await bench.settle(lambda: bench.ledger.committed)
-    assert bench.ledger.groups == 2
+    assert bench.ledger.groups == 1
+
+
+async def test_an_introduction_makes_the_group_and_takes_nothing() -> None:
+    """While the exchanges start: so that a primary lost meanwhile is noticed."""
+    bench = Bench()
+    bench.ledger.give(delivery())
+    await bench.engine.introduce()
+    assert bench.ledger.groups == 1
+    assert bench.ledger.rooms == [0]
+    assert bench.engine.in_flight == 0
+
+
+async def test_an_introduction_that_fails_stops_nobody() -> None:
+    """Redis may come later; the claim loop says so and goes on trying."""
+    bench = Bench()
+    bench.ledger.claims = [LedgerUnavailableError("away", kind="connection")]
+    await bench.engine.introduce()
+    assert bench.ledger.rooms == [0]
 
 
 async def test_a_claim_that_fails_is_tried_again() -> None:

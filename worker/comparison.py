@@ -1,6 +1,7 @@
 """The book compared with the exchanges, in rounds that end when every one has answered."""
 
 import asyncio
+from collections import deque
 from collections.abc import Collection, Mapping
 from decimal import Decimal
 from typing import Final
@@ -24,6 +25,8 @@ log = get_logger(__name__)
 ROUND_EVERY_MS: Final = 60_000
 #: An exchange that could not be asked is asked again after this, or after what it said itself.
 RETRY_MS: Final = 3_000
+#: An event that Redis did not take is tried again after this.
+SAY_AGAIN_MS: Final = 1_000
 #: A balance may be this much smaller than the book says before that counts as drift (dust, fees).
 TOLERANCE: Final = Decimal("0.002")
 
@@ -68,6 +71,9 @@ class Comparison:
         #: What differed when each exchange was last asked, and what did so the time before as well.
         self._suspected: dict[str, frozenset[str]] = {}
         self._confirmed: dict[str, tuple[str, ...]] = {}
+        #: Events of this round that Redis has not taken yet.
+        self._unsaid: deque[tuple[str, str, str]] = deque()
+        self._say_again_mono_ms = float("-inf")
         #: Whether a round has been completed.
         self.done = False
 
@@ -77,9 +83,10 @@ class Comparison:
         return "; ".join(f"{name}: {one.why}" for name, one in self._missing.items())
 
     def is_due(self) -> bool:
-        """Whether a new round is to begin, or an exchange to be asked again."""
+        """Whether a new round is to begin, an exchange to be asked, or more to be said."""
         now = self._clock.monotonic_ms()
-        return self._is_new_round(now) or bool(self._to_be_asked(now))
+        has_to_say = bool(self._unsaid) and now >= self._say_again_mono_ms
+        return self._is_new_round(now) or bool(self._to_be_asked(now)) or has_to_say
 
     def _is_new_round(self, now: float) -> bool:
         return now - self._begun_mono_ms >= ROUND_EVERY_MS
@@ -99,13 +106,25 @@ class Comparison:
         of it as it was.
 
         Raises:
-            LedgerError: Redis failed; what was asked for and not said is asked again.
+            LedgerError: Redis failed; what was heard and not said is said a turn later, under the
+                same event ids.
         """
         now = self._clock.monotonic_ms()
-        if self._is_new_round(now):
+        is_new = self._is_new_round(now)
+        if is_new:
             self._begun_mono_ms = now
+            self._unsaid.clear()  # this round says it again, if it still is so
             self._missing = {name: Missing("has not started", now) for name in self._exchanges}
         names = self._to_be_asked(now)
+        if is_new or names:
+            await self._hear(names, now)
+        self._say_again_mono_ms = self._clock.monotonic_ms() + SAY_AGAIN_MS
+        while self._unsaid:
+            await self._ledger.announce(self._unsaid[0])
+            self._unsaid.popleft()
+
+    async def _hear(self, names: list[str], now: float) -> None:
+        """Ask these exchanges, and note what there is to say."""
         for name in names:  # also if Redis fails below
             self._missing[name] = Missing("has not answered yet", now + RETRY_MS)
         book = await self._ledger.book()
@@ -114,7 +133,7 @@ class Comparison:
         if not self._missing:
             self.done = True
         self._metrics.drift(sum(map(len, self._confirmed.values())))
-        await self._say(len(book.positions), answered)
+        self._note(len(book.positions), answered)
 
     async def _ask(self, name: str, book: Book) -> None:
         held = {
@@ -135,8 +154,8 @@ class Comparison:
         self._suspected[name] = frozenset(found)
         self._confirmed[name] = tuple(f"{name} {one}" for one in found if one in before)
 
-    async def _say(self, checked: int, answered: list[str]) -> None:
-        """Report each confirmed difference once a round, and the round when it is complete."""
+    def _note(self, checked: int, answered: list[str]) -> None:
+        """Say each confirmed difference once a round, and the round when it is complete."""
         now_ms = self._clock.now_ms()
         common = {
             "occurred_at": utc(now_ms),
@@ -155,7 +174,7 @@ class Comparison:
                 drift=tuple(one for found in self._confirmed.values() for one in found),
                 **common,  # type: ignore[arg-type]
             )
-            await self._ledger.announce(encode(done)[1:])
+            self._unsaid.append(encode(done)[1:])
         for number, sentence in enumerate(drift, start=1):
             log.error("books_differ", difference=sentence)
             error = SystemError(
@@ -166,7 +185,7 @@ class Comparison:
                 severity=Severity.CRITICAL,
                 **common,  # type: ignore[arg-type]
             )
-            await self._ledger.announce(encode(error)[1:])
+            self._unsaid.append(encode(error)[1:])
 
 
 async def _differences(

@@ -86,6 +86,8 @@ class ExecutionEngine:
         #: In the order they were started.
         self._tasks: dict[asyncio.Task[None], None] = {}
         self._abandoned: list[Lease] = []
+        #: Until when an earlier request of this worker for an entry not in hand may still arrive.
+        self._doubts: dict[str, float] = {}
         self._room = asyncio.Event()
         self._stopping = asyncio.Event()
         self._hurry = asyncio.Event()
@@ -161,6 +163,10 @@ class ExecutionEngine:
 
     def _hold(self, delivery: Delivery) -> Lease:
         lease = Lease(delivery.entry_id, delivery.token, delivery.lease_mono_ms)
+        lease.doubt_until_mono_ms = self._doubts.pop(delivery.entry_id, 0.0)
+        older = self._held.get(delivery.entry_id)
+        if older is not None:
+            lease.doubt_until_mono_ms = max(lease.doubt_until_mono_ms, older.doubt_until_mono_ms)
         self._held[delivery.entry_id] = lease
         return lease
 
@@ -244,6 +250,8 @@ class ExecutionEngine:
         while True:
             following: Delivery | None = None
             try:
+                if lease.doubt_until_mono_ms:
+                    delivery = await self._outlast_doubt(delivery, lease.doubt_until_mono_ms)
                 following = await conclude(delivery, lease)
             except asyncio.CancelledError:
                 self._abandoned.append(lease)
@@ -262,11 +270,23 @@ class ExecutionEngine:
             finally:
                 if self._held.get(delivery.entry_id) is lease:
                     del self._held[delivery.entry_id]
+                    if lease.doubt_until_mono_ms > self._clock.monotonic_ms():
+                        self._doubts[delivery.entry_id] = lease.doubt_until_mono_ms
             if following is None or self._is_known(following):
                 break  # known: a resync was faster than the commit's reply
             self._metrics.claimed(1)
             delivery, lease = following, self._hold(following)
         self._room.set()
+
+    async def _outlast_doubt(self, delivery: Delivery, until_mono_ms: float) -> Delivery:
+        """Wait until no earlier request of this worker can arrive, as for another's lease to end.
+
+        An entry can come back before that where Redis was away when it was to be held back: a
+        resync hands it out under the same lease.
+        """
+        await self._clock.sleep(max(until_mono_ms - self._clock.monotonic_ms(), 0.0) / 1000)
+        received_mono_ms = max(delivery.received_mono_ms, until_mono_ms)
+        return msgspec.structs.replace(delivery, received_mono_ms=received_mono_ms, overdue_ms=0)
 
     async def _traced(self, delivery: Delivery, lease: Lease) -> Delivery | None:
         """As :meth:`_conclude`, as a trace."""
@@ -382,6 +402,8 @@ class ExecutionEngine:
 
     async def _renew(self) -> None:
         held = dict(self._held)
+        now = self._clock.monotonic_ms()
+        self._doubts = {entry: until for entry, until in self._doubts.items() if until > now}
         try:
             lost, state, expires = await self._ledger.heartbeat(
                 [(lease.entry_id, lease.token) for lease in held.values()], self._status(self)

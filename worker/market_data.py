@@ -1,7 +1,7 @@
 """Markets, prices and balances from memory, kept fresh in the background."""
 
 import asyncio
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Callable, Collection, Container, Mapping
 from decimal import Decimal
 from typing import Final
 
@@ -23,6 +23,9 @@ COSTLY_MS: Final = 250.0
 #: signals that wait for an exchange that does not answer keep others from being worked on. Less
 #: than ``ACTIVE_FOR_S``, in which the background finds out that it answers again.
 OUTAGE_MS: Final = 30_000.0
+#: The background does without a symbol that has no price for this long, milliseconds: an exchange
+#: that refuses a whole list for one such symbol is asked dozens of times to find it.
+LEFT_OUT_MS: Final = 60_000.0
 _NEVER: Final = float("-inf")
 
 
@@ -95,6 +98,8 @@ class _Feed:
         self.wanted: dict[str, float] = {}
         #: Symbols the exchange was asked for and gave no price of, and when.
         self.priceless: dict[str, float] = {}
+        #: Those of them that never had one, or were asked for twice; the background waits.
+        self.left_out: dict[str, float] = {}
         first, *others = adapter.wallets
         wallet = _Wallet(first)
         #: What pays for each kind of market.
@@ -105,6 +110,25 @@ class _Feed:
         del self.wanted[symbol]
         self.tickers.pop(symbol, None)
         self.priceless.pop(symbol, None)
+        self.left_out.pop(symbol, None)
+
+    def learn(self, symbol: str, ticker: Ticker | None, asked: float, now: float) -> None:
+        """Take what the exchange said of a followed symbol; None if it gave no price."""
+        if ticker is not None:
+            self.tickers[symbol] = (ticker, asked)
+            self.priceless.pop(symbol, None)
+            self.left_out.pop(symbol, None)
+            return
+        # What had a price a moment ago may lack it for a call that failed beside others.
+        if symbol in self.priceless or symbol not in self.tickers:
+            self.left_out[symbol] = now
+        self.priceless[symbol] = now
+
+    def is_left_out(self, symbol: str, now: float) -> bool:
+        """Whether only a signal's own question asks for this symbol."""
+        info = self.adapter.get_symbol_info(symbol)
+        is_closed = info is not None and not info.active
+        return is_closed or now - self.left_out.get(symbol, _NEVER) < LEFT_OUT_MS
 
 
 class MarketData:
@@ -207,40 +231,40 @@ class MarketData:
                 return ticker
             if feed.priceless.get(symbol, _NEVER) != priceless:
                 return None
-            await self._refresh_tickers(feed, dict.fromkeys((symbol, *self._wanted(feed))))
+            is_alone = feed.is_left_out(symbol, self._clock.monotonic_ms())
+            others = [] if is_alone else self._wanted(feed)
+            await self._refresh_tickers(feed, list(dict.fromkeys((symbol, *others))))
         return self._fresh(feed, symbol, self._clock.monotonic_ms())
 
     def _wanted(self, feed: _Feed) -> list[str]:
-        oldest = self._clock.monotonic_ms() - ACTIVE_FOR_S * 1000
+        now = self._clock.monotonic_ms()
+        oldest = now - ACTIVE_FOR_S * 1000
         while feed.wanted and len(feed.wanted) > MAX_FOLLOWED:
             feed.forget(next(iter(feed.wanted)))
         for symbol in [symbol for symbol, at in feed.wanted.items() if at < oldest]:
             feed.forget(symbol)
-        return list(feed.wanted)
+        return [symbol for symbol in feed.wanted if not feed.is_left_out(symbol, now)]
 
-    async def _refresh_tickers(self, feed: _Feed, symbols: Iterable[str]) -> None:
+    async def _refresh_tickers(self, feed: _Feed, symbols: Collection[str]) -> None:
         """Ask for prices; to be called under the lock."""
         asked = self._clock.monotonic_ms()
         try:
             found = await feed.adapter.get_tickers(symbols)
         except ExchangeError as error:
-            throttled = error.outcome is Outcome.THROTTLED
-            feed.pricing.fail(asked, self._clock.monotonic_ms(), throttled=throttled)
             self._on_error(feed.adapter.name, error)
-            return
+            if len(symbols) > 1 or not _says_no_price(error):
+                throttled = error.outcome is Outcome.THROTTLED
+                feed.pricing.fail(asked, self._clock.monotonic_ms(), throttled=throttled)
+                return
+            found = {}  # said of this symbol: whoever waits for another goes on to ask
         now = self._clock.monotonic_ms()
         if now - asked > self._max_price_age_ms:
             feed.pricing.fail(asked, now)  # whoever waited would only wait again
         else:
             feed.pricing.succeed()
         for symbol in symbols:
-            if symbol not in feed.wanted:
-                continue  # forgotten meanwhile
-            ticker = found.get(symbol)
-            if ticker is not None:
-                feed.tickers[symbol] = (ticker, asked)
-            else:
-                feed.priceless[symbol] = now
+            if symbol in feed.wanted:  # else forgotten meanwhile
+                feed.learn(symbol, found.get(symbol), asked, now)
 
     async def _ask_balance(self, feed: _Feed, wallet: _Wallet, currency: str) -> Balance | None:
         failures = wallet.refresh.failures
@@ -295,6 +319,12 @@ class MarketData:
                 async with feed.pricing.lock:
                     await self._refresh_tickers(feed, symbols)
             await self._clock.sleep(every_s)
+
+
+def _says_no_price(error: ExchangeError) -> bool:
+    """Whether a question for one symbol was answered: not listed any more, or quoted by nobody."""
+    is_refused = error.outcome is Outcome.REFUSED and not error.transient
+    return is_refused or error.code == "incomplete_reply"
 
 
 def _ticker_at(symbol: str, price: Decimal) -> Ticker:

@@ -420,6 +420,62 @@ async def test_an_entry_in_doubt_is_held_back_until_the_doubt_is_over(doubt_ms: 
     assert max(RETRY_HOLD_MS, doubt_ms - 500) <= hold_ms <= max(RETRY_HOLD_MS, doubt_ms + 1)
 
 
+async def test_an_entry_that_could_not_be_held_back_waits_for_its_doubt_here() -> None:
+    """A resync may hand it out under the same lease while a request for it may still arrive.
+
+    Its "not found" is proof as if the lease had ended with the doubt; then the doubt is forgotten.
+    """
+    bench = Bench()
+    until = bench.clock.monotonic_ms() + 200
+    runs: list[tuple[float, float]] = []
+
+    async def away(entries: Any) -> int:
+        raise AWAY
+
+    async def act(one: Delivery, lease: Lease) -> Any:
+        runs.append((one.received_mono_ms, lease.doubt_until_mono_ms))
+        if len(runs) == 1:
+            lease.doubt_until_mono_ms = until
+            raise AWAY
+        return await bench.line.end(one, lease)
+
+    bench.ledger.release = away  # type: ignore[method-assign]
+    bench.line.act = act
+    bench.engine.take([delivery()])
+    await bench.settle(lambda: runs and not bench.engine.in_flight)
+    bench.engine.take([delivery(), delivery(1)])
+    await bench.engine._renew()
+    assert len(bench.ledger.beats[-1]) == 2
+    await bench.settle(lambda: len(bench.ledger.committed) == 2)
+    assert [item.entry for item in bench.ledger.committed] == [
+        delivery(1).entry_id,
+        delivery().entry_id,
+    ]
+    assert runs[-1] == (until, until)
+    bench.engine._doubts = {ENTRY_ID: bench.clock.monotonic_ms()}
+    await bench.engine._renew()
+    assert bench.engine._doubts == {}
+
+
+async def test_a_newer_grant_waits_for_the_doubt_of_the_older_one() -> None:
+    """Which may still be in hand, in the middle of a request."""
+    bench = Bench()
+    bench.line.act = never()
+    bench.engine.take([delivery()])
+    await bench.settle(lambda: bench.line.seen)
+    until = bench.clock.monotonic_ms() + 60_000
+    bench.engine._held[delivery().entry_id].doubt_until_mono_ms = until
+    bench.engine.take([delivery(token=3)])
+    assert bench.engine._held[delivery().entry_id].doubt_until_mono_ms == until
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert len(bench.line.seen) == 1
+    tasks = list(bench.engine._tasks)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
 @pytest.mark.parametrize("doubt_ms", [0, 60_000])
 async def test_an_unresolved_order_is_parked_until_the_doubt_is_over(doubt_ms: int) -> None:
     """With the event that says so; the keeper looks again after that."""

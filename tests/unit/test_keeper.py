@@ -92,6 +92,8 @@ class Redis:
         self.away: Exception | None = None
         #: Calls that fail although Redis is there.
         self.failing: set[str] = set()
+        #: How many announcements are taken without a reply.
+        self.deaf = 0
 
     def elect(self, worker: str, term_ms: int, say: str) -> Election:
         if self.clock.ms >= self.ends_ms:
@@ -147,6 +149,9 @@ class Straw:
     async def announce(self, event: tuple[str, str, str]) -> None:
         self._call("announce")
         self.redis.announced.append(json.loads(event[2]))
+        if self.redis.deaf:
+            self.redis.deaf -= 1
+            raise AWAY
 
 
 class Engine:
@@ -450,6 +455,39 @@ async def test_a_book_that_cannot_be_read_is_not_asked_for_every_second(account:
     account.redis.failing = set()
     await account.clock.advance(RETRY_MS)
     assert worker.check()[0] is True
+
+
+async def test_what_could_not_be_said_of_a_round_is_said_on_the_next_turn(
+    account: Shared,
+) -> None:
+    """Each event once, under one id, without asking the exchanges again."""
+    account.redis.book = {f"one:{HELD.symbol}": _of("one")}
+    account.redis.failing = {"announce"}
+    await account.start("w1")
+    await account.clock.advance(5_000)
+    assert account.redis.announced == []
+    account.redis.failing = set()
+    await account.clock.advance(1_000)
+    assert [event["type"] for event in account.redis.announced] == ["ReconciliationCompleted"]
+
+    account.redis.failing = {"announce"}
+    await account.clock.advance(ROUND_EVERY_MS)
+    account.redis.failing, account.redis.deaf = set(), 1
+    await account.clock.advance(5_000)
+    first, *others = account.redis.announced[1:]
+    assert [event["type"] for event in others] == ["ReconciliationCompleted", "SystemError"]
+    assert first == others[0]
+    assert [len(venue.asked_ms) for venue in account.venues.values()] == [2, 2]
+
+
+async def test_what_a_round_could_not_say_is_the_next_ones_to_say(account: Shared) -> None:
+    """While Redis takes no event nothing piles up."""
+    account.redis.failing = {"announce"}
+    await account.start("w1")
+    await account.clock.advance(3 * ROUND_EVERY_MS)
+    account.redis.failing = set()
+    await account.clock.advance(1_000)
+    assert [event["type"] for event in account.redis.announced] == ["ReconciliationCompleted"]
 
 
 # --- duties ---

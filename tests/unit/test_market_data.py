@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterable, Mapping
 
+import msgspec
 import pytest
 
 from tests.unit.parts import (
@@ -21,6 +22,7 @@ from worker.market_data import (
     ACTIVE_FOR_S,
     COSTLY_MS,
     FAILED_FOR_MS,
+    LEFT_OUT_MS,
     OUTAGE_MS,
     MarketData,
     MarketView,
@@ -42,6 +44,8 @@ class SlowExchange(ScriptedExchange):
         self.bank = asyncio.Event()
         self.bank.set()
         self.priceless: set[str] = set()
+        #: What a question for such a symbol alone fails with.
+        self.refusals: dict[str, ExchangeError] = {}
         self.asked: list[tuple[str, ...]] = []
         self.poor: ExchangeError | None = None
         self.balances = 0
@@ -55,7 +59,8 @@ class SlowExchange(ScriptedExchange):
     async def get_tickers(self, symbols: Iterable[str]) -> dict[str, Ticker]:
         wanted = tuple(symbols)
         self.asked.append(wanted)
-        await self._travel(self.answers, self.down)
+        alone = self.refusals.get(wanted[0]) if len(wanted) == 1 else None
+        await self._travel(self.answers, alone or self.down)
         return {one: ticker(symbol=one) for one in wanted if one not in self.priceless}
 
     async def get_balance(self, kind: MarketKind = MarketKind.SPOT) -> Mapping[str, Balance]:
@@ -81,6 +86,15 @@ class Room:
 
     async def view(self, symbol: str = SYMBOL, *, ask: bool = True) -> MarketView:
         return await self.market.view("paper", symbol, None, ask=ask)
+
+    async def refresh(self) -> tuple[str, ...]:
+        """What the background's next question is about; nothing if it asks none."""
+        before = len(self.exchange.asked)
+        following = asyncio.ensure_future(self.market.follow_prices("paper", 1.0))
+        await asyncio.sleep(0)
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
+        return self.exchange.asked[before] if len(self.exchange.asked) > before else ()
 
     async def crowd(self, number: int, *symbols: str) -> list[MarketView]:
         """As many views at once, kept waiting for prices first, then for balances."""
@@ -239,6 +253,72 @@ async def test_a_symbol_without_a_price_is_not_asked_for_by_all_in_turn() -> Non
     room.exchange.priceless = set()
     room.clock.ms += FAILED_FOR_MS
     assert (await room.view(OTHER)).ticker is not None
+
+
+async def test_the_background_does_without_a_symbol_that_has_no_price_for_a_while() -> None:
+    """Its own signals ask for it, and for nothing else; with a price it is one of the others."""
+    room = Room()
+    room.exchange.priceless = {OTHER}
+    await room.view()
+    await room.view(OTHER)
+    assert room.exchange.asked == [(SYMBOL,), (OTHER, SYMBOL)]
+    for _ in range(10):
+        assert await room.refresh() == (SYMBOL,)
+    assert (await room.view(OTHER)).ticker is None
+    assert room.exchange.asked[-1] == (OTHER,)
+    for _ in range(3):
+        room.clock.ms += LEFT_OUT_MS / 3
+        await room.view(ask=False)
+        await room.view(OTHER, ask=False)
+    assert await room.refresh() == (SYMBOL, OTHER)
+    assert await room.refresh() == (SYMBOL,)
+    room.exchange.priceless = set()
+    room.clock.ms += FAILED_FOR_MS
+    assert (await room.view(OTHER)).ticker is not None
+    assert room.exchange.asked[-1] == (OTHER,)
+    assert set(await room.refresh()) == {SYMBOL, OTHER}
+
+
+async def test_one_answer_without_its_price_leaves_a_symbol_in_the_background() -> None:
+    """A call for one kind of market may fail beside the other's; a second time it is left out."""
+    room = Room()
+    await room.view(OTHER)
+    await room.view()
+    room.exchange.priceless = {OTHER}
+    assert await room.refresh() == (OTHER, SYMBOL)
+    assert await room.refresh() == (OTHER, SYMBOL)
+    assert await room.refresh() == (SYMBOL,)
+
+
+async def test_the_background_does_not_ask_for_a_closed_market() -> None:
+    """As long as it is one; a signal for it asks for it alone."""
+    room = Room()
+    room.exchange.markets[OTHER] = msgspec.structs.replace(PERPETUAL, active=False)
+    await room.view()
+    assert (await room.view(OTHER)).ticker is not None
+    assert room.exchange.asked == [(SYMBOL,), (OTHER,)]
+    assert await room.refresh() == (SYMBOL,)
+    room.exchange.markets[OTHER] = PERPETUAL
+    assert await room.refresh() == (SYMBOL, OTHER)
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        ExchangeError("no such symbol", outcome=Outcome.REFUSED, code="-1121"),
+        ExchangeError("no quote", outcome=Outcome.UNKNOWN, code="incomplete_reply"),
+    ],
+    ids=["refused", "not quoted"],
+)
+async def test_a_symbol_refused_alone_turns_nobody_else_away(refusal: ExchangeError) -> None:
+    """However long that took: it says nothing of the exchange, and is not asked for again."""
+    room = Room()
+    room.exchange.took_ms = COSTLY_MS
+    room.exchange.refusals = {OTHER: refusal}
+    views = await room.crowd(5, OTHER, SYMBOL)
+    assert [view.ticker for view in views] == [None] * 5 + [ticker()] * 5
+    assert room.exchange.asked == [(OTHER,), (SYMBOL,)]
+    assert room.errors == [f"paper: {refusal}"]
 
 
 async def test_an_answer_that_comes_too_late_is_not_asked_for_by_all_in_turn() -> None:

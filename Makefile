@@ -31,7 +31,7 @@ test: $(STAMP) ## Run the tests (deploy/ has its own: make deploy-check)
 	@$(BIN)/python -m pytest -q -m alone
 
 unit: $(STAMP) ## Run the fast, pure tests only
-	@$(BIN)/python -m pytest -q tests/unit
+	@$(BIN)/python -m pytest -q --numprocesses 2 tests/unit
 
 simulate: $(STAMP) ## Run SEEDS seeds of the simulation; a failing one says how to replay it
 	@$(BIN)/python -m tests.simulation --seeds $(SEEDS)

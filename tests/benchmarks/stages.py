@@ -1,4 +1,4 @@
-"""Where the time of one signal goes: each layer by itself, on batches of 64, in one process.
+"""Where the time of one signal goes: each layer by itself, on batches of one call, in one process.
 
 ``python -m tests.benchmarks.stages``. The worker's own parts, put together as ``worker.app`` does,
 but taken in step: all signals of a batch through one layer, then through the next. What is timed is
@@ -27,7 +27,7 @@ from worker.clock import SystemClock
 from worker.config import Config
 from worker.config_file import load_config
 from worker.exchanges.paper import PaperExchange
-from worker.ledger.calls import Delivery, Ledger
+from worker.ledger.calls import MAX_BATCH, Delivery, Ledger
 from worker.ledger.connection import Connections
 from worker.ledger.lease import Lease
 from worker.ledger.scripts import Argument, RedisScripts
@@ -45,7 +45,7 @@ from worker.stages.risk import RiskManagementHandler
 from worker.stages.validation import ValidationHandler
 
 NAME: Final = "stages"
-BATCH: Final = 64
+BATCH: Final = MAX_BATCH
 BATCHES, QUICK_BATCHES = 60, 10
 #: The first batches load scripts and warm caches; they are not counted.
 _WARM_UP: Final = 4
@@ -323,7 +323,7 @@ def _table(report: Report) -> Table:
     rows.append(["all layers", f"{whole:.1f}", "", "", f"{server:.1f}", f"{trips:.1f}"])
     return Table(
         name=NAME,
-        title="Where the time of one signal goes, microseconds a signal in batches of 64",
+        title=f"Where the time of one signal goes, microseconds a signal in batches of {BATCH}",
         columns=["layer", "worker CPU", "runs", "share", "server", "round trip"],
         rows=rows,
         note="Server: the script's own time by INFO commandstats. Round trip: from the call to the "

@@ -270,7 +270,7 @@ class ExecutionEngine:
             finally:
                 if self._held.get(delivery.entry_id) is lease:
                     del self._held[delivery.entry_id]
-                    if lease.doubt_until_mono_ms > self._clock.monotonic_ms():
+                    if lease.doubt_until_mono_ms:
                         self._doubts[delivery.entry_id] = lease.doubt_until_mono_ms
             if following is None or self._is_known(following):
                 break  # known: a resync was faster than the commit's reply

@@ -228,8 +228,8 @@ class ExchangeAdapter(ABC):
         return self.clock
 
     def last_price(self, symbol: str) -> Decimal | None:
-        """The last price, from memory; only asked where ``prices_in_memory``."""
-        raise NotImplementedError(symbol)
+        """The last price, where ``prices_in_memory``; None where none is known."""
+        return None
 
     def assume_price(self, symbol: str, price: Decimal) -> None:  # noqa: B027
         """Take the price a signal assumes as the market's; only a simulated exchange does."""

@@ -213,11 +213,11 @@ class Worker:
                 stack.push_async_callback(asyncio.to_thread, self.tracing.close)
             stack.push_async_callback(self.connections.close)
             stack.push_async_callback(self.factory.close)
+            self._listen_for_signals()  # before anybody can see that there is a process to stop
             if config.http.host:
                 server = self._serve()
                 stack.callback(server.close)
                 log.info("http_listening", host=config.http.host, port=server.port)
-            self._listen_for_signals()
             log.info(
                 "worker_started",
                 worker=self.name,

@@ -87,10 +87,14 @@ def lands_late(server: SimulationServer, mutation: Mutation) -> World:
 
 
 def cannot_renew(server: SimulationServer, mutation: Mutation) -> World:
-    """No heartbeat gets through, and the order's second attempt comes when the lease is short."""
+    """No heartbeat gets through, and the order's second attempt comes when the lease is short.
+
+    Nor does a further claim of its worker: the entry is another's next.
+    """
     return play(
         server,
         at("redis", "heartbeat", Fault.LOST_REQUEST, always=True),
+        at("redis", "claim", Fault.LOST_REQUEST, always=True, worker="w1", after_s=1.0),
         at("exchange", "place", Fault.NOT_SENT, 3.2),
         at("exchange", "place", Fault.SLOW, 0.85, nth=2),
         mutation=mutation,

@@ -75,6 +75,8 @@ async def test_an_entry_is_taken_once(fleet: Fleet) -> None:
         ({}, "x:A/B"),
         ({"key": ""}, "x:A/B"),
         ({"data": '{"symbol": "A/B", "exchange": "x", "n": NaN}'}, "x:A/B"),
+        ({"data": '{"m": {"symbol": "z"}, "exchange": "x", "symbol": "A/B"}'}, "x:A/B"),
+        ({"data": '{"symb\\u006fl": "A/B", "exchange": "x", "m": {"symbol": "z"}}'}, "x:A/B"),
         ({"data": "no json"}, None),
         ({"data": '{"exchange": 5, "symbol": "A/B"}'}, None),
         ({"data": "[1, 2]"}, None),

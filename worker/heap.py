@@ -14,8 +14,8 @@ def keep_heap() -> bool:
     """Tell glibc's malloc so; whether there is one to tell.
 
     A batch of commits is one command of some 100 KB. With the default limits of 128 KiB its memory
-    goes back to the kernel when it has been sent and is faulted in again for the next: ten times
-    the cost of filling it (``mallopt(3)``).
+    goes back to the kernel when it has been sent and is faulted in again for the next, which costs
+    more than filling it (``mallopt(3)``).
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt

@@ -56,7 +56,7 @@ def ratio(numerator: Decimal, denominator: Decimal) -> Decimal:
 
 def tidy(value: Decimal) -> Decimal:
     """Round half-even to 12 fractional digits and drop trailing zeros."""
-    shown = str(value)  # looking at the text costs a third of the arithmetic, and mostly suffices
+    shown = str(value)  # looking at the text is cheaper than arithmetic, and mostly suffices
     point = shown.find(".")
     if point > 0 and "E" not in shown and len(shown) - point <= MAX_FRACTION_DIGITS + 1:
         return value if shown[-1] != "0" else Decimal(shown.rstrip("0").rstrip(".")) or ZERO

@@ -189,7 +189,7 @@ class OrderReport(msgspec.Struct, kw_only=True, frozen=True, gc=False):
 
 def traded(fills: tuple[Fill, ...]) -> tuple[Decimal, Decimal]:
     """Quantity (base units) and value (quote units) of ``fills`` together."""
-    if len(fills) == 1:  # nearly always, and a third of the time
+    if len(fills) == 1:  # nearly always
         (fill,) = fills
         return fill.quantity, fill.quantity * fill.price
     quantity = sum((fill.quantity for fill in fills), ZERO)

@@ -66,7 +66,7 @@ def fee_in_quote(fill: Fill, info: SymbolInfo) -> Decimal | None:
     return None
 
 
-def _fee_in_quote(fills: tuple[Fill, ...], info: SymbolInfo) -> Decimal:
+def _fees_in_quote(fills: tuple[Fill, ...], info: SymbolInfo) -> Decimal:
     """Those of the fills' fees that can be converted, in quote units."""
     if len(fills) == 1:
         return fee_in_quote(fills[0], info) or ZERO
@@ -80,6 +80,13 @@ def total_fees(fills: tuple[Fill, ...]) -> dict[str, Decimal]:
         if fill.fee:
             fees[fill.fee_currency] = fees.get(fill.fee_currency, ZERO) + fill.fee
     return fees
+
+
+def _sum_by_currency(some: dict[str, Decimal], others: dict[str, Decimal]) -> dict[str, Decimal]:
+    total = dict(some)
+    for currency, amount in others.items():
+        total[currency] = total.get(currency, ZERO) + amount
+    return total
 
 
 def open_position(
@@ -101,7 +108,7 @@ def open_position(
     # A spot buy's fee in the base currency comes out of what was bought.
     if direction is Direction.LONG and info.base in fees:
         bought -= fees[info.base]
-    received, fee = tidy(bought), tidy(_fee_in_quote(fills, info))
+    received, fee = tidy(bought), tidy(_fees_in_quote(fills, info))
     return Position(
         position_id=position_id,
         exchange=exchange,
@@ -136,16 +143,13 @@ def enlarge_position(position: Position, fills: tuple[Fill, ...], info: SymbolIn
         take_profit=position.take_profit,
     )
     quantity = position.quantity + more.quantity
-    fees = dict(position.fees)
-    for currency, amount in more.fees.items():
-        fees[currency] = fees.get(currency, ZERO) + amount
     return msgspec.structs.replace(
         position,
         quantity=tidy(quantity),
         opened_quantity=tidy(position.opened_quantity + more.quantity),
         entry_price=ratio(position.cost + more.cost, quantity) if quantity else ZERO,
         fee=tidy(position.fee + more.fee),
-        fees=fees,
+        fees=_sum_by_currency(position.fees, more.fees),
         entry_fee_open=tidy(position.entry_fee_open + more.entry_fee_open),
     )
 
@@ -182,7 +186,7 @@ def reduce_position(
         the market's quantity step cannot be traded: it counts as closed (``quantity`` 0).
     """
     sold, value = traded(fills)
-    fee = _fee_in_quote(fills, info)
+    fee = _fees_in_quote(fills, info)
     left = max(position.quantity - sold, ZERO)
     if left < max(info.quantity_step, info.min_quantity):
         left = ZERO
@@ -191,9 +195,6 @@ def reduce_position(
     if left:
         entry_fee = tidy(entry_fee * sold / position.quantity)
     realized = tidy(sign * (value - sold * position.entry_price) - fee - entry_fee)
-    fees = dict(position.fees)
-    for currency, amount in total_fees(fills).items():
-        fees[currency] = fees.get(currency, ZERO) + amount
     after = msgspec.structs.replace(
         position,
         quantity=tidy(left) if left else ZERO,
@@ -201,7 +202,7 @@ def reduce_position(
         exit_value=tidy(position.exit_value + value),
         exit_quantity=tidy(position.exit_quantity + sold),
         fee=tidy(position.fee + fee),
-        fees=fees,
+        fees=_sum_by_currency(position.fees, total_fees(fills)),
         entry_fee_open=tidy(position.entry_fee_open - entry_fee) if left else ZERO,
     )
     return after, realized

@@ -4,6 +4,7 @@ import logging
 import sys
 import threading
 import traceback
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final, TextIO
@@ -82,7 +83,7 @@ def _direct(level: int, renderer: "Renderer", sink: "LineSink") -> type[Filterin
     return Direct
 
 
-class Renderer:
+class Renderer(ABC):
     """Turns one event into one line; the last processor, and the last guard for secrets."""
 
     def __init__(self, redactor: Redactor, clock: Clock) -> None:
@@ -110,11 +111,13 @@ class Renderer:
             line = self._cut(line, method, event)
         return line + b"\n"
 
+    @abstractmethod
     def _line(self, method: str, event: dict[str, Any]) -> bytes:
-        raise NotImplementedError
+        """One event, as long as it is."""
 
+    @abstractmethod
     def _cut(self, line: bytes, method: str, event: dict[str, Any]) -> bytes:
-        raise NotImplementedError
+        """What is written instead of a line that is too long."""
 
     def _timestamp(self) -> str:
         """RFC 3339, UTC, milliseconds. Lines of a batch share it, and the second many of them."""

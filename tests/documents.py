@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from worker.cli.schema import schemas
 from worker.config_table import config_table
-from worker.domain.event import STREAM_OF, Event
+from worker.domain.event import STREAM_OF, Header
 from worker.domain.refusal import Code, DeadReason
 from worker.observe.metric_table import metrics_table
 
@@ -114,7 +114,7 @@ def signal_table() -> str:
 def common_table() -> str:
     """What every event says."""
     properties = _SCHEMAS["OrderPlaced"]["properties"]
-    names = ("type", *Event.__struct_fields__)
+    names = ("type", "event_id", *Header.__struct_fields__)
     meanings = {"type": "The event's name.", **EVENT_FIELDS}
     rows = [
         (f"`{name}`", "text" if name == "type" else kind_of(properties[name]), meanings[name])
@@ -131,7 +131,7 @@ def events_section() -> str:
         rows = [
             (f"`{name}`", kind_of(properties[name]), EVENT_FIELDS[name])
             for name in properties
-            if name not in {*Event.__struct_fields__, "type"}
+            if name not in {"type", "event_id", *Header.__struct_fields__}
         ]
         said = (event.__doc__ or "").strip().partition("\n")[0]
         table = _table(("field", "type", "meaning"), rows)

@@ -9,7 +9,14 @@ from typing import Final
 import msgspec
 
 from worker.clock import Clock, utc
-from worker.domain.event import ReconciliationCompleted, Severity, SystemError, encode  # noqa: A004
+from worker.domain.event import (
+    Header,
+    ReconciliationCompleted,
+    Severity,
+    SystemError,  # noqa: A004 (its public name)
+    encode,
+    share,
+)
 from worker.domain.identity import event_id
 from worker.domain.market import ExchangePosition, MarketKind
 from worker.domain.money import ZERO, text
@@ -157,35 +164,34 @@ class Comparison:
     def _note(self, checked: int, answered: list[str]) -> None:
         """Say each confirmed difference once a round, and the round when it is complete."""
         now_ms = self._clock.now_ms()
-        common = {
-            "occurred_at": utc(now_ms),
-            "account": self._account,
-            "exchange": "",
-            "symbol": "",
-            "signal_id": "",
-            "strategy_id": None,
-            "worker": self._ledger.worker,
-        }
+        header = share(
+            Header(
+                occurred_at=utc(now_ms),
+                account=self._account,
+                exchange="",
+                symbol="",
+                signal_id="",
+                strategy_id=None,
+                worker=self._ledger.worker,
+            )
+        )
+        subject = f"{self._account}-{now_ms}"
         drift = tuple(sentence for name in answered for sentence in self._confirmed[name])
         if not self._missing:
             done = ReconciliationCompleted(
-                event_id=event_id(f"{self._account}-{now_ms}", "reconciled"),
                 checked_positions=checked,
                 drift=tuple(one for found in self._confirmed.values() for one in found),
-                **common,  # type: ignore[arg-type]
             )
-            self._unsaid.append(encode(done)[1:])
+            self._unsaid.append(encode(done, event_id(subject, "reconciled"), header)[1:])
         for number, sentence in enumerate(drift, start=1):
             log.error("books_differ", difference=sentence)
             error = SystemError(
-                event_id=event_id(f"{self._account}-{now_ms}", "drift", number),
                 component="reconciliation",
                 code="POSITION_DRIFT",
                 reason=sentence,
                 severity=Severity.CRITICAL,
-                **common,  # type: ignore[arg-type]
             )
-            self._unsaid.append(encode(error)[1:])
+            self._unsaid.append(encode(error, event_id(subject, "drift", number), header)[1:])
 
 
 async def _differences(

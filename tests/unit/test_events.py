@@ -15,7 +15,9 @@ from worker.domain.event import (
     TERMINAL_EVENTS,
     CloseReason,
     Event,
+    Header,
     OrderCancelled,
+    OrderFacts,
     OrderFailed,
     OrderFilled,
     OrderPartiallyFilled,
@@ -29,13 +31,14 @@ from worker.domain.event import (
     TradingStateChanged,
     encode,
     maybe_text,
+    share,
+    whole,
 )
 from worker.domain.order import Role, Side
 from worker.domain.refusal import Code, Stage
 from worker.domain.signal import Direction, OrderType
 
 COMMON: dict[str, Any] = {
-    "event_id": "e-1",
     "occurred_at": START,
     "account": "main",
     "exchange": "paper",
@@ -69,31 +72,25 @@ POSITION: dict[str, Any] = {
     "entry_price": "100",
 }
 EXAMPLES: list[Event] = [
-    OrderPlaced(**COMMON, **PLACED),
+    OrderPlaced(),
     OrderPartiallyFilled(
-        **COMMON,
-        **PLACED,
         last_quantity="1",
         last_price="100",
         filled_quantity="1",
         average_price="100",
     ),
-    OrderFilled(
-        **COMMON, **PLACED, **TRADED, slippage_bps="1", slippage_exceeded=False, latency_ms=4
-    ),
-    OrderCancelled(**COMMON, **PLACED, **TRADED, reason="asked for"),
+    OrderFilled(**TRADED, slippage_bps="1", slippage_exceeded=False, latency_ms=4),
+    OrderCancelled(**TRADED, reason="asked for"),
     OrderFailed(
-        **COMMON,
         stage=Stage.RISK,
         code=Code.MAX_POSITIONS,
         reason="all taken",
         retriable=True,
         attempts=0,
     ),
-    PositionOpened(**COMMON, **POSITION, stop_loss="98", take_profit=None, fee="0.1"),
-    PositionChanged(**COMMON, **POSITION, realized_pnl="-0.5", reason="reduced"),
+    PositionOpened(**POSITION, stop_loss="98", take_profit=None, fee="0.1"),
+    PositionChanged(**POSITION, realized_pnl="-0.5", reason="reduced"),
     PositionClosed(
-        **COMMON,
         **POSITION,
         exit_price="110",
         realized_pnl="9.8",
@@ -104,11 +101,9 @@ EXAMPLES: list[Event] = [
         closed_at=START,
         close_reason=CloseReason.SIGNAL,
     ),
-    SystemError(**COMMON, component="execution", code="X", reason="r", severity=Severity.CRITICAL),
-    TradingStateChanged(
-        **COMMON, trading_state="HALTED", previous="ACTIVE", reason="drill", actor="me"
-    ),
-    ReconciliationCompleted(**COMMON, checked_positions=2, drift=("one",)),
+    SystemError(component="execution", code="X", reason="r", severity=Severity.CRITICAL),
+    TradingStateChanged(trading_state="HALTED", previous="ACTIVE", reason="drill", actor="me"),
+    ReconciliationCompleted(checked_positions=2, drift=("one",)),
 ]
 
 #: What contract.md, section 3, lists for each type, beside the common fields.
@@ -127,7 +122,13 @@ CONTRACT = {
 }
 STREAMS = {"Order": "orders", "Position": "positions"}
 BY_NAME = {type(one).__name__: one for one in EXAMPLES}
+PARTS = {Header: COMMON, OrderFacts: PLACED}
 one_each = pytest.mark.parametrize("one", EXAMPLES, ids=BY_NAME)
+
+
+def encoded(one: Event) -> tuple[str, str, str, str]:
+    """An example with the parts its kind shares."""
+    return encode(one, "e-1", *(share(part(**PARTS[part])) for part in type(one).parts))  # type: ignore[arg-type]
 
 
 def test_every_event_has_an_example() -> None:
@@ -138,9 +139,9 @@ def test_every_event_has_an_example() -> None:
 @one_each
 def test_an_event_has_the_fields_of_the_contract(one: Event) -> None:
     """Every common field and every listed one is in the JSON, null where there is no value."""
-    stream, kind, identity, data = encode(one)
+    stream, kind, identity, data = encoded(one)
     said = json.loads(data)
-    common = set(COMMON) | {"type"}
+    common = set(COMMON) | {"type", "event_id"}
     assert common <= set(said)
     assert set(CONTRACT.get(kind, "").split()) <= set(said)
     assert said["type"] == kind == type(one).__name__
@@ -151,22 +152,28 @@ def test_an_event_has_the_fields_of_the_contract(one: Event) -> None:
 
 @one_each
 def test_an_event_reads_back_as_itself(one: Event) -> None:
-    """Encoding loses nothing."""
-    assert msgspec.json.decode(encode(one)[3], type=type(one)) == one
+    """Encoding loses nothing: the parts' fields, then its own, and no others."""
+    read = msgspec.json.decode(encoded(one)[3], type=whole(type(one)), strict=True)
+    own = {name: getattr(one, name) for name in one.__struct_fields__}
+    parts = [PARTS[part] for part in type(one).parts]
+    expected = {"event_id": "e-1", **{k: v for part in parts for k, v in part.items()}, **own}
+    assert {name: getattr(read, name) for name in read.__struct_fields__} == expected
+    assert list(json.loads(encoded(one)[3])) == ["type", *expected]
 
 
 @one_each
 def test_an_event_carries_metadata_untouched_and_times_with_their_zone(one: Event) -> None:
     """Metadata stays byte for byte; times are RFC 3339 in UTC."""
-    data = encode(one)[3]
+    data = encoded(one)[3]
     assert '"metadata":{"a" : 1}' in data
     assert '"occurred_at":"2026-03-01T12:00:00Z"' in data
 
 
 def test_events_of_any_kind_can_be_read_as_one_union() -> None:
     """``type`` tells them apart, which is how a consumer reads a stream."""
-    union = msgspec.json.Decoder(tuple_union(STREAM_OF))
-    assert [union.decode(encode(one)[3]) for one in EXAMPLES] == EXAMPLES
+    union = msgspec.json.Decoder(tuple_union(whole(kind) for kind in STREAM_OF))
+    read = [union.decode(encoded(one)[3]) for one in EXAMPLES]
+    assert [type(one).__name__ for one in read] == list(BY_NAME)
 
 
 def tuple_union(kinds: Any) -> Any:

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final
 import msgspec
 
 from worker import __version__
-from worker.domain.event import STREAM_OF, Event
+from worker.domain.event import STREAM_OF, Event, whole
 from worker.domain.identity import ACCOUNT_PATTERN
 from worker.domain.refusal import Code, DeadReason
 from worker.domain.signal import MAX_METADATA_BYTES, MAX_PAYLOAD_BYTES, Signal
@@ -116,7 +116,7 @@ def document() -> dict[str, Any]:
 
 def schemas() -> dict[str, Any]:
     """Every payload's JSON Schema by name."""
-    types = [_describable(Signal), *(_describable(event) for event in STREAM_OF)]
+    types = [_describable(Signal), *(_describable(whole(event)) for event in STREAM_OF)]
     _, found = msgspec.json.schema_components(types, ref_template=_SCHEMAS + "{name}")
     found = {name: _tidied(schema) for name, schema in found.items()}
     found["Signal"]["allOf"] = _CONDITIONS

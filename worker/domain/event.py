@@ -1,9 +1,9 @@
-"""What the worker says happened: one struct an event, decimals as plain text."""
+"""What the worker says happened: a struct for each kind of event, decimals as plain text."""
 
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
-from typing import Annotated, Final
+from typing import Annotated, Any, ClassVar, Final
 
 import msgspec
 
@@ -34,10 +34,9 @@ class Severity(StrEnum):
     CRITICAL = "critical"
 
 
-class Event(msgspec.Struct, kw_only=True, frozen=True, tag_field="type", tag=lambda name: name):
-    """What every event says."""
+class Header(msgspec.Struct, kw_only=True, frozen=True, gc=False):
+    """What every event says beside its type and id."""
 
-    event_id: str
     occurred_at: datetime
     account: str
     exchange: str
@@ -48,7 +47,7 @@ class Event(msgspec.Struct, kw_only=True, frozen=True, tag_field="type", tag=lam
     metadata: msgspec.Raw = NO_METADATA
 
 
-class OrderEvent(Event, kw_only=True, frozen=True, tag=lambda name: name):
+class OrderFacts(msgspec.Struct, kw_only=True, frozen=True, gc=False):
     """What every event about an order that was sent says."""
 
     client_order_id: str
@@ -61,11 +60,27 @@ class OrderEvent(Event, kw_only=True, frozen=True, tag=lambda name: name):
     attempts: int
 
 
-class OrderPlaced(OrderEvent, kw_only=True, frozen=True, tag=lambda name: name):
+class Event(msgspec.Struct, kw_only=True, frozen=True, gc=False):
+    """What one kind of event says of its own.
+
+    ``parts`` are what it shares with other events: their fields come first. A signal's events share
+    theirs, so each part is encoded once (:func:`share`, :func:`encode`).
+    """
+
+    parts: ClassVar[tuple[type[msgspec.Struct], ...]] = (Header,)
+
+
+class OrderEvent(Event, kw_only=True, frozen=True, gc=False):
+    """An event about an order that was sent."""
+
+    parts: ClassVar[tuple[type[msgspec.Struct], ...]] = (Header, OrderFacts)
+
+
+class OrderPlaced(OrderEvent, kw_only=True, frozen=True, gc=False):
     """The exchange has the order."""
 
 
-class OrderPartiallyFilled(OrderEvent, kw_only=True, frozen=True, tag=lambda name: name):
+class OrderPartiallyFilled(OrderEvent, kw_only=True, frozen=True, gc=False):
     """Part of the order has traded."""
 
     last_quantity: DecimalText
@@ -74,7 +89,7 @@ class OrderPartiallyFilled(OrderEvent, kw_only=True, frozen=True, tag=lambda nam
     average_price: DecimalText
 
 
-class OrderFilled(OrderEvent, kw_only=True, frozen=True, tag=lambda name: name):
+class OrderFilled(OrderEvent, kw_only=True, frozen=True, gc=False):
     """The order has traded whole.
 
     ``slippage_bps`` is positive where the fill was worse than the reference price, null where there
@@ -91,7 +106,7 @@ class OrderFilled(OrderEvent, kw_only=True, frozen=True, tag=lambda name: name):
     latency_ms: int
 
 
-class OrderCancelled(OrderEvent, kw_only=True, frozen=True, tag=lambda name: name):
+class OrderCancelled(OrderEvent, kw_only=True, frozen=True, gc=False):
     """The order ended before it had traded whole; what had traded stays traded."""
 
     filled_quantity: DecimalText
@@ -102,7 +117,7 @@ class OrderCancelled(OrderEvent, kw_only=True, frozen=True, tag=lambda name: nam
     reason: str
 
 
-class OrderFailed(Event, kw_only=True, frozen=True, tag=lambda name: name):
+class OrderFailed(Event, kw_only=True, frozen=True, gc=False):
     """No order came of the signal."""
 
     stage: Stage
@@ -114,7 +129,7 @@ class OrderFailed(Event, kw_only=True, frozen=True, tag=lambda name: name):
     exchange_order_id: str | None = None
 
 
-class PositionOpened(Event, kw_only=True, frozen=True, tag=lambda name: name):
+class PositionOpened(Event, kw_only=True, frozen=True, gc=False):
     """An entry's fills opened a position."""
 
     position_id: str
@@ -126,7 +141,7 @@ class PositionOpened(Event, kw_only=True, frozen=True, tag=lambda name: name):
     fee: DecimalText
 
 
-class PositionChanged(Event, kw_only=True, frozen=True, tag=lambda name: name):
+class PositionChanged(Event, kw_only=True, frozen=True, gc=False):
     """A position was closed in part."""
 
     position_id: str
@@ -137,7 +152,7 @@ class PositionChanged(Event, kw_only=True, frozen=True, tag=lambda name: name):
     reason: str
 
 
-class PositionClosed(Event, kw_only=True, frozen=True, tag=lambda name: name):
+class PositionClosed(Event, kw_only=True, frozen=True, gc=False):
     """A position is gone; profit is net of the fees that could be converted to quote."""
 
     position_id: str
@@ -154,7 +169,7 @@ class PositionClosed(Event, kw_only=True, frozen=True, tag=lambda name: name):
     close_reason: CloseReason
 
 
-class SystemError(Event, kw_only=True, frozen=True, tag=lambda name: name):  # noqa: A001 (public name)
+class SystemError(Event, kw_only=True, frozen=True, gc=False):  # noqa: A001 (public name)
     """Something a person has to look at."""
 
     component: str
@@ -163,7 +178,7 @@ class SystemError(Event, kw_only=True, frozen=True, tag=lambda name: name):  # n
     severity: Severity
 
 
-class TradingStateChanged(Event, kw_only=True, frozen=True, tag=lambda name: name):
+class TradingStateChanged(Event, kw_only=True, frozen=True, gc=False):
     """The account's trading state was changed."""
 
     trading_state: str
@@ -172,7 +187,7 @@ class TradingStateChanged(Event, kw_only=True, frozen=True, tag=lambda name: nam
     actor: str
 
 
-class ReconciliationCompleted(Event, kw_only=True, frozen=True, tag=lambda name: name):
+class ReconciliationCompleted(Event, kw_only=True, frozen=True, gc=False):
     """Books and exchange were compared; ``drift`` lists what differs, a sentence each."""
 
     checked_positions: int
@@ -195,13 +210,45 @@ STREAM_OF: Final[dict[type[Event], str]] = {
 #: One of these ends every decoded signal, exactly once.
 TERMINAL_EVENTS: Final = (OrderFilled, OrderCancelled, OrderFailed)
 
-_encoder = msgspec.json.Encoder()
+_encode = msgspec.json.Encoder().encode
 
 
-def encode(event: Event) -> tuple[str, str, str, str]:
-    """An event as the ledger takes it: stream, type, id, JSON."""
+def share(part: Header | OrderFacts) -> str:
+    """A part as the JSON of every event that has it holds it: fields without braces."""
+    return _encode(part)[1:-1].decode()
+
+
+def encode(event: Event, identity: str, *shared: str) -> tuple[str, str, str, str]:
+    """An event as the ledger takes it: stream, type, id, JSON.
+
+    Args:
+        event: what it says of its own.
+        identity: its id, plain ASCII.
+        shared: its parts, in order.
+    """
     kind = type(event)
-    return STREAM_OF[kind], kind.__name__, event.event_id, _encoder.encode(event).decode()
+    head = f'{{"type":"{kind.__name__}","event_id":"{identity}",{",".join(shared)}'
+    own = _encode(event).decode()
+    data = f"{head},{own[1:]}" if len(own) > 2 else head + "}"
+    return STREAM_OF[kind], kind.__name__, identity, data
+
+
+def whole(kind: type[Event]) -> type[msgspec.Struct]:
+    """The struct of everything that the JSON of an event of this kind holds."""
+    fields: list[tuple[str, Any, Any]] = [("event_id", str, msgspec.field())]
+    for part in (*kind.parts, kind):
+        for field in msgspec.structs.fields(part):
+            default = msgspec.field() if field.default is msgspec.NODEFAULT else field.default
+            fields.append((field.name, field.type, default))
+    return msgspec.defstruct(
+        kind.__name__,
+        fields,
+        namespace={"__doc__": kind.__doc__},
+        kw_only=True,
+        frozen=True,
+        tag_field="type",
+        tag=kind.__name__,
+    )
 
 
 def maybe_text(value: Decimal | None) -> str | None:

@@ -7,7 +7,7 @@ import msgspec
 
 from worker.clock import Clock, SystemClock, utc
 from worker.config import Config
-from worker.domain.event import TradingStateChanged, encode
+from worker.domain.event import Header, TradingStateChanged, encode, share
 from worker.domain.identity import event_id
 from worker.domain.position import Position
 from worker.errors import ConfigError
@@ -138,8 +138,7 @@ class AccountReader:
         previous = TradingState.read(raw) if isinstance(raw, bytes) else TradingState.ACTIVE
         now_ms = self._clock.now_ms()
         account = self._config.account
-        event = TradingStateChanged(
-            event_id=event_id(f"{account}-{now_ms}", state.value.lower()),
+        header = Header(
             occurred_at=utc(now_ms),
             account=account,
             exchange="",
@@ -147,12 +146,12 @@ class AccountReader:
             signal_id="",
             strategy_id=None,
             worker="",
-            trading_state=state.value,
-            previous=previous.value,
-            reason=reason,
-            actor=actor,
         )
-        _, _, identity, data = encode(event)
+        event = TradingStateChanged(
+            trading_state=state.value, previous=previous.value, reason=reason, actor=actor
+        )
+        identity = event_id(f"{account}-{now_ms}", state.value.lower())
+        _, _, _, data = encode(event, identity, share(header))
         return await self._ledger.set_trading_state(
             state, reason=reason, actor=actor, at=rfc3339(now_ms), event=(identity, data.encode())
         )

@@ -2,15 +2,16 @@
 
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
+from typing import Final
 
 import msgspec
 
 from worker.clock import Clock, utc
 from worker.domain.event import (
     CloseReason,
-    Event,
+    Header,
     OrderCancelled,
+    OrderFacts,
     OrderFailed,
     OrderFilled,
     OrderPartiallyFilled,
@@ -22,6 +23,7 @@ from worker.domain.event import (
     SystemError,  # noqa: A004 (its public name)
     encode,
     maybe_text,
+    share,
 )
 from worker.domain.identity import client_order_id, event_id
 from worker.domain.limits import millionths, millionths_signed
@@ -53,6 +55,11 @@ from worker.stages.flow import (
 from worker.stages.risk import RiskManagementHandler
 
 _encode = msgspec.json.Encoder().encode
+_PLACED: Final = OrderPlaced()
+
+#: An event as :func:`worker.domain.event.encode` gives it, and what those of one order share.
+EventText = tuple[str, str, str, str]
+Facts = tuple[str, str]
 
 
 class Ending(msgspec.Struct, frozen=True, kw_only=True):
@@ -108,14 +115,22 @@ class Scribe:
     def settled(self, end: Settlement) -> Ending:
         """An order that is over: its events, and the position it opened or reduced."""
         order, signal = end.order, end.order.signal
-        now = utc(self._clock.now_ms())
-        about = self._common(signal, now)
+        now_ms = self._clock.now_ms()
+        now = utc(now_ms)
+        header = self._header(signal, now)
         is_whole = end.report.state is OrderState.FILLED
         slippage = _slippage_bps(order, end.average_price)
-        position, realized, changes = self._position(end, about, now)
-        events = [*self._order_events(end, about, slippage, is_whole=is_whole), *changes]
+        filled, average = text(end.filled), maybe_text(end.average_price)
+        position, realized, changes = self._position(end, header, now)
+        facts = _facts(end, header)
+        events = [encode(_PLACED, event_id(order.request.client_order_id, "placed"), *facts)]
+        if not is_whole or len(end.fills) > 1:
+            events += _partials(end, facts, end.fills[:-1] if is_whole else end.fills)
+        if is_whole:
+            events.append(self._filled(end, facts, filled, average, slippage, now_ms))
+        else:
+            events.append(_cancelled(end, facts, filled, average))
         state = OrderState.FILLED if is_whole else OrderState.CANCELLED
-        filled = text(end.filled)
         item = CommitItem(
             entry=order.lease.entry_id,
             token=order.lease.token,
@@ -128,14 +143,14 @@ class Scribe:
                     client_order_id=order.request.client_order_id,
                     exchange_order_id=end.report.exchange_order_id,
                     filled_quantity=filled,
-                    average_price=maybe_text(end.average_price),
+                    average_price=average,
                     realized_pnl=text(realized),
                     attempts=end.attempts,
                 )
             ).decode(),
             admitted_at=order.admitted_at,
             unresolved_since=order.unresolved_since,
-            events=tuple([encode(event) for event in events]),
+            events=(*events, *changes),
             reservation=reservation_of(order),
             position_key=position_key(signal),
             position=_book(order.position, position),
@@ -167,8 +182,6 @@ class Scribe:
             else client_order_id(self._account, signal.signal_id, leg_of(signal))
         )
         event = OrderFailed(
-            event_id=event_id(client_id, "failed"),
-            **self._common(signal, utc(self._clock.now_ms())),
             stage=refusal.stage,
             code=refusal.code,
             reason=refusal.reason,
@@ -177,6 +190,7 @@ class Scribe:
             client_order_id=client_id if refusal.attempts else None,
             exchange_order_id=refusal.exchange_order_id,
         )
+        header = self._header(signal, utc(self._clock.now_ms()))
         state = OrderState.REJECTED if refusal.exchange_order_id else OrderState.FAILED
         outcome = {"state": state.value, "stage": refusal.stage, "code": refusal.code,
                    "reason": refusal.reason, "attempts": refusal.attempts}  # fmt: skip
@@ -189,7 +203,7 @@ class Scribe:
             outcome=_encode(outcome).decode(),
             admitted_at=order.admitted_at if order else 0,
             unresolved_since=order.unresolved_since if order else 0,
-            events=(encode(event),),
+            events=(encode(event, event_id(client_id, "failed"), header),),
             reservation=reservation_of(order) if order else "",
             position_key=position_key(signal),
             quote=order.info.quote if order else "",
@@ -250,98 +264,73 @@ class Scribe:
 
     def unresolved(self, end: Unresolved) -> tuple[str, str, str]:
         """The event that says so, as the ledger takes it: type, id, JSON."""
-        order = end.order
+        order, client_id = end.order, end.order.request.client_order_id
+        header = self._header(order.signal, utc(self._clock.now_ms()))
         event = SystemError(
-            event_id=event_id(order.request.client_order_id, "unresolved"),
-            **self._common(order.signal, utc(self._clock.now_ms())),
             component="execution",
             code="ORDER_UNRESOLVED",
-            reason=f"{order.request.client_order_id} on {order.request.exchange}: {end.reason}; "
+            reason=f"{client_id} on {order.request.exchange}: {end.reason}; "
             "the keeper goes on asking, the symbol waits",
             severity=Severity.CRITICAL,
         )
-        _, kind, identity, data = encode(event)
+        _, kind, identity, data = encode(event, event_id(client_id, "unresolved"), header)
         return kind, identity, data
 
-    def _common(self, signal: Signal, now: datetime) -> dict[str, Any]:
+    def _header(self, signal: Signal, now: datetime) -> str:
         """What every event about ``signal`` says."""
-        return {
-            "occurred_at": now,
-            "account": self._account,
-            "exchange": signal.exchange,
-            "symbol": signal.symbol,
-            "signal_id": signal.signal_id,
-            "strategy_id": signal.strategy_id,
-            "worker": self._worker,
-            "metadata": signal.metadata,
-        }
+        return share(
+            Header(
+                occurred_at=now,
+                account=self._account,
+                exchange=signal.exchange,
+                symbol=signal.symbol,
+                signal_id=signal.signal_id,
+                strategy_id=signal.strategy_id,
+                worker=self._worker,
+                metadata=signal.metadata,
+            )
+        )
 
-    def _order_events(
+    def _filled(
         self,
         end: Settlement,
-        common: dict[str, Any],
+        facts: Facts,
+        filled: str,
+        average: str | None,
         slippage_bps: Decimal | None,
-        *,
-        is_whole: bool,
-    ) -> list[Event]:
-        """Placed, each fill but the one that completed it, and how it ended."""
-        request, client_id = end.order.request, end.order.request.client_order_id
-        about = common | {
-            "client_order_id": client_id,
-            "exchange_order_id": end.report.exchange_order_id,
-            "role": request.role,
-            "side": request.side,
-            "order_type": request.order_type,
-            "quantity": text(request.quantity),
-            "price": maybe_text(request.price),
-            "attempts": end.attempts,
-        }
-        events: list[Event] = [OrderPlaced(event_id=event_id(client_id, "placed"), **about)]
-        if not is_whole or len(end.fills) > 1:
-            events += _partials(end, about, end.fills[:-1] if is_whole else end.fills)
-        fees = end.fees
-        quote = end.order.info.quote
-        currency = quote if quote in fees or not fees else next(iter(fees))
-        shown = {name: text(amount) for name, amount in fees.items()}
-        about["filled_quantity"] = text(end.filled)
-        about["average_price"] = maybe_text(end.average_price)
-        about["fee"] = shown.get(currency, "0")
-        about["fee_currency"] = currency
-        about["fees"] = shown
-        if not is_whole:
-            state, reason = end.report.state, end.report.reason
-            told = "not filled in the time allowed" if state is OrderState.CANCELLED else str(state)
-            cancelled = OrderCancelled(
-                event_id=event_id(client_id, "cancelled"), **about, reason=reason or told
-            )
-            return [*events, cancelled]
-        filled = OrderFilled(
-            event_id=event_id(client_id, "filled"),
+        now_ms: int,
+    ) -> EventText:
+        currency, fees = _fees(end)
+        event = OrderFilled(
+            filled_quantity=filled,
+            average_price=average or "0",
+            fee=fees.get(currency, "0"),
+            fee_currency=currency,
+            fees=fees,
             slippage_bps=maybe_text(slippage_bps),
             slippage_exceeded=slippage_bps is not None and slippage_bps > self._max_slippage_bps,
-            latency_ms=max(self._clock.now_ms() - _arrived_ms(end.order.lease), 0),
-            **about,
+            latency_ms=max(now_ms - _arrived_ms(end.order.lease), 0),
         )
-        return [*events, filled]
+        return encode(event, event_id(end.order.request.client_order_id, "filled"), *facts)
 
     def _position(
-        self, end: Settlement, common: dict[str, Any], now: datetime
-    ) -> tuple[Position | None, Decimal, list[Event]]:
+        self, end: Settlement, header: str, now: datetime
+    ) -> tuple[Position | None, Decimal, list[EventText]]:
         """The position after the fills, the profit they realised, and the events about it."""
         order = end.order
         if not end.fills:
             return order.position, ZERO, []
         if order.position is None:
             position = self._opened(order, end.fills, now)
-            return position, ZERO, [_opening(position, common)]
+            return position, ZERO, [_opening(position, header)]
         if order.signal.action is Action.OPEN:
-            return self._joined(end, order.position, common, now)
+            return self._joined(end, order.position, header, now)
         position, realized = reduce_position(order.position, end.fills, order.info)
-        return position, realized, [_reduced(end, position, realized, common, now)]
+        return position, realized, [_reduced(end, position, realized, header, now)]
 
     def _joined(
-        self, end: Settlement, held: Position, common: dict[str, Any], now: datetime
-    ) -> tuple[Position, Decimal, list[Event]]:
+        self, end: Settlement, held: Position, header: str, now: datetime
+    ) -> tuple[Position, Decimal, list[EventText]]:
         """An entry found after another one had taken its place: the exchange nets the two.
 
         That takes a fail-over that lost its record (``RiskManagementHandler.look_for``).
@@ -349,13 +338,13 @@ class Scribe:
         order = end.order
         if order.signal.direction is held.direction:
             position = enlarge_position(held, end.fills, order.info)
-            return position, ZERO, [_changed(end, position, ZERO, common, "enlarged by signal")]
+            return position, ZERO, [_changed(end, position, ZERO, header, "enlarged by signal")]
         closing, opening = split_fills(end.fills, held.quantity)
         position, realized = reduce_position(held, closing, order.info)
-        events: list[Event] = [_reduced(end, position, realized, common, now)]
+        events = [_reduced(end, position, realized, header, now)]
         if opening:
             position = self._opened(order, opening, now)
-            events.append(_opening(position, common))
+            events.append(_opening(position, header))
         return position, realized, events
 
     def _opened(self, order: AdmittedOrder, fills: tuple[Fill, ...], now: datetime) -> Position:
@@ -389,28 +378,65 @@ class Scribe:
         )  # fmt: skip
 
 
-def _partials(
-    end: Settlement, about: dict[str, Any], fills: tuple[Fill, ...]
-) -> list[OrderPartiallyFilled]:
+def _facts(end: Settlement, header: str) -> Facts:
+    """What the events about the order share: the header and the order's facts."""
+    request = end.order.request
+    order = OrderFacts(
+        client_order_id=request.client_order_id,
+        exchange_order_id=end.report.exchange_order_id,
+        role=request.role,
+        side=request.side,
+        order_type=request.order_type,
+        quantity=text(request.quantity),
+        price=maybe_text(request.price),
+        attempts=end.attempts,
+    )
+    return header, share(order)
+
+
+def _fees(end: Settlement) -> tuple[str, dict[str, str]]:
+    """The currency whose fee is told first, and every fee."""
+    fees, quote = end.fees, end.order.info.quote
+    currency = quote if quote in fees or not fees else next(iter(fees))
+    return currency, {name: text(amount) for name, amount in fees.items()}
+
+
+def _partials(end: Settlement, facts: Facts, fills: tuple[Fill, ...]) -> list[EventText]:
     """An event for each of ``fills``, with what had traded by then."""
     return [
-        OrderPartiallyFilled(
-            event_id=event_id(end.order.request.client_order_id, "partial", number),
-            **about,
-            last_quantity=text(fill.quantity),
-            last_price=text(fill.price),
-            filled_quantity=text(sum((one.quantity for one in fills[:number]), ZERO)),
-            average_price=text(average_price(fills[:number]) or ZERO),
+        encode(
+            OrderPartiallyFilled(
+                last_quantity=text(fill.quantity),
+                last_price=text(fill.price),
+                filled_quantity=text(sum((one.quantity for one in fills[:number]), ZERO)),
+                average_price=text(average_price(fills[:number]) or ZERO),
+            ),
+            event_id(end.order.request.client_order_id, "partial", number),
+            *facts,
         )
         for number, fill in enumerate(fills, start=1)
     ]
 
 
-def _opening(position: Position, common: dict[str, Any]) -> Event:
+def _cancelled(end: Settlement, facts: Facts, filled: str, average: str | None) -> EventText:
+    """The event about an order that ended before it had traded whole."""
+    state, reason = end.report.state, end.report.reason
+    told = "not filled in the time allowed" if state is OrderState.CANCELLED else str(state)
+    currency, fees = _fees(end)
+    event = OrderCancelled(
+        filled_quantity=filled,
+        average_price=average,
+        fee=fees.get(currency, "0"),
+        fee_currency=currency,
+        fees=fees,
+        reason=reason or told,
+    )
+    return encode(event, event_id(end.order.request.client_order_id, "cancelled"), *facts)
+
+
+def _opening(position: Position, header: str) -> EventText:
     """The event about a new position."""
-    return PositionOpened(
-        event_id=event_id(position.position_id, "opened"),
-        **common,
+    event = PositionOpened(
         position_id=position.position_id,
         direction=position.direction,
         quantity=text(position.quantity),
@@ -419,15 +445,14 @@ def _opening(position: Position, common: dict[str, Any]) -> Event:
         take_profit=maybe_text(position.take_profit),
         fee=text(position.fee),
     )
+    return encode(event, event_id(position.position_id, "opened"), header)
 
 
 def _changed(
-    end: Settlement, position: Position, realized: Decimal, common: dict[str, Any], reason: str
-) -> Event:
+    end: Settlement, position: Position, realized: Decimal, header: str, reason: str
+) -> EventText:
     """The event about a position that has become larger or smaller."""
-    return PositionChanged(
-        event_id=event_id(end.order.request.client_order_id, "changed"),
-        **common,
+    event = PositionChanged(
         position_id=position.position_id,
         direction=position.direction,
         quantity=text(position.quantity),
@@ -435,22 +460,20 @@ def _changed(
         realized_pnl=text(realized),
         reason=reason,
     )
+    return encode(event, event_id(end.order.request.client_order_id, "changed"), header)
 
 
 def _reduced(
     end: Settlement,
     position: Position,
     realized: Decimal,
-    common: dict[str, Any],
+    header: str,
     now: datetime,
-) -> Event:
+) -> EventText:
     """The event about a position that an exit has made smaller, or ended."""
-    client_id = end.order.request.client_order_id
     if position.quantity:
-        return _changed(end, position, realized, common, "reduced by signal")
-    return PositionClosed(
-        event_id=event_id(client_id, "closed"),
-        **common,
+        return _changed(end, position, realized, header, "reduced by signal")
+    event = PositionClosed(
         position_id=position.position_id,
         direction=position.direction,
         entry_price=text(position.entry_price),
@@ -464,6 +487,7 @@ def _reduced(
         closed_at=now,
         close_reason=_close_reason(end.order.signal),
     )
+    return encode(event, event_id(end.order.request.client_order_id, "closed"), header)
 
 
 #: A close carrying this id prefix comes from ``execution-worker flatten``.

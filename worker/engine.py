@@ -1,7 +1,6 @@
 """Claims entries as there is room for them, runs each through the pipeline, commits its end."""
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Final
 
@@ -184,7 +183,8 @@ class ExecutionEngine:
             log.debug("introduction_failed", error=str(error))
 
     async def _claim_until_stopped(self) -> None:
-        tail, bell, pause = b"0-0", b"0-0", FIRST_PAUSE_S
+        tail: bytes | None = None
+        pause = FIRST_PAUSE_S
         while not self._stopping.is_set():
             room = self._concurrency - len(self._held)
             if room <= 0:
@@ -192,35 +192,48 @@ class ExecutionEngine:
                 await self._room.wait()
                 continue
             try:
-                more, tail = await self._claim(room)
-                if not more:
-                    bell = await self._ledger.wait(tail, bell, DOORBELL_MS)
+                tail = await self._claim(room, tail)
                 pause = FIRST_PAUSE_S
             except LedgerError as error:
+                tail = None
                 await self._recover(error, pause)
                 pause = min(pause * 2, LONGEST_PAUSE_S)
 
-    async def _claim(self, room: int) -> tuple[bool, bytes]:
-        """Take what there is room for; whether to come back at once, and where to wait if not."""
+    async def _claim(self, room: int, tail: bytes | None) -> bytes | None:
+        """Take what there is room for, waiting for news after ``tail`` if there is one.
+
+        Returns:
+            After what to wait the next time; None if there is more.
+        """
+        claim = await self._ledger.claim(room, after=tail, wait_ms=DOORBELL_MS)
         repeats = self._ledger.repeats
-        started = time.perf_counter()
-        claim = await self._ledger.claim(room)
-        self._metrics.stage("claim", time.perf_counter() - started)
+        self._metrics.stage("claim", claim.seconds)
         self._metrics.claimed(len(claim.deliveries))
         if claim.vanished:
             self._metrics.vanished(claim.vanished)
             log.warning("entries_vanished", count=claim.vanished)
         self._health.set("redis", ok=True, detail="answers")
         self._health.set("group", ok=True, detail="exists")
+        if self._stopping.is_set():
+            await self._decline(claim.deliveries)
+            return None
         self.take(claim.deliveries)
         if repeats != self._seen_repeats:
             # After the claim, which learns whether a primary took over that may lack writes.
             self.take(await self._ledger.resync(self._held))
             self._seen_repeats = repeats
-        if claim.more and not claim.deliveries:
+        if not claim.more:
+            return claim.tail
+        if not claim.deliveries:
             # Everything new waits behind the heads of its groups: room comes with their commits.
             await self._clock.sleep(0.01)
-        return claim.more, claim.tail
+        return None
+
+    async def _decline(self, deliveries: Iterable[Delivery]) -> None:
+        """Hand back at once what came after stopping was asked for."""
+        entries = [(one.entry_id, one.token, 0, False) for one in deliveries]
+        if entries:
+            await self._ledger.release(entries)
 
     async def _recover(self, error: LedgerError, pause: float) -> None:
         """Say what is wrong, mend what can be mended, wait."""

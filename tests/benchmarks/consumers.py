@@ -56,10 +56,9 @@ class _Member:
             await self._beat()
 
     async def _listen(self) -> None:
-        bell = b"0-0"
+        tail: bytes | None = None
         while True:
-            tail = (await self._ledger.claim(0)).tail
-            bell = await self._ledger.wait(tail, bell, _WAIT_MS)
+            tail = (await self._ledger.claim(0, after=tail, wait_ms=_WAIT_MS)).tail
 
 
 async def _main(count: int, url: str) -> None:

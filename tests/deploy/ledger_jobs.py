@@ -138,7 +138,7 @@ async def work(config: Config, producer: Config) -> set[str]:
         await produce(producer, ("e",))
         await hasty.claim(1)
     async with ledger_of(config, "w3-1-0000") as (ledger, scripts):
-        await ledger.wait(b"$", b"$", 5)
+        await ledger.claim(0, after=b"$", wait_ms=5)
         again = (await ledger.claim(1)).deliveries
         assert [d.deliveries for d in again] == [2], "an expired lease is taken over"
         await ledger.sweep(0)
@@ -154,7 +154,7 @@ async def _work(ledger: Ledger, entry_b: str) -> None:
     await ledger.elect(10_000, "done")
     await ledger.resign()
     assert (await ledger.elect(10_000)).elected
-    await ledger.wait(b"0-0", b"0-0", 10)
+    await ledger.claim(0, after=b"0-0", wait_ms=10)
     held = {d.group: d for d in (await ledger.claim(10)).deliveries}
     assert set(held) == {"a", "b", "c", "d"}
     assert held["b"].entry_id == entry_b

@@ -19,6 +19,7 @@ from tests.integration.fleets import (
     take_one,
 )
 from worker.ledger.embedded import EmbeddedServer
+from worker.ledger.errors import LedgerUnavailableError
 
 
 @pytest.fixture
@@ -56,6 +57,32 @@ async def test_no_more_is_taken_than_there_is_room_for(fleet: Fleet) -> None:
     assert not rest.more
     assert rest.tail.decode() == ids[-1]
     assert (await fleet["w1"].claim(10)).deliveries == []
+
+
+async def test_a_claim_that_waits_takes_what_rings(fleet: Fleet) -> None:
+    """In one call, also where the server has forgotten the script; without news it ends empty."""
+    tail = (await fleet["w1"].claim(5)).tail
+    assert (await fleet["w1"].claim(5, after=tail, wait_ms=1)).deliveries == []
+    await fleet.redis.script_flush()
+    waiting = asyncio.create_task(fleet["w1"].claim(5, after=tail, wait_ms=3_000))
+    await asyncio.sleep(0.05)
+    assert not waiting.done()
+    entry_id = await fleet.send("a")
+    claim = await asyncio.wait_for(waiting, 2)
+    assert [delivery.entry_id for delivery in claim.deliveries] == [entry_id]
+    assert claim.seconds < 1
+
+
+async def test_a_waiting_claim_whose_reply_is_lost_counts_as_repeated(fleet: Fleet) -> None:
+    """It may have taken something, which a resync then finds."""
+    ledger = fleet.join("w1", patience_s=0.0)
+    tail = (await ledger.claim(5)).tail
+    waiting = asyncio.create_task(ledger.claim(5, after=tail, wait_ms=3_000))
+    await asyncio.sleep(0.05)
+    await fleet.redis.client_kill_filter(_type="normal", skipme=True)
+    with pytest.raises(LedgerUnavailableError):
+        await asyncio.wait_for(waiting, 2)
+    assert ledger.repeats == 1
 
 
 async def test_an_entry_is_taken_once(fleet: Fleet) -> None:

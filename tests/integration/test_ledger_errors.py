@@ -311,7 +311,9 @@ async def test_calls_under_way_when_the_server_dies_all_end_in_ledger_errors(
             ledger.admit(admission(d, f"s-{n}")) for n, d in enumerate(deliveries)
         ]
         calls += [asyncio.ensure_future(ledger.heartbeat([], b"{}")) for _ in range(50)]
-        calls += [asyncio.ensure_future(ledger.wait(b"$", b"$", 1_000)) for _ in range(2)]
+        calls += [
+            asyncio.ensure_future(ledger.claim(0, after=b"$", wait_ms=1_000)) for _ in range(2)
+        ]
         await asyncio.sleep(0)
         spare.kill()
         results = await asyncio.gather(*calls, return_exceptions=True)

@@ -94,7 +94,7 @@ def cannot_renew(server: SimulationServer, mutation: Mutation) -> World:
     return play(
         server,
         at("redis", "heartbeat", Fault.LOST_REQUEST, always=True),
-        at("redis", "claim", Fault.LOST_REQUEST, always=True, worker="w1", after_s=1.0),
+        at("redis", "claim", Fault.LOST_REQUEST, always=True, worker="w2", after_s=1.0),
         at("exchange", "place", Fault.NOT_SENT, 3.2),
         at("exchange", "place", Fault.SLOW, 0.85, nth=2),
         mutation=mutation,

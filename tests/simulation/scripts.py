@@ -10,7 +10,7 @@ from tests.simulation.network import Broken, Network
 from tests.simulation.redis_account import SIGNALS, RedisAccount
 from worker.ledger.connection import Connections
 from worker.ledger.errors import LedgerUnavailableError
-from worker.ledger.scripts import Argument, RedisScripts
+from worker.ledger.scripts import Argument, Doorbell, RedisScripts
 
 T = TypeVar("T")
 
@@ -59,11 +59,14 @@ class SimulatedScripts(RedisScripts):
         subject = _describe(arguments) if self._detailed else ""
         return await self._over_network(name, lambda: self._account.run(name, arguments), subject)
 
-    async def wait(self, tail: bytes, bell: bytes, timeout_ms: int) -> bytes:
-        """Until something is after ``tail`` or ``bell``, or the time is up."""
+    async def _after(
+        self, doorbell: Doorbell, name: str, arguments: tuple[Argument, ...]
+    ) -> tuple[Any, bytes, float]:
+        # Two trips, so that whatever can happen to one script can happen to this one.
         rung: asyncio.Future[bytes] = self._loop.create_future()
-        await self._over_network("wait", lambda: self._waiters.listen(rung, tail, bell, timeout_ms))
-        return await rung
+        await self._over_network("wait", lambda: self._waiters.listen(rung, *doorbell))
+        bell = await rung
+        return await self._once(name, arguments), bell, 0.0
 
     async def ensure_group(self) -> None:
         """Create the group where it is missing."""

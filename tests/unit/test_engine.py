@@ -86,17 +86,17 @@ class Straw:
     async def ensure_group(self) -> None:
         self.groups += 1
 
-    async def claim(self, room: int) -> Claim:
+    async def claim(self, room: int, *, after: bytes | None = None, wait_ms: int = 0) -> Claim:
+        if after is not None:
+            await self.bell.wait()
+            self.bell.clear()
         self.rooms.append(room)
         if self.claims:
             raise self.claims.pop(0)
         taken, self.waiting = self.waiting[:room], self.waiting[room:]
-        return Claim(deliveries=taken, tail=b"0-0", more=bool(self.waiting), vanished=0)
-
-    async def wait(self, tail: bytes, bell: bytes, timeout_ms: int) -> bytes:
-        await self.bell.wait()
-        self.bell.clear()
-        return bell
+        return Claim(
+            deliveries=taken, tail=b"0-0", more=bool(self.waiting), vanished=0, seconds=0.0
+        )
 
     async def commit(self, item: CommitItem) -> Committed:
         self.committed.append(item)
@@ -545,6 +545,17 @@ async def test_stopping_waits_for_what_is_in_hand_and_begins_nothing_new() -> No
         gate.set()
     assert bench.line.seen == [delivery(0).entry_id]
     assert [item.take_next for item in bench.ledger.committed] == [False]
+
+
+async def test_what_a_waiting_claim_brings_after_the_stop_is_handed_back() -> None:
+    """At once, and not as a delivery that died: another worker has it next."""
+    bench = Bench()
+    async with running(bench):
+        await bench.settle(lambda: bench.ledger.rooms)
+        bench.engine.stop()
+        bench.ledger.give(delivery(7))
+    assert bench.line.seen == []
+    assert bench.ledger.released[0] == (delivery(7).entry_id, delivery(7).token, 0, False)
 
 
 @pytest.mark.parametrize("how", ["second stop", "time is up"])

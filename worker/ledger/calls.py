@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
 from enum import StrEnum
+from time import perf_counter
 from typing import Any, Final
 
 import msgspec
@@ -12,7 +13,7 @@ from worker.domain.position import Position
 from worker.domain.refusal import Code
 from worker.ledger.batch import Batch
 from worker.ledger.errors import LedgerUnavailableError
-from worker.ledger.scripts import Scripts
+from worker.ledger.scripts import Doorbell, Scripts
 from worker.ledger.stored import Record, decode_record
 
 
@@ -56,12 +57,16 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Claim(msgspec.Struct, frozen=True, kw_only=True):
-    """What one claim brought; ``tail`` is where to wait for more, ``more`` that there is some."""
+    """What one claim brought, in how many seconds.
+
+    ``more`` says that there is some, ``tail`` after what to wait for it if not.
+    """
 
     deliveries: list[Delivery]
     tail: bytes
     more: bool
     vanished: int
+    seconds: float
 
 
 class AdmitItem(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=False):
@@ -241,6 +246,8 @@ class Ledger:
         self._output_length = output_length
         self._max_waiting = max_waiting
         self._primary = b""
+        #: The last id seen of the bell's stream.
+        self._bell = b"0-0"
         #: Told of every round trip that carried several signals: step, how many, seconds.
         self.on_batch: Callable[[str, int, float], None] = lambda _step, _size, _seconds: None
         self._data_loss_ms = 0
@@ -264,16 +271,24 @@ class Ledger:
         """Create the stream and its group where they are missing."""
         await self._scripts.ensure_group()
 
-    async def wait(self, tail: bytes, bell: bytes, timeout_ms: int) -> bytes:
-        """Wait for work; returns the bell's last id."""
-        return await self._scripts.wait(tail, bell, timeout_ms)
+    async def claim(self, room: int, *, after: bytes | None = None, wait_ms: int = 500) -> Claim:
+        """Take up to ``room`` entries that may run now, or once there is news.
 
-    async def claim(self, room: int) -> Claim:
-        """Take up to ``room`` entries that may run now."""
+        Args:
+            room: how many.
+            after: an earlier claim's ``tail``: wait for an entry after it, or for one that was
+                given back, but no longer than
+            wait_ms: a lease counts from before the waiting, so it is so much shorter at most.
+        """
         sent = self._clock.monotonic_ms()
-        reply = await self._scripts.run(
-            "claim", self.worker, room, self.lease_ms, self._max_waiting, self._primary
-        )
+        asked = (self.worker, room, self.lease_ms, self._max_waiting, self._primary)
+        if after is None:
+            started = perf_counter()
+            reply = await self._scripts.run("claim", *asked)
+            seconds = perf_counter() - started
+        else:
+            doorbell = Doorbell(after, self._bell, wait_ms)
+            reply, self._bell, seconds = await self._scripts.run_after(doorbell, "claim", *asked)
         taken, told, tail, more, vanished = reply
         self._learn(told)
         return Claim(
@@ -281,6 +296,7 @@ class Ledger:
             tail=tail,
             more=bool(more),
             vanished=int(vanished),
+            seconds=seconds,
         )
 
     async def _admit(self, items: Sequence[AdmitItem]) -> list[Admission]:

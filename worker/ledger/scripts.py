@@ -5,7 +5,8 @@ import hashlib
 import importlib.resources
 import re
 from collections.abc import Awaitable, Callable
-from typing import Any, Final, Protocol
+from time import perf_counter
+from typing import Any, Final, NamedTuple, Protocol
 
 from hiredis import ProtocolError
 from redis.exceptions import NoScriptError, RedisError
@@ -54,6 +55,14 @@ def source(name: str, prelude: str | None = None) -> str:
     return f"{head}{prelude}\n{body.removeprefix(head)}"
 
 
+class Doorbell(NamedTuple):
+    """What to wait for: an entry after ``tail`` of the signals, one after ``bell`` of the bell."""
+
+    tail: bytes
+    bell: bytes
+    timeout_ms: int
+
+
 class Scripts(Protocol):
     """What the typed calls need of Redis; a simulation brings its own."""
 
@@ -66,8 +75,14 @@ class Scripts(Protocol):
     async def run_durably(self, name: str, *arguments: Argument) -> Any:
         """Run one script and wait until the configured number of replicas has its writes."""
 
-    async def wait(self, tail: bytes, bell: bytes, timeout_ms: int) -> bytes:
-        """Block until the signals stream has something after ``tail`` or the bell rings."""
+    async def run_after(
+        self, doorbell: Doorbell, name: str, *arguments: Argument
+    ) -> tuple[Any, bytes, float]:
+        """Wait for the doorbell, then run one script.
+
+        Returns:
+            The script's reply, the bell's last id, and for how many seconds it ran.
+        """
 
     async def ensure_group(self) -> None:
         """Create the stream and the group ``execution`` where they are missing."""
@@ -178,20 +193,46 @@ class RedisScripts:
             )
         return reply
 
-    async def wait(self, tail: bytes, bell: bytes, timeout_ms: int) -> bytes:
-        """Block until the signals stream has something after ``tail`` or the bell rings.
+    async def run_after(
+        self, doorbell: Doorbell, name: str, *arguments: Argument
+    ) -> tuple[Any, bytes, float]:
+        """Wait for the doorbell, then run one script; it is not repeated.
 
         Returns:
-            The bell's last id, for the next call.
+            The script's reply, the bell's last id, and for how many seconds it ran.
+
+        Raises:
+            LedgerUnavailableError: Redis could not serve; whether the script ran is unknown.
+            LedgerError: any other answer.
         """
-        reply = await self._call(
-            Purpose.DOORBELL, "XREAD", "COUNT", 1, "BLOCK", timeout_ms,
+        try:
+            return await self._after(doorbell, name, arguments)
+        except LedgerUnavailableError as error:
+            self._note(error)
+            raise
+
+    async def _after(
+        self, doorbell: Doorbell, name: str, arguments: tuple[Argument, ...]
+    ) -> tuple[Any, bytes, float]:
+        # Sent at once: the script runs where the bell rings and costs no trip of its own.
+        tail, bell, timeout_ms = doorbell
+        block = (
+            "XREAD", "COUNT", 1, "BLOCK", timeout_ms,
             "STREAMS", self._signals, self._bell, tail, bell,
         )  # fmt: skip
-        for key, entries in reply or ():
+        script = ("EVALSHA", self._digests[name], 1, self._signals, *arguments)
+        rung_s: list[float] = []
+        try:
+            rung, reply = await self._calls(
+                Purpose.DOORBELL, block, script, on_first=lambda: rung_s.append(perf_counter())
+            )
+        except NoScriptError:
+            await self._call(Purpose.DOORBELL, "SCRIPT", "LOAD", self._sources[name])
+            return await self._after(doorbell, name, arguments)
+        for key, entries in rung or ():
             if key == self._bell.encode():
                 bell = entries[-1][0]
-        return bell
+        return reply, bell, perf_counter() - rung_s[0]
 
     async def ensure_group(self) -> None:
         """Create the stream and the group ``execution`` where they are missing.
@@ -210,7 +251,12 @@ class RedisScripts:
         (reply,) = await self._calls(purpose, command)
         return reply
 
-    async def _calls(self, purpose: Purpose, *commands: tuple[Argument, ...]) -> list[Any]:
+    async def _calls(
+        self,
+        purpose: Purpose,
+        *commands: tuple[Argument, ...],
+        on_first: Callable[[], None] = lambda: None,
+    ) -> list[Any]:
         """Send commands at once on one wire; forget it if the primary may be elsewhere.
 
         Raises:
@@ -223,6 +269,7 @@ class RedisScripts:
             if len(commands) == 1:
                 return [await wire.call(*commands[0])]
             calls = [wire.call(*command) for command in commands]
+            calls[0].add_done_callback(lambda _: on_first())
             replies = await asyncio.gather(*calls, return_exceptions=True)
             for reply in replies:
                 if isinstance(reply, BaseException):

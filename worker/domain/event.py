@@ -210,16 +210,19 @@ STREAM_OF: Final[dict[type[Event], str]] = {
 #: One of these ends every decoded signal, exactly once.
 TERMINAL_EVENTS: Final = (OrderFilled, OrderCancelled, OrderFailed)
 
+#: Stream, type, id, JSON.
+EventText = tuple[str, str, str, str]
 _encode = msgspec.json.Encoder().encode
 
 
-def share(part: Header | OrderFacts) -> str:
-    """A part as the JSON of every event that has it holds it: fields without braces."""
-    return _encode(part)[1:-1].decode()
+def share(part: Header | OrderFacts | Event) -> str:
+    """A part as the JSON of every event that has it holds it: its fields, each after a comma."""
+    fields = _encode(part).decode()[1:-1]
+    return f",{fields}" if fields else ""
 
 
-def encode(event: Event, identity: str, *shared: str) -> tuple[str, str, str, str]:
-    """An event as the ledger takes it: stream, type, id, JSON.
+def encode(event: Event, identity: str, *shared: str) -> EventText:
+    """An event as the ledger takes it.
 
     Args:
         event: what it says of its own.
@@ -227,10 +230,10 @@ def encode(event: Event, identity: str, *shared: str) -> tuple[str, str, str, st
         shared: its parts, in order.
     """
     kind = type(event)
-    head = f'{{"type":"{kind.__name__}","event_id":"{identity}",{",".join(shared)}'
-    own = _encode(event).decode()
-    data = f"{head},{own[1:]}" if len(own) > 2 else head + "}"
-    return STREAM_OF[kind], kind.__name__, identity, data
+    name = kind.__name__
+    fields = "".join((*shared, share(event)))
+    data = f'{{"type":"{name}","event_id":"{identity}"{fields}}}'
+    return STREAM_OF[kind], name, identity, data
 
 
 def whole(kind: type[Event]) -> type[msgspec.Struct]:

@@ -12,6 +12,8 @@ BPS: Final = Decimal(10_000)
 MAX_FRACTION_DIGITS: Final = 12
 _QUANTUM: Final = Decimal("1e-12")
 _CONTEXT: Final = Context(prec=60, rounding=ROUND_HALF_EVEN)
+_divide, _quantize = _CONTEXT.divide, _CONTEXT.quantize
+_normalize, _plus = _CONTEXT.normalize, _CONTEXT.plus
 #: The steps that one ``quantize`` rounds to, however they are written (0.1, 0.10).
 _DECIMAL_STEPS: Final = {step: step for step in (Decimal(1).scaleb(-n) for n in range(19))}
 
@@ -40,7 +42,7 @@ def ceil_to(value: Decimal, step: Decimal) -> Decimal:
 
 def _on_grid(value: Decimal, step: Decimal) -> Decimal:
     """A multiple of ``step``, written with no more digits than ``step`` has."""
-    return _CONTEXT.quantize(value, step)
+    return _quantize(value, step)
 
 
 def _above_grid(value: Decimal, step: Decimal) -> Decimal:
@@ -51,17 +53,13 @@ def _above_grid(value: Decimal, step: Decimal) -> Decimal:
 
 def ratio(numerator: Decimal, denominator: Decimal) -> Decimal:
     """``numerator / denominator`` rounded half-even to 12 fractional digits."""
-    return tidy(_CONTEXT.quantize(_CONTEXT.divide(numerator, denominator), _QUANTUM))
+    return tidy(_divide(numerator, denominator))
 
 
 def tidy(value: Decimal) -> Decimal:
     """Round half-even to 12 fractional digits and drop trailing zeros."""
-    shown = str(value)  # looking at the text is cheaper than arithmetic, and mostly suffices
-    point = shown.find(".")
-    if point > 0 and "E" not in shown and len(shown) - point <= MAX_FRACTION_DIGITS + 1:
-        return value if shown[-1] != "0" else Decimal(shown.rstrip("0").rstrip(".")) or ZERO
     # plus() turns the "-0" that a tiny loss rounds to into 0.
-    return _CONTEXT.plus(_CONTEXT.normalize(_CONTEXT.quantize(value, _QUANTUM)))
+    return _plus(_normalize(_quantize(value, _QUANTUM)))
 
 
 def text(value: Decimal) -> str:

@@ -9,6 +9,7 @@ import msgspec
 from worker.clock import Clock, utc
 from worker.domain.event import (
     CloseReason,
+    EventText,
     Header,
     OrderCancelled,
     OrderFacts,
@@ -57,8 +58,7 @@ from worker.stages.risk import RiskManagementHandler
 _encode = msgspec.json.Encoder().encode
 _PLACED: Final = OrderPlaced()
 
-#: An event as :func:`worker.domain.event.encode` gives it, and what those of one order share.
-EventText = tuple[str, str, str, str]
+#: What the events about one order share.
 Facts = tuple[str, str]
 
 

@@ -36,7 +36,7 @@ class SystemClock:
         await asyncio.sleep(seconds)
 
 
-def utc(ms: int) -> datetime:
+def utc(ms: float) -> datetime:
     """Turn Unix milliseconds into an aware UTC datetime."""
     return datetime.fromtimestamp(ms / 1000, UTC)
 

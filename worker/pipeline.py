@@ -74,7 +74,7 @@ class ExecutionPipeline:
     ) -> None:
         self._signatures = signatures
         self._market = market
-        self._expiry = validation.expiry
+        self._expires_ms = validation.expires_ms
         self._risk = risk
         self._scribe = scribe
         self._clock = clock
@@ -110,11 +110,13 @@ class ExecutionPipeline:
     async def _begin(self, delivery: Delivery, lease: Lease) -> Settlement | Ended:
         """A signal nobody has admitted yet: all four stages."""
         signal = self._read(delivery)
-        if isinstance(signal, Malformed):
+        if not isinstance(signal, Signal):
             return signal
         # A close must not wait for prices and balances it does not need.
         arrival = await self._arrive(delivery, lease, signal, ask=signal.action is Action.OPEN)
         end = await self._whole.run(arrival)
+        if isinstance(end, Settlement):
+            return end
         if (
             isinstance(end, Failed)
             and not arrival.view.started
@@ -198,18 +200,20 @@ class ExecutionPipeline:
         self, delivery: Delivery, lease: Lease, signal: Signal, *, ask: bool
     ) -> Arrival:
         view = await self._market.view(signal.exchange, signal.symbol, signal.entry_price, ask=ask)
-        age_ms = self._clock.now_ms() - signal.created_at.timestamp() * 1000
-        visibility_ms = view.adapter.visibility_ms if view.adapter else 0
+        created_ms = signal.created_ms
+        suspect_until_mono_ms = 0.0
+        if delivery.data_loss_ms and _is_older(delivery, created_ms):
+            visibility_ms = view.adapter.visibility_ms if view.adapter else 0
+            suspect_until_mono_ms = delivery.settled_mono_ms + visibility_ms
         return Arrival(
             signal=signal,
             digest=signal.digest(),
             lease=lease,
             view=view,
-            expires_ms=self._expiry(signal).timestamp() * 1000,
-            suspect_until_mono_ms=delivery.settled_mono_ms + visibility_ms
-            if _is_older(delivery, signal)
-            else 0.0,
-            is_old=age_ms > OLD_MS,
+            created_ms=created_ms,
+            expires_ms=self._expires_ms(signal, created_ms),
+            suspect_until_mono_ms=suspect_until_mono_ms,
+            is_old=self._clock.now_ms() - created_ms > OLD_MS,
         )
 
     def _proof_mono_ms(self, arrival: Arrival, delivery: Delivery) -> float:
@@ -261,10 +265,7 @@ def _not_started(signal: Signal) -> Postponed:
     return Postponed(reason=f"{signal.exchange} has not started yet")
 
 
-def _is_older(delivery: Delivery, signal: Signal) -> bool:
+def _is_older(delivery: Delivery, created_ms: float) -> bool:
     """Whether the signal was made before a primary took over that may lack writes."""
-    if not delivery.data_loss_ms:
-        return False
     entry_ms = int(delivery.entry_id.partition("-")[0])
-    created_ms = signal.created_at.timestamp() * 1000
     return min(entry_ms, created_ms) <= delivery.data_loss_ms

@@ -232,7 +232,8 @@ class Parts:
                 digest=digest,
                 lease=Lease(delivery.entry_id, delivery.token, delivery.lease_mono_ms),
                 view=view,
-                expires_ms=self.validation.expiry(signal).timestamp() * 1000,
+                created_ms=signal.created_ms,
+                expires_ms=self.validation.expires_ms(signal, signal.created_ms),
             )
             for delivery, signal, digest, view in zip(deliveries, read, digests, views, strict=True)
         ]

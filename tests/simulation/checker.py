@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable, Mapping
-from datetime import timedelta
 from decimal import Decimal
 from typing import Any, Final
 
@@ -110,8 +109,8 @@ class Checker:
             group = group or f"{signal.exchange}:{signal.symbol}"
             for leg in (Role.ENTRY, Role.EXIT):
                 self._signal_of[client_order_id(ACCOUNT, signal_id, leg)] = signal_id
-            age = timedelta(seconds=self._story.config.validation.max_signal_age_seconds)
-            expiry_ms = int(signal.expiry(age).timestamp() * 1000)
+            age_ms = self._story.config.validation.max_signal_age_seconds * 1000
+            expiry_ms = int(signal.expires_ms(signal.created_ms, age_ms))
             # Under one id the latest expiry of all contents bounds when its order may be sent.
             self._expiry_ms[signal_id] = max(expiry_ms, self._expiry_ms.get(signal_id, 0))
         entry = Entry(entry_id=entry_id, signal_id=signal_id, group=group, fields=dict(fields))

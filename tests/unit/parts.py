@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import Callable, Iterable, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, cast
 
@@ -299,7 +299,7 @@ class FakeLedger:
 
 def expires_ms(one: Signal) -> float:
     """When a signal may no longer be sent, by the default age, Unix milliseconds."""
-    return one.expiry(timedelta(seconds=30)).timestamp() * 1000
+    return one.expires_ms(one.created_ms, 30_000)
 
 
 def arrival(
@@ -320,6 +320,7 @@ def arrival(
         digest=one.digest(),
         lease=held or lease(),
         view=view,
+        created_ms=one.created_ms,
         expires_ms=expires_ms(one),
         suspect_until_mono_ms=suspect_until_mono_ms,
     )

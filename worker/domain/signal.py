@@ -1,6 +1,6 @@
 """The trading signal: its shape on the wire and the rules every decoded signal obeys."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from decimal import Decimal, InvalidOperation
 from enum import StrEnum
 from typing import Annotated, Final
@@ -16,8 +16,6 @@ NO_METADATA: Final = msgspec.Raw(b"null")
 MAX_DECIMAL_EXPONENT: Final = 18
 #: Longer than any real price or quantity; keeps sixty digits of arithmetic exact.
 MAX_DECIMAL_DIGITS: Final = 40
-#: "Never", for an expiry that no date can state.
-_END_OF_TIME: Final = datetime.max.replace(tzinfo=UTC)
 
 
 class Action(StrEnum):
@@ -85,14 +83,16 @@ class Signal(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=Tr
     strategy_id: Annotated[str, msgspec.Meta(max_length=128)] | None = None
     metadata: msgspec.Raw = NO_METADATA
 
-    def expiry(self, max_age: timedelta) -> datetime:
-        """When the signal may no longer trade: ``expires_at``, else ``created_at + max_age``."""
+    @property
+    def created_ms(self) -> float:
+        """When it was made, Unix milliseconds."""
+        return self.created_at.timestamp() * 1000
+
+    def expires_ms(self, created_ms: float, max_age_ms: float) -> float:
+        """When it may no longer trade, Unix milliseconds: ``expires_at``, else at that age."""
         if self.expires_at is not None:
-            return self.expires_at
-        try:
-            return self.created_at + max_age
-        except OverflowError:
-            return _END_OF_TIME
+            return self.expires_at.timestamp() * 1000
+        return created_ms + max_age_ms
 
     def digest(self) -> str:
         """A fingerprint of the content; the order of keys and white space do not change it."""

@@ -31,7 +31,8 @@ class Arrival(msgspec.Struct, frozen=True, kw_only=True):
     digest: str
     lease: Lease
     view: MarketView
-    #: When it may no longer be sent, Unix milliseconds.
+    #: When it was made and when it may no longer be sent, Unix milliseconds.
+    created_ms: float
     expires_ms: float
     suspect_until_mono_ms: float = 0.0
     is_old: bool = False

@@ -121,7 +121,7 @@ class RiskManagementHandler:
         not_before_ms = intent.adapter.now_ms()
         if arrival.suspect_until_mono_ms or arrival.is_old:
             # An admission of which no record speaks may have been any time since the signal's.
-            not_before_ms = min(not_before_ms, int(arrival.signal.created_at.timestamp() * 1000))
+            not_before_ms = min(not_before_ms, int(arrival.created_ms))
         stored = StoredIntent(
             signal=arrival.signal,
             request=request,

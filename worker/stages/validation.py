@@ -1,7 +1,6 @@
 """Whether a signal is well-formed, good enough, timely, and about a market that exists."""
 
 from collections.abc import Iterable
-from datetime import datetime, timedelta
 from decimal import Decimal
 
 from worker.clock import Clock, utc
@@ -35,7 +34,7 @@ class ValidationHandler:
         self._exchanges = frozenset(exchanges)
         self._max_size_pct = max_size_pct
         self._clock = clock
-        self._max_age = timedelta(seconds=config.max_signal_age_seconds)
+        self._max_age_ms = config.max_signal_age_seconds * 1000
         self._max_ahead_ms = config.max_clock_ahead_seconds * 1000
         self._min_strength = config.min_signal_strength
         self._min_confluence = config.min_confluence_score
@@ -65,9 +64,9 @@ class ValidationHandler:
             return Failed(refusal=refusal, signal=signal, digest=arrival.digest)
         return Intent(arrival=arrival, adapter=view.adapter, info=view.info, reference=reference)
 
-    def expiry(self, signal: Signal) -> datetime:
-        """When the signal may no longer be sent."""
-        return signal.expiry(self._max_age)
+    def expires_ms(self, signal: Signal, created_ms: float) -> float:
+        """When the signal may no longer be sent, Unix milliseconds."""
+        return signal.expires_ms(created_ms, self._max_age_ms)
 
     def _check_time(self, arrival: Arrival) -> Refusal | None:
         signal, now_ms = arrival.signal, self._clock.now_ms()
@@ -75,9 +74,9 @@ class ValidationHandler:
             return _refuse(
                 Code.SIGNAL_EXPIRED,
                 f"expires_at: the signal of {signal.created_at.isoformat()} expired at "
-                f"{self.expiry(signal).isoformat()}, it is {utc(now_ms).isoformat()}",
+                f"{utc(arrival.expires_ms).isoformat()}, it is {utc(now_ms).isoformat()}",
             )
-        if signal.created_at.timestamp() * 1000 - now_ms > self._max_ahead_ms:
+        if arrival.created_ms - now_ms > self._max_ahead_ms:
             return _refuse(
                 Code.SIGNAL_FROM_FUTURE,
                 f"created_at: {signal.created_at.isoformat()} is over "

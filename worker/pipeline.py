@@ -205,9 +205,11 @@ class ExecutionPipeline:
         if delivery.data_loss_ms and _is_older(delivery, created_ms):
             visibility_ms = view.adapter.visibility_ms if view.adapter else 0
             suspect_until_mono_ms = delivery.settled_mono_ms + visibility_ms
+        written = signal.written()
         return Arrival(
             signal=signal,
-            digest=signal.digest(),
+            written=written,
+            digest=signal.digest(written),
             lease=lease,
             view=view,
             created_ms=created_ms,

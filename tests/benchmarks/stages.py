@@ -220,7 +220,8 @@ class Parts:
         with layer("decode"):
             read = [decode(delivery.fields) for delivery in deliveries]
         with layer("digest"):
-            digests = [signal.digest() for signal in read]
+            written = [signal.written() for signal in read]
+            digests = [signal.digest(one) for signal, one in zip(read, written, strict=True)]
         with layer("view"):
             views = [
                 await self.market.view(signal.exchange, signal.symbol, signal.entry_price)
@@ -229,13 +230,16 @@ class Parts:
         arrivals = [
             Arrival(
                 signal=signal,
+                written=one,
                 digest=digest,
                 lease=Lease(delivery.entry_id, delivery.token, delivery.lease_mono_ms),
                 view=view,
                 created_ms=signal.created_ms,
                 expires_ms=self.validation.expires_ms(signal, signal.created_ms),
             )
-            for delivery, signal, digest, view in zip(deliveries, read, digests, views, strict=True)
+            for delivery, signal, one, digest, view in zip(
+                deliveries, read, written, digests, views, strict=True
+            )
         ]
         with layer("validate"):
             valid = [await self.validation.handle(arrival) for arrival in arrivals]

@@ -317,6 +317,7 @@ def arrival(
     view = MarketView(adapter, info, None if price is None else ticker(price), balance)
     return Arrival(
         signal=one,
+        written=one.written(),
         digest=one.digest(),
         lease=held or lease(),
         view=view,

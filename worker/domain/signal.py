@@ -94,14 +94,22 @@ class Signal(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=Tr
             return self.expires_at.timestamp() * 1000
         return created_ms + max_age_ms
 
-    def digest(self) -> str:
-        """A fingerprint of the content; the order of keys and white space do not change it."""
-        whole = _encoder.encode(self)
-        if self.metadata is not NO_METADATA:  # it comes last, as it was sent
+    def written(self) -> bytes:
+        """The signal as JSON, every field in order, ``metadata`` at the end as it was sent."""
+        return _encode(self)
+
+    def digest(self, written: bytes = b"") -> str:
+        """A fingerprint of the content; the order of keys and white space do not change it.
+
+        Args:
+            written: the signal as :meth:`written` gives it, where it is at hand.
+        """
+        written = written or self.written()
+        if self.metadata is not NO_METADATA:
             raw = memoryview(self.metadata)
             ordered = _ordered.encode(msgspec.json.decode(raw))
-            whole = whole[: -len(raw) - 1] + ordered + b"}"
-        return payload_digest(whole)
+            written = written[: -len(raw) - 1] + ordered + b"}"
+        return payload_digest(written)
 
 
 #: What lies between them, with so few digits, needs no closer look.
@@ -115,7 +123,7 @@ _DECIMAL_FIELDS: Final = (
     "size_pct",
 )
 _decoder = msgspec.json.Decoder(Signal)
-_encoder = msgspec.json.Encoder()
+_encode = msgspec.json.Encoder().encode
 _ordered = msgspec.json.Encoder(order="sorted")
 
 

@@ -28,6 +28,8 @@ class Arrival(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     signal: Signal
+    #: The signal as JSON, whole, and what tells it from another one under its id.
+    written: bytes
     digest: str
     lease: Lease
     view: MarketView
@@ -47,13 +49,12 @@ class Intent(msgspec.Struct, frozen=True, kw_only=True):
     reference: Decimal | None
 
 
-class StoredIntent(msgspec.Struct, frozen=True, kw_only=True):
-    """The intent as the record keeps it, enough for any worker to go on from.
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """What is to be done for a signal.
 
     ``request`` is absent for an exit, which follows from the position it closes.
     """
 
-    signal: Signal
     request: OrderRequest | None
     reference: Decimal | None
     #: What admission reserved for it, in millionths of the quote currency.
@@ -62,6 +63,12 @@ class StoredIntent(msgspec.Struct, frozen=True, kw_only=True):
     not_before_ms: int
     #: Set where the order is only looked for: how the signal fails if there is none.
     refusal: Refusal | None = None
+
+
+class StoredIntent(Plan, frozen=True, kw_only=True):
+    """The plan as the record keeps it, enough for any worker to go on from."""
+
+    signal: Signal
 
 
 class AdmittedOrder(msgspec.Struct, frozen=True, kw_only=True):

@@ -26,6 +26,7 @@ from worker.stages.flow import (
     Failed,
     Intent,
     Lost,
+    Plan,
     Postponed,
     Repeated,
     StoredIntent,
@@ -122,8 +123,7 @@ class RiskManagementHandler:
         if arrival.suspect_until_mono_ms or arrival.is_old:
             # An admission of which no record speaks may have been any time since the signal's.
             not_before_ms = min(not_before_ms, int(arrival.created_ms))
-        stored = StoredIntent(
-            signal=arrival.signal,
+        plan = Plan(
             request=request,
             reference=intent.reference,
             refusal=refusal,
@@ -132,9 +132,9 @@ class RiskManagementHandler:
             not_before_ms=not_before_ms,
         )
         asked_mono_ms = self._clock.monotonic_ms()
-        answer = await self._ledger.admit(self._item(intent, stored))
+        answer = await self._ledger.admit(self._item(intent, plan))
         if isinstance(answer, Admitted):
-            order = self._admitted(intent, stored, answer, asked_mono_ms)
+            order = self._admitted(intent, plan, answer, asked_mono_ms)
             breach = None if refusal is not None else _check_exit(order)
             if breach is None:
                 return order
@@ -261,7 +261,7 @@ class RiskManagementHandler:
     def _item(
         self,
         intent: Intent,
-        stored: StoredIntent,
+        plan: Plan,
     ) -> AdmitItem:
         arrival, config = intent.arrival, self._config
         balance = arrival.view.balance
@@ -275,32 +275,32 @@ class RiskManagementHandler:
             position=position_key(arrival.signal),
             action=arrival.signal.action.value,
             quote=intent.info.quote,
-            intent=_encode(stored).decode(),
-            notional=stored.reserved,
+            intent=_written(arrival, plan),
+            notional=plan.reserved,
             max_positions=config.max_concurrent_positions,
             max_exposure=_share(total, config.max_total_exposure_pct),
             max_loss=_share(total, config.max_daily_loss_pct),
             max_rate=config.max_orders_per_minute,
-            only_look=stored.refusal is not None,
+            only_look=plan.refusal is not None,
         )
 
     def _admitted(
-        self, intent: Intent, stored: StoredIntent, admitted: Admitted, admitted_mono_ms: float
+        self, intent: Intent, plan: Plan, admitted: Admitted, admitted_mono_ms: float
     ) -> AdmittedOrder:
         """The order as admitted; its permission is as old as the question, not as the answer."""
         arrival, info = intent.arrival, intent.info
         is_suspect = arrival.suspect_until_mono_ms > 0
         position = _decode_position(admitted.position) if admitted.position else None
-        request = stored.request
+        request = plan.request
         if request is None:
             if position is None:
-                raise InvariantError(f"{stored.signal.signal_id}: admitted to close nothing")
-            request = exit_request(self._account, stored.signal, position, info)
-            if stored.reference is None and intent.adapter.simulated:
+                raise InvariantError(f"{arrival.signal.signal_id}: admitted to close nothing")
+            request = exit_request(self._account, arrival.signal, position, info)
+            if plan.reference is None and intent.adapter.simulated:
                 # Nobody here has seen a price yet: the simulation goes on from the entry's.
-                intent.adapter.assume_price(stored.signal.symbol, position.entry_price)
+                intent.adapter.assume_price(arrival.signal.symbol, position.entry_price)
         return AdmittedOrder(
-            signal=stored.signal,
+            signal=arrival.signal,
             digest=arrival.digest,
             lease=arrival.lease,
             adapter=intent.adapter,
@@ -308,14 +308,14 @@ class RiskManagementHandler:
             request=request,
             reference=intent.reference,
             position=position,
-            reserved=stored.reserved,
-            managed=self._orders.begin(request, stored.signal.signal_id, self._clock.now_ms()),
-            not_before_ms=stored.not_before_ms,
+            reserved=plan.reserved,
+            managed=self._orders.begin(request, arrival.signal.signal_id, self._clock.now_ms()),
+            not_before_ms=plan.not_before_ms,
             expires_ms=arrival.expires_ms,
             admitted_at=admitted.at_ms,
             admitted_mono_ms=admitted_mono_ms,
             pause_ms=admitted.pause_ms,
-            give_up=stored.refusal,
+            give_up=plan.refusal,
             look_up_first=is_suspect or (arrival.is_old and _may_double(intent.adapter)),
             absent_after_mono_ms=arrival.suspect_until_mono_ms if is_suspect else float("-inf"),
         )
@@ -350,6 +350,11 @@ def _may_double(adapter: ExchangeAdapter) -> bool:
 def recorded(record: Record) -> StoredIntent:
     """What an earlier delivery meant to do."""
     return _decode_intent(record.intent)
+
+
+def _written(arrival: Arrival, plan: Plan) -> str:
+    """A :class:`StoredIntent` as JSON, made of the signal's, which is there already."""
+    return f'{_encode(plan)[:-1].decode()},"signal":{arrival.written.decode()}}}'
 
 
 def _share(total: Decimal, pct: Decimal) -> int:

@@ -19,7 +19,7 @@ from tests.integration.fleets import (
     take_one,
 )
 from worker.ledger.embedded import EmbeddedServer
-from worker.ledger.errors import LedgerUnavailableError
+from worker.ledger.errors import LedgerError, LedgerUnavailableError
 
 
 @pytest.fixture
@@ -83,6 +83,18 @@ async def test_a_waiting_claim_whose_reply_is_lost_counts_as_repeated(fleet: Fle
     with pytest.raises(LedgerUnavailableError):
         await asyncio.wait_for(waiting, 2)
     assert ledger.repeats == 1
+
+
+async def test_a_waiting_claim_counts_as_repeated_where_only_the_waiting_failed(
+    fleet: Fleet,
+) -> None:
+    """The script behind it ran all the same: a resync finds what it took."""
+    entry_id = await fleet.send("a")
+    await fleet.redis.set(SIGNALS.replace("signals", "bell"), "no stream")
+    with pytest.raises(LedgerError, match="WRONGTYPE"):
+        await fleet["w1"].claim(5, after=b"0-0", wait_ms=3_000)
+    assert fleet["w1"].repeats == 1
+    assert [one.entry_id for one in await fleet["w1"].resync([])] == [entry_id]
 
 
 async def test_an_entry_is_taken_once(fleet: Fleet) -> None:

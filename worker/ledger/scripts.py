@@ -210,6 +210,9 @@ class RedisScripts:
         except LedgerUnavailableError as error:
             self._note(error)
             raise
+        except LedgerError:
+            self.repeats += 1  # only the waiting may have failed: the script may have run
+            raise
 
     async def _after(
         self, doorbell: Doorbell, name: str, arguments: tuple[Argument, ...]

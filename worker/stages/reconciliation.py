@@ -40,7 +40,7 @@ class ReconciliationHandler:
     async def handle(self, submission: Submission) -> Settlement | Failed | Lost | Unresolved:
         """Wait for the order to end, cancelling what is still open after ``max_wait_time``."""
         result = await self._settle(submission)
-        if isinstance(result, _LEFT_TO_OTHERS):
+        if not isinstance(result, _DECIDED):
             self._orders.forget(submission.order.managed)
         return result
 
@@ -127,7 +127,7 @@ class ReconciliationHandler:
                 error=str(error),
             )
             return last
-        self._orders.report(order.managed, report, self._clock.now_ms())
+        self._orders.report(order.managed, report)
         return report
 
     async def _cancel(self, order: AdmittedOrder, report: OrderReport) -> float:
@@ -177,8 +177,8 @@ class ReconciliationHandler:
         return None
 
 
-#: Ends after which another delivery goes on.
-_LEFT_TO_OTHERS: Final = (Lost, Unresolved)
+#: After any other end another delivery goes on.
+_DECIDED: Final = (Settlement, Failed)
 
 
 def _total(fills: tuple[Fill, ...]) -> Decimal:

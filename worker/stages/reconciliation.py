@@ -64,7 +64,9 @@ class ReconciliationHandler:
                 digest=order.digest,
                 order=order,
             )
-        fills = await self._fills(order, report)
+        fills = _reported_fills(report)
+        if fills is None:
+            fills = await self._look_up_fills(order, report)
         if fills is None:
             return (
                 Lost()
@@ -151,12 +153,10 @@ class ReconciliationHandler:
             return error.retry_after_s
         return math.inf
 
-    async def _fills(self, order: AdmittedOrder, report: OrderReport) -> tuple[Fill, ...] | None:
+    async def _look_up_fills(
+        self, order: AdmittedOrder, report: OrderReport
+    ) -> tuple[Fill, ...] | None:
         """The order's trades, adding up to its filled quantity; None if that cannot be had."""
-        if not report.filled_quantity:
-            return ()
-        if _total(report.fills) == report.filled_quantity:
-            return report.fills
         if not self._config.verify_fill:
             return (_summary(report),) if report.average_price else None
         for attempt in range(TRADE_LOOKUPS):
@@ -183,6 +183,13 @@ _DECIDED: Final = (Settlement, Failed)
 
 def _total(fills: tuple[Fill, ...]) -> Decimal:
     return sum((fill.quantity for fill in fills), ZERO) if len(fills) != 1 else fills[0].quantity
+
+
+def _reported_fills(report: OrderReport) -> tuple[Fill, ...] | None:
+    """The order's trades where the report has all of them."""
+    if not report.filled_quantity:
+        return ()
+    return report.fills if _total(report.fills) == report.filled_quantity else None
 
 
 def _summary(report: OrderReport) -> Fill:

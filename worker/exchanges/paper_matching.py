@@ -185,7 +185,5 @@ def _to_tick(price: Decimal, tick: Decimal, *, up: bool) -> Decimal:
     """``price`` on the grid, against the taker, never 0."""
     if tick == PRICE_TICK:  # the usual case, and ten times as fast as the general one
         rounding = ROUND_CEILING if up else ROUND_FLOOR
-        rounded = price.quantize(PRICE_TICK, rounding, _CONTEXT)
-    else:
-        rounded = ceil_to(price, tick) if up else floor_to(price, tick)
-    return tidy(rounded) or tick
+        return _CONTEXT.normalize(price.quantize(PRICE_TICK, rounding, _CONTEXT)) or tick
+    return tidy(ceil_to(price, tick) if up else floor_to(price, tick)) or tick

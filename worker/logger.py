@@ -71,6 +71,11 @@ class Logger:
         if self._least <= INFO:
             self._write("info", event, fields)
 
+    def info_fields(self, event: str, fields: dict[str, Any], /) -> None:
+        """``info`` for fields that are a dict already; it is the logger's from here on."""
+        if self._least <= INFO:
+            self._write("info", event, fields)
+
     def warning(self, event: str, /, **fields: Any) -> None:
         """Something is wrong, and is being dealt with."""
         if self._least <= WARNING:

@@ -21,7 +21,7 @@ from worker.domain.order import (
 HISTORY_LENGTH: Final = 1_000
 
 
-class ManagedOrder(msgspec.Struct, kw_only=True):
+class ManagedOrder(msgspec.Struct, kw_only=True, gc=False):
     """One order as this worker knows it."""
 
     request: OrderRequest

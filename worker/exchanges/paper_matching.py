@@ -17,7 +17,7 @@ _CONTEXT = Context(prec=60)
 _IMMEDIATE: Final = frozenset({TimeInForce.IOC, TimeInForce.FOK})
 
 
-class PaperOrder(msgspec.Struct):
+class PaperOrder(msgspec.Struct, gc=False):
     """One accepted order. ``resting``: it waits in the book as a limit, so it will be the maker."""
 
     request: OrderRequest

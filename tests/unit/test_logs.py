@@ -16,6 +16,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from worker.clock import SystemClock
 from worker.config import LogConfig, Secret
@@ -126,6 +127,38 @@ def test_less_severe_events_are_not_written(level: str, seen: int) -> None:
     for method in (log.debug, log.info, log.warning, log.error):
         method("x")
     assert len(stream.lines) == seen
+
+
+def test_fields_in_a_dict_make_the_same_line_as_keywords() -> None:
+    """And are filtered by the same level."""
+    stream = configured()
+    get_logger().info("signal_ended", signal_id="s-1", attempts=1)
+    get_logger().info_fields("signal_ended", {"signal_id": "s-1", "attempts": 1})
+    first, second = stream.getvalue().splitlines()
+    assert first == second
+    quiet = configured("warning")
+    get_logger().info_fields("signal_ended", {})
+    assert not quiet.getvalue()
+
+
+def test_before_anything_is_set_up_events_go_to_structlog() -> None:
+    """Where a test can capture them, at every level."""
+    log = get_logger()
+    log.reset()
+    with capture_logs() as lines:
+        for method in (log.debug, log.info, log.warning, log.error, log.critical):
+            method("x", n=1)
+        log.info_fields("x", {"n": 1})
+    levels = ["debug", "info", "warning", "error", "critical", "info"]
+    assert lines == [{"event": "x", "n": 1, "log_level": level} for level in levels]
+
+
+def test_an_exception_keeps_the_exc_info_it_is_given() -> None:
+    """Without one it is the exception in hand."""
+    stream = configured()
+    get_logger().exception("failed", exc_info=ValueError("given"))
+    assert stream.last["exception"] == "ValueError: given"
+    assert stream.last["level"] == "error"
 
 
 @pytest.mark.parametrize(("level", "library"), [("debug", "INFO"), ("info", "WARNING")])

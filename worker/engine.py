@@ -332,15 +332,14 @@ class ExecutionEngine:
         outcome = "duplicate" if answer.status is CommitStatus.DUPLICATE else end.outcome
         elapsed_s = (self._clock.monotonic_ms() - delivery.received_mono_ms) / 1000
         self._metrics.ended(outcome, end, elapsed_s)
-        log.info(
-            "signal_ended",
-            signal_id=end.item.signal,
-            entry_id=delivery.entry_id,
-            outcome=outcome,
-            deliveries=delivery.deliveries,
-            duration_ms=round(elapsed_s * 1000, 2),
-            **end.fields,
-        )
+        line = {
+            "signal_id": end.item.signal,
+            "entry_id": delivery.entry_id,
+            "outcome": outcome,
+            "deliveries": delivery.deliveries,
+            "duration_ms": round(elapsed_s * 1000, 2),
+        }
+        log.info_fields("signal_ended", line | end.fields)
         if self._tracing is not None:
             self._tracing.ended(outcome, end.item.signal, end.fields)
         return answer.following

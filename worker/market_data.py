@@ -29,7 +29,7 @@ LEFT_OUT_MS: Final = 60_000.0
 _NEVER: Final = float("-inf")
 
 
-class MarketView(msgspec.Struct, frozen=True):
+class MarketView(msgspec.Struct, frozen=True, gc=False):
     """What a decision needs to know: all of it from memory, any of it possibly absent.
 
     ``balance`` is that of the wallet that pays for the market, in its quote currency.

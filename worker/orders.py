@@ -21,8 +21,8 @@ from worker.domain.order import (
 HISTORY_LENGTH: Final = 1_000
 
 
-class ManagedOrder(msgspec.Struct, kw_only=True):
-    """One order as this worker knows it; times in Unix milliseconds."""
+class ManagedOrder(msgspec.Struct, kw_only=True, gc=False):
+    """One order as this worker knows it."""
 
     request: OrderRequest
     signal_id: str
@@ -32,7 +32,6 @@ class ManagedOrder(msgspec.Struct, kw_only=True):
     average_price: Decimal | None = None
     attempts: int = 0
     error: str = ""
-    changed_ms: dict[OrderState, int] = {}
 
 
 class OrderManager:
@@ -46,30 +45,25 @@ class OrderManager:
         self._history_length = history_length
         self._ended: dict[OrderState, int] = {}
 
-    def begin(self, request: OrderRequest, signal_id: str, now_ms: int) -> ManagedOrder:
+    def begin(self, request: OrderRequest, signal_id: str) -> ManagedOrder:
         """Start following an order; beginning it again (a new delivery) starts afresh."""
-        order = ManagedOrder(
-            request=request, signal_id=signal_id, changed_ms={OrderState.PENDING: now_ms}
-        )
+        order = ManagedOrder(request=request, signal_id=signal_id)
         self._active[request.client_order_id] = order
         return order
 
-    def note(self, order: ManagedOrder, fact: Fact, now_ms: int) -> OrderState:
+    def note(self, order: ManagedOrder, fact: Fact) -> OrderState:
         """Apply what was learnt.
 
         Raises:
             IllegalTransitionError: the table has no such row.
         """
         before = order.state
-        state = TRANSITIONS.get((before, fact)) or advance(before, fact)
-        if state is not before:
-            order.state = state
-            order.changed_ms[state] = now_ms
+        order.state = state = TRANSITIONS.get((before, fact)) or advance(before, fact)
         if state in TERMINAL:
             self._retire(order)
         return state
 
-    def report(self, order: ManagedOrder, report: OrderReport, now_ms: int) -> OrderState:
+    def report(self, order: ManagedOrder, report: OrderReport) -> OrderState:
         """Apply an exchange's report; the filled quantity never shrinks."""
         if report.exchange_order_id and not order.exchange_order_id:
             order.exchange_order_id = report.exchange_order_id
@@ -77,7 +71,7 @@ class OrderManager:
         if report.filled_quantity >= order.filled_quantity:
             order.filled_quantity = report.filled_quantity
             order.average_price = report.average_price
-        return self.note(order, fact_of(report.state), now_ms)
+        return self.note(order, fact_of(report.state))
 
     def forget(self, order: ManagedOrder) -> None:
         """Stop following an order that is no longer this worker's."""

@@ -503,7 +503,7 @@ async def test_an_unresolved_order_is_parked_until_the_doubt_is_over(doubt_ms: i
             reference=None,
             position=None,
             reserved=0,
-            managed=OrderManager().begin(request, one.signal_id, 0),
+            managed=OrderManager().begin(request, one.signal_id),
             not_before_ms=0,
             expires_ms=0.0,
             admitted_at=0,

@@ -110,7 +110,7 @@ class Desk:
             "reference": D(100),
             "position": None,
             "reserved": 0,
-            "managed": self.orders.begin(request, one.signal_id, START_MS),
+            "managed": self.orders.begin(request, one.signal_id),
             "not_before_ms": START_MS,
             "expires_ms": one.expires_ms(one.created_ms, 3_600_000),
             "admitted_at": 0,

@@ -16,10 +16,11 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from worker.clock import SystemClock
 from worker.config import LogConfig, Secret
-from worker.logger import bind_ids, bound_ids, get_logger, structlog, unbind_ids
+from worker.logger import bind_ids, bound_ids, get_logger, unbind_ids
 from worker.observe.logs import MAX_LINE_BYTES, JsonLines, LineSink, configure_logging
 from worker.observe.redaction import HIDDEN, Redactor
 
@@ -61,7 +62,7 @@ def logging_as_before() -> Iterator[None]:
     root.setLevel(kept[1])
     logging.captureWarnings(False)
     sys.excepthook, threading.excepthook, sys.unraisablehook = hooks
-    structlog.reset_defaults()
+    get_logger().reset()
 
 
 def configured(
@@ -76,8 +77,9 @@ def configured(
 def test_an_event_is_one_json_line() -> None:
     """Time, level and event first, then what was bound, then the fields, in their order."""
     stream = configured()
-    log = get_logger(__name__).bind(signal_id="s-1")
-    log.info("order_filled", quantity=Decimal("1.50"), attempts=2, late=None)
+    token = bind_ids(signal_id="s-1")
+    get_logger(__name__).info("order_filled", quantity=Decimal("1.50"), attempts=2, late=None)
+    unbind_ids(token)
     assert stream.getvalue() == (
         '{"ts":"2026-01-02T03:04:05.006Z","level":"info","event":"order_filled",'
         '"signal_id":"s-1","quantity":"1.50","attempts":2,"late":null}\n'
@@ -125,6 +127,38 @@ def test_less_severe_events_are_not_written(level: str, seen: int) -> None:
     for method in (log.debug, log.info, log.warning, log.error):
         method("x")
     assert len(stream.lines) == seen
+
+
+def test_fields_in_a_dict_make_the_same_line_as_keywords() -> None:
+    """And are filtered by the same level."""
+    stream = configured()
+    get_logger().info("signal_ended", signal_id="s-1", attempts=1)
+    get_logger().info_fields("signal_ended", {"signal_id": "s-1", "attempts": 1})
+    first, second = stream.getvalue().splitlines()
+    assert first == second
+    quiet = configured("warning")
+    get_logger().info_fields("signal_ended", {})
+    assert not quiet.getvalue()
+
+
+def test_before_anything_is_set_up_events_go_to_structlog() -> None:
+    """Where a test can capture them, at every level."""
+    log = get_logger()
+    log.reset()
+    with capture_logs() as lines:
+        for method in (log.debug, log.info, log.warning, log.error, log.critical):
+            method("x", n=1)
+        log.info_fields("x", {"n": 1})
+    levels = ["debug", "info", "warning", "error", "critical", "info"]
+    assert lines == [{"event": "x", "n": 1, "log_level": level} for level in levels]
+
+
+def test_an_exception_keeps_the_exc_info_it_is_given() -> None:
+    """Without one it is the exception in hand."""
+    stream = configured()
+    get_logger().exception("failed", exc_info=ValueError("given"))
+    assert stream.last["exception"] == "ValueError: given"
+    assert stream.last["level"] == "error"
 
 
 @pytest.mark.parametrize(("level", "library"), [("debug", "INFO"), ("info", "WARNING")])
@@ -251,8 +285,8 @@ NESTED = FLAT | st.lists(FLAT, max_size=3) | st.dictionaries(TEXTS, FLAT, max_si
 @given(st.text(min_size=1, max_size=12), NESTED, st.text(max_size=5))
 def test_no_spelling_of_any_secret_survives(secret: str, around: Any, before: str) -> None:
     """For any text as the secret and any value around it."""
-    render = JsonLines(Redactor([secret]), FixedClock())
-    line = render(None, "info", {"event": "e", "v": [around, before + secret, {secret: secret}]})
+    renderer = JsonLines(Redactor([secret]), FixedClock())
+    line = renderer.line("info", "e", {"v": [around, before + secret, {secret: secret}]})
     # Not by its name, which is masked too where it is the secret.
     (values,) = [value for value in json.loads(line).values() if isinstance(value, list)]
     clean = secret.encode(errors="replace").decode()

@@ -35,26 +35,25 @@ def told(order: ManagedOrder, state: OrderState, filled: str = "0", x: str = "X1
 
 
 def finish(orders: OrderManager, number: int) -> ManagedOrder:
-    order = orders.begin(request(f"c{number}"), f"s{number}", 0)
-    orders.note(order, Fact.SENT, 1)
-    orders.report(order, told(order, OrderState.FILLED, "2", f"X{number}"), 2)
+    order = orders.begin(request(f"c{number}"), f"s{number}")
+    orders.note(order, Fact.SENT)
+    orders.report(order, told(order, OrderState.FILLED, "2", f"X{number}"))
     return order
 
 
 def test_an_order_is_found_by_either_id_while_it_lives_and_after() -> None:
     """Client id from the beginning, exchange id once the exchange has said it."""
     orders = OrderManager()
-    order = orders.begin(request(), "s1", 5)
+    order = orders.begin(request(), "s1")
     assert orders.find("c1") is order
     assert orders.find("X1") is None
-    orders.note(order, Fact.SENT, 6)
-    orders.report(order, told(order, OrderState.ACTIVE), 7)
+    orders.note(order, Fact.SENT)
+    orders.report(order, told(order, OrderState.ACTIVE))
     assert orders.find("X1") is orders.find("c1") is order
-    orders.report(order, told(order, OrderState.FILLED, "2"), 8)
+    orders.report(order, told(order, OrderState.FILLED, "2"))
     assert orders.find("X1") is orders.find("c1") is order
     assert list(orders.active()) == []
     assert list(orders.history()) == [order]
-    assert order.changed_ms == {"PENDING": 5, "SUBMITTED": 6, "ACTIVE": 7, "FILLED": 8}
 
 
 def test_the_history_forgets_the_oldest_by_both_ids() -> None:
@@ -73,8 +72,8 @@ def test_the_history_forgets_the_oldest_by_both_ids() -> None:
 def test_a_repeated_delivery_starts_the_order_afresh() -> None:
     """Nothing of the earlier attempt counts, and the order is not counted twice."""
     orders = OrderManager()
-    orders.note(orders.begin(request(), "s1", 0), Fact.SENT, 1)
-    again = orders.begin(request(), "s1", 9)
+    orders.note(orders.begin(request(), "s1"), Fact.SENT)
+    again = orders.begin(request(), "s1")
     assert orders.find("c1") is again
     assert again.state is OrderState.PENDING
     assert orders.statistics() == {"active": 1}
@@ -83,9 +82,9 @@ def test_a_repeated_delivery_starts_the_order_afresh() -> None:
 def test_a_forgotten_order_leaves_no_trace() -> None:
     """Another worker has it now."""
     orders = OrderManager()
-    order = orders.begin(request(), "s1", 0)
-    orders.note(order, Fact.SENT, 1)
-    orders.report(order, told(order, OrderState.ACTIVE), 2)
+    order = orders.begin(request(), "s1")
+    orders.note(order, Fact.SENT)
+    orders.report(order, told(order, OrderState.ACTIVE))
     orders.forget(order)
     assert orders.find("c1") is orders.find("X1") is None
     assert orders.statistics() == {"active": 0}
@@ -94,10 +93,10 @@ def test_a_forgotten_order_leaves_no_trace() -> None:
 def test_what_has_filled_never_shrinks() -> None:
     """A stale report changes neither the quantity nor its price."""
     orders = OrderManager()
-    order = orders.begin(request(), "s1", 0)
-    orders.note(order, Fact.SENT, 0)
-    orders.report(order, told(order, OrderState.PARTIALLY_FILLED, "1"), 0)
-    orders.report(order, told(order, OrderState.ACTIVE), 0)
+    order = orders.begin(request(), "s1")
+    orders.note(order, Fact.SENT)
+    orders.report(order, told(order, OrderState.PARTIALLY_FILLED, "1"))
+    orders.report(order, told(order, OrderState.ACTIVE))
     assert order.filled_quantity == 1
     assert order.average_price == 100
     assert order.state is OrderState.PARTIALLY_FILLED
@@ -106,10 +105,10 @@ def test_what_has_filled_never_shrinks() -> None:
 def test_a_late_fill_moves_a_cancelled_order_once() -> None:
     """It is in the history under its last state and was counted when it first ended."""
     orders = OrderManager()
-    order = orders.begin(request(), "s1", 0)
-    orders.note(order, Fact.SENT, 0)
-    orders.report(order, told(order, OrderState.CANCELLED), 0)
-    orders.report(order, told(order, OrderState.FILLED, "2"), 0)
+    order = orders.begin(request(), "s1")
+    orders.note(order, Fact.SENT)
+    orders.report(order, told(order, OrderState.CANCELLED))
+    orders.report(order, told(order, OrderState.FILLED, "2"))
     assert [one.state for one in orders.history()] == [OrderState.FILLED]
     assert orders.statistics() == {"active": 0, "cancelled": 1}
 
@@ -117,9 +116,9 @@ def test_a_late_fill_moves_a_cancelled_order_once() -> None:
 def test_an_impossible_fact_changes_nothing() -> None:
     """The caller is told; the order stays what it was."""
     orders = OrderManager()
-    order = orders.begin(request(), "s1", 0)
+    order = orders.begin(request(), "s1")
     with pytest.raises(IllegalTransitionError):
-        orders.note(order, Fact.FILLED, 0)
+        orders.note(order, Fact.FILLED)
     assert order.state is OrderState.PENDING
     assert list(orders.active()) == [order]
 
@@ -128,5 +127,5 @@ def test_it_reads_like_a_status_line() -> None:
     """For logs and debuggers."""
     orders = OrderManager()
     finish(orders, 1)
-    orders.begin(request(), "s", 0)
+    orders.begin(request(), "s")
     assert repr(orders) == "<OrderManager {'active': 1, 'filled': 1}>"

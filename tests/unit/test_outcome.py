@@ -95,7 +95,7 @@ class Desk:
             reference=None if reference is None else D(reference),
             position=held,
             reserved=200_000_000 if opens else 0,
-            managed=self.orders.begin(request, one.signal_id, START_MS),
+            managed=self.orders.begin(request, one.signal_id),
             not_before_ms=START_MS,
             expires_ms=START_MS + 30_000,
             admitted_at=0,

@@ -54,10 +54,10 @@ class Desk:
             order_type=OrderType.MARKET,
             quantity=D(2),
         )
-        managed = self.orders.begin(request, "s-1", START_MS)
-        self.orders.note(managed, Fact.SENT, START_MS)
+        managed = self.orders.begin(request, "s-1")
+        self.orders.note(managed, Fact.SENT)
         said = first(request)
-        self.orders.report(managed, said, START_MS)
+        self.orders.report(managed, said)
         one = signal()
         order = AdmittedOrder(
             signal=one,

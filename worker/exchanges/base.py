@@ -32,7 +32,7 @@ class Resend(StrEnum):
     NEVER = "never"  # neither: it stays unresolved until a person decides
 
 
-class SendWindow(msgspec.Struct, frozen=True):
+class SendWindow(msgspec.Struct, frozen=True, gc=False):
     """The time in which an exchange may accept one request, fixed before the lease is checked.
 
     ``timestamp_ms`` is in the exchange's clock; ``expires_mono_ms`` is the local monotonic time

@@ -102,9 +102,9 @@ class PaperExchange(ExchangeAdapter):
         self._half_latency_s = paper.latency_ms / 2_000
         self._window_ms = min(config.recv_window_ms, WINDOW_MS + int(paper.latency_ms))
         self._prices: OrderedDict[str, Decimal] = OrderedDict()
-        #: The last report of every known order, and the open orders among them.
+        #: The last report of every known order, and those of the open ones among them.
         self._reports: dict[str, OrderReport] = {}
-        self._open: dict[str, PaperOrder] = {}
+        self._open: dict[str, OrderReport] = {}
         self._finished: deque[str] = deque()
         #: Open orders a later price may fill or trigger, by symbol.
         self._waiting: dict[str, dict[str, PaperOrder]] = {}
@@ -169,11 +169,10 @@ class PaperExchange(ExchangeAdapter):
             OrderNotFoundError: this instance has no such open order.
         """
         await self._travel()
-        order = self._open.get(_id_of(request, exchange_order_id))
-        if order is None:
+        report = self._open.get(_id_of(request, exchange_order_id))
+        if report is None:
             raise _not_found(request, "open order")
-        order.report = cancelled(order.report, "cancelled on request")
-        self._settle(order)
+        self._settle(cancelled(report, "cancelled on request"))
 
     async def get_order(self, request: OrderRequest, exchange_order_id: str = "") -> OrderReport:
         """The order as it is now.
@@ -196,9 +195,7 @@ class PaperExchange(ExchangeAdapter):
             wanted = [name for name in self._waiting if symbol in {None, name}]
             for ticker in (await self._live.get_tickers(wanted)).values():
                 self._match(ticker)
-        return [
-            order.report for order in self._open.values() if symbol in {None, order.report.symbol}
-        ]
+        return [report for report in self._open.values() if symbol in {None, report.symbol}]
 
     async def get_trades(self, request: OrderRequest, report: OrderReport) -> tuple[Fill, ...]:
         """The order's fills: from memory, else the ones ``report`` carries.
@@ -293,7 +290,7 @@ class PaperExchange(ExchangeAdapter):
         """
         if self._live is not None:
             return
-        if not price > 0:
+        if not price > ZERO:
             raise ValueError(f"a price must be positive, not {price}")
         prices = self._prices
         prices[symbol] = price
@@ -302,7 +299,7 @@ class PaperExchange(ExchangeAdapter):
             prices.popitem(last=False)
         if symbol in self._waiting:
             for order in list(self._waiting[symbol].values()):
-                self._trade(order, price, self._time.now_ms())
+                self._trade(order, price)
 
     # --- inside ---
 
@@ -327,24 +324,14 @@ class PaperExchange(ExchangeAdapter):
         if known is not None:
             return known
         info = self._admit(request, window, reference)
-        now_ms = self._time.now_ms()
-        order = PaperOrder(
-            request,
-            info,
-            OrderReport(
-                client_order_id=client_id,
-                exchange_order_id="P" + client_id,
-                symbol=request.symbol,
-                state=OrderState.ACTIVE,
-                created_ms=now_ms,
-            ),
-        )
-        self._trade(order, reference, now_ms)
-        if order.report.state is OrderState.ACTIVE:
-            self._reports[client_id] = order.report
-            self._open[client_id] = order
-            self._waiting.setdefault(request.symbol, {})[client_id] = order
-        return order.report
+        order = PaperOrder(request, info, self._time.now_ms())
+        report = self._matching.trade(order, reference, order.accepted_ms)
+        if report is not None:
+            self._traded(order, report)
+            return report
+        report = self._open[client_id] = self._reports[client_id] = order.report(OrderState.ACTIVE)
+        self._waiting.setdefault(request.symbol, {})[client_id] = order
+        return report
 
     def _admit(
         self, request: OrderRequest, window: SendWindow, reference: Decimal | None
@@ -380,19 +367,21 @@ class PaperExchange(ExchangeAdapter):
 
     def _match(self, ticker: Ticker) -> None:
         for order in list(self._waiting.get(ticker.symbol, {}).values()):
-            self._trade(order, _reference(order.request.side, ticker), self._time.now_ms())
+            self._trade(order, _reference(order.request.side, ticker))
 
-    def _trade(self, order: PaperOrder, reference: Decimal | None, now_ms: int) -> None:
-        """Let the order, new or waiting, meet the market."""
-        self._matching.trade(order, reference, now_ms)
-        if order.report.state is not OrderState.ACTIVE:
-            if self._holdings is None:
-                self._book(order)
-            self._settle(order)
+    def _trade(self, order: PaperOrder, reference: Decimal) -> None:
+        """Let a waiting order meet the market."""
+        report = self._matching.trade(order, reference, self._time.now_ms())
+        if report is not None:
+            self._traded(order, report)
 
-    def _settle(self, order: PaperOrder) -> None:
+    def _traded(self, order: PaperOrder, report: OrderReport) -> None:
+        if self._holdings is None:
+            self._book(order.info, order.request.side, report.fills)
+        self._settle(report)
+
+    def _settle(self, report: OrderReport) -> None:
         """Remember an order that no longer waits: as finished, or open for the rest of it."""
-        report = order.report
         client_id = report.client_order_id
         self._reports[client_id] = report
         waiting = self._waiting.get(report.symbol)
@@ -401,17 +390,17 @@ class PaperExchange(ExchangeAdapter):
             if not waiting:
                 del self._waiting[report.symbol]
         if report.state is OrderState.PARTIALLY_FILLED:
-            self._open[client_id] = order
+            self._open[client_id] = report
             return
         self._open.pop(client_id, None)
         self._finished.append(client_id)
         if len(self._finished) > MAX_FINISHED_ORDERS:
             del self._reports[self._finished.popleft()]
 
-    def _book(self, order: PaperOrder) -> None:
+    def _book(self, info: SymbolInfo, side: Side, fills: tuple[Fill, ...]) -> None:
         """Keep the books of an instance that trades alone: the wallet and the net positions."""
-        info, buys = order.info, order.request.side is Side.BUY
-        for fill in order.report.fills:
+        buys = side is Side.BUY
+        for fill in fills:
             signed = fill.quantity if buys else -fill.quantity
             left = self._wallet.get(info.quote, ZERO) - signed * fill.price - fill.fee
             self._wallet[info.quote] = left

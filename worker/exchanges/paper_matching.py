@@ -17,14 +17,29 @@ _CONTEXT = Context(prec=60)
 _IMMEDIATE: Final = frozenset({TimeInForce.IOC, TimeInForce.FOK})
 
 
-class PaperOrder(msgspec.Struct):
+class PaperOrder(msgspec.Struct, gc=False):
     """One accepted order. ``resting``: it waits in the book as a limit, so it will be the maker."""
 
     request: OrderRequest
     info: SymbolInfo
-    report: OrderReport
+    accepted_ms: int
     triggered: bool = False
     resting: bool = False
+
+    def report(self, state: OrderState, reason: str = "", fill: Fill | None = None) -> OrderReport:
+        """What the exchange says of the order now; at most one trade makes it up."""
+        request = self.request
+        return OrderReport(
+            client_order_id=request.client_order_id,
+            exchange_order_id="P" + request.client_order_id,
+            symbol=request.symbol,
+            state=state,
+            filled_quantity=fill.quantity if fill else ZERO,
+            average_price=fill.price if fill else None,
+            fills=(fill,) if fill else (),
+            created_ms=self.accepted_ms,
+            reason=reason,
+        )
 
 
 class PaperMatching:
@@ -50,22 +65,22 @@ class PaperMatching:
         """Whether the order is one of those ``paper.reject_rate`` picks."""
         return bool(self._reject_rate) and self._draw(request, "reject") < self._reject_rate
 
-    def trade(self, order: PaperOrder, reference: Decimal | None, at_ms: int) -> None:
+    def trade(self, order: PaperOrder, reference: Decimal | None, at_ms: int) -> OrderReport | None:
         """Let the order meet a market at ``reference`` (None: no price known).
 
-        Afterwards ``order.report.state`` is FILLED, CANCELLED, PARTIALLY_FILLED (the rest stays
-        open until it is cancelled) or ACTIVE (a later price may fill or trigger it).
+        Returns:
+            The order as FILLED, CANCELLED or PARTIALLY_FILLED (the rest stays open until it is
+            cancelled); None while it waits for a price that fills or triggers it.
         """
-        request = order.request
         price = None if reference is None else self._price(order, reference)
         if price is not None:
-            self._fill(order, price, at_ms)
-        elif request.time_in_force in _IMMEDIATE and (
-            order.triggered or request.stop_price is None
-        ):
-            order.report = cancelled(order.report, "nothing to trade against at once")
-        elif reference is None and request.stop_price is None:
+            return self._fill(order, price, at_ms)
+        request = order.request
+        if request.time_in_force in _IMMEDIATE and (order.triggered or request.stop_price is None):
+            return order.report(OrderState.CANCELLED, "nothing to trade against at once")
+        if reference is None and request.stop_price is None:
             order.resting = True
+        return None
 
     def _price(self, order: PaperOrder, reference: Decimal) -> Decimal | None:
         """What the order trades at, or None while it waits."""
@@ -88,39 +103,29 @@ class PaperMatching:
             return taken
         return min(taken, limit) if buys else max(taken, limit)
 
-    def _fill(self, order: PaperOrder, price: Decimal, at_ms: int) -> None:
-        request, report = order.request, order.report
+    def _fill(self, order: PaperOrder, price: Decimal, at_ms: int) -> OrderReport:
+        request = order.request
         quantity = request.quantity
+        state, reason = OrderState.FILLED, ""
         if self._partial_rate and self._draw(request, "partial") < self._partial_rate:
             quantity = self._part(order)
-        state, reason = OrderState.FILLED, ""
-        if quantity != request.quantity:
-            if request.time_in_force is TimeInForce.FOK:
-                order.report = cancelled(report, "could not be filled at once as a whole")
-                return
-            state = OrderState.PARTIALLY_FILLED
-            if request.time_in_force is TimeInForce.IOC:
-                state, reason = OrderState.CANCELLED, "the rest could not be filled at once"
+            if quantity != request.quantity:
+                if request.time_in_force is TimeInForce.FOK:
+                    text = "could not be filled at once as a whole"
+                    return order.report(OrderState.CANCELLED, text)
+                state = OrderState.PARTIALLY_FILLED
+                if request.time_in_force is TimeInForce.IOC:
+                    state, reason = OrderState.CANCELLED, "the rest could not be filled at once"
         value = _CONTEXT.multiply(quantity, price)
         fill = Fill(
-            trade_id=report.exchange_order_id + "-1",
+            trade_id=f"P{request.client_order_id}-1",
             quantity=quantity,
             price=price,
             fee=tidy(_CONTEXT.multiply(value, self.fee)),
             fee_currency=order.info.quote,
             at_ms=at_ms,
         )
-        order.report = OrderReport(
-            client_order_id=report.client_order_id,
-            exchange_order_id=report.exchange_order_id,
-            symbol=report.symbol,
-            state=state,
-            filled_quantity=quantity,
-            average_price=price,
-            fills=(fill,),
-            created_ms=report.created_ms,
-            reason=reason,
-        )
+        return order.report(state, reason, fill)
 
     def _part(self, order: PaperOrder) -> Decimal:
         """Between a tenth and nine tenths of the order, at least one step of it."""
@@ -160,7 +165,7 @@ def misfit(request: OrderRequest, info: SymbolInfo) -> str:
         return f"a {kind} order {'needs a' if kind.needs_price else 'has no'} price"
     if (request.stop_price is not None) is not kind.needs_stop_price:
         return f"a {kind} order {'needs a' if kind.needs_stop_price else 'has no'} stop price"
-    if not quantity > 0 or quantity < info.min_quantity:
+    if not quantity > ZERO or quantity < info.min_quantity:
         return f"quantity {quantity:f} is less than the minimum of {info.min_quantity:f}"
     if info.max_quantity and quantity > info.max_quantity:
         return f"quantity {quantity:f} is more than the maximum of {info.max_quantity:f}"
@@ -180,7 +185,5 @@ def _to_tick(price: Decimal, tick: Decimal, *, up: bool) -> Decimal:
     """``price`` on the grid, against the taker, never 0."""
     if tick == PRICE_TICK:  # the usual case, and ten times as fast as the general one
         rounding = ROUND_CEILING if up else ROUND_FLOOR
-        rounded = price.quantize(PRICE_TICK, rounding, _CONTEXT)
-    else:
-        rounded = ceil_to(price, tick) if up else floor_to(price, tick)
-    return tidy(rounded) or tick
+        return _CONTEXT.normalize(price.quantize(PRICE_TICK, rounding, _CONTEXT)) or tick
+    return tidy(ceil_to(price, tick) if up else floor_to(price, tick)) or tick

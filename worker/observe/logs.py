@@ -13,7 +13,7 @@ import msgspec
 
 from worker.clock import Clock, SystemClock
 from worker.config import LogConfig
-from worker.logger import FilteringBoundLogger, bound_ids, structlog
+from worker.logger import DEBUG, ERROR, INFO, WARNING, bound_ids, get_logger, structlog
 from worker.observe.redaction import Redactor
 
 #: Longer lines than this are cut: a log is not a place for payloads.
@@ -26,7 +26,7 @@ _LIBRARY_LEVELS: Final = {
     "warning": logging.WARNING,
     "error": logging.ERROR,
 }
-_OWN_LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+_OWN_LEVELS: Final = {"debug": DEBUG, "info": INFO, "warning": WARNING, "error": ERROR}
 _PLAIN: Final = frozenset({str, int, float, bool, type(None)})
 
 
@@ -52,12 +52,11 @@ def configure_logging(
         JsonLines(redactor, time_of) if as_json else ConsoleLines(redactor, time_of, terminal)
     )
     sink = LineSink(stream)
-    structlog.configure(
-        processors=[renderer],
-        wrapper_class=_direct(_OWN_LEVELS[config.level], renderer, sink),
-        logger_factory=sink.logger,
-        cache_logger_on_first_use=True,
-    )
+
+    def write(level: str, event: str, fields: dict[str, Any]) -> None:
+        sink.write(renderer.line(level, event, fields))
+
+    get_logger().send_to(write, _OWN_LEVELS[config.level])
     handler = LibraryHandler(renderer, sink)
     # On the handler too: a logger with a level of its own passes the root's by.
     handler.setLevel(_LIBRARY_LEVELS[config.level])
@@ -69,22 +68,8 @@ def configure_logging(
     _install_hooks(renderer, sink)
 
 
-def _direct(level: int, renderer: "Renderer", sink: "LineSink") -> type[FilteringBoundLogger]:
-    """Structlog's logger for a level and above, without its way through a chain of processors.
-
-    There is one processor, the renderer, and one line a signal: the way there took as long as it.
-    """
-    filtering: Any = structlog.make_filtering_bound_logger(level)
-
-    class Direct(filtering):  # type: ignore[misc]
-        def _proxy_to_logger(self, method: str, event: str | None = None, **fields: Any) -> None:
-            sink.write(renderer(None, method, {"event": event, **self._context, **fields}))
-
-    return Direct
-
-
 class Renderer(ABC):
-    """Turns one event into one line; the last processor, and the last guard for secrets."""
+    """Turns one event into one line; the last guard for secrets."""
 
     def __init__(self, redactor: Redactor, clock: Clock) -> None:
         self._redactor = redactor
@@ -92,31 +77,31 @@ class Renderer(ABC):
         self._now_ms = self._second = -1
         self._text = self._second_text = ""
 
-    def __call__(self, logger: Any, method: str, event: Any) -> bytes:
-        """The line, newline included; never raises, whatever the event holds."""
+    def line(self, level: str, event: str, fields: dict[str, Any]) -> bytes:
+        """The line, newline included; never raises, whatever the fields hold."""
         try:
-            line = self._line(method, event)
+            line = self._line(level, event, self._complete(fields))
         except Exception as error:  # a log call must never be what fails
-            safe = self._redactor.mask(repr(event).encode(errors="replace").decode())
+            safe = self._redactor.mask(repr(fields).encode(errors="replace").decode())
             line = msgspec.json.encode(
                 {
                     "ts": self._timestamp(),
-                    "level": method,
+                    "level": level,
                     "event": "unloggable_event",
                     "error": type(error).__name__,
                     "fields": safe[:MAX_TRACEBACK_CHARS],
                 }
             )
         if len(line) > MAX_LINE_BYTES:
-            line = self._cut(line, method, event)
+            line = self._cut(line, level)
         return line + b"\n"
 
     @abstractmethod
-    def _line(self, method: str, event: dict[str, Any]) -> bytes:
+    def _line(self, level: str, event: str, fields: dict[str, Any]) -> bytes:
         """One event, as long as it is."""
 
     @abstractmethod
-    def _cut(self, line: bytes, method: str, event: dict[str, Any]) -> bytes:
+    def _cut(self, line: bytes, level: str) -> bytes:
         """What is written instead of a line that is too long."""
 
     def _timestamp(self) -> str:
@@ -132,34 +117,31 @@ class Renderer(ABC):
             self._text = f"{self._second_text}.{ms:03d}Z"
         return self._text
 
-    def _fields(self, event: dict[str, Any]) -> dict[str, Any]:
-        """The event's fields with the bound ids before them and an exception as text."""
-        if "exc_info" in event:
-            text = _exception_text(event.pop("exc_info"))
+    def _complete(self, fields: dict[str, Any]) -> dict[str, Any]:
+        """The fields with the bound ids before them and an exception as text."""
+        if "exc_info" in fields:
+            text = _exception_text(fields.pop("exc_info"))
             if text:
-                event["exception"] = text
+                fields["exception"] = text
         ids = bound_ids()
-        return {**ids, **event} if ids else event
+        return {**ids, **fields} if ids else fields
 
 
 class JsonLines(Renderer):
     """One JSON object a line: ``ts``, ``level``, ``event``, then ids and fields."""
 
-    def _line(self, method: str, event: dict[str, Any]) -> bytes:
-        name = event.pop("event", "")
-        fields = self._fields(event)
+    def _line(self, level: str, event: str, fields: dict[str, Any]) -> bytes:
         if not _PLAIN.issuperset(map(type, fields.values())):
             fields = {key: _jsonable(value) for key, value in fields.items()}
-        whole = {"ts": self._timestamp(), "level": method, "event": name, **fields}
-        line = _encode(whole)
+        line = _encode({"ts": self._timestamp(), "level": level, "event": event, **fields})
         if self._redactor.finds_in_json(line):
             line = _encode(self._redactor.mask_value(msgspec.json.decode(line)))
         return line
 
-    def _cut(self, line: bytes, method: str, event: dict[str, Any]) -> bytes:
+    def _cut(self, line: bytes, level: str) -> bytes:
         text = line[: MAX_LINE_BYTES // 4].decode(errors="replace")
         return _encode(
-            {"ts": self._timestamp(), "level": method, "event": "log_line_cut", "start": text}
+            {"ts": self._timestamp(), "level": level, "event": "log_line_cut", "start": text}
         )
 
 
@@ -170,15 +152,15 @@ class ConsoleLines(Renderer):
         super().__init__(redactor, clock)
         self._render = structlog.dev.ConsoleRenderer(colors=colors, sort_keys=False)
 
-    def _line(self, method: str, event: dict[str, Any]) -> bytes:
+    def _line(self, level: str, event: str, fields: dict[str, Any]) -> bytes:
         # Masked before it is rendered as well: rendering may spell a value in another way.
-        plain = msgspec.json.decode(_encode(_jsonable(self._fields(event))))
-        shown = {"timestamp": self._timestamp(), "level": method}
+        plain = msgspec.json.decode(_encode(_jsonable({"event": event, **fields})))
+        shown = {"timestamp": self._timestamp(), "level": level}
         shown |= self._redactor.mask_value(plain)
         shown["event"] = str(shown.get("event", ""))
-        return self._redactor.mask(str(self._render(None, method, shown))).encode(errors="replace")
+        return self._redactor.mask(str(self._render(None, level, shown))).encode(errors="replace")
 
-    def _cut(self, line: bytes, method: str, event: dict[str, Any]) -> bytes:
+    def _cut(self, line: bytes, level: str) -> bytes:
         return line[:MAX_LINE_BYTES] + b" ..."
 
 
@@ -196,10 +178,6 @@ class LineSink:
         self._flush = stream.flush if buffer is None else buffer.flush
         self.lost = 0
 
-    def logger(self, *_name: str) -> "_SinkLogger":
-        """What structlog calls once an event is a line."""
-        return _SinkLogger(self.write)
-
     def write(self, line: bytes) -> None:
         """Write and flush one line. A buffered stream's own lock keeps lines of threads whole."""
         try:
@@ -207,16 +185,6 @@ class LineSink:
             self._flush()
         except (OSError, ValueError):
             self.lost += 1
-
-
-class _SinkLogger:
-    """Every method structlog may call by a level's name is the sink's ``write``."""
-
-    __slots__ = ("critical", "debug", "error", "fatal", "info", "msg", "warn", "warning")
-
-    def __init__(self, write: Callable[[bytes], None]) -> None:
-        for name in self.__slots__:
-            setattr(self, name, write)
 
 
 class LibraryHandler(logging.Handler):
@@ -233,22 +201,17 @@ class LibraryHandler(logging.Handler):
             message = record.getMessage()
         except Exception:  # a library's format string that does not fit its arguments
             message = f"{record.msg!r} % {record.args!r}"
-        event: dict[str, Any] = {
-            "event": "library_log",
-            "logger": record.name,
-            "message": message,
-        }
+        fields: dict[str, Any] = {"logger": record.name, "message": message}
         if record.exc_info:
-            event["exc_info"] = record.exc_info
-        self._sink.write(self._renderer(None, record.levelname.lower(), event))
+            fields["exc_info"] = record.exc_info
+        self._sink.write(self._renderer.line(record.levelname.lower(), "library_log", fields))
 
 
 def _install_hooks(renderer: Renderer, sink: LineSink) -> None:
     """Log what nobody caught; the interpreter would print it past the redaction."""
 
     def write(name: str, error: BaseException | None, **fields: Any) -> None:
-        event = {"event": name, **fields, "exc_info": error}
-        sink.write(renderer(None, "critical", event))
+        sink.write(renderer.line("critical", name, {**fields, "exc_info": error}))
 
     def on_exception(kind: type[BaseException], error: BaseException, trace: Any) -> None:
         if issubclass(kind, KeyboardInterrupt):

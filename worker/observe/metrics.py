@@ -4,12 +4,13 @@ from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from decimal import Decimal
-from typing import Any, Final, Generic, Protocol, TypeVar, cast
+from typing import Any, Final, Protocol, TypeVar, cast
 
 import prometheus_client as prometheus
 from prometheus_client.registry import Collector
 
 from worker.domain.market import SymbolInfo
+from worker.domain.money import ZERO
 from worker.domain.order import Fill, OrderReport, OrderState
 from worker.domain.refusal import Refusal
 from worker.domain.signal import Signal
@@ -136,35 +137,33 @@ class _Histogram(prometheus.Histogram):
         self._buckets[bisect_left(self._upper_bounds, amount)]._value += 1  # noqa: SLF001
 
 
-class _Family(Generic[_Child]):
+class _Family(dict[tuple[str, ...], _Child]):
     """One metric's children by label values, made once, bounded in number.
 
-    Looking a child up in this dict takes a third of what the library's own ``labels()`` does.
+    Looking a child up in a dict takes a tenth of what the library's own ``labels()`` does.
     """
 
     def __init__(self, metric: Metric, parent: _Child) -> None:
         self._labels = tuple(metric.labels.values())
         self._parent: Any = parent  # the library's own hints lose the type on the way to a child
-        self._children: dict[tuple[str, ...], _Child] = {}
         self._open: tuple[set[str], ...] = tuple(set() for _ in self._labels)
         if self._labels and all(self._labels):
             self._make_all(())
 
     def __call__(self, *values: str) -> _Child:
-        child = self._children.get(values)
-        return child if child is not None else self._make(values)
+        return self[values]
 
-    def _make(self, values: tuple[str, ...]) -> _Child:
+    def __missing__(self, values: tuple[str, ...]) -> _Child:
         bounded = tuple(map(self._bounded, values, self._labels, self._open))
-        child = self._children.get(bounded)
+        child = self.get(bounded)
         if child is None:
             child = cast("_Child", self._parent.labels(*bounded) if bounded else self._parent)
-            self._children[bounded] = child
+            self[bounded] = child
         return child
 
     def _make_all(self, chosen: tuple[str, ...]) -> None:
         if len(chosen) == len(self._labels):
-            self._make(chosen)
+            self[chosen]  # makes it
             return
         for value in self._labels[len(chosen)]:
             self._make_all((*chosen, value))
@@ -265,7 +264,7 @@ class Metrics:
         self._ledger_up.set(1)
         if count:
             self._claimed.inc(count)
-            self._batches("claim").observe(count)
+            self._batches["claim",].observe(count)
 
     def ended(self, outcome: str, end: SignalEnd, elapsed_s: float) -> None:
         """Count one signal's end, with its order's fills, fees, slippage and delays.
@@ -275,12 +274,12 @@ class Metrics:
             end: what happened.
             elapsed_s: from claim to commit.
         """
-        self._ends(outcome).inc()
+        self._ends[outcome,].inc()
         self._to_end.observe(elapsed_s)
         if outcome == "duplicate":
             return
         if end.refusal is not None:
-            self._failures(end.refusal.stage.value, end.refusal.code.value).inc()
+            self._failures[end.refusal.stage.value, end.refusal.code.value].inc()
         if end.settlement is not None:
             self._settled(end.settlement, end.slippage_bps)
 
@@ -289,17 +288,17 @@ class Metrics:
         created_ms = settled.report.created_ms
         if created_ms:
             delay_s = created_ms / 1_000 - settled.order.signal.created_at.timestamp()
-            self._to_order.observe(max(delay_s, 0.0))  # clocks differ
+            self._to_order.observe(delay_s if delay_s > 0 else 0.0)  # clocks differ
         if not settled.fills:
             return
-        self._fills(exchange).inc(len(settled.fills))
+        self._fills[exchange,].inc(len(settled.fills))
         if settled.report.state is not OrderState.FILLED:
             self._counters["partial_fills_total"](exchange).inc()
         if slippage_bps is not None:
-            self._slippage(exchange).observe(float(slippage_bps))
+            self._slippage[exchange,].observe(float(slippage_bps))
         for currency, fee in settled.fees.items():
-            if fee >= 0:
-                self._commission(exchange, currency).inc(float(fee))
+            if fee >= ZERO:
+                self._commission[exchange, currency].inc(float(fee))
             else:
                 self._counters["rebates_total"](exchange, currency).inc(float(-fee))
 
@@ -329,13 +328,13 @@ class Metrics:
 
     def batch(self, step: str, size: int) -> None:
         """Note how many signals one round trip carried: ``claim``, ``admit`` or ``commit``."""
-        self._batches(step).observe(size)
+        self._batches[step,].observe(size)
 
     # --- exchanges ---
 
     def submission(self, exchange: str, outcome: str) -> None:
         """Count one create request: accepted, refused, not_sent, throttled or unknown."""
-        self._submissions(exchange, outcome).inc()
+        self._submissions[exchange, outcome].inc()
 
     def retry(self, exchange: str, cause: str) -> None:
         """Count one repetition and the outcome that caused it."""

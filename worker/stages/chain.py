@@ -70,6 +70,6 @@ class Chain(Generic[Start, Now]):
             started = perf_counter()
             current = await stage(current)
             self._watch(name, perf_counter() - started)
-            if isinstance(current, ENDS):
+            if type(current) in ENDS:
                 break
         return current  # type: ignore[no-any-return]

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import Final, Protocol
 
-import msgspec
 from tenacity import RetryCallState, wait_exponential
 
 from worker.clock import Clock, Random
@@ -45,12 +44,6 @@ AUTHORIZATION_TTL_MS = 250.0
 FIRST_LOOKUP_S, LONGEST_LOOKUP_S = 0.1, 2.0
 #: A loop's timers have a grain of a millisecond and may fire half of one early.
 TIMER_GRAIN_S = 0.001
-
-
-class _Stop(msgspec.Struct, frozen=True):
-    """Do not send (again): end the chain with this."""
-
-    result: Failed | Lost | Postponed | Unresolved
 
 
 class OrderExecutorHandler:
@@ -95,55 +88,58 @@ class OrderExecutorHandler:
         self, order: AdmittedOrder
     ) -> Submission | Failed | Lost | Postponed | Unresolved:
         """Send the order, or find that it has been sent."""
-        result = await self._send(order)
-        if isinstance(result, _LEFT_TO_OTHERS):
+        found = await self._find(order) if order.look_up_first else None
+        result = await self._send(order) if found is None else found
+        if not isinstance(result, _DECIDED):
             self._orders.forget(order.managed)  # whoever gets the entry next begins it anew
         return result
+
+    async def _find(self, order: AdmittedOrder) -> Submission | Failed | Lost | Unresolved | None:
+        """Look for what an earlier delivery may have sent; None if it may be sent now."""
+        self._orders.note(order.managed, Fact.SENT)
+        try:
+            found = await self._look_up(order, order.absent_after_mono_ms)
+        except _SilentError as silence:
+            return self._unresolved(order, str(silence))
+        if found is not None:
+            return self._found(order, found, attempts=1)
+        if order.give_up is not None:
+            return self._end(order, order.give_up)
+        was_sent = order.absent_after_mono_ms > float("-inf")
+        if was_sent and order.adapter.resend is Resend.NEVER:
+            return self._unresolved(order, _NEVER.format(order.adapter.name))
+        return None
 
     async def _send(
         self, order: AdmittedOrder
     ) -> Submission | Failed | Lost | Postponed | Unresolved:
-        if order.look_up_first:
-            # An earlier delivery may have sent it.
-            self._orders.note(order.managed, Fact.SENT, self._clock.now_ms())
-            try:
-                found = await self._look_up(order, order.absent_after_mono_ms)
-            except _SilentError as silence:
-                return self._unresolved(order, str(silence))
-            if found is not None:
-                return self._found(order, found, attempts=1)
-            if order.give_up is not None:
-                return self._end(order, order.give_up)
-            was_sent = order.absent_after_mono_ms > float("-inf")
-            if was_sent and order.adapter.resend is Resend.NEVER:
-                return self._unresolved(order, _NEVER.format(order.adapter.name))
+        """Send until the exchange has it or it is known why not."""
         attempts = 0
         while True:
-            window = await self._permit(order, attempts)
-            if isinstance(window, _Stop):
-                return window.result
+            # Whatever has to be waited for is waited for first: after the last look nothing waits.
+            age_ms = self._clock.monotonic_ms() - order.admitted_mono_ms
+            if attempts or order.pause_ms or age_ms > AUTHORIZATION_TTL_MS:
+                end = await self._authorize(order, attempts)
+                if end is not None:
+                    return end
+            wait_ms = order.adapter.take_turn(order.expires_ms - self._clock.now_ms())
+            if wait_ms > 0:
+                end = await self._await_turn(order, wait_ms, attempts)
+                if end is not None:
+                    return end
+            window = self._open_window(order, attempts)
+            if not isinstance(window, SendWindow):
+                return window
             attempts += 1
             result = await self._attempt(order, window, attempts)
             if result is not None:
                 return result
 
-    async def _permit(self, order: AdmittedOrder, attempts: int) -> SendWindow | _Stop:
-        """Decide whether to send now; the window is fixed before the lease is looked at.
-
-        Whatever has to be waited for is waited for first: after the last look nothing waits.
-        """
-        pause_ms = order.pause_ms if attempts == 0 else 0.0
+    def _open_window(
+        self, order: AdmittedOrder, attempts: int
+    ) -> SendWindow | Failed | Lost | Postponed:
+        """Take the last look; the window is fixed before the lease is looked at."""
         adapter = order.adapter
-        age = self._clock.monotonic_ms() - order.admitted_mono_ms
-        if attempts or pause_ms or age > AUTHORIZATION_TTL_MS:
-            stop = await self._authorize(order, attempts)
-            if stop is not None:
-                return stop
-        wait_ms = adapter.take_turn(order.expires_ms - self._clock.now_ms())
-        if wait_ms > 0:
-            stop = await self._await_turn(order, wait_ms, attempts)
-            if stop is not None:
-                return stop
         skew = abs(adapter.clock.offset_ms) + adapter.clock.uncertainty_ms
         if skew > self._config.max_clock_skew_ms:
             return self._fail(
@@ -159,19 +155,17 @@ class OrderExecutorHandler:
                 order, Code.SIGNAL_EXPIRED, "expires_at: passed before the order was sent", attempts
             )
         if not order.lease.covers(window.expires_mono_ms + self._config.skew_margin_ms):
-            return _Stop(
-                Lost() if order.lease.lost else Postponed(reason="lease too short to send")
-            )
+            return Lost() if order.lease.lost else Postponed(reason="lease too short to send")
         return window
 
     async def _await_turn(
         self, order: AdmittedOrder, wait_ms: float, attempts: int
-    ) -> _Stop | None:
+    ) -> Failed | Lost | Postponed | None:
         """Wait for the order's turn under ``max_orders_per_second``, then ask the ledger again."""
         name = order.adapter.name
         while True:
             if self._draining():
-                return _Stop(Postponed(reason="draining before its turn to be sent"))
+                return Postponed(reason="draining before its turn to be sent")
             if self._too_late(order, wait_ms / 1000):
                 return self._fail(
                     order,
@@ -182,9 +176,9 @@ class OrderExecutorHandler:
                 )
             await self._clock.sleep(wait_ms / 1000)
             turn_mono_ms = self._clock.monotonic_ms()
-            stop = await self._authorize(order, attempts)
-            if stop is not None:
-                return stop
+            end = await self._authorize(order, attempts)
+            if end is not None:
+                return end
             if self._clock.monotonic_ms() - turn_mono_ms <= AUTHORIZATION_TTL_MS:
                 return None
             # A pause of the exchange came in between: its turn is over, and so are all others'.
@@ -192,7 +186,9 @@ class OrderExecutorHandler:
             if wait_ms <= 0:
                 return None
 
-    async def _authorize(self, order: AdmittedOrder, attempts: int) -> _Stop | None:
+    async def _authorize(
+        self, order: AdmittedOrder, attempts: int
+    ) -> Failed | Lost | Postponed | None:
         """Ask the ledger again: still ours, still allowed, not paused."""
         while True:
             asked_mono_ms = self._clock.monotonic_ms()
@@ -201,10 +197,10 @@ class OrderExecutorHandler:
                     order.lease.entry_id, order.lease.token, order.adapter.name
                 )
             except LedgerUnavailableError:
-                return _Stop(Postponed(reason="Redis cannot say whether the order may be sent"))
+                return Postponed(reason="Redis cannot say whether the order may be sent")
             if not answer.held:
                 order.lease.lost = True
-                return _Stop(Lost())
+                return Lost()
             state = answer.trading_state
             opening = order.position is None
             if state is TradingState.HALTED or (state is TradingState.REDUCING and opening):
@@ -220,7 +216,7 @@ class OrderExecutorHandler:
                     return None
                 continue  # the answer was so long on its way that it may no longer hold
             if self._draining():
-                return _Stop(Postponed(reason="draining during an exchange's pause"))
+                return Postponed(reason="draining during an exchange's pause")
             if self._too_late(order, answer.pause_ms / 1000):
                 return self._fail(
                     order,
@@ -235,9 +231,9 @@ class OrderExecutorHandler:
         self, order: AdmittedOrder, window: SendWindow, attempts: int
     ) -> Submission | Failed | Lost | Postponed | Unresolved | None:
         """Send once; None to go round again."""
-        name, now_ms = order.adapter.name, self._clock.now_ms()
+        name = order.adapter.name
         order.managed.attempts = attempts
-        self._orders.note(order.managed, Fact.SENT, now_ms)
+        self._orders.note(order.managed, Fact.SENT)
         # As long as a lease would have to last: a successor reckons back from where it ends.
         order.lease.doubt_until_mono_ms = window.expires_mono_ms + self._config.skew_margin_ms
         try:
@@ -250,12 +246,11 @@ class OrderExecutorHandler:
             order.lease.doubt_until_mono_ms = 0.0
             return await self._again(order, error, attempts)
         self._meter.submission(name, "accepted")
-        order.lease.doubt_until_mono_ms = 0.0
         return self._found(order, report, attempts)
 
     def _found(self, order: AdmittedOrder, report: OrderReport, attempts: int) -> Submission:
         order.lease.doubt_until_mono_ms = 0.0
-        self._orders.report(order.managed, report, self._clock.now_ms())
+        self._orders.report(order.managed, report)
         return Submission(order=order, report=report, attempts=attempts)
 
     async def _again(
@@ -311,7 +306,7 @@ class OrderExecutorHandler:
     def _unresolved(self, order: AdmittedOrder, reason: str) -> Unresolved | Lost:
         if order.lease.lost:
             return Lost()
-        self._orders.note(order.managed, Fact.LOST, self._clock.now_ms())
+        self._orders.note(order.managed, Fact.LOST)
         return Unresolved(order=order, reason=reason)
 
     async def _look_up(
@@ -372,7 +367,7 @@ class OrderExecutorHandler:
 
     def _give_up(self, order: AdmittedOrder, error: ExchangeError, attempts: int) -> Failed:
         fact = Fact.REJECTED if error.outcome is Outcome.REFUSED else Fact.FAILED
-        self._orders.note(order.managed, fact, self._clock.now_ms())
+        self._orders.note(order.managed, fact)
         return Failed(
             refusal=Refusal(
                 Stage.EXECUTION, _code_of(error), f"{order.adapter.name}: {error}", attempts
@@ -382,16 +377,16 @@ class OrderExecutorHandler:
             order=order,
         )
 
-    def _fail(self, order: AdmittedOrder, code: Code, reason: str, attempts: int) -> _Stop:
-        return _Stop(self._end(order, Refusal(Stage.EXECUTION, code, reason, attempts)))
+    def _fail(self, order: AdmittedOrder, code: Code, reason: str, attempts: int) -> Failed:
+        return self._end(order, Refusal(Stage.EXECUTION, code, reason, attempts))
 
     def _end(self, order: AdmittedOrder, refusal: Refusal) -> Failed:
-        self._orders.note(order.managed, Fact.FAILED, self._clock.now_ms())
+        self._orders.note(order.managed, Fact.FAILED)
         return Failed(refusal=refusal, signal=order.signal, digest=order.digest, order=order)
 
 
-#: Ends after which another delivery goes on.
-_LEFT_TO_OTHERS: Final = (Lost, Postponed, Unresolved)
+#: After any other end of this stage another delivery goes on.
+_DECIDED: Final = (Submission, Failed)
 _NEVER: Final = "not found, and {} cannot refuse a late request, so it is not sent again"
 
 

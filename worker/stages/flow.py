@@ -167,7 +167,7 @@ class Unresolved(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
 
 
-ENDS = (Failed, Repeated, Malformed, Lost, Postponed, Unresolved)
+ENDS = frozenset((Failed, Repeated, Malformed, Lost, Postponed, Unresolved))
 Ended = Failed | Repeated | Malformed | Lost | Postponed | Unresolved
 
 

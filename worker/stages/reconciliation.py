@@ -40,7 +40,7 @@ class ReconciliationHandler:
     async def handle(self, submission: Submission) -> Settlement | Failed | Lost | Unresolved:
         """Wait for the order to end, cancelling what is still open after ``max_wait_time``."""
         result = await self._settle(submission)
-        if isinstance(result, _LEFT_TO_OTHERS):
+        if not isinstance(result, _DECIDED):
             self._orders.forget(submission.order.managed)
         return result
 
@@ -64,7 +64,9 @@ class ReconciliationHandler:
                 digest=order.digest,
                 order=order,
             )
-        fills = await self._fills(order, report)
+        fills = _reported_fills(report)
+        if fills is None:
+            fills = await self._look_up_fills(order, report)
         if fills is None:
             return (
                 Lost()
@@ -127,7 +129,7 @@ class ReconciliationHandler:
                 error=str(error),
             )
             return last
-        self._orders.report(order.managed, report, self._clock.now_ms())
+        self._orders.report(order.managed, report)
         return report
 
     async def _cancel(self, order: AdmittedOrder, report: OrderReport) -> float:
@@ -151,12 +153,10 @@ class ReconciliationHandler:
             return error.retry_after_s
         return math.inf
 
-    async def _fills(self, order: AdmittedOrder, report: OrderReport) -> tuple[Fill, ...] | None:
+    async def _look_up_fills(
+        self, order: AdmittedOrder, report: OrderReport
+    ) -> tuple[Fill, ...] | None:
         """The order's trades, adding up to its filled quantity; None if that cannot be had."""
-        if not report.filled_quantity:
-            return ()
-        if _total(report.fills) == report.filled_quantity:
-            return report.fills
         if not self._config.verify_fill:
             return (_summary(report),) if report.average_price else None
         for attempt in range(TRADE_LOOKUPS):
@@ -177,12 +177,19 @@ class ReconciliationHandler:
         return None
 
 
-#: Ends after which another delivery goes on.
-_LEFT_TO_OTHERS: Final = (Lost, Unresolved)
+#: After any other end another delivery goes on.
+_DECIDED: Final = (Settlement, Failed)
 
 
 def _total(fills: tuple[Fill, ...]) -> Decimal:
     return sum((fill.quantity for fill in fills), ZERO) if len(fills) != 1 else fills[0].quantity
+
+
+def _reported_fills(report: OrderReport) -> tuple[Fill, ...] | None:
+    """The order's trades where the report has all of them."""
+    if not report.filled_quantity:
+        return ()
+    return report.fills if _total(report.fills) == report.filled_quantity else None
 
 
 def _summary(report: OrderReport) -> Fill:

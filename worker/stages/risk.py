@@ -138,7 +138,7 @@ class RiskManagementHandler:
             breach = None if refusal is not None else _check_exit(order)
             if breach is None:
                 return order
-            self._orders.note(order.managed, Fact.FAILED, self._clock.now_ms())
+            self._orders.note(order.managed, Fact.FAILED)
             return Failed(refusal=breach, signal=order.signal, digest=order.digest, order=order)
         if isinstance(answer, Fenced):
             return Lost()
@@ -309,7 +309,7 @@ class RiskManagementHandler:
             reference=intent.reference,
             position=position,
             reserved=plan.reserved,
-            managed=self._orders.begin(request, arrival.signal.signal_id, self._clock.now_ms()),
+            managed=self._orders.begin(request, arrival.signal.signal_id),
             not_before_ms=plan.not_before_ms,
             expires_ms=arrival.expires_ms,
             admitted_at=admitted.at_ms,

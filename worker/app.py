@@ -32,7 +32,7 @@ from worker.ledger.embedded import EmbeddedServer
 from worker.ledger.errors import LedgerError
 from worker.ledger.lease import Lease
 from worker.ledger.scripts import RedisScripts
-from worker.logger import get_logger
+from worker.logger import Tell, get_logger, tell
 from worker.market_data import MarketData
 from worker.observe.http import Health, HttpServer, loop_monitor
 from worker.observe.metrics import Metrics
@@ -68,9 +68,15 @@ class Worker:
     """One process's parts, wired; :meth:`run` is its whole life."""
 
     def __init__(
-        self, config: Config, *, clock: Clock | None = None, tracing: Tracing | None = None
+        self,
+        config: Config,
+        *,
+        clock: Clock | None = None,
+        tracing: Tracing | None = None,
+        tell: Tell = tell,
     ) -> None:
         self.config = config
+        self._tell = tell
         self.name = consumer_name()
         self.tracing = tracing or tracing_of(
             config.tracing, account=config.account, worker=self.name, version=__version__
@@ -200,6 +206,7 @@ class Worker:
             status=self._status,
             held=held,
             tracing=self.tracing,
+            tell=self._tell,
         )
 
     async def run(self) -> int:
@@ -444,8 +451,12 @@ def _calm_garbage_collector() -> None:
     gc.set_threshold(GC_ALLOCATIONS, 20, 50)
 
 
-async def run_worker(config: Config) -> int:
+async def run_worker(config: Config, tell: Tell) -> int:
     """Run one worker until it is told to stop.
+
+    Args:
+        config: all of it.
+        tell: logs the one line of every signal.
 
     Returns:
         The exit code.
@@ -455,8 +466,8 @@ async def run_worker(config: Config) -> int:
         InvariantError: something that cannot happen has happened.
     """
     if config.redis.url.reveal() != "embedded":
-        return await Worker(config).run()
+        return await Worker(config, tell=tell).run()
     with EmbeddedServer() as server:
         redis = msgspec.structs.replace(config.redis, url=Secret(server.url))
         log.info("embedded_server", url=server.url)
-        return await Worker(msgspec.structs.replace(config, redis=redis)).run()
+        return await Worker(msgspec.structs.replace(config, redis=redis), tell=tell).run()

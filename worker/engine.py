@@ -17,7 +17,7 @@ from worker.ledger.errors import (
     LedgerUnavailableError,
 )
 from worker.ledger.lease import Lease
-from worker.logger import get_logger
+from worker.logger import Tell, get_logger, tell
 from worker.observe.http import Health
 from worker.observe.metrics import Metrics
 from worker.observe.tracing import Tracing
@@ -54,6 +54,7 @@ class ExecutionEngine:
         status: what the heartbeat says of this worker, JSON.
         held: what is in hand, by entry id, for those who want to look; kept by the engine.
         tracing: makes a trace of every signal; None where nobody asked for it.
+        tell: logs the one line of every signal.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class ExecutionEngine:
         status: Callable[["ExecutionEngine"], bytes],
         held: dict[str, Lease] | None = None,
         tracing: Tracing | None = None,
+        tell: Tell = tell,
     ) -> None:
         self._ledger = ledger
         self._pipeline = pipeline
@@ -81,6 +83,7 @@ class ExecutionEngine:
         self._drain_s = drain_s
         self._status = status
         self._tracing = tracing
+        self._tell = tell
         self._held = {} if held is None else held
         #: In the order they were started.
         self._tasks: dict[asyncio.Task[None], None] = {}
@@ -339,7 +342,7 @@ class ExecutionEngine:
             "deliveries": delivery.deliveries,
             "duration_ms": round(elapsed_s * 1000, 2),
         }
-        log.info_fields("signal_ended", line | end.fields)
+        self._tell("signal_ended", line | end.fields)
         if self._tracing is not None:
             self._tracing.ended(outcome, end.item.signal, end.fields)
         return answer.following

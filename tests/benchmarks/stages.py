@@ -31,7 +31,7 @@ from worker.ledger.calls import MAX_BATCH, Delivery, Ledger
 from worker.ledger.connection import Connections
 from worker.ledger.lease import Lease
 from worker.ledger.scripts import Argument, RedisScripts
-from worker.logger import get_logger
+from worker.logger import Tell
 from worker.market_data import MarketData
 from worker.observe.logs import configure_logging
 from worker.observe.metrics import Metrics
@@ -135,11 +135,13 @@ class Parts:
     Args:
         config: the worker's.
         clocks: what is told the times.
+        tell: logs a signal's line.
     """
 
-    def __init__(self, config: Config, clocks: Clocks) -> None:
+    def __init__(self, config: Config, clocks: Clocks, tell: Tell) -> None:
         clock = SystemClock()
         self.clocks = clocks
+        self.tell = tell
         self.connections = Connections(
             config.redis, key=signals.SIGNALS, name=_WORKER, timeout_s=5.0
         )
@@ -213,7 +215,7 @@ class Parts:
         with layer("report"):
             for ending in endings:
                 self.metrics.ended(ending.outcome, ending, 0.001)
-                _log.info("signal_ended", outcome=ending.outcome, **ending.fields)
+                self.tell("signal_ended", {"outcome": ending.outcome} | ending.fields)
 
     async def _intents(self, deliveries: Sequence[Delivery]) -> list[Intent]:
         layer = self.clocks.layer
@@ -246,9 +248,6 @@ class Parts:
         return _only(Intent, valid)
 
 
-_log = get_logger(__name__)
-
-
 def _complain(name: str, error: Exception) -> None:
     raise BenchmarkError(f"{name}: {error}") from error
 
@@ -263,13 +262,13 @@ def _only(kind: type[T], found: Sequence[object]) -> list[T]:
     return good
 
 
-async def _run(where: Stage, batches: int, number: int) -> Clocks:
+async def _run(where: Stage, batches: int, number: int, tell: Tell) -> Clocks:
     """One run: its layers' times, microseconds a signal."""
     payloads = signals.backlog((batches + _WARM_UP) * BATCH, f"s{number}", symbols=BATCH)
     where.wire.pour(signals.commands(payloads))
     config = load_config(None, worker_environment(where.server.url, 0))
     with Wire(where.server.port) as wire:
-        parts = Parts(config, Clocks(wire))
+        parts = Parts(config, Clocks(wire), tell)
         for n in range(batches + _WARM_UP):
             if n == _WARM_UP:
                 counted = Clocks(wire)
@@ -289,12 +288,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     batches = QUICK_BATCHES if chosen.quick else BATCHES
     report = Report(NAME, chosen)
     with tempfile.TemporaryFile("w") as lines:
-        configure_logging(load_config(None, {"WORKER_LOG__FORMAT": "json"}).log, lines, ())
+        config = load_config(None, {"WORKER_LOG__FORMAT": "json"})
+        tell = configure_logging(config.log, lines, ())
         for number in range(chosen.runs):
             with stage(chosen.server) as where, report.meter.around():
                 where.make_group()
                 report.server = where.server_name()
-                clocks = uvloop.run(_run(where, batches, number))
+                clocks = uvloop.run(_run(where, batches, number, tell))
             for name, value in clocks.cpu.items():
                 report.add(f"{name}: cpu", "µs/signal", value)
             for name in _SCRIPTS:

@@ -16,11 +16,10 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from structlog.testing import capture_logs
 
 from worker.clock import SystemClock
 from worker.config import LogConfig, Secret
-from worker.logger import bind_ids, bound_ids, get_logger, unbind_ids
+from worker.logger import bind_ids, bound_ids, get_logger, structlog, unbind_ids
 from worker.observe.logs import MAX_LINE_BYTES, JsonLines, LineSink, configure_logging
 from worker.observe.redaction import HIDDEN, Redactor
 
@@ -62,7 +61,7 @@ def logging_as_before() -> Iterator[None]:
     root.setLevel(kept[1])
     logging.captureWarnings(False)
     sys.excepthook, threading.excepthook, sys.unraisablehook = hooks
-    get_logger().reset()
+    structlog.reset_defaults()
 
 
 def configured(
@@ -129,36 +128,20 @@ def test_less_severe_events_are_not_written(level: str, seen: int) -> None:
     assert len(stream.lines) == seen
 
 
-def test_fields_in_a_dict_make_the_same_line_as_keywords() -> None:
-    """And are filtered by the same level."""
-    stream = configured()
-    get_logger().info("signal_ended", signal_id="s-1", attempts=1)
-    get_logger().info_fields("signal_ended", {"signal_id": "s-1", "attempts": 1})
+def test_the_line_of_every_signal_is_as_structlogs_would_be() -> None:
+    """Bound ids, secrets and the level count for it too."""
+    stream = Capture()
+    tell = configure_logging(LogConfig(format="json"), stream, ["hunter2"], clock=FixedClock())
+    token = bind_ids(trace="t-1")
+    get_logger().info("signal_ended", signal_id="s-1", attempts=1, note="hunter2")
+    tell("signal_ended", {"signal_id": "s-1", "attempts": 1, "note": "hunter2"})
+    unbind_ids(token)
     first, second = stream.getvalue().splitlines()
     assert first == second
-    quiet = configured("warning")
-    get_logger().info_fields("signal_ended", {})
+    assert "hunter2" not in first
+    quiet = Capture()
+    configure_logging(LogConfig(format="json", level="warning"), quiet, [])("signal_ended", {})
     assert not quiet.getvalue()
-
-
-def test_before_anything_is_set_up_events_go_to_structlog() -> None:
-    """Where a test can capture them, at every level."""
-    log = get_logger()
-    log.reset()
-    with capture_logs() as lines:
-        for method in (log.debug, log.info, log.warning, log.error, log.critical):
-            method("x", n=1)
-        log.info_fields("x", {"n": 1})
-    levels = ["debug", "info", "warning", "error", "critical", "info"]
-    assert lines == [{"event": "x", "n": 1, "log_level": level} for level in levels]
-
-
-def test_an_exception_keeps_the_exc_info_it_is_given() -> None:
-    """Without one it is the exception in hand."""
-    stream = configured()
-    get_logger().exception("failed", exc_info=ValueError("given"))
-    assert stream.last["exception"] == "ValueError: given"
-    assert stream.last["level"] == "error"
 
 
 @pytest.mark.parametrize(("level", "library"), [("debug", "INFO"), ("info", "WARNING")])

@@ -27,8 +27,8 @@ def configure(parser: ArgumentParser) -> None:
 def run(options: Namespace) -> int:
     """Run one worker to its end."""
     config = configuration(options)
-    configure_logging(config.log, sys.stderr, secret_strings(config))
+    tell = configure_logging(config.log, sys.stderr, secret_strings(config))
     keep_heap()
     factory = uvloop.new_event_loop if uvloop is not None else None
     with asyncio.Runner(loop_factory=factory) as runner:
-        return runner.run(run_worker(config))
+        return runner.run(run_worker(config, tell))

@@ -9,8 +9,9 @@ from worker.domain.signature import MIN_SECRET_LENGTH
 from worker.errors import ConfigError
 
 EXCHANGE_NAME: Final = re.compile(r"[a-z0-9]+(?:[-_][a-z0-9]+)*")
-#: A heartbeat renews a lease every third of it, so at least two thirds are left when all is well
-#: and one third after a renewal was missed; a request that needs at most half can be sent.
+#: A heartbeat renews a lease every third of it, and a thirtieth may pass in the waiting claim it
+#: counts from: over six tenths are left when all is well, three after a renewal was missed; a
+#: request that needs at most half can be sent.
 LEASE_SHARE_OF_REQUEST: Final = 0.5
 
 _REDIS_SCHEMES: Final = (

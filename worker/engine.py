@@ -1,7 +1,9 @@
 """Claims entries as there is room for them, runs each through the pipeline, commits its end."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
 from typing import Final
 
 import msgspec
@@ -29,6 +31,8 @@ log = get_logger(__name__)
 
 #: How long one wait for new signals lasts; also how soon an expired lease is noticed.
 DOORBELL_MS: Final = 500
+#: A wait takes no more of a lease than this part: leases count from before it.
+WAIT_SHARE: Final = 30
 #: A postponed or failed delivery comes again after this.
 RETRY_HOLD_MS: Final = 1_000
 #: An unresolved order is looked up again after this.
@@ -81,6 +85,7 @@ class ExecutionEngine:
         self._clock = clock
         self._concurrency = concurrency
         self._drain_s = drain_s
+        self._wait_ms = min(DOORBELL_MS, ledger.lease_ms // WAIT_SHARE)
         self._status = status
         self._tracing = tracing
         self._tell = tell
@@ -113,6 +118,7 @@ class ExecutionEngine:
             self._hurry.set()
         self._stopping.set()
         self._room.set()
+        self._ledger.hang_up()
         self._health.set("draining", ok=False, detail="finishing what is in hand")
 
     async def stopping(self) -> None:
@@ -199,8 +205,12 @@ class ExecutionEngine:
                 pause = FIRST_PAUSE_S
             except LedgerError as error:
                 tail = None
-                await self._recover(error, pause)
-                pause = min(pause * 2, LONGEST_PAUSE_S)
+                if not self._stopping.is_set():
+                    await self._recover(error, pause)
+                    pause = min(pause * 2, LONGEST_PAUSE_S)
+        if self._ledger.repeats != self._seen_repeats:  # as when a waiting claim was cut short
+            with suppress(LedgerError):  # what it took is somebody's once its leases have run out
+                await self._decline(await self._ledger.resync(self._held))
 
     async def _claim(self, room: int, tail: bytes | None) -> bytes | None:
         """Take what there is room for, waiting for news after ``tail`` if there is one.
@@ -208,18 +218,20 @@ class ExecutionEngine:
         Returns:
             After what to wait the next time; None if there is more.
         """
-        claim = await self._ledger.claim(room, after=tail, wait_ms=DOORBELL_MS)
+        started = time.perf_counter()
+        claim = await self._ledger.claim(room, after=tail, wait_ms=self._wait_ms)
         repeats = self._ledger.repeats
-        self._metrics.stage("claim", claim.seconds)
-        self._metrics.claimed(len(claim.deliveries))
+        if tail is None:
+            self._metrics.stage("claim", time.perf_counter() - started)
+        self._health.set("redis", ok=True, detail="answers")
+        self._health.set("group", ok=True, detail="exists")
         if claim.vanished:
             self._metrics.vanished(claim.vanished)
             log.warning("entries_vanished", count=claim.vanished)
-        self._health.set("redis", ok=True, detail="answers")
-        self._health.set("group", ok=True, detail="exists")
         if self._stopping.is_set():
             await self._decline(claim.deliveries)
             return None
+        self._metrics.claimed(len(claim.deliveries))
         self.take(claim.deliveries)
         if repeats != self._seen_repeats:
             # After the claim, which learns whether a primary took over that may lack writes.
@@ -234,9 +246,8 @@ class ExecutionEngine:
 
     async def _decline(self, deliveries: Iterable[Delivery]) -> None:
         """Hand back at once what came after stopping was asked for."""
-        entries = [(one.entry_id, one.token, 0, False) for one in deliveries]
-        if entries:
-            await self._ledger.release(entries)
+        self._abandoned += [Lease(one.entry_id, one.token, one.lease_mono_ms) for one in deliveries]
+        await self._hand_back()
 
     async def _recover(self, error: LedgerError, pause: float) -> None:
         """Say what is wrong, mend what can be mended, wait."""
@@ -454,6 +465,12 @@ class ExecutionEngine:
             )
         hurry.cancel()
         await cancel_all(self._tasks)
+        log.info("drained", handed_back=await self._hand_back())
+
+    async def _hand_back(self) -> int:
+        """Release what is nobody's here any more; how many entries were still ours."""
+        if not self._abandoned:
+            return 0
         now = self._clock.monotonic_ms()
         entries = [
             (lease.entry_id, lease.token, max(int(lease.doubt_until_mono_ms - now) + 1, 0), False)
@@ -463,8 +480,9 @@ class ExecutionEngine:
             released = await self._ledger.release(entries)
         except LedgerError as error:
             log.warning("release_failed", count=len(entries), error=str(error))
-        else:
-            log.info("drained", handed_back=released)
+            return 0
+        self._abandoned = []
+        return released
 
     async def _leave(self) -> None:
         try:

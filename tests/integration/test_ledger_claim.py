@@ -17,7 +17,9 @@ from tests.integration.fleets import (
     outcome,
     take,
     take_one,
+    until,
 )
+from worker.clock import SystemClock
 from worker.ledger.embedded import EmbeddedServer
 from worker.ledger.errors import LedgerError, LedgerUnavailableError
 
@@ -60,21 +62,56 @@ async def test_no_more_is_taken_than_there_is_room_for(fleet: Fleet) -> None:
 
 
 async def test_a_claim_that_waits_takes_what_rings(fleet: Fleet) -> None:
-    """In one call, also where the server has forgotten the script; without news it ends empty."""
+    """In one call, also where the server has forgotten the script; without news it ends empty.
+
+    Its lease counts from before the waiting: the reply may be long on its way.
+    """
     tail = (await fleet["w1"].claim(5)).tail
     assert (await fleet["w1"].claim(5, after=tail, wait_ms=1)).deliveries == []
     await fleet.redis.script_flush()
+    asked_mono_ms = SystemClock().monotonic_ms() + 1  # before the waiting, 50 ms and more
     waiting = asyncio.create_task(fleet["w1"].claim(5, after=tail, wait_ms=3_000))
     await asyncio.sleep(0.05)
     assert not waiting.done()
     entry_id = await fleet.send("a")
     claim = await asyncio.wait_for(waiting, 2)
     assert [delivery.entry_id for delivery in claim.deliveries] == [entry_id]
-    assert claim.seconds < 1
+    assert claim.deliveries[0].lease_mono_ms <= asked_mono_ms + 15_000
+
+
+async def test_a_cancelled_waiting_claim_takes_nothing(fleet: Fleet) -> None:
+    """Its connection is closed, and Redis drops the script that waits on it."""
+    tail = (await fleet["w1"].claim(5)).tail
+    waiting = asyncio.create_task(fleet["w1"].claim(5, after=tail, wait_ms=3_000))
+    await asyncio.sleep(0.05)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    await until(lambda: _nobody_is_blocked(fleet), what="the connection is closed")
+    await fleet.send("a")
+    assert await fleet.leases() == {}
+    assert len((await fleet["w1"].claim(5)).deliveries) == 1
+
+
+async def test_a_ring_wakes_a_worker_once(fleet: Fleet) -> None:
+    """The next waiting claim knows how far the bell has been heard."""
+    await fleet.send_all("aa")
+    head = await take_one(fleet["w1"])
+    tail = (await fleet["w2"].claim(1)).tail
+    await commit(fleet["w1"], outcome(head, take_next=False))  # rings
+    await fleet["w2"].claim(5, after=tail, wait_ms=3_000)
+    waiting = asyncio.create_task(fleet["w2"].claim(5, after=tail, wait_ms=3_000))
+    await asyncio.sleep(0.05)
+    assert not waiting.done()
+    waiting.cancel()
+
+
+async def _nobody_is_blocked(fleet: Fleet) -> bool:
+    return bool((await fleet.redis.info("clients"))["blocked_clients"] == 0)
 
 
 async def test_a_waiting_claim_whose_reply_is_lost_counts_as_repeated(fleet: Fleet) -> None:
-    """It may have taken something, which a resync then finds."""
+    """It may have taken something, so that a resync is due."""
     ledger = fleet.join("w1", patience_s=0.0)
     tail = (await ledger.claim(5)).tail
     waiting = asyncio.create_task(ledger.claim(5, after=tail, wait_ms=3_000))
@@ -89,6 +126,7 @@ async def test_a_waiting_claim_counts_as_repeated_where_only_the_waiting_failed(
     fleet: Fleet,
 ) -> None:
     """The script behind it ran all the same: a resync finds what it took."""
+    await fleet["w1"].claim(0)
     entry_id = await fleet.send("a")
     await fleet.redis.set(SIGNALS.replace("signals", "bell"), "no stream")
     with pytest.raises(LedgerError, match="WRONGTYPE"):

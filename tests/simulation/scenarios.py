@@ -138,7 +138,7 @@ def found_before_handed_on(server: SimulationServer, mutation: Mutation) -> Worl
     return play(
         server,
         at("redis", "commit", Fault.SLOW_REPLY, 2.0),
-        *[at("redis", "claim", Fault.LOST_REPLY, nth=number) for number in range(4, 7)],
+        at("redis", "claim", Fault.LOST_REPLY, after_s=0.6),
         at("exchange", "place", Fault.SLOW_REPLY, 3.0),
         signals=[opening("s0", age_s=60.0), opening("s1")],
         workers=1,

@@ -47,6 +47,7 @@ class SimulatedScripts(RedisScripts):
         self._process = process
         self._waiters = bell
         self._detailed = detailed
+        self._waiter: tuple[Waiter, asyncio.Future[tuple[Any, bytes]]] | None = None
 
     async def _over_network(self, name: str, execute: Callable[[], T], subject: str = "") -> T:
         call = Call(place="redis", name=name, worker=self._process.name, subject=subject)
@@ -61,16 +62,70 @@ class SimulatedScripts(RedisScripts):
 
     async def _after(
         self, doorbell: Doorbell, name: str, arguments: tuple[Argument, ...]
-    ) -> tuple[Any, bytes, float]:
-        # Two trips, so that whatever can happen to one script can happen to this one.
-        rung: asyncio.Future[bytes] = self._loop.create_future()
-        await self._over_network("wait", lambda: self._waiters.listen(rung, *doorbell))
-        bell = await rung
-        return await self._once(name, arguments), bell, 0.0
+    ) -> tuple[Any, bytes]:
+        # The script runs on the server, whatever becomes of the process while it waits there.
+        answer: asyncio.Future[tuple[Any, bytes]] = self._loop.create_future()
+        waiter = Waiter(
+            doorbell.tail, doorbell.bell, lambda bell: self._ring(name, arguments, bell, answer)
+        )
+        self._waiter = waiter, answer
+        subject = _describe(arguments) if self._detailed else ""
+        try:
+            await self._over_network(
+                name, lambda: self._waiters.listen(waiter, doorbell.timeout_ms), subject
+            )
+            return await answer
+        finally:
+            self._waiter = None
+            if answer.done() and not answer.cancelled():
+                answer.exception()  # hung up on the way to the server: nobody waits for it
+
+    def _ring(
+        self,
+        name: str,
+        arguments: tuple[Argument, ...],
+        bell: bytes,
+        answer: "asyncio.Future[tuple[Any, bytes]]",
+    ) -> None:
+        if not self._process.is_alive:
+            return  # its connection is closed
+        try:
+            reply = self._account.run(name, arguments)
+        except Exception as error:
+            self._loop.outside(TYPICAL_S, _fail, answer, error)
+        else:
+            self._loop.outside(TYPICAL_S, _answer, answer, (reply, bell))
+
+    def hang_up(self) -> None:
+        """Close the waiting connection: the server hears of it a moment later."""
+        if self._waiter is not None:
+            waiter, answer = self._waiter
+            self._loop.outside(TYPICAL_S, waiter.drop)
+            _fail(answer, LedgerUnavailableError("hung up", kind="connection"))
 
     async def ensure_group(self) -> None:
         """Create the group where it is missing."""
         await self._over_network("ensure_group", self._account.ensure_group)
+
+
+class Waiter:
+    """A blocked connection: after what it waits, and what happens where the bell rings, once."""
+
+    def __init__(self, tail: bytes, bell: bytes, ring: Callable[[bytes], None]) -> None:
+        self.tail = tail
+        self.bell = bell
+        self.waits = True
+        self._ring = ring
+
+    def ring(self, bell: bytes) -> None:
+        """There is news, or the time is up."""
+        if self.waits:
+            self.waits = False
+            self._ring(bell)
+
+    def drop(self) -> None:
+        """The connection is closed."""
+        self.waits = False
 
 
 class Bell:
@@ -84,38 +139,37 @@ class Bell:
     def __init__(self, account: RedisAccount, loop: VirtualLoop) -> None:
         self._account = account
         self._loop = loop
-        self._waiting: list[tuple[asyncio.Future[bytes], bytes, bytes]] = []
+        self._waiting: list[Waiter] = []
         self._last: tuple[bytes, bytes] | None = None
 
-    def listen(
-        self, rung: "asyncio.Future[bytes]", tail: bytes, bell: bytes, timeout_ms: int
-    ) -> None:
-        """Answer ``rung`` with the bell's last id once there is something, or the time is up."""
-        self._waiting.append((rung, tail, bell))
-        self._loop.outside(timeout_ms / 1000, self._give_up, rung, bell)
+    def listen(self, waiter: Waiter, timeout_ms: int) -> None:
+        """Ring with the bell's last id once there is something, or the time is up."""
+        self._waiting.append(waiter)
+        self._loop.outside(timeout_ms / 1000, waiter.ring, waiter.bell)
         self.look(*(self._last or self._account.tails()))
 
     def look(self, tail: bytes, bell: bytes) -> None:
         """The streams stand there now: answer whoever waited for that."""
         self._last = tail, bell
-        kept = []
-        for rung, from_tail, from_bell in self._waiting:
-            if rung.done():
-                continue
-            if _number(tail) > _number(from_tail) or _number(bell) > _number(from_bell):
-                rung.set_result(bell)
-            else:
-                kept.append((rung, from_tail, from_bell))
-        self._waiting = kept
+        self._waiting = [waiter for waiter in self._waiting if waiter.waits]
+        for waiter in self._waiting:
+            if _number(tail) > _number(waiter.tail) or _number(bell) > _number(waiter.bell):
+                # As Redis does: when the command that rings has ended.
+                self._loop.outside(0.0, waiter.ring, bell)
 
     def forget(self) -> None:
         """The streams were replaced."""
         self._last = None
 
-    @staticmethod
-    def _give_up(rung: "asyncio.Future[bytes]", bell: bytes) -> None:
-        if not rung.done():
-            rung.set_result(bell)
+
+def _fail(answer: "asyncio.Future[Any]", error: Exception) -> None:
+    if not answer.done():
+        answer.set_exception(error)
+
+
+def _answer(answer: "asyncio.Future[T]", reply: T) -> None:
+    if not answer.done():
+        answer.set_result(reply)
 
 
 def _number(stream_id: bytes) -> tuple[int, int]:

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import Any, cast
+from unittest import mock
 
 import pytest
 
@@ -76,6 +77,8 @@ class Straw:
         self.claims_before_resync = 0
         self.beats: list[Any] = []
         self.groups = 0
+        self.hung_up = 0
+        self.waits_ms: list[int] = []
         self.left = 0
         self.bell = asyncio.Event()
 
@@ -87,6 +90,7 @@ class Straw:
         self.groups += 1
 
     async def claim(self, room: int, *, after: bytes | None = None, wait_ms: int = 0) -> Claim:
+        self.waits_ms.append(wait_ms)
         if after is not None:
             await self.bell.wait()
             self.bell.clear()
@@ -94,9 +98,10 @@ class Straw:
         if self.claims:
             raise self.claims.pop(0)
         taken, self.waiting = self.waiting[:room], self.waiting[room:]
-        return Claim(
-            deliveries=taken, tail=b"0-0", more=bool(self.waiting), vanished=0, seconds=0.0
-        )
+        return Claim(deliveries=taken, tail=b"0-0", more=bool(self.waiting), vanished=0)
+
+    def hang_up(self) -> None:
+        self.hung_up += 1
 
     async def commit(self, item: CommitItem) -> Committed:
         self.committed.append(item)
@@ -554,8 +559,35 @@ async def test_what_a_waiting_claim_brings_after_the_stop_is_handed_back() -> No
         await bench.settle(lambda: bench.ledger.rooms)
         bench.engine.stop()
         bench.ledger.give(delivery(7))
+    assert bench.ledger.hung_up == 1
     assert bench.line.seen == []
-    assert bench.ledger.released[0] == (delivery(7).entry_id, delivery(7).token, 0, False)
+    assert bench.ledger.released == [(delivery(7).entry_id, delivery(7).token, 0, False)]
+
+
+async def test_what_a_claim_took_that_was_cut_short_by_the_stop_is_handed_back() -> None:
+    """Its reply is lost: a resync tells what it was."""
+    bench = Bench()
+    async with running(bench):
+        await bench.settle(lambda: bench.ledger.rooms)
+        bench.ledger.claims = [AWAY]
+        bench.ledger.repeats = 1
+        bench.ledger.resynced = [delivery(7)]
+        bench.stop()
+    assert bench.line.seen == []
+    assert bench.ledger.released == [(delivery(7).entry_id, delivery(7).token, 0, False)]
+
+
+async def test_a_claim_waits_for_a_small_part_of_a_lease_only() -> None:
+    """The lease counts from before the waiting, and must last for a request."""
+    bench = Bench()
+    async with running(bench):
+        await bench.settle(lambda: bench.ledger.waits_ms)
+    assert set(bench.ledger.waits_ms) == {500}
+    with mock.patch.object(Straw, "lease_ms", 1_800):
+        short = Bench()
+        async with running(short):
+            await short.settle(lambda: short.ledger.waits_ms)
+    assert set(short.ledger.waits_ms) == {60}
 
 
 @pytest.mark.parametrize("how", ["second stop", "time is up"])

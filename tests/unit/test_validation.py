@@ -89,6 +89,16 @@ async def test_just_inside_passes(fields: dict[str, Any]) -> None:
 
 
 REFUSED: dict[str, tuple[Code, str, dict[str, Any]]] = {
+    "expired in a year no other zone has": (
+        Code.SIGNAL_EXPIRED,
+        "expires_at",
+        {"expires_at": "0001-01-01T00:00:00+05:00"},
+    ),
+    "made in a year no other zone has": (
+        Code.SIGNAL_EXPIRED,
+        "expires_at",
+        {"created_at": "0001-01-01T00:00:00+05:00"},
+    ),
     "expired this moment": (Code.SIGNAL_EXPIRED, "expires_at", {"expires_at": START.isoformat()}),
     "expired before it was made": (
         Code.SIGNAL_EXPIRED,

@@ -9,7 +9,6 @@ HUNDRED: Final = Decimal(100)
 BPS: Final = Decimal(10_000)
 
 #: Twelve fractional digits are finer than any tick or lot we know of.
-MAX_FRACTION_DIGITS: Final = 12
 _QUANTUM: Final = Decimal("1e-12")
 _CONTEXT: Final = Context(prec=60, rounding=ROUND_HALF_EVEN)
 _divide, _quantize = _CONTEXT.divide, _CONTEXT.quantize

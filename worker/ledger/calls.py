@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
 from enum import StrEnum
-from time import perf_counter
 from typing import Any, Final
 
 import msgspec
@@ -57,16 +56,12 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Claim(msgspec.Struct, frozen=True, kw_only=True):
-    """What one claim brought, in how many seconds.
-
-    ``more`` says that there is some, ``tail`` after what to wait for it if not.
-    """
+    """What one claim brought; ``more`` that there is some, ``tail`` after what to wait if not."""
 
     deliveries: list[Delivery]
     tail: bytes
     more: bool
     vanished: int
-    seconds: float
 
 
 class AdmitItem(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=False):
@@ -272,23 +267,22 @@ class Ledger:
         await self._scripts.ensure_group()
 
     async def claim(self, room: int, *, after: bytes | None = None, wait_ms: int = 500) -> Claim:
-        """Take up to ``room`` entries that may run now, or once there is news.
+        """Take up to ``room`` entries that may run now.
 
         Args:
             room: how many.
-            after: an earlier claim's ``tail``: wait for an entry after it, or for one that was
-                given back, but no longer than
-            wait_ms: a lease counts from before the waiting, so it is so much shorter at most.
+            after: where there was nothing more: an earlier claim's ``tail``. The claim then waits
+                on the server for an entry after it, or for one that was given back.
+            wait_ms: for how long. Leases count from before the waiting, so they may be so much
+                shorter.
         """
         sent = self._clock.monotonic_ms()
         asked = (self.worker, room, self.lease_ms, self._max_waiting, self._primary)
         if after is None:
-            started = perf_counter()
             reply = await self._scripts.run("claim", *asked)
-            seconds = perf_counter() - started
         else:
             doorbell = Doorbell(after, self._bell, wait_ms)
-            reply, self._bell, seconds = await self._scripts.run_after(doorbell, "claim", *asked)
+            reply, self._bell = await self._scripts.run_after(doorbell, "claim", *asked)
         taken, told, tail, more, vanished = reply
         self._learn(told)
         return Claim(
@@ -296,8 +290,11 @@ class Ledger:
             tail=tail,
             more=bool(more),
             vanished=int(vanished),
-            seconds=seconds,
         )
+
+    def hang_up(self) -> None:
+        """Have a waiting claim fail now."""
+        self._scripts.hang_up()
 
     async def _admit(self, items: Sequence[AdmitItem]) -> list[Admission]:
         sent = self._clock.monotonic_ms()

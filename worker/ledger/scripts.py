@@ -5,7 +5,6 @@ import hashlib
 import importlib.resources
 import re
 from collections.abc import Awaitable, Callable
-from time import perf_counter
 from typing import Any, Final, NamedTuple, Protocol
 
 from hiredis import ProtocolError
@@ -66,7 +65,7 @@ class Doorbell(NamedTuple):
 class Scripts(Protocol):
     """What the typed calls need of Redis; a simulation brings its own."""
 
-    #: How many calls were repeated because a reply was lost.
+    #: How many replies were lost, of calls that were repeated or may have run.
     repeats: int
 
     async def run(self, name: str, *arguments: Argument) -> Any:
@@ -77,12 +76,11 @@ class Scripts(Protocol):
 
     async def run_after(
         self, doorbell: Doorbell, name: str, *arguments: Argument
-    ) -> tuple[Any, bytes, float]:
-        """Wait for the doorbell, then run one script.
+    ) -> tuple[Any, bytes]:
+        """Wait for the doorbell, then run one script; its reply, and the bell's last id."""
 
-        Returns:
-            The script's reply, the bell's last id, and for how many seconds it ran.
-        """
+    def hang_up(self) -> None:
+        """Wait no longer, if anything waits."""
 
     async def ensure_group(self) -> None:
         """Create the stream and the group ``execution`` where they are missing."""
@@ -195,47 +193,50 @@ class RedisScripts:
 
     async def run_after(
         self, doorbell: Doorbell, name: str, *arguments: Argument
-    ) -> tuple[Any, bytes, float]:
-        """Wait for the doorbell, then run one script; it is not repeated.
+    ) -> tuple[Any, bytes]:
+        """Wait for the doorbell, then run one script; both are sent at once.
+
+        The script runs on the server where the bell rings, unless this side has hung up.
 
         Returns:
-            The script's reply, the bell's last id, and for how many seconds it ran.
+            The script's reply, and the bell's last id.
 
         Raises:
-            LedgerUnavailableError: Redis could not serve; whether the script ran is unknown.
-            LedgerError: any other answer.
+            LedgerError: as :meth:`run`, at the first failure; whether the script ran is unknown.
         """
         try:
             return await self._after(doorbell, name, arguments)
-        except LedgerUnavailableError as error:
-            self._note(error)
-            raise
         except LedgerError:
-            self.repeats += 1  # only the waiting may have failed: the script may have run
+            self.repeats += 1
+            raise
+        except asyncio.CancelledError:
+            self.hang_up()
             raise
 
     async def _after(
         self, doorbell: Doorbell, name: str, arguments: tuple[Argument, ...]
-    ) -> tuple[Any, bytes, float]:
-        # Sent at once: the script runs where the bell rings and costs no trip of its own.
+    ) -> tuple[Any, bytes]:
         tail, bell, timeout_ms = doorbell
         block = (
             "XREAD", "COUNT", 1, "BLOCK", timeout_ms,
             "STREAMS", self._signals, self._bell, tail, bell,
         )  # fmt: skip
         script = ("EVALSHA", self._digests[name], 1, self._signals, *arguments)
-        rung_s: list[float] = []
         try:
-            rung, reply = await self._calls(
-                Purpose.DOORBELL, block, script, on_first=lambda: rung_s.append(perf_counter())
-            )
+            rung, reply = await self._calls(Purpose.DOORBELL, block, script)
         except NoScriptError:
             await self._call(Purpose.DOORBELL, "SCRIPT", "LOAD", self._sources[name])
-            return await self._after(doorbell, name, arguments)
+            rung, reply = await self._calls(Purpose.DOORBELL, block, script)
         for key, entries in rung or ():
             if key == self._bell.encode():
                 bell = entries[-1][0]
-        return reply, bell, perf_counter() - rung_s[0]
+        return reply, bell
+
+    def hang_up(self) -> None:
+        """Wait no longer: with its connection Redis drops a script that has not begun."""
+        wire = self._connections.ready(Purpose.DOORBELL)
+        if wire is not None:
+            wire.close()
 
     async def ensure_group(self) -> None:
         """Create the stream and the group ``execution`` where they are missing.
@@ -254,12 +255,7 @@ class RedisScripts:
         (reply,) = await self._calls(purpose, command)
         return reply
 
-    async def _calls(
-        self,
-        purpose: Purpose,
-        *commands: tuple[Argument, ...],
-        on_first: Callable[[], None] = lambda: None,
-    ) -> list[Any]:
+    async def _calls(self, purpose: Purpose, *commands: tuple[Argument, ...]) -> list[Any]:
         """Send commands at once on one wire; forget it if the primary may be elsewhere.
 
         Raises:
@@ -272,7 +268,6 @@ class RedisScripts:
             if len(commands) == 1:
                 return [await wire.call(*commands[0])]
             calls = [wire.call(*command) for command in commands]
-            calls[0].add_done_callback(lambda _: on_first())
             replies = await asyncio.gather(*calls, return_exceptions=True)
             for reply in replies:
                 if isinstance(reply, BaseException):

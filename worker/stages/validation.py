@@ -74,7 +74,7 @@ class ValidationHandler:
             return _refuse(
                 Code.SIGNAL_EXPIRED,
                 f"expires_at: the signal of {signal.created_at.isoformat()} expired at "
-                f"{utc(arrival.expires_ms).isoformat()}, it is {utc(now_ms).isoformat()}",
+                f"{self._expiry(signal)}, it is {utc(now_ms).isoformat()}",
             )
         if arrival.created_ms - now_ms > self._max_ahead_ms:
             return _refuse(
@@ -84,6 +84,11 @@ class ValidationHandler:
                 f"{utc(now_ms).isoformat()}",
             )
         return None
+
+    def _expiry(self, signal: Signal) -> str:
+        if signal.expires_at is not None:
+            return signal.expires_at.isoformat()
+        return f"the age of {self._config.max_signal_age_seconds:g} s"
 
     def _check_form(self, signal: Signal) -> Refusal | None:
         """Fields that only some kinds of signal need, or may have."""

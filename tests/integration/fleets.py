@@ -14,9 +14,7 @@ from worker.clock import SystemClock
 from worker.config import RedisConfig, Secret
 from worker.ledger.calls import (
     Admission,
-    AdmitItem,
     Admitted,
-    CommitItem,
     CommitStatus,
     Committed,
     Delivery,
@@ -24,6 +22,7 @@ from worker.ledger.calls import (
 )
 from worker.ledger.connection import Connections
 from worker.ledger.embedded import EmbeddedServer, free_port
+from worker.ledger.items import AdmitItem, CommitItem
 from worker.ledger.scripts import RedisScripts
 from worker.ledger.stored import Record, decode_entry, decode_record
 

@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
-import msgspec
 import pytest
 
 from tests.integration.fleets import (
@@ -18,9 +17,10 @@ from tests.integration.fleets import (
     take,
     take_one,
 )
-from worker.ledger.calls import CommitItem, CommitStatus, Delivery
+from worker.ledger.calls import CommitStatus, Delivery
 from worker.ledger.embedded import EmbeddedServer
 from worker.ledger.errors import LedgerError
+from worker.ledger.items import EVENTS_A_PART, CommitItem
 
 DAY_MS = 86_400_000
 DEAD = ("reason", "malformed", "error", "data: no", "entry_id", "1-1")
@@ -89,7 +89,7 @@ async def test_a_commit_writes_everything_at_once(fleet: Fleet) -> None:
     assert await fleet.pending() == {}
     assert await fleet.leases() == {}
     assert await fleet.entry(delivery.entry_id) == {}
-    assert await fleet.redis.hexists(fleet.key("groups"), "a") == 0
+    assert await fleet.redis.hexists(fleet.key("entries"), ":a") == 0
 
 
 async def test_committing_again_changes_nothing(fleet: Fleet) -> None:
@@ -335,6 +335,16 @@ async def test_a_batch_of_commits_is_judged_one_by_one(fleet: Fleet) -> None:
     assert set(await fleet.pending()) == {c.entry_id, d.entry_id}
 
 
+async def test_more_events_than_fit_into_one_part_are_all_written_in_order(fleet: Fleet) -> None:
+    """One order in hundreds of fills: every event, none twice."""
+    delivery = await held_one(fleet)
+    count = 2 * EVENTS_A_PART + 1
+    events = tuple(("orders", "OrderPartiallyFilled", f"e-{n}", "{}") for n in range(count))
+    await commit(fleet["w1"], outcome(delivery, events=events))
+    written = [one[b"id"].decode() for one in await fleet.stream("orders")]
+    assert written == [f"e-{n}" for n in range(count)]
+
+
 async def test_output_streams_have_a_length(fleet: Fleet) -> None:
     """About as long as configured, however much is written."""
     ledger = fleet.join("w1", output_length=1_000)
@@ -372,10 +382,9 @@ async def test_a_record_that_cannot_be_read_stops_a_commit_before_it_writes(flee
     await fleet.send_all("ab")
     first, second = await take(fleet["w1"])
     await fleet.redis.hset(fleet.key("record:s-2"), "state", "FILLED")
-    scripts = fleet["w1"]._scripts
-    items = [msgspec.msgpack.encode(outcome(one, f"s-{n}")) for n, one in ((1, first), (2, second))]
+    items = [outcome(first, "s-1"), outcome(second, "s-2")]
     with pytest.raises(LedgerError, match="WRONGTYPE"):
-        await scripts.run("commit", "w1", 15_000, 60_000, 1_000, "", *items)
+        await fleet["w1"]._commit(items)
     assert await fleet.stream("orders") == []
     assert set(await fleet.pending()) == {first.entry_id, second.entry_id}
 

@@ -110,4 +110,4 @@ async def test_whatever_workers_do_each_signal_ends_once_and_in_order(
     book = await fleet.hash("book")
     totals = await fleet.hash("totals")
     assert totals.get("USDT", "0") == str(7 * len(book))
-    assert await fleet.redis.exists(fleet.key("entries"), fleet.key("groups")) == 0
+    assert await fleet.redis.exists(fleet.key("entries")) == 0

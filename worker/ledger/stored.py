@@ -1,14 +1,22 @@
 """What the scripts keep as msgpack: entries in hand or waiting, and execution records."""
 
+from collections.abc import Sequence
+from typing import Final
+
 import msgspec
+
+_encode: Final = msgspec.msgpack.Encoder().encode
+#: The first byte of an array of so many (fewer than sixteen) values.
+_ARRAY: Final = 0x90
 
 
 class Entry(msgspec.Struct, frozen=True, array_like=True):
     """An entry of the signals stream until it ends: one field of the hash ``entries``.
 
-    ``prelude.lua`` names the places. ``group`` is raw: a producer may have put any bytes there.
-    ``owner`` is the consumer it is pending for, ``worker`` who was granted it last ('' once it was
-    given back), ``signal`` the id admitted under it, ``following`` the next entry of its group.
+    A sequence; ``prelude.lua`` names the places. ``group`` is raw: a producer may have put any
+    bytes there. ``owner`` is the consumer it is pending for, ``worker`` who was granted it last (''
+    once it was given back), ``signal`` the id admitted under it, ``following`` the next entry of
+    its group, ``refused`` the refusal it got, and when asked.
     """
 
     group: msgspec.Raw
@@ -18,15 +26,15 @@ class Entry(msgspec.Struct, frozen=True, array_like=True):
     deliveries: int
     signal: str
     following: str
-    refused: str = ""
-    asked: str = ""
+    refused: str
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     """A signal's execution record: what was meant to be done, then what came of it.
 
-    Written by ``admit`` before anything is sent, replaced by ``commit``; ``prelude.lua`` names the
-    places. Times are Redis's, Unix milliseconds, 0 for never. ``intent`` and ``position`` (as it
+    An array. ``admit`` writes it before anything is sent, ``commit`` replaces it; both only put the
+    end, which the server knows, to what the worker has encoded. ``prelude.lua`` names the places.
+    Times are Redis's, Unix milliseconds, 0 for never. ``intent`` and ``position`` (as it
     was) are kept until the end only; ``token``, ``outcome`` and ``ended_at`` follow then. The texts
     are JSON.
     """
@@ -36,14 +44,37 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     signal: str
     state: str
     worker: str = ""
+    intent: str = ""
     admitted_at: int = 0
     unresolved_since: int = 0
-    intent: str = ""
     position: str = ""
     token: int = 0
     outcome: str = ""
     ended_at: int = 0
 
 
-decode_entry = msgspec.msgpack.Decoder(Entry).decode
-decode_record = msgspec.msgpack.Decoder(Record).decode
+#: How many fields a record has from admission on, and at its end.
+ADMITTED_FIELDS: Final = 9
+ENDED_FIELDS: Final = len(Record.__struct_fields__)
+
+decode_record: Final = msgspec.msgpack.Decoder(Record).decode
+_decode_entry: Final = msgspec.msgpack.Decoder(Entry).decode
+
+
+def decode_entry(raw: bytes) -> Entry:
+    """An entry as the hash has it."""
+    return _decode_entry(_array_of(len(Entry.__struct_fields__)) + raw)
+
+
+def encode_sequence(values: Sequence[object]) -> bytes:
+    """Values one behind the other: a script takes them apart without making a table of them."""
+    return _encode(values)[1 if len(values) < 16 else 3 :]
+
+
+def begin_record(values: Sequence[object], *, of: int) -> bytes:
+    """The first fields of a record of so many; the script puts the rest to it."""
+    return _array_of(of) + encode_sequence(values)
+
+
+def _array_of(count: int) -> bytes:
+    return bytes((_ARRAY | count,))

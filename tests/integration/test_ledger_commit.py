@@ -76,7 +76,7 @@ async def test_a_commit_writes_everything_at_once(fleet: Fleet) -> None:
     assert [one[b"id"] for one in orders] == [b"e-1", b"e-2"]
     assert [one[b"id"] for one in await fleet.stream("positions")] == [b"e-3"]
     assert await fleet.hash("book") == {"x:s-1": '{"held": 1}'}
-    assert await fleet.hash("opening") == {}
+    assert await fleet.reserved("opening") == {}
     assert await fleet.hash("totals") == {"USDT": "70"}
     assert await fleet.hash("realized") == {"USDT": "-7"}
     day = f"day:{await fleet.now_ms() // DAY_MS}"
@@ -155,13 +155,13 @@ async def test_a_released_entry_cannot_be_committed(fleet: Fleet) -> None:
 
 
 @pytest.mark.parametrize(
-    ("position", "book"), [(None, "before"), ("", None), ('{"after": 1}', '{"after": 1}')]
+    ("position", "book"), [(None, '{"before": 1}'), ("", None), ('{"after": 1}', '{"after": 1}')]
 )
 async def test_the_book_is_left_emptied_or_written(
     fleet: Fleet, position: str | None, book: str | None
 ) -> None:
     """None leaves the position alone, an empty text removes it."""
-    await fleet.redis.hset(fleet.key("book"), "x:P", "before")
+    await fleet.redis.hset(fleet.key("book"), "x:P", '{"before": 1}')
     delivery = await held_one(fleet)
     await admit(fleet["w1"], delivery, action="close", position="x:P", notional=0)
     await commit(
@@ -169,7 +169,7 @@ async def test_the_book_is_left_emptied_or_written(
         filled(delivery, reservation="closing", position_key="x:P", position=position),
     )
     assert await fleet.hash("book") == ({} if book is None else {"x:P": book})
-    assert await fleet.hash("closing") == {}
+    assert await fleet.reserved("closing") == {}
 
 
 async def test_without_a_reservation_the_book_is_nobodys_business(fleet: Fleet) -> None:
@@ -179,7 +179,26 @@ async def test_without_a_reservation_the_book_is_nobodys_business(fleet: Fleet) 
     assert [a.entry_id, b.entry_id] == [first, second]
     await admit(fleet["w1"], a, "s-1", position="x:P")
     await commit(fleet["w1"], outcome(b, "s-2", position_key="x:P"))
-    assert await fleet.hash("opening") == {"x:P": "s-1"}
+    assert await fleet.reserved("opening") == {"x:P": "s-1"}
+
+
+async def test_an_order_whose_admission_was_lost_joins_what_another_has_reserved(
+    fleet: Fleet,
+) -> None:
+    """It traded, so its position counts; the place stays the other's until that one ends."""
+    await fleet.send_all("ab")
+    lost, other = await take(fleet["w1"])
+    await admit(fleet["w1"], other, "s-2", position="x:P")
+    for position in ('{"held": 1}', "", '{"held": 3}', None):
+        await fleet["w1"].commit(filled(lost, "s-1", position_key="x:P", position=position))
+        await fleet.send("c")
+        lost = await take_one(fleet["w1"])
+        assert await fleet.reserved("opening") == {"x:P": "s-2"}
+        await fleet.redis.delete(fleet.key("record:s-1"))
+    assert await fleet.hash("book") == {"x:P": 'opening s-2 {"held": 3}'}
+    assert (await fleet["w1"].account()).open_positions == 1
+    await commit(fleet["w1"], filled(other, "s-2", position_key="x:P", position=None))
+    assert await fleet.hash("book") == {"x:P": '{"held": 3}'}
 
 
 # --- ids used before ---
@@ -372,9 +391,9 @@ async def test_an_end_that_knows_nothing_of_the_admission_is_none(fleet: Fleet) 
     await admit(fleet["w1"], delivery)
     for ignorant in (outcome(delivery), outcome(delivery, duplicate=True)):
         assert (await fleet["w1"].commit(ignorant)).status is CommitStatus.FENCED
-    assert await fleet.hash("opening") == {"x:s-1": "s-1"}
+    assert await fleet.reserved("opening") == {"x:s-1": "s-1"}
     await commit(fleet["w1"], filled(delivery))
-    assert await fleet.hash("opening") == {}
+    assert await fleet.reserved("opening") == {}
 
 
 async def test_a_record_that_cannot_be_read_stops_a_commit_before_it_writes(fleet: Fleet) -> None:

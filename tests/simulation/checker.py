@@ -18,6 +18,7 @@ from worker.domain.money import ZERO
 from worker.domain.order import OrderRequest, OrderState, Role
 from worker.domain.signal import MalformedSignalError, decode_signal
 from worker.ledger.scripts import Argument
+from worker.ledger.stored import read_place
 from worker.stages.execution import AUTHORIZATION_TTL_MS
 
 ACCOUNT: Final = "main"
@@ -331,7 +332,7 @@ class Checker:
 
     def _check_limits(self, seen: Inspection) -> None:
         limit = self._story.config.risk.max_concurrent_positions
-        taken = len(seen.book) + len(seen.opening)
+        taken = seen.open_positions + seen.opening
         if taken > limit and not self.lost_writes_ms:
             self.violate(f"{taken} positions open or reserved, {limit} allowed")
         if seen.totals < 0:
@@ -386,8 +387,13 @@ class Checker:
         rows = self._account.command("HGETALL", f"{PREFIX}book")
         book = {}
         cost = 0
-        for data in rows[1::2]:
-            position = json.loads(data)
+        for key, raw in zip(rows[::2], rows[1::2], strict=True):
+            place = read_place(raw)
+            if place.busy:
+                self.violate(f"{key.decode()}: still {place.busy} by {place.signal}")
+            if not place.position:
+                continue
+            position = json.loads(place.position)
             sign = 1 if position["direction"] == "long" else -1
             book[position["symbol"]] = sign * Decimal(position["quantity"])
             cost += abs(

@@ -15,18 +15,13 @@ for n = 1, (#ARGV - 1) / 2 do
 end
 know(ids)
 
--- One hash's fields for all items: by field, false where there is none.
-local function look(key)
-  local values, found = each('HMGET', P .. key, places), {}
-  for n = 1, #places do found[places[n]] = values[n] end
-  return found
-end
-local book, opening, closing = look('book'), look('opening'), look('closing')
-local open = redis.call('HLEN', P .. 'book') + redis.call('HLEN', P .. 'opening')
+local book, slots = {}, each('HMGET', P .. 'book', places) -- by place: as it is stored, or false
+for n = 1, #places do book[places[n]] = slots[n] end
+local open = redis.call('HLEN', P .. 'book')
 local stored, records = redis.call('MGET', unpack(keys)), {}
 for n = 1, #keys do records[keys[n]] = stored[n] end
 
-local pauses, totals, losses, reserved, written = {}, {}, {}, {opening = {}, closing = {}}, {}
+local pauses, totals, losses, reserved, written = {}, {}, {}, {}, {}
 
 local function once(cache, name, key)
   if not cache[name] then cache[name] = tonumber(redis.call('HGET', key, name) or 0) end
@@ -39,20 +34,19 @@ local function pause(exchange)
 end
 
 -- The code of the first rule an order breaks, or nil.
-local function breach(item)
-  local place, action, quote, notional, max_positions, max_exposure, max_loss, max_rate, only_look =
-    unpack(item, 6)
+local function breach(item, position, busy)
+  local action, quote, notional, max_positions, max_exposure, max_loss, max_rate, only_look =
+    unpack(item, 7)
   local sends = not only_look -- an order that may exist needs a place whatever the limits
   if sends and state ~= 'ACTIVE' and state ~= 'REDUCING' then return 'TRADING_HALTED' end
   if action ~= 'open' then
-    if closing[place] then return 'POSITION_BUSY' end
-    if book[place] then return nil end
-    return opening[place] and 'POSITION_BUSY' or 'NO_POSITION'
+    if busy then return 'POSITION_BUSY' end
+    return position == '' and 'NO_POSITION' or nil
   end
   if sends and state == 'REDUCING' then return 'TRADING_REDUCING' end
-  if opening[place] or closing[place] and not sends then return 'POSITION_BUSY' end
+  if busy == 'opening' or busy and not sends then return 'POSITION_BUSY' end
   if not sends then return nil end -- if it traded, it is part of whatever position there is
-  if book[place] then return 'POSITION_EXISTS' end
+  if busy or position ~= '' then return 'POSITION_EXISTS' end
   if open >= max_positions then return 'MAX_POSITIONS' end
   if max_exposure > 0 then
     local total = once(totals, quote, P .. 'totals') + (exposures[quote] or 0)
@@ -84,16 +78,18 @@ local function admit(n)
     local asked, code = string.match(entry[REFUSED], '^(%d+.)(.+)$')
     if asked == question then return {'refused', code} end -- asked again
   end
-  local code = breach(items[n])
+  local position, busy = place_of(book[place])
+  local code = breach(items[n], position, busy)
   if code then
     put(id, REFUSED, question .. code)
     return {'refused', code}
   end
   if action == 'open' then expose(quote, notional) end
-  if book[place] then closing[place], reserved.closing[place] = signal, signal
-  else opening[place], reserved.opening[place], open = signal, signal, open + 1 end
+  if position ~= '' then book[place] = 'closing ' .. signal .. ' ' .. position
+  else book[place], open = 'opening ' .. signal, open + 1 end
+  reserved[#reserved + 1], reserved[#reserved + 2] = place, book[place]
   put(id, SIGNAL, signal)
-  local doubted, position = parked and parked[DOUBTED] or 0, book[place] or ''
+  local doubted = parked and parked[DOUBTED] or 0
   local rest = doubted == 0 and position == '' and fresh or cmsgpack.pack(at, doubted, position)
   records[key] = ARGV[2 * n + 1] .. rest
   written[#written + 1], written[#written + 2] = key, records[key]
@@ -105,7 +101,6 @@ end
 local results = {}
 for n = 1, #items do results[n] = admit(n) end
 if #written > 0 then redis.call('MSET', unpack(written)) end
-store(P .. 'opening', reserved.opening)
-store(P .. 'closing', reserved.closing)
+each('HSET', P .. 'book', reserved)
 flush()
 return {at, results}

@@ -14,7 +14,7 @@ from worker.ledger.batch import Batch
 from worker.ledger.errors import LedgerUnavailableError
 from worker.ledger.items import AdmitItem, CommitItem
 from worker.ledger.scripts import Scripts
-from worker.ledger.stored import Record, decode_record
+from worker.ledger.stored import Record, decode_record, read_place
 
 
 class TradingState(StrEnum):
@@ -391,14 +391,8 @@ class Ledger:
 
     async def book(self) -> Book:
         """The open positions."""
-        rows, busy = await self._scripts.run("book")
-        return Book(
-            positions={
-                key.decode(): _decode_position(data)
-                for key, data in zip(rows[::2], rows[1::2], strict=True)
-            },
-            busy=frozenset(key.decode() for key in busy),
-        )
+        rows = await self._scripts.run("book")
+        return read_book(dict(zip(rows[::2], rows[1::2], strict=True)))
 
     async def announce(self, event: tuple[str, str, str]) -> None:
         """Write one event (type, id, JSON) to the system stream."""
@@ -432,6 +426,17 @@ class Ledger:
             )
             for entry_id, fields, group, token, deliveries, signal_id, record, overdue in whole
         ]
+
+
+def read_book(rows: Mapping[bytes, bytes]) -> Book:
+    """The hash ``book`` as it is stored."""
+    places = {key.decode(): read_place(raw) for key, raw in rows.items()}
+    return Book(
+        positions={
+            key: _decode_position(place.position) for key, place in places.items() if place.position
+        },
+        busy=frozenset(key for key, place in places.items() if place.busy),
+    )
 
 
 def _record(signal_id: str, raw: bytes | None) -> Record:

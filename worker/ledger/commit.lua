@@ -10,7 +10,8 @@ local at = now()
 local lease_ms = tonumber(ARGV[2])
 local expires = at + lease_ms
 
-local profits, released, book = {}, {opening = {}, closing = {}}, {}
+local profits = {}
+local book, settled = {}, {} -- by place: as it is stored, or false; the places to be written
 
 -- Records by signal, false for none: read before the first write, for reading may fail.
 local records = {}
@@ -41,11 +42,15 @@ local function bury(id, about)
 end
 
 -- Give the reservation back and write the position; amounts in millionths of the quote currency.
--- An admission of which nothing is known was lost with a primary, and its reservation with it.
+-- An admission of which nothing is known was lost with a primary, and its reservation with it; if
+-- there is one, it is another signal's.
 local function settle(item, admitted)
-  local reservation, place, position, quote, exposure, reserved, realized = unpack(item, 5, 11)
-  if admitted then released[reservation][place] = false else expose(quote, reserved) end
-  if position then book[place] = position ~= '' and position end
+  local place, position, quote, exposure, reserved, realized = unpack(item, 6, 11)
+  local others = not admitted and book[place] and string.match(book[place], '^%a+ %S+') or ''
+  if not admitted then expose(quote, reserved) end
+  position = position or place_of(book[place])
+  book[place] = others .. (others ~= '' and position ~= '' and ' ' or '') .. position
+  settled[#settled + 1] = place
   expose(quote, exposure)
   if realized ~= 0 then profits[quote] = (profits[quote] or 0) + realized end
 end
@@ -103,19 +108,27 @@ while n <= #ARGV do
   n = n + 2 + parts
 end
 know(ids)
-local followers = {}
+local followers, places = {}, {}
 for n = 1, #items do
-  local id, signal = ids[n], items[n][3]
-  local entry = entries[id]
-  if not entry or entry[SIGNAL] ~= signal then recorded(signal) end
+  local entry, signal, _, reservation, place, position = entries[ids[n]], unpack(items[n], 3, 7)
+  local admitted = entry and entry[SIGNAL] == signal
+  if not admitted then recorded(signal) end
+  if reservation ~= '' and not (admitted and position) then places[#places + 1] = place end
   if entry and entry[NEXT] ~= '' then followers[#followers + 1] = entry[NEXT] end
 end
+local slots = each('HMGET', P .. 'book', places)
+for n = 1, #places do book[places[n]] = slots[n] end
 local told = #followers > 0 and epoch(at, lease_ms, ARGV[5])
 know(followers) -- in one go, though not all of them may be wanted
 for n = 1, #items do results[n] = commit(items[n], ARGV[records_at[n]]) end
-store(P .. 'opening', released.opening)
-store(P .. 'closing', released.closing)
-store(P .. 'book', book)
+local held_places, empty = {}, {}
+for n = 1, #settled do
+  local place = settled[n]
+  if book[place] == '' then empty[#empty + 1] = place
+  else held_places[#held_places + 1], held_places[#held_places + 2] = place, book[place] end
+end
+each('HSET', P .. 'book', held_places)
+each('HDEL', P .. 'book', empty)
 flush()
 for _, stream in ipairs({'orders', 'positions', 'system'}) do trim(stream, limit) end
 for quote, profit in pairs(profits) do

@@ -74,6 +74,15 @@ local function record_of(signal)
   return read_record(redis.call('GET', P .. 'record:' .. signal))
 end
 
+-- What `book` has of a place: its position (JSON, '' for none), and whether a signal is `opening` or
+-- `closing` it. It reads '{...}', 'opening s-1' or 'closing s-1 {...}'.
+local function place_of(raw)
+  if not raw then return '' end
+  if string.byte(raw) == 123 then return raw end -- {
+  local busy, position = string.match(raw, '^(%a+) %S+ ?(.*)$')
+  return position, busy
+end
+
 -- A granted entry: {id, fields, group, token, deliveries, signal id, record, overdue ms}; of one that
 -- is new only the first three.
 local function delivery(id, body, overdue)
@@ -181,16 +190,6 @@ end
 -- Change what the account's positions count for in a quote currency, in millionths.
 local function expose(quote, change)
   if change ~= 0 then exposures[quote] = (exposures[quote] or 0) + change end
-end
-
--- Write a table of fields and values to a hash; false removes a field.
-local function store(key, values)
-  local set, removed = {}, {}
-  for field, value in pairs(values) do
-    if value then set[#set + 1], set[#set + 2] = field, value else removed[#removed + 1] = field end
-  end
-  each('HSET', key, set)
-  each('HDEL', key, removed)
 end
 
 local function flush()

@@ -53,6 +53,26 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     ended_at: int = 0
 
 
+class Place(msgspec.Struct, frozen=True):
+    """What the hash ``book`` has of a place: a position (JSON) and whether a signal changes it.
+
+    ``position`` is empty where there is none; ``busy`` is ``opening``, ``closing`` or empty, and
+    ``signal`` whose doing that is.
+    """
+
+    position: bytes
+    busy: str = ""
+    signal: str = ""
+
+
+def read_place(raw: bytes) -> Place:
+    """``{...}``, ``opening s-1`` or ``closing s-1 {...}``, as ``place_of`` in ``prelude.lua``."""
+    if raw.startswith(b"{"):
+        return Place(raw)
+    busy, signal, *position = raw.split(b" ", 2)
+    return Place(position[0] if position else b"", busy.decode(), signal.decode())
+
+
 #: How many fields a record has from admission on, and at its end.
 ADMITTED_FIELDS: Final = 9
 ENDED_FIELDS: Final = len(Record.__struct_fields__)

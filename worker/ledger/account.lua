@@ -9,8 +9,9 @@ for _, info in ipairs(redis.call('XINFO', 'GROUPS', SIGNALS)) do
   if group.name == GROUP and group.lag then lag = group.lag end
 end
 local held_places = 0
-for _, raw in ipairs(redis.call('HVALS', P .. 'book')) do
-  if place_of(raw) ~= '' then held_places = held_places + 1 end
+local book = redis.call('HGETALL', P .. 'book')
+for n = 2, #book, 2 do
+  if place_of(book[n]) ~= '' then held_places = held_places + 1 end
 end
 local pending = redis.call('XPENDING', SIGNALS, GROUP)
 local oldest = pending[2] and at - tonumber(string.match(pending[2], '^%d+')) or 0

@@ -1,5 +1,5 @@
 -- Check the account's limits for orders, reserve them and write the execution records.
--- ARGV: worker, then two an order: its fields and the beginning of its record (calls.py)
+-- ARGV: worker, then two an order: its fields and the beginning of its record (items.py)
 -- Returns {now ms, per order a status or {status, argument, pause ms, admitted at}}: admitted +
 -- position (none, no pause and now, if it stands alone), refused + code, fenced, duplicate, conflict
 local worker = ARGV[1]

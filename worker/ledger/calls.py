@@ -145,7 +145,7 @@ class Authorization(msgspec.Struct, frozen=True):
 #: the next. Half of the default concurrency, so that there are two.
 MAX_BATCH: Final = 32
 LANES: Final = 2
-#: How many values a reply has of an entry that was never delivered before.
+#: How many values a reply has of an entry in its first delivery.
 NEW: Final = 3
 _decode_position = msgspec.json.Decoder(Position).decode
 

@@ -2,7 +2,7 @@
 -- Write outcomes: events, position, reservation, record and acknowledgement in one step, and
 -- hand the next entry of the group to the same worker.
 -- ARGV: worker, lease ms, record retention ms, output length, replication id last seen, then of
--- each its fields (calls.py), its record, and the parts of its events, as many as a field says
+-- each its fields (items.py), its record, and the parts of its events, as many as a field says
 -- Returns {per item status or {status, next delivery}, epoch or false}: committed, duplicate,
 -- conflict or fenced; the epoch where there was an entry that could be handed on
 local worker, retention, limit = ARGV[1], ARGV[3], ARGV[4]
@@ -44,8 +44,7 @@ end
 -- Give the reservation back and write the position; amounts in millionths of the quote currency.
 -- An admission of which nothing is known was lost with a primary, and its reservation with it; if
 -- there is one, it is another signal's.
-local function settle(item, admitted)
-  local place, position, quote, exposure, reserved, realized = unpack(item, 6, 11)
+local function settle(admitted, place, position, quote, exposure, reserved, realized)
   local others = not admitted and book[place] and string.match(book[place], '^%a+ %S+') or ''
   if not admitted then expose(quote, reserved) end
   position = position or place_of(book[place])
@@ -60,8 +59,8 @@ local ended = cmsgpack.pack(at) -- the end of every record
 local EVENTS = 16 -- how many parts they come in, then they themselves
 
 local function commit(item, record)
-  local id, token, signal, digest, reservation = unpack(item, 1, 5)
-  local dead, trace, duplicate, take_next, events = unpack(item, 12, EVENTS)
+  local id, token, signal, digest, reservation, place, position, quote, exposure, reserved, realized,
+    dead, trace, duplicate, take_next, events = unpack(item)
   if not held(id, worker, token) then
     return repeated(id, token, signal) and 'committed' or 'fenced'
   end
@@ -72,7 +71,9 @@ local function commit(item, record)
   local status = (duplicate or admitted) and 'committed' or verdict(signal, digest)
   if status == 'conflict' then return status end -- comes again as a dead letter
   if status == 'committed' and not duplicate then
-    if reservation ~= '' then settle(item, admitted) end
+    if reservation ~= '' then
+      settle(admitted, place, position, quote, exposure, reserved, realized)
+    end
     for n = 1, #events, 4 do
       append(events[n], events[n + 1], events[n + 2], events[n + 3], signal, trace)
     end

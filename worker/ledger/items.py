@@ -1,10 +1,12 @@
 """What is asked of an admission and a commit, and how it travels to their scripts."""
 
+from collections.abc import Iterable, Sequence
+from itertools import chain
 from typing import Final
 
 import msgspec
 
-from worker.ledger.stored import ADMITTED_FIELDS, ENDED_FIELDS, begin_record, encode_sequence
+from worker.ledger.stored import ADMITTED_RECORD, ENDED_RECORD, encode
 
 #: Events in one argument: a script can take only so many values apart at once.
 EVENTS_A_PART: Final = 256
@@ -51,7 +53,7 @@ class AdmitItem(msgspec.Struct, frozen=True, kw_only=True, gc=False):
             self.only_look,
         )
         record = (self.entry, self.digest, self.signal, "ADMITTED", worker, self.intent)
-        return encode_sequence(fields), begin_record(record, of=ADMITTED_FIELDS)
+        return encode(fields)[1:], ADMITTED_RECORD + encode(record)[1:]
 
 
 class CommitItem(msgspec.Struct, frozen=True, kw_only=True):
@@ -92,10 +94,11 @@ class CommitItem(msgspec.Struct, frozen=True, kw_only=True):
     def encode(self, worker: str) -> list[bytes]:
         """As ``commit.lua`` reads it: the fields by their place, the record, parts of events."""
         events = self.events
-        parts = [
-            encode_sequence([text for event in events[n : n + EVENTS_A_PART] for text in event])
-            for n in range(0, len(events), EVENTS_A_PART)
-        ]
+        if len(events) <= EVENTS_A_PART:
+            parts = [_events(events)] if events else []
+        else:
+            starts = range(0, len(events), EVENTS_A_PART)
+            parts = [_events(events[n : n + EVENTS_A_PART]) for n in starts]
         fields = (
             self.entry,
             self.token,
@@ -115,7 +118,26 @@ class CommitItem(msgspec.Struct, frozen=True, kw_only=True):
             len(parts),
         )
         record = (
-            self.entry, self.digest, self.signal, self.state, worker, "", self.admitted_at,
-            self.unresolved_since, "", self.token, self.outcome,
-        )  # fmt: skip
-        return [encode_sequence(fields), begin_record(record, of=ENDED_FIELDS), *parts]
+            self.entry,
+            self.digest,
+            self.signal,
+            self.state,
+            worker,
+            "",
+            self.admitted_at,
+            self.unresolved_since,
+            "",
+            self.token,
+            self.outcome,
+        )
+        return [_sequence(fields), ENDED_RECORD + encode(record)[1:], *parts]
+
+
+def _events(events: Iterable[Sequence[str]]) -> bytes:
+    return _sequence(tuple(chain.from_iterable(events)))
+
+
+def _sequence(values: Sequence[object]) -> bytes:
+    """Values one behind the other: what an array of them is without its first bytes."""
+    count = len(values)
+    return encode(values)[1 if count < 16 else 3 :]

@@ -83,11 +83,14 @@ local function place_of(raw)
   return position, busy
 end
 
--- A granted entry: {id, fields, group, token, deliveries, signal id, record, overdue ms}; of one that
--- is new only the first three.
+-- A granted entry: {id, fields, group, token, deliveries, signal id, record, overdue ms}; in its first
+-- delivery, of which all the rest is known, only the first three.
 local function delivery(id, body, overdue)
   local entry = entries[id]
   local signal = entry[SIGNAL]
+  if body and entry[TOKEN] == 1 and entry[DELIVERIES] == 1 and signal == '' and overdue == 0 then
+    return {id, body[2], entry[NAME]}
+  end
   local record = signal ~= '' and redis.call('GET', P .. 'record:' .. signal)
   return {id, body and body[2] or {}, entry[NAME], entry[TOKEN], entry[DELIVERIES], signal, record, overdue}
 end
@@ -100,8 +103,7 @@ local function grant(id, worker, expires, delivered, overdue)
   entry[TOKEN], entry[DELIVERIES] = entry[TOKEN] + 1, entry[DELIVERIES] + delivered
   -- A lost group must not break a script half-way; the lease holds without it.
   if entry[OWNER] ~= worker then redis.pcall('XCLAIM', SIGNALS, GROUP, worker, 0, id, 'JUSTID') end
-  put(id, WORKER, worker)
-  put(id, OWNER, worker)
+  entry[WORKER], entry[OWNER], changed[#changed + 1] = worker, worker, id
   lease(id, expires)
   return delivery(id, body, overdue or 0)
 end
@@ -184,7 +186,8 @@ end
 
 -- HINCRBY takes no exponent, and some servers would write 1e+17.
 local function add(key, field, change)
-  redis.call('HINCRBY', key, field, string.format('%.0f', change))
+  if math.abs(change) >= 1e15 then change = string.format('%.0f', change) end
+  redis.call('HINCRBY', key, field, change)
 end
 
 -- Change what the account's positions count for in a quote currency, in millionths.
@@ -202,8 +205,10 @@ local function flush()
   each('HDEL', P .. 'entries', finished)
   local set, removed = {}, {}
   for n = 1, #changed do
-    local entry = entries[changed[n]]
-    if entry then set[#set + 1], set[#set + 2] = changed[n], cmsgpack.pack(unpack(entry)) end
+    local id = changed[n]
+    local entry = entries[id]
+    if entry then set[#set + 1], set[#set + 2] = id, cmsgpack.pack(unpack(entry)) end
+    entries[id] = nil -- once is enough
   end
   for n = 1, #moved do
     local tail = tails[moved[n]]

@@ -117,7 +117,7 @@ async def read_status(access: Access, *, silent_after_ms: int) -> Status:
         "unresolved": ("ZCARD", key("unresolved")),
         "looked_up": ("ZINTERCARD", 2, key("leases"), key("unresolved")),
         "listed": ("ZRANGE", key("unresolved"), 0, MAX_LISTED - 1),
-        "book": ("HVALS", key("book")),
+        "book": ("HGETALL", key("book")),
         "exposure": ("HGETALL", key("totals")),
         "realized": ("HGETALL", key("realized")),
         "dead": ("XLEN", key("dead")),
@@ -132,7 +132,7 @@ async def read_status(access: Access, *, silent_after_ms: int) -> Status:
     pending = (found["pending"] or {}).get("pending", 0)
     oldest = (found["pending"] or {}).get("min")
     lag, oldest_unseen = await _unseen(access, group, found["length"])
-    places = [read_place(raw) for raw in found["book"] or ()]
+    places = [read_place(raw) for raw in (found["book"] or {}).values()]
     idle_unresolved = found["unresolved"] - found["looked_up"]
     return Status(
         account=access.account,

@@ -1,13 +1,8 @@
 """What the scripts keep as msgpack: entries in hand or waiting, and execution records."""
 
-from collections.abc import Sequence
 from typing import Final
 
 import msgspec
-
-_encode: Final = msgspec.msgpack.Encoder().encode
-#: The first byte of an array of so many (fewer than sixteen) values.
-_ARRAY: Final = 0x90
 
 
 class Entry(msgspec.Struct, frozen=True, array_like=True):
@@ -34,9 +29,9 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
 
     An array. ``admit`` writes it before anything is sent, ``commit`` replaces it; both only put the
     end, which the server knows, to what the worker has encoded. ``prelude.lua`` names the places.
-    Times are Redis's, Unix milliseconds, 0 for never. ``intent`` and ``position`` (as it
-    was) are kept until the end only; ``token``, ``outcome`` and ``ended_at`` follow then. The texts
-    are JSON.
+    Times are Redis's, Unix milliseconds, 0 for never. ``intent`` and ``position`` (as it was) are
+    kept until the end only; ``token``, ``outcome`` and ``ended_at`` follow then. The texts are
+    JSON.
     """
 
     entry: str
@@ -73,28 +68,18 @@ def read_place(raw: bytes) -> Place:
     return Place(position[0] if position else b"", busy.decode(), signal.decode())
 
 
-#: How many fields a record has from admission on, and at its end.
-ADMITTED_FIELDS: Final = 9
-ENDED_FIELDS: Final = len(Record.__struct_fields__)
+#: The first byte of an array of fewer than sixteen values, without their number.
+_ARRAY: Final = 0x90
+#: With what a record begins, from admission on and at its end: how many fields it has.
+ADMITTED_RECORD: Final = bytes((_ARRAY | 9,))
+ENDED_RECORD: Final = bytes((_ARRAY | len(Record.__struct_fields__),))
+_ENTRY: Final = bytes((_ARRAY | len(Entry.__struct_fields__),))
 
+encode: Final = msgspec.msgpack.Encoder().encode
 decode_record: Final = msgspec.msgpack.Decoder(Record).decode
 _decode_entry: Final = msgspec.msgpack.Decoder(Entry).decode
 
 
 def decode_entry(raw: bytes) -> Entry:
     """An entry as the hash has it."""
-    return _decode_entry(_array_of(len(Entry.__struct_fields__)) + raw)
-
-
-def encode_sequence(values: Sequence[object]) -> bytes:
-    """Values one behind the other: a script takes them apart without making a table of them."""
-    return _encode(values)[1 if len(values) < 16 else 3 :]
-
-
-def begin_record(values: Sequence[object], *, of: int) -> bytes:
-    """The first fields of a record of so many; the script puts the rest to it."""
-    return _array_of(of) + encode_sequence(values)
-
-
-def _array_of(count: int) -> bytes:
-    return bytes((_ARRAY | count,))
+    return _decode_entry(_ENTRY + raw)

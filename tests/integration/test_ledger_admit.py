@@ -266,6 +266,21 @@ async def test_a_used_id_is_a_duplicate_or_a_conflict(fleet: Fleet) -> None:
     assert await fleet.hash("totals") == {"USDT": "100"}
 
 
+async def test_a_used_id_is_recognised_within_one_call(fleet: Fleet) -> None:
+    """The same signal on three entries, asked for at the same moment: one order."""
+    one, two, three = await held(fleet, 3)
+    asked = [
+        admission(one, position="x:P"),
+        admission(two, position="x:Q"),
+        admission(three, position="x:R", digest="another"),
+    ]
+    first, second, third = await fleet["w1"]._admit(asked)
+    assert isinstance(first, Admitted)
+    assert second == Duplicate(conflict=False)
+    assert third == Duplicate(conflict=True)
+    assert await fleet.reserved("opening") == {"x:P": "s-1"}
+
+
 @pytest.mark.parametrize("change", [{"token": 9}, {"token": 0}, {"entry": "1-1"}])
 async def test_without_the_lease_nothing_is_admitted(fleet: Fleet, change: dict[str, Any]) -> None:
     """A wrong token, an unknown entry, another worker."""

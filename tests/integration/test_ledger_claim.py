@@ -337,3 +337,13 @@ async def test_a_claim_whose_reply_was_lost_is_found_again(fleet: Fleet) -> None
     assert [(d.token, d.fields) for d in found] == [(d.token, d.fields) for d in lost]
     assert await fleet["w1"].resync(ids) == []
     assert await fleet["w2"].resync([]) == []
+
+
+async def test_a_resync_brings_the_record_of_what_was_admitted_meanwhile(fleet: Fleet) -> None:
+    """Its first delivery, yet not as new as a first delivery usually is."""
+    await fleet.send("a")
+    await admit(fleet["w1"], await take_one(fleet["w1"]), intent="what was meant")
+    (found,) = await fleet["w1"].resync([])
+    assert (found.token, found.deliveries) == (1, 1)
+    assert found.record is not None
+    assert found.record.intent == "what was meant"

@@ -9,6 +9,7 @@ import pytest
 from tests.integration.fleets import (
     SIGNALS,
     Fleet,
+    admission,
     admit,
     commit,
     filled,
@@ -17,6 +18,7 @@ from tests.integration.fleets import (
     take,
     take_one,
 )
+from worker.domain.refusal import Code
 from worker.ledger.calls import CommitStatus, Delivery
 from worker.ledger.embedded import EmbeddedServer
 from worker.ledger.errors import LedgerError
@@ -201,6 +203,20 @@ async def test_an_order_whose_admission_was_lost_joins_what_another_has_reserved
     assert await fleet.hash("book") == {"x:P": '{"held": 3}'}
 
 
+async def test_a_place_somebody_changes_is_taken_even_without_a_position(fleet: Fleet) -> None:
+    """An order whose admission was lost has closed what another was about to close."""
+    await fleet.redis.hset(fleet.key("book"), "x:P", '{"held": 1}')
+    await fleet.send_all("abc")
+    lost, other, third = await take(fleet["w1"])
+    close = {"position": "x:P", "action": "close", "notional": 0}
+    await admit(fleet["w1"], other, "s-2", **close)
+    closed = filled(lost, "s-1", reservation="closing", position_key="x:P", position="")
+    await commit(fleet["w1"], closed)
+    assert await fleet.hash("book") == {"x:P": "closing s-2"}
+    refused = await fleet["w1"].admit(admission(third, "s-3", position="x:P"))
+    assert refused is Code.POSITION_EXISTS
+
+
 # --- ids used before ---
 
 
@@ -213,6 +229,20 @@ async def test_the_same_signal_on_two_entries_has_one_outcome(fleet: Fleet) -> N
     assert done.status is CommitStatus.DUPLICATE
     assert len(await fleet.stream("orders")) == 1
     assert await fleet.pending() == {}
+
+
+async def test_the_same_signal_twice_in_one_call_has_one_outcome(fleet: Fleet) -> None:
+    """Although neither was known when the call began."""
+    await fleet.send_all("abc")
+    one, two, three = await take(fleet["w1"])
+    items = [outcome(one), outcome(two), outcome(three, digest="another")]
+    answers = await fleet["w1"]._commit(items)
+    assert [answer.status for answer in answers] == [
+        CommitStatus.COMMITTED,
+        CommitStatus.DUPLICATE,
+        CommitStatus.CONFLICT,
+    ]
+    assert len(await fleet.stream("orders")) == 1
 
 
 async def test_other_content_under_a_used_id_is_a_conflict(fleet: Fleet) -> None:
@@ -302,6 +332,18 @@ async def test_the_next_of_the_group_is_handed_over_with_its_record(fleet: Fleet
     assert again.record is not None
     assert again.record.intent == "meant"
     assert (again.token, again.deliveries) == (2, 2)
+
+
+async def test_the_next_of_the_group_comes_with_what_is_known_of_lost_writes(fleet: Fleet) -> None:
+    """A primary took over since the claim: whoever is handed an entry must look it up first."""
+    await fleet.send_all("aa")
+    head = await take_one(fleet["w1"])
+    await fleet.redis.hset(fleet.key("epoch"), "primary", "f" * 40)
+    before = await fleet.now_ms()
+    following = (await commit(fleet["w1"], outcome(head))).following
+    assert following is not None
+    assert before <= following.data_loss_ms <= await fleet.now_ms()
+    assert 14_000 < following.settled_mono_ms - following.received_mono_ms <= 15_000
 
 
 async def test_a_following_entry_that_vanished_is_not_handed_over(fleet: Fleet) -> None:

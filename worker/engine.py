@@ -11,13 +11,14 @@ import msgspec
 from worker.cancellation import cancel_all
 from worker.clock import Clock
 from worker.errors import InvariantError
-from worker.ledger.calls import CommitItem, CommitStatus, Committed, Delivery, Ledger, TradingState
+from worker.ledger.calls import CommitStatus, Committed, Delivery, Ledger, TradingState
 from worker.ledger.errors import (
     GroupMissingError,
     LedgerError,
     LedgerRefusedError,
     LedgerUnavailableError,
 )
+from worker.ledger.items import CommitItem
 from worker.ledger.lease import Lease
 from worker.logger import Tell, get_logger, tell
 from worker.observe.http import Health

@@ -15,6 +15,7 @@ from typing import Any
 from tests.acceptance.fleet import ENDS, Fleet
 from tests.acceptance.signals import Signal
 from worker.domain.identity import client_order_id
+from worker.ledger.stored import read_place
 
 ZERO = Decimal(0)
 _OPEN = frozenset({"NEW", "PARTIALLY_FILLED"})
@@ -204,9 +205,12 @@ class Audit:
 
     def _check_book(self) -> None:
         """The book's positions are the exchange's."""
+        places = [read_place(raw) for raw in self._fleet.ask("HVALS", "{main}:book")]
+        if any(place.busy for place in places):
+            self._breach("the book has reservations")
         book = {
             position["symbol"]: position
-            for position in map(_json, self._fleet.ask("HVALS", "{main}:book"))
+            for position in (_json(place.position) for place in places if place.position)
         }
         held = self._fleet.exchange.balances()
         amounts = {
@@ -227,7 +231,7 @@ class Audit:
             dust = ZERO if ":" in symbol else _STEP * closes[symbol]
             if not 0 <= abs(amounts.get(symbol, ZERO) - ours) <= dust:
                 self._breach(f"{symbol}: book {ours}, exchange {amounts.get(symbol, ZERO)}")
-        for name in ("opening", "closing", "leases", "unresolved"):
+        for name in ("leases", "unresolved"):
             if self._fleet.ask("EXISTS", f"{{main}}:{name}"):
                 self._breach(f"{name} is not empty")
 

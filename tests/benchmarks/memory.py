@@ -60,10 +60,10 @@ def _in_flight(where: Stage, many: int) -> dict[str, float]:
 
 def _send(where: Stage, child: Child, payloads: Sequence[bytes]) -> int:
     """Memory, KiB, once all of these are at the exchange."""
-    count = where.wire.call("HLEN", "{main}:opening")
+    count = where.wire.call("HLEN", "{main}:book")
     where.wire.pour(signals.commands(payloads))
     wanted = int(count) + len(payloads)
-    where.until(lambda: where.wire.call("HLEN", "{main}:opening") >= wanted, child=child)
+    where.until(lambda: where.wire.call("HLEN", "{main}:book") >= wanted, child=child)
     time.sleep(_SETTLE_S)
     return child.rss_kb
 

@@ -12,9 +12,7 @@ from worker.clock import SystemClock
 from worker.config import Config
 from worker.ledger.access import Access
 from worker.ledger.calls import (
-    AdmitItem,
     Admitted,
-    CommitItem,
     CommitStatus,
     Delivery,
     Ledger,
@@ -22,6 +20,7 @@ from worker.ledger.calls import (
 )
 from worker.ledger.connection import Connections
 from worker.ledger.errors import LedgerUnavailableError
+from worker.ledger.items import AdmitItem, CommitItem
 from worker.ledger.reader import AccountReader
 from worker.ledger.scripts import Argument, RedisScripts
 from worker.ledger.streams import submit

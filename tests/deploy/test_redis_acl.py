@@ -25,7 +25,7 @@ ADMIN: Final = "user admin on >admin ~* &* +@all\n"
 #: Sub-keys of every kind the account has, and one of a stranger's.
 KEYS: Final = (
     "signals", "orders", "positions", "system", "dead", "control", "bell", "book", "leases",
-    "record:x", "entries", "groups", "workers", "keeper", "epoch", "replayed:1-1",
+    "record:x", "entries", "workers", "keeper", "epoch", "replayed:1-1",
 )  # fmt: skip
 
 

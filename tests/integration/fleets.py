@@ -14,9 +14,7 @@ from worker.clock import SystemClock
 from worker.config import RedisConfig, Secret
 from worker.ledger.calls import (
     Admission,
-    AdmitItem,
     Admitted,
-    CommitItem,
     CommitStatus,
     Committed,
     Delivery,
@@ -24,8 +22,9 @@ from worker.ledger.calls import (
 )
 from worker.ledger.connection import Connections
 from worker.ledger.embedded import EmbeddedServer, free_port
+from worker.ledger.items import AdmitItem, CommitItem
 from worker.ledger.scripts import RedisScripts
-from worker.ledger.stored import Record, decode_entry, decode_record
+from worker.ledger.stored import Record, decode_entry, decode_record, read_place
 
 SIGNALS = "{main}:signals"
 GROUP = "execution"
@@ -111,6 +110,12 @@ class Fleet:
     async def hash(self, name: str) -> dict[str, str]:
         raw = await self.redis.hgetall(self.key(name))
         return {key.decode(): value.decode() for key, value in raw.items()}
+
+    async def reserved(self, how: str) -> dict[str, str]:
+        """Place to the signal that is ``opening`` or ``closing`` it."""
+        raw = await self.redis.hgetall(self.key("book"))
+        places = {key.decode(): read_place(value) for key, value in raw.items()}
+        return {key: place.signal for key, place in places.items() if place.busy == how}
 
     async def now_ms(self) -> int:
         seconds, micros = await self.redis.time()

@@ -59,7 +59,7 @@ async def test_an_admission_writes_record_reservation_and_exposure(fleet: Fleet)
     assert (record.digest, record.worker) == ("digest of s-1", "w1")
     assert abs(record.admitted_at - await fleet.now_ms()) < 5_000
     assert answer == Admitted(b"", 0.0, record.admitted_at)
-    assert await fleet.hash("opening") == {"x:s-1": "s-1"}
+    assert await fleet.reserved("opening") == {"x:s-1": "s-1"}
     assert await fleet.hash("totals") == {"USDT": "250"}
     assert (await fleet.entry(delivery.entry_id))["signal"] == "s-1"
     assert await fleet.redis.ttl(fleet.key("record:s-1")) == -1
@@ -71,7 +71,7 @@ async def test_a_refusal_writes_nothing(fleet: Fleet) -> None:
     await fleet.redis.hset(fleet.key("control"), "trading_state", "HALTED")
     assert await fleet["w1"].admit(admission(delivery)) is Code.TRADING_HALTED
     assert await fleet.record("s-1") is None
-    for name in ("opening", "totals"):
+    for name in ("book", "totals"):
         assert await fleet.hash(name) == {}
 
 
@@ -95,8 +95,8 @@ async def test_a_close_brings_the_position_as_it_is(fleet: Fleet) -> None:
         answer = await fleet["w1"].admit(item)
         assert isinstance(answer, Admitted)
         assert answer.position == b'{"held": 1}'
-    assert await fleet.hash("closing") == {"x:s-0": "s-1"}
-    assert await fleet.hash("opening") == {}
+    assert await fleet.reserved("closing") == {"x:s-0": "s-1"}
+    assert await fleet.reserved("opening") == {}
 
 
 # --- limits at their edges ---
@@ -266,13 +266,28 @@ async def test_a_used_id_is_a_duplicate_or_a_conflict(fleet: Fleet) -> None:
     assert await fleet.hash("totals") == {"USDT": "100"}
 
 
+async def test_a_used_id_is_recognised_within_one_call(fleet: Fleet) -> None:
+    """The same signal on three entries, asked for at the same moment: one order."""
+    one, two, three = await held(fleet, 3)
+    asked = [
+        admission(one, position="x:P"),
+        admission(two, position="x:Q"),
+        admission(three, position="x:R", digest="another"),
+    ]
+    first, second, third = await fleet["w1"]._admit(asked)
+    assert isinstance(first, Admitted)
+    assert second == Duplicate(conflict=False)
+    assert third == Duplicate(conflict=True)
+    assert await fleet.reserved("opening") == {"x:P": "s-1"}
+
+
 @pytest.mark.parametrize("change", [{"token": 9}, {"token": 0}, {"entry": "1-1"}])
 async def test_without_the_lease_nothing_is_admitted(fleet: Fleet, change: dict[str, Any]) -> None:
     """A wrong token, an unknown entry, another worker."""
     (delivery,) = await held(fleet, 1)
     assert await fleet["w1"].admit(admission(delivery, **change)) == Fenced()
     assert await fleet["w2"].admit(admission(delivery)) == Fenced()
-    assert await fleet.hash("opening") == {}
+    assert await fleet.reserved("opening") == {}
 
 
 async def test_a_successor_fences_even_what_was_admitted(fleet: Fleet) -> None:
@@ -373,8 +388,8 @@ async def test_an_order_only_looked_for_may_join_a_position(fleet: Fleet) -> Non
     answer = await fleet["w1"].admit(item)
     assert isinstance(answer, Admitted)
     assert answer.position == b'{"held": 1}'
-    assert await fleet.hash("closing") == {"x:s-0": "s-1"}
-    assert await fleet.hash("opening") == {}
+    assert await fleet.reserved("closing") == {"x:s-0": "s-1"}
+    assert await fleet.reserved("opening") == {}
     again = msgspec.structs.replace(item, only_look=False)
     assert await fleet["w1"].admit(again) == answer  # asked again: the record speaks
 

@@ -179,6 +179,19 @@ async def test_a_long_key_is_shortened_but_stays_one_group(fleet: Fleet) -> None
     assert len(delivery.group) == 40
 
 
+async def test_a_key_that_looks_like_something_else_is_only_a_group(fleet: Fleet) -> None:
+    """Like another entry's id, like the name of an entry's own group, like nothing at all."""
+    first = await fleet.send("a")
+    names = [first, f"!{first}", ":", f":{first}"]
+    sent = [first, *await fleet.send_all(names)]
+    claim = await fleet["w1"].claim(10)
+    assert [d.entry_id for d in claim.deliveries] == sent
+    assert [d.group for d in claim.deliveries] == ["a", *names]
+    for number, delivery in enumerate(claim.deliveries):
+        await commit(fleet["w1"], outcome(delivery, f"s-{number}"))
+    assert await fleet.redis.exists(fleet.key("entries")) == 0
+
+
 async def test_only_the_head_of_a_group_runs(fleet: Fleet) -> None:
     """The others of the group are claimed but wait; another group is not held up."""
     first, _, _, other = await fleet.send_all("aaab")
@@ -401,3 +414,13 @@ async def test_a_claim_whose_reply_was_lost_is_found_again(fleet: Fleet) -> None
     assert [(d.token, d.fields) for d in found] == [(d.token, d.fields) for d in lost]
     assert await fleet["w1"].resync(ids) == []
     assert await fleet["w2"].resync([]) == []
+
+
+async def test_a_resync_brings_the_record_of_what_was_admitted_meanwhile(fleet: Fleet) -> None:
+    """Its first delivery, yet not as new as a first delivery usually is."""
+    await fleet.send("a")
+    await admit(fleet["w1"], await take_one(fleet["w1"]), intent="what was meant")
+    (found,) = await fleet["w1"].resync([])
+    assert (found.token, found.deliveries) == (1, 1)
+    assert found.record is not None
+    assert found.record.intent == "what was meant"

@@ -4,12 +4,12 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
-import msgspec
 import pytest
 
 from tests.integration.fleets import (
     SIGNALS,
     Fleet,
+    admission,
     admit,
     commit,
     filled,
@@ -18,9 +18,11 @@ from tests.integration.fleets import (
     take,
     take_one,
 )
-from worker.ledger.calls import CommitItem, CommitStatus, Delivery
+from worker.domain.refusal import Code
+from worker.ledger.calls import CommitStatus, Delivery
 from worker.ledger.embedded import EmbeddedServer
 from worker.ledger.errors import LedgerError
+from worker.ledger.items import EVENTS_A_PART, CommitItem
 
 DAY_MS = 86_400_000
 DEAD = ("reason", "malformed", "error", "data: no", "entry_id", "1-1")
@@ -76,7 +78,7 @@ async def test_a_commit_writes_everything_at_once(fleet: Fleet) -> None:
     assert [one[b"id"] for one in orders] == [b"e-1", b"e-2"]
     assert [one[b"id"] for one in await fleet.stream("positions")] == [b"e-3"]
     assert await fleet.hash("book") == {"x:s-1": '{"held": 1}'}
-    assert await fleet.hash("opening") == {}
+    assert await fleet.reserved("opening") == {}
     assert await fleet.hash("totals") == {"USDT": "70"}
     assert await fleet.hash("realized") == {"USDT": "-7"}
     day = f"day:{await fleet.now_ms() // DAY_MS}"
@@ -89,7 +91,7 @@ async def test_a_commit_writes_everything_at_once(fleet: Fleet) -> None:
     assert await fleet.pending() == {}
     assert await fleet.leases() == {}
     assert await fleet.entry(delivery.entry_id) == {}
-    assert await fleet.redis.hexists(fleet.key("groups"), "a") == 0
+    assert await fleet.redis.hexists(fleet.key("entries"), ":a") == 0
 
 
 async def test_committing_again_changes_nothing(fleet: Fleet) -> None:
@@ -155,13 +157,13 @@ async def test_a_released_entry_cannot_be_committed(fleet: Fleet) -> None:
 
 
 @pytest.mark.parametrize(
-    ("position", "book"), [(None, "before"), ("", None), ('{"after": 1}', '{"after": 1}')]
+    ("position", "book"), [(None, '{"before": 1}'), ("", None), ('{"after": 1}', '{"after": 1}')]
 )
 async def test_the_book_is_left_emptied_or_written(
     fleet: Fleet, position: str | None, book: str | None
 ) -> None:
     """None leaves the position alone, an empty text removes it."""
-    await fleet.redis.hset(fleet.key("book"), "x:P", "before")
+    await fleet.redis.hset(fleet.key("book"), "x:P", '{"before": 1}')
     delivery = await held_one(fleet)
     await admit(fleet["w1"], delivery, action="close", position="x:P", notional=0)
     await commit(
@@ -169,7 +171,7 @@ async def test_the_book_is_left_emptied_or_written(
         filled(delivery, reservation="closing", position_key="x:P", position=position),
     )
     assert await fleet.hash("book") == ({} if book is None else {"x:P": book})
-    assert await fleet.hash("closing") == {}
+    assert await fleet.reserved("closing") == {}
 
 
 async def test_without_a_reservation_the_book_is_nobodys_business(fleet: Fleet) -> None:
@@ -179,7 +181,40 @@ async def test_without_a_reservation_the_book_is_nobodys_business(fleet: Fleet) 
     assert [a.entry_id, b.entry_id] == [first, second]
     await admit(fleet["w1"], a, "s-1", position="x:P")
     await commit(fleet["w1"], outcome(b, "s-2", position_key="x:P"))
-    assert await fleet.hash("opening") == {"x:P": "s-1"}
+    assert await fleet.reserved("opening") == {"x:P": "s-1"}
+
+
+async def test_an_order_whose_admission_was_lost_joins_what_another_has_reserved(
+    fleet: Fleet,
+) -> None:
+    """It traded, so its position counts; the place stays the other's until that one ends."""
+    await fleet.send_all("ab")
+    lost, other = await take(fleet["w1"])
+    await admit(fleet["w1"], other, "s-2", position="x:P")
+    for position in ('{"held": 1}', "", '{"held": 3}', None):
+        await fleet["w1"].commit(filled(lost, "s-1", position_key="x:P", position=position))
+        await fleet.send("c")
+        lost = await take_one(fleet["w1"])
+        assert await fleet.reserved("opening") == {"x:P": "s-2"}
+        await fleet.redis.delete(fleet.key("record:s-1"))
+    assert await fleet.hash("book") == {"x:P": 'opening s-2 {"held": 3}'}
+    assert (await fleet["w1"].account()).open_positions == 1
+    await commit(fleet["w1"], filled(other, "s-2", position_key="x:P", position=None))
+    assert await fleet.hash("book") == {"x:P": '{"held": 3}'}
+
+
+async def test_a_place_somebody_changes_is_taken_even_without_a_position(fleet: Fleet) -> None:
+    """An order whose admission was lost has closed what another was about to close."""
+    await fleet.redis.hset(fleet.key("book"), "x:P", '{"held": 1}')
+    await fleet.send_all("abc")
+    lost, other, third = await take(fleet["w1"])
+    close = {"position": "x:P", "action": "close", "notional": 0}
+    await admit(fleet["w1"], other, "s-2", **close)
+    closed = filled(lost, "s-1", reservation="closing", position_key="x:P", position="")
+    await commit(fleet["w1"], closed)
+    assert await fleet.hash("book") == {"x:P": "closing s-2"}
+    refused = await fleet["w1"].admit(admission(third, "s-3", position="x:P"))
+    assert refused is Code.POSITION_EXISTS
 
 
 # --- ids used before ---
@@ -194,6 +229,20 @@ async def test_the_same_signal_on_two_entries_has_one_outcome(fleet: Fleet) -> N
     assert done.status is CommitStatus.DUPLICATE
     assert len(await fleet.stream("orders")) == 1
     assert await fleet.pending() == {}
+
+
+async def test_the_same_signal_twice_in_one_call_has_one_outcome(fleet: Fleet) -> None:
+    """Although neither was known when the call began."""
+    await fleet.send_all("abc")
+    one, two, three = await take(fleet["w1"])
+    items = [outcome(one), outcome(two), outcome(three, digest="another")]
+    answers = await fleet["w1"]._commit(items)
+    assert [answer.status for answer in answers] == [
+        CommitStatus.COMMITTED,
+        CommitStatus.DUPLICATE,
+        CommitStatus.CONFLICT,
+    ]
+    assert len(await fleet.stream("orders")) == 1
 
 
 async def test_other_content_under_a_used_id_is_a_conflict(fleet: Fleet) -> None:
@@ -285,6 +334,18 @@ async def test_the_next_of_the_group_is_handed_over_with_its_record(fleet: Fleet
     assert (again.token, again.deliveries) == (2, 2)
 
 
+async def test_the_next_of_the_group_comes_with_what_is_known_of_lost_writes(fleet: Fleet) -> None:
+    """A primary took over since the claim: whoever is handed an entry must look it up first."""
+    await fleet.send_all("aa")
+    head = await take_one(fleet["w1"])
+    await fleet.redis.hset(fleet.key("epoch"), "primary", "f" * 40)
+    before = await fleet.now_ms()
+    following = (await commit(fleet["w1"], outcome(head))).following
+    assert following is not None
+    assert before <= following.data_loss_ms <= await fleet.now_ms()
+    assert 14_000 < following.settled_mono_ms - following.received_mono_ms <= 15_000
+
+
 async def test_a_following_entry_that_vanished_is_not_handed_over(fleet: Fleet) -> None:
     """The next claim finds out and goes on to the one after it."""
     head_id, second, third = await fleet.send_all("aaa")
@@ -334,6 +395,16 @@ async def test_a_batch_of_commits_is_judged_one_by_one(fleet: Fleet) -> None:
     assert set(await fleet.pending()) == {c.entry_id, d.entry_id}
 
 
+async def test_more_events_than_fit_into_one_part_are_all_written_in_order(fleet: Fleet) -> None:
+    """One order in hundreds of fills: every event, none twice."""
+    delivery = await held_one(fleet)
+    count = 2 * EVENTS_A_PART + 1
+    events = tuple(("orders", "OrderPartiallyFilled", f"e-{n}", "{}") for n in range(count))
+    await commit(fleet["w1"], outcome(delivery, events=events))
+    written = [one[b"id"].decode() for one in await fleet.stream("orders")]
+    assert written == [f"e-{n}" for n in range(count)]
+
+
 async def test_output_streams_have_a_length(fleet: Fleet) -> None:
     """About as long as configured, however much is written."""
     ledger = fleet.join("w1", output_length=1_000)
@@ -361,9 +432,9 @@ async def test_an_end_that_knows_nothing_of_the_admission_is_none(fleet: Fleet) 
     await admit(fleet["w1"], delivery)
     for ignorant in (outcome(delivery), outcome(delivery, duplicate=True)):
         assert (await fleet["w1"].commit(ignorant)).status is CommitStatus.FENCED
-    assert await fleet.hash("opening") == {"x:s-1": "s-1"}
+    assert await fleet.reserved("opening") == {"x:s-1": "s-1"}
     await commit(fleet["w1"], filled(delivery))
-    assert await fleet.hash("opening") == {}
+    assert await fleet.reserved("opening") == {}
 
 
 async def test_a_record_that_cannot_be_read_stops_a_commit_before_it_writes(fleet: Fleet) -> None:
@@ -371,10 +442,9 @@ async def test_a_record_that_cannot_be_read_stops_a_commit_before_it_writes(flee
     await fleet.send_all("ab")
     first, second = await take(fleet["w1"])
     await fleet.redis.hset(fleet.key("record:s-2"), "state", "FILLED")
-    scripts = fleet["w1"]._scripts
-    items = [msgspec.msgpack.encode(outcome(one, f"s-{n}")) for n, one in ((1, first), (2, second))]
+    items = [outcome(first, "s-1"), outcome(second, "s-2")]
     with pytest.raises(LedgerError, match="WRONGTYPE"):
-        await scripts.run("commit", "w1", 15_000, 60_000, 1_000, "", *items)
+        await fleet["w1"]._commit(items)
     assert await fleet.stream("orders") == []
     assert set(await fleet.pending()) == {first.entry_id, second.entry_id}
 

@@ -106,8 +106,8 @@ async def test_whatever_workers_do_each_signal_ends_once_and_in_order(
         assert [signal for signal in ended if signal in set(signals)] == signals
     assert await fleet.pending() == {}
     assert await fleet.leases() == {}
-    assert await fleet.hash("opening") == {}
+    assert await fleet.reserved("opening") == {}
     book = await fleet.hash("book")
     totals = await fleet.hash("totals")
     assert totals.get("USDT", "0") == str(7 * len(book))
-    assert await fleet.redis.exists(fleet.key("entries"), fleet.key("groups")) == 0
+    assert await fleet.redis.exists(fleet.key("entries")) == 0

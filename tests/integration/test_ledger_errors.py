@@ -193,7 +193,7 @@ async def test_out_of_memory_stops_admissions_but_not_ends(
         error = await unavailable(quick.admit(admission(b, "s-2")))
         assert (error.kind, error.moved) == ("oom", False)
         assert await fleet.record("s-2") is None
-        assert await fleet.hash("opening") == {"x:s-1": "s-1"}
+        assert await fleet.reserved("opening") == {"x:s-1": "s-1"}
         await commit(quick, filled(a))
         assert (await quick.heartbeat([(b.entry_id, b.token)], b"{}"))[0] == set()
         assert await quick.release([(c.entry_id, c.token, 0, False)]) == 1

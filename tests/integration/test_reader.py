@@ -16,11 +16,12 @@ from worker.domain.position import Position
 from worker.domain.signal import Direction
 from worker.errors import ConfigError
 from worker.ledger.access import STREAMS, StreamEntry
-from worker.ledger.calls import AdmitItem, CommitItem, Ledger, TradingState
+from worker.ledger.calls import Ledger, TradingState
 from worker.ledger.dead_letters import DeadLetterError
 from worker.ledger.embedded import EmbeddedServer
 from worker.ledger.errors import LedgerRefusedError, LedgerUnavailableError
 from worker.ledger.history import History
+from worker.ledger.items import AdmitItem, CommitItem
 from worker.ledger.reader import AccountReader
 from worker.ledger.scripts import RedisScripts
 from worker.ledger.status import Status, needs_attention

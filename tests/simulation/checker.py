@@ -2,8 +2,9 @@
 
 import json
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from decimal import Decimal
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -15,8 +16,8 @@ from worker.domain.identity import client_order_id
 from worker.domain.money import ZERO
 from worker.domain.order import OrderRequest, OrderState, Role
 from worker.domain.signal import MalformedSignalError, decode_signal
-from worker.ledger.calls import AdmitItem, CommitItem
 from worker.ledger.scripts import Argument
+from worker.ledger.stored import read_place
 from worker.stages.execution import AUTHORIZATION_TTL_MS
 
 ACCOUNT: Final = "main"
@@ -250,9 +251,8 @@ class Checker:
 
     def _on_admit(self, arguments: tuple[Argument, ...], reply: Any) -> None:
         risk = self._story.config.risk
-        for raw, (status, *_) in zip(arguments[1:], reply, strict=True):
-            item = _admission(raw)
-            if status != b"admitted" or item.action != "open":
+        for item, row in zip(_admissions(arguments), reply[1], strict=True):
+            if _status(row) != b"admitted" or item.action != "open":
                 continue
             minute = self._account.now_ms() // 60_000
             known = set().union(*self._admitted_in.values())
@@ -264,10 +264,10 @@ class Checker:
                 self.violate(f"{count} openings admitted in a minute")
 
     def _on_commit(self, arguments: tuple[Argument, ...], reply: Any) -> None:
-        for raw, (status, _) in zip(arguments[5:], reply[0], strict=True):
-            if status not in {b"committed", b"duplicate"}:
+        for ended, row in zip(_ends(arguments), reply[0], strict=True):
+            if _status(row) not in {b"committed", b"duplicate"}:
                 continue
-            entry = self.entries.get(_outcome(raw).entry)
+            entry = self.entries.get(ended)
             if entry is None or entry.finished:
                 continue
             entry.finished = True
@@ -331,7 +331,7 @@ class Checker:
 
     def _check_limits(self, seen: Inspection) -> None:
         limit = self._story.config.risk.max_concurrent_positions
-        taken = len(seen.book) + len(seen.opening)
+        taken = seen.open_positions + seen.opening
         if taken > limit and not self.lost_writes_ms:
             self.violate(f"{taken} positions open or reserved, {limit} allowed")
         if seen.totals < 0:
@@ -386,8 +386,13 @@ class Checker:
         rows = self._account.command("HGETALL", f"{PREFIX}book")
         book = {}
         cost = 0
-        for data in rows[1::2]:
-            position = json.loads(data)
+        for key, raw in zip(rows[::2], rows[1::2], strict=True):
+            place = read_place(raw)
+            if place.busy:
+                self.violate(f"{key.decode()}: still {place.busy} by {place.signal}")
+            if not place.position:
+                continue
+            position = json.loads(place.position)
             sign = 1 if position["direction"] == "long" else -1
             book[position["symbol"]] = sign * Decimal(position["quantity"])
             cost += abs(
@@ -405,14 +410,39 @@ class Checker:
 _SILENT: Final = frozenset({"account", "elect", "heartbeat", "book", "sweep", "announce"})
 
 
-def _admission(raw: Argument) -> AdmitItem:
-    assert isinstance(raw, bytes)
-    return msgspec.msgpack.decode(raw, type=AdmitItem)
+class _Asked(NamedTuple):
+    """What an admission asks for, as far as it is looked at."""
+
+    signal: str
+    action: str
 
 
-def _outcome(raw: Argument) -> CommitItem:
+def _admissions(arguments: tuple[Argument, ...]) -> list[_Asked]:
+    fields = [_sequence(raw) for raw in arguments[1::2]]
+    return [_Asked(signal=one[2], action=one[6]) for one in fields]
+
+
+def _ends(arguments: tuple[Argument, ...]) -> list[str]:
+    """The entries a commit is about."""
+    entries, place = [], 5
+    while place < len(arguments):
+        fields = _sequence(arguments[place])
+        entries.append(fields[0])
+        place += 2 + fields[-1]
+    return entries
+
+
+def _sequence(raw: Argument) -> list[Any]:
+    """Values one behind the other, however many."""
     assert isinstance(raw, bytes)
-    return msgspec.msgpack.decode(raw, type=CommitItem)
+    for count in range(1, 32):
+        with suppress(msgspec.DecodeError):
+            return msgspec.msgpack.decode(b"\xdc\x00" + bytes((count,)) + raw, type=list[Any])
+    raise AssertionError(raw)
+
+
+def _status(row: bytes | list[Any]) -> bytes:
+    return bytes(row[0]) if isinstance(row, list) else row
 
 
 def _who(name: str, arguments: tuple[Argument, ...]) -> str:
@@ -426,17 +456,16 @@ def _who(name: str, arguments: tuple[Argument, ...]) -> str:
 def _short(name: str, arguments: tuple[Argument, ...], reply: Any) -> str:
     """One step in a few words."""
     if name == "claim":
-        taken = [(row[0].decode(), row[2], row[3]) for row in reply[0]]
+        taken = [(row[0].decode(), *row[3:5]) for row in reply[0]]
         return f"room {arguments[1]!r} -> {taken}"
     if name == "admit":
-        signals = [_admission(raw).signal for raw in arguments[1:]]
-        return f"{signals} -> {reply_text([[*row[:1], bool(row[1])] for row in reply])}"
+        signals = [one.signal for one in _admissions(arguments)]
+        return f"{signals} -> {reply_text([_status(row) for row in reply[1]])}"
     if name == "commit":
-        items = [(_outcome(raw).entry, _outcome(raw).outcome[:40]) for raw in arguments[5:]]
-        told = [(row[0].decode(), row[1][0].decode() if row[1] else None) for row in reply[0]]
-        return f"{items} -> {told}"
+        told = [(row[0], row[1][0]) if isinstance(row, list) else row for row in reply[0]]
+        return f"{_ends(arguments)} -> {reply_text(told)}"
     if name in {"adopt", "resync"}:
-        return f"-> {[(row[0].decode(), row[2], row[3]) for row in reply[0]]}"
+        return f"-> {[(row[0].decode(), *row[3:5]) for row in reply[0]]}"
     shown = [reply_text(part)[:48] for part in arguments[1:8]]
     return f"{' '.join(shown)} -> {reply_text(reply)}"
 

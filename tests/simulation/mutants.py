@@ -13,7 +13,8 @@ from tests.simulation.redis_account import Mutation, SimulationServer
 from tests.simulation.world import World
 from worker.engine import ExecutionEngine
 from worker.exchanges.base import SendWindow
-from worker.ledger.calls import CommitItem, Committed, Delivery, Ledger
+from worker.ledger.calls import Committed, Delivery, Ledger
+from worker.ledger.items import CommitItem
 from worker.ledger.lease import Lease
 from worker.stages import execution
 from worker.stages.execution import OrderExecutorHandler
@@ -108,7 +109,7 @@ def _take_the_newer_token() -> AbstractContextManager[Any]:
 
 #: Two safeguards meet an end that knows nothing of its entry's admission; this is the second.
 _IGNORANT_ENDS: Final[Mutation] = {
-    "commit": ("if known ~= '' and item[10] == '' then return {'fenced', false} end", "")
+    "commit": ("if known ~= '' and reservation == '' then return 'fenced' end", "")
 }
 
 MUTANTS: Final = (
@@ -141,8 +142,8 @@ MUTANTS: Final = (
         scenario=scenarios.dies_while_committing,
         patches=(_outcome_apart_from_acknowledgement,),
         scripts={
-            "announce": ("append({'system', ARGV[1], ARGV[2], ARGV[3]}, '')",
-                         "append({ARGV[5] or 'system', ARGV[1], ARGV[2], ARGV[3]}, ARGV[6] or '')")
+            "announce": ("append('system', ARGV[1], ARGV[2], ARGV[3], '')",
+                         "append(ARGV[5] or 'system', ARGV[1], ARGV[2], ARGV[3], ARGV[6] or '')")
         },
     ),
     Mutant(
@@ -196,7 +197,7 @@ MUTANTS: Final = (
     Mutant(
         name="a refusal stands",
         scenario=scenarios.refused_then_asked_late,
-        scripts={"admit": ("if entry[ASKED] == question then", "if false then"), **_IGNORANT_ENDS},
+        scripts={"admit": ("if asked == question then", "if false then"), **_IGNORANT_ENDS},
     ),
     Mutant(
         name="an announcement is written once",

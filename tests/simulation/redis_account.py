@@ -131,8 +131,8 @@ class Inspection(msgspec.Struct, frozen=True, kw_only=True):
     positions: list[tuple[bytes, dict[bytes, bytes]]]
     dead: list[tuple[bytes, dict[bytes, bytes]]]
     system: list[tuple[bytes, dict[bytes, bytes]]]
-    book: frozenset[bytes]
-    opening: frozenset[bytes]
+    open_positions: int
+    opening: int
     totals: int
     bell: bytes
     tail: bytes
@@ -208,7 +208,7 @@ class RedisAccount:
     def _inspected(self, reply: Any) -> Inspection:
         if isinstance(reply, hiredis.ReplyError):
             raise _translate(reply)
-        *streams, book, opening, totals, bell, tail = reply
+        *streams, open_positions, opening, totals, bell, tail = reply
         new = []
         for number, rows in enumerate(streams):
             if rows:
@@ -219,8 +219,8 @@ class RedisAccount:
             positions=new[1],
             dead=new[2],
             system=new[3],
-            book=frozenset(book),
-            opening=frozenset(opening),
+            open_positions=open_positions,
+            opening=opening,
             totals=sum(map(int, totals)),
             bell=bell,
             tail=tail,

@@ -23,7 +23,8 @@ from worker.exchanges.base import (
     SendWindow,
 )
 from worker.exchanges.budget import OrderBudget
-from worker.ledger.calls import Admission, AdmitItem, Admitted, Authorization, Ledger, TradingState
+from worker.ledger.calls import Admission, Admitted, Authorization, Ledger, TradingState
+from worker.ledger.items import AdmitItem
 from worker.ledger.lease import Lease
 from worker.market_data import MarketView
 from worker.stages.flow import Arrival

@@ -26,7 +26,6 @@ from worker.engine import RETRY_HOLD_MS, UNRESOLVED_RETRY_MS, ExecutionEngine
 from worker.errors import InvariantError
 from worker.ledger.calls import (
     Claim,
-    CommitItem,
     CommitStatus,
     Committed,
     Delivery,
@@ -34,6 +33,7 @@ from worker.ledger.calls import (
     TradingState,
 )
 from worker.ledger.errors import GroupMissingError, LedgerUnavailableError
+from worker.ledger.items import CommitItem
 from worker.ledger.lease import Lease
 from worker.observe.http import Health
 from worker.observe.metrics import Metrics

@@ -18,7 +18,7 @@ class SlowScripts:
 
     async def run(self, name: str, *arguments: Any) -> Any:
         self._clock.ms += SLOW_MS
-        entry = [b"1-0", [], 2, 2, b"", [], b"group", 0]
+        entry = [b"1-0", [], b":group", 2, 2, b"", None, 0]
         return [[entry], [5, 700, b"primary"], b"1-0", 0, 0]
 
 

@@ -34,7 +34,7 @@ from worker.domain.order import Fill, OrderRequest, OrderState, Role, Side, aver
 from worker.domain.position import Position, total_fees
 from worker.domain.refusal import Code, DeadReason, Refusal, Stage
 from worker.domain.signal import OrderType
-from worker.ledger.calls import CommitItem
+from worker.ledger.items import CommitItem
 from worker.orders import OrderManager
 from worker.stages.flow import AdmittedOrder, Failed, Malformed, Repeated, Settlement, Unresolved
 from worker.stages.outcome import Scribe

@@ -8,13 +8,18 @@ for _, info in ipairs(redis.call('XINFO', 'GROUPS', SIGNALS)) do
   for n = 1, #info, 2 do group[info[n]] = info[n + 1] end
   if group.name == GROUP and group.lag then lag = group.lag end
 end
+local held_places = 0
+local book = redis.call('HGETALL', P .. 'book')
+for n = 2, #book, 2 do
+  if place_of(book[n]) ~= '' then held_places = held_places + 1 end
+end
 local pending = redis.call('XPENDING', SIGNALS, GROUP)
 local oldest = pending[2] and at - tonumber(string.match(pending[2], '^%d+')) or 0
 return {
   at,
   redis.call('HGETALL', P .. 'totals'),
   redis.call('HGETALL', P .. 'realized'),
-  redis.call('HLEN', P .. 'book'),
+  held_places,
   redis.call('ZCARD', P .. 'unresolved'),
   redis.call('XLEN', P .. 'dead'),
   lag,

@@ -1,7 +1,7 @@
 -- Check the account's limits for orders, reserve them and write the execution records.
--- ARGV: worker, then one msgpack array an order (AdmitItem in calls.py)
--- Returns per order {status, argument, pause ms, admitted at}: admitted + position, refused +
--- code, fenced, duplicate or conflict
+-- ARGV: worker, then two an order: its fields and the beginning of its record (items.py)
+-- Returns {now ms, per order a status or {status, argument, pause ms, admitted at}}: admitted +
+-- position (none, no pause and now, if it stands alone), refused + code, fenced, duplicate, conflict
 local worker = ARGV[1]
 local at = now()
 local state = redis.call('HGET', P .. 'control', 'trading_state') or 'ACTIVE'
@@ -9,27 +9,19 @@ local day = P .. 'day:' .. math.floor(at / 86400000)
 local rate = P .. 'rate:' .. math.floor(at / 60000)
 
 local items, ids, places, keys = {}, {}, {}, {}
-for n = 2, #ARGV do
-  local item = cmsgpack.unpack(ARGV[n])
-  items[n - 1], ids[n - 1] = item, item[1]
-  keys[n - 1], places[n - 1] = P .. 'record:' .. item[3], item[6]
+for n = 1, (#ARGV - 1) / 2 do
+  local item = {cmsgpack.unpack(ARGV[2 * n])}
+  items[n], ids[n], keys[n], places[n] = item, item[1], P .. 'record:' .. item[3], item[6]
 end
 know(ids)
 
--- One hash's fields for all items: by field, false where there is none.
-local function look(key)
-  local found = {}
-  for n, value in ipairs(each('HMGET', P .. key, places)) do found[places[n]] = value end
-  return found
-end
-local book, opening, closing = look('book'), look('opening'), look('closing')
-local records, doubts, open = {}, {}, redis.call('HLEN', P .. 'book') + redis.call('HLEN', P .. 'opening')
-for n, raw in ipairs(redis.call('MGET', unpack(keys))) do
-  local record, parked = read_record(raw)
-  records[keys[n]], doubts[keys[n]] = record, parked and parked[DOUBTED] or 0
-end
+local book, slots = {}, each('HMGET', P .. 'book', places) -- by place: as it is stored, or false
+for n = 1, #places do book[places[n]] = slots[n] end
+local open = redis.call('HLEN', P .. 'book')
+local stored, records = redis.call('MGET', unpack(keys)), {}
+for n = 1, #keys do records[keys[n]] = stored[n] end
 
-local pauses, totals, losses, reserved, written = {}, {}, {}, {opening = {}, closing = {}}, {}
+local pauses, totals, losses, reserved, written = {}, {}, {}, {}, {}
 
 local function once(cache, name, key)
   if not cache[name] then cache[name] = tonumber(redis.call('HGET', key, name) or 0) end
@@ -42,20 +34,19 @@ local function pause(exchange)
 end
 
 -- The code of the first rule an order breaks, or nil.
-local function breach(item)
-  local _, _, _, _, _, place, action, quote, _, notional, max_positions, max_exposure, max_loss,
-    max_rate, only_look = unpack(item)
+local function breach(item, position, busy)
+  local action, quote, notional, max_positions, max_exposure, max_loss, max_rate, only_look =
+    unpack(item, 7)
   local sends = not only_look -- an order that may exist needs a place whatever the limits
   if sends and state ~= 'ACTIVE' and state ~= 'REDUCING' then return 'TRADING_HALTED' end
   if action ~= 'open' then
-    if closing[place] then return 'POSITION_BUSY' end
-    if book[place] then return nil end
-    return opening[place] and 'POSITION_BUSY' or 'NO_POSITION'
+    if busy then return 'POSITION_BUSY' end
+    return position == '' and 'NO_POSITION' or nil
   end
   if sends and state == 'REDUCING' then return 'TRADING_REDUCING' end
-  if opening[place] or closing[place] and not sends then return 'POSITION_BUSY' end
+  if busy == 'opening' or busy and not sends then return 'POSITION_BUSY' end
   if not sends then return nil end -- if it traded, it is part of whatever position there is
-  if book[place] then return 'POSITION_EXISTS' end
+  if busy or position ~= '' then return 'POSITION_EXISTS' end
   if open >= max_positions then return 'MAX_POSITIONS' end
   if max_exposure > 0 then
     local total = once(totals, quote, P .. 'totals') + (exposures[quote] or 0)
@@ -68,40 +59,48 @@ local function breach(item)
   end
 end
 
-local function admit(item, key)
-  local id, token, signal, digest, exchange, place, action, quote, intent, notional = unpack(item)
-  local only_look = item[15]
-  if not held(id, worker, token) then return {'fenced', '', 0, 0} end
-  local record, entry = records[key], entries[id]
+local fresh = cmsgpack.pack(at, 0, '') -- the end of a record, where there is no position yet
+
+local function admit(n)
+  local id, token, signal, digest, exchange, place, action, quote, notional = unpack(items[n], 1, 9)
+  if not held(id, worker, token) then return 'fenced' end
+  local key, entry = keys[n], entries[id]
+  local record, parked = read_record(records[key])
   if record then
-    if record[DIGEST] ~= digest then return {'conflict', '', 0, 0} end
-    if record[ENTRY] ~= id or record[STATE] ~= 'ADMITTED' then return {'duplicate', '', 0, 0} end
+    if record[DIGEST] ~= digest then return 'conflict' end
+    if record[ENTRY] ~= id or record[STATE] ~= 'ADMITTED' then return 'duplicate' end
     -- Asked again: the first reply was lost. Written again, for WAIT only waits for writes.
-    changed[id] = true
+    changed[#changed + 1] = id
     return {'admitted', record[POSITION], pause(exchange), record[ADMITTED]}
   end
-  local question = token .. (only_look and ' look' or '')
-  if entry[ASKED] == question then return {'refused', entry[REFUSED], 0, 0} end -- asked again
-  local code = breach(item)
+  local question = token .. (items[n][14] and '?' or '!')
+  if entry[REFUSED] ~= '' then
+    local asked, code = string.match(entry[REFUSED], '^(%d+.)(.+)$')
+    if asked == question then return {'refused', code} end -- asked again
+  end
+  local position, busy = place_of(book[place])
+  local code = breach(items[n], position, busy)
   if code then
-    put(id, REFUSED, code)
-    put(id, ASKED, question)
-    return {'refused', code, 0, 0}
+    put(id, REFUSED, question .. code)
+    return {'refused', code}
   end
   if action == 'open' then expose(quote, notional) end
-  if book[place] then closing[place], reserved.closing[place] = signal, signal
-  else opening[place], reserved.opening[place], open = signal, signal, open + 1 end
+  if position ~= '' then book[place] = 'closing ' .. signal .. ' ' .. position
+  else book[place], open = 'opening ' .. signal, open + 1 end
+  reserved[#reserved + 1], reserved[#reserved + 2] = place, book[place]
   put(id, SIGNAL, signal)
-  local position = book[place] or ''
-  records[key] = {id, digest, signal, 'ADMITTED', worker, at, doubts[key], intent, position}
-  written[#written + 1], written[#written + 2] = key, cmsgpack.pack(records[key])
-  return {'admitted', position, pause(exchange), at}
+  local doubted = parked and parked[DOUBTED] or 0
+  local rest = doubted == 0 and position == '' and fresh or cmsgpack.pack(at, doubted, position)
+  records[key] = ARGV[2 * n + 1] .. rest
+  written[#written + 1], written[#written + 2] = key, records[key]
+  local wait_ms = pause(exchange)
+  if position == '' and wait_ms == 0 then return 'admitted' end
+  return {'admitted', position, wait_ms, at}
 end
 
 local results = {}
-for n, item in ipairs(items) do results[n] = admit(item, keys[n]) end
+for n = 1, #items do results[n] = admit(n) end
 if #written > 0 then redis.call('MSET', unpack(written)) end
-store(P .. 'opening', reserved.opening)
-store(P .. 'closing', reserved.closing)
+each('HSET', P .. 'book', reserved)
 flush()
-return results
+return {at, results}

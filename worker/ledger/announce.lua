@@ -5,6 +5,6 @@ for _, entry in ipairs(redis.call('XREVRANGE', P .. 'system', '+', '-', 'COUNT',
     if entry[2][n] == 'id' and entry[2][n + 1] == ARGV[2] then return 0 end
   end
 end
-append({'system', ARGV[1], ARGV[2], ARGV[3]}, '')
+append('system', ARGV[1], ARGV[2], ARGV[3], '')
 trim('system', ARGV[4])
 return 1

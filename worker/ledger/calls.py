@@ -12,8 +12,9 @@ from worker.domain.position import Position
 from worker.domain.refusal import Code
 from worker.ledger.batch import Batch
 from worker.ledger.errors import LedgerUnavailableError
+from worker.ledger.items import AdmitItem, CommitItem
 from worker.ledger.scripts import Doorbell, Scripts
-from worker.ledger.stored import Record, decode_record
+from worker.ledger.stored import Record, decode_record, read_place
 
 
 class TradingState(StrEnum):
@@ -64,30 +65,6 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
     vanished: int
 
 
-class AdmitItem(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=False):
-    """One order's admission; amounts in millionths of the quote currency, 0 for no limit.
-
-    ``admit.lua`` reads the fields by their place. ``only_look`` is for an order that may exist
-    already and will not be sent: no limit stops it.
-    """
-
-    entry: str
-    token: int
-    signal: str
-    digest: str
-    exchange: str
-    position: str
-    action: str
-    quote: str
-    intent: str
-    notional: int
-    max_positions: int
-    max_exposure: int
-    max_loss: int
-    max_rate: int
-    only_look: bool = False
-
-
 class Admitted(msgspec.Struct, frozen=True):
     """Limits reserved, record written (at Redis's ``at_ms``): to be sent after ``pause_ms``."""
 
@@ -107,43 +84,6 @@ class Fenced(msgspec.Struct, frozen=True):
 
 
 Admission = Admitted | Duplicate | Fenced | Code
-
-
-class CommitItem(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
-    """One entry's outcome; amounts in millionths of the quote currency.
-
-    ``commit.lua`` reads the fields by their place. ``admitted_at`` and ``unresolved_since`` go into
-    the record.
-    ``reservation`` is ``opening`` or ``closing`` where admission reserved the position, else empty;
-    ``exposure`` is the change against what was reserved or held before, ``reserved`` what of that
-    the admission added.
-
-    ``events`` are (stream, type, id, JSON), each with ``traceparent`` beside it where there is one.
-    ``position`` None leaves the book alone, "" removes
-    the position. ``dead`` is a flat list of fields and values: with it the entry's own fields go to
-    the dead letter stream, byte for byte, these after them.
-    """
-
-    entry: str
-    token: int
-    signal: str = ""
-    digest: str = ""
-    state: str = ""
-    outcome: str = ""
-    admitted_at: int = 0
-    unresolved_since: int = 0
-    events: tuple[tuple[str, str, str, str], ...] = ()
-    reservation: str = ""
-    position_key: str = ""
-    position: str | None = None
-    quote: str = ""
-    exposure: int = 0
-    reserved: int = 0
-    realized: int = 0
-    dead: tuple[str, ...] | None = None
-    traceparent: str = ""
-    duplicate: bool = False
-    take_next: bool = True
 
 
 class CommitStatus(StrEnum):
@@ -205,7 +145,8 @@ class Authorization(msgspec.Struct, frozen=True):
 #: the next. Half of the default concurrency, so that there are two.
 MAX_BATCH: Final = 32
 LANES: Final = 2
-_encode = msgspec.msgpack.Encoder().encode
+#: How many values a reply has of an entry in its first delivery.
+NEW: Final = 3
 _decode_position = msgspec.json.Decoder(Position).decode
 
 
@@ -299,10 +240,11 @@ class Ledger:
     async def _admit(self, items: Sequence[AdmitItem]) -> list[Admission]:
         sent = self._clock.monotonic_ms()
         reply = await self._scripts.run_durably(
-            "admit", self.worker, *[_encode(item) for item in items]
+            "admit", self.worker, *[part for item in items for part in item.encode(self.worker)]
         )
         self.on_batch("admit", len(items), (self._clock.monotonic_ms() - sent) / 1000)
-        return [_admission(row) for row in reply]
+        at_ms, rows = reply
+        return [_admission(row, at_ms) for row in rows]
 
     async def _commit(self, items: Sequence[CommitItem]) -> list[Committed]:
         sent = self._clock.monotonic_ms()
@@ -313,14 +255,18 @@ class Ledger:
             self._retention_ms,
             self._output_length,
             self._primary,
-            *[_encode(item) for item in items],
+            *[part for item in items for part in item.encode(self.worker)],
         )
         reply, told = reply
-        self._learn(told)
+        if told:
+            self._learn(told)
         self.on_batch("commit", len(items), (self._clock.monotonic_ms() - sent) / 1000)
-        following = iter(self._deliveries([row for _, row in reply if row], sent))
+        following = iter(self._deliveries([row[1] for row in reply if type(row) is list], sent))
         return [
-            Committed(_STATUS[status], next(following) if row else None) for status, row in reply
+            Committed(_STATUS[row[0]], next(following))
+            if type(row) is list
+            else Committed(_STATUS[row], None)
+            for row in reply
         ]
 
     async def heartbeat(
@@ -458,14 +404,8 @@ class Ledger:
 
     async def book(self) -> Book:
         """The open positions."""
-        rows, busy = await self._scripts.run("book")
-        return Book(
-            positions={
-                key.decode(): _decode_position(data)
-                for key, data in zip(rows[::2], rows[1::2], strict=True)
-            },
-            busy=frozenset(key.decode() for key in busy),
-        )
+        rows = await self._scripts.run("book")
+        return read_book(dict(zip(rows[::2], rows[1::2], strict=True)))
 
     async def announce(self, event: tuple[str, str, str]) -> None:
         """Write one event (type, id, JSON) to the system stream."""
@@ -482,13 +422,14 @@ class Ledger:
         lease_mono_ms = sent + self.lease_ms
         # Others' leases are reckoned from the reply: the call may have taken long.
         received_mono_ms = self._clock.monotonic_ms()
+        whole = [row if len(row) > NEW else (*row, 1, 1, b"", None, 0) for row in rows]
         return [
             Delivery(
                 entry_id=entry_id.decode(),
                 fields=dict(zip(fields[::2], fields[1::2], strict=True)),
                 token=token,
                 deliveries=deliveries,
-                group=group.decode(errors="replace"),
+                group=group.decode(errors="replace").removeprefix(":"),
                 record=_record(signal_id.decode(), record) if signal_id else None,
                 lease_mono_ms=lease_mono_ms,
                 received_mono_ms=received_mono_ms,
@@ -496,8 +437,19 @@ class Ledger:
                 data_loss_ms=self._data_loss_ms,
                 settled_mono_ms=self._settled_mono_ms,
             )
-            for entry_id, fields, token, deliveries, signal_id, record, group, overdue in rows
+            for entry_id, fields, group, token, deliveries, signal_id, record, overdue in whole
         ]
+
+
+def read_book(rows: Mapping[bytes, bytes]) -> Book:
+    """The hash ``book`` as it is stored."""
+    places = {key.decode(): read_place(raw) for key, raw in rows.items()}
+    return Book(
+        positions={
+            key: _decode_position(place.position) for key, place in places.items() if place.position
+        },
+        busy=frozenset(key for key, place in places.items() if place.busy),
+    )
 
 
 def _record(signal_id: str, raw: bytes | None) -> Record:
@@ -505,12 +457,13 @@ def _record(signal_id: str, raw: bytes | None) -> Record:
     return decode_record(raw) if raw else Record(entry="", signal=signal_id, state="")
 
 
-def _admission(row: Sequence[Any]) -> Admission:
-    status, argument, pause, at_ms = row
+def _admission(row: Any, at_ms: int) -> Admission:
+    """One order's answer, given at ``at_ms``: a status, with what there is to say of it."""
+    status, *rest = row if isinstance(row, list) else [row]
     if status == b"admitted":
-        return Admitted(argument, float(pause), at_ms)
+        return Admitted(rest[0], float(rest[1]), rest[2]) if rest else Admitted(b"", 0.0, at_ms)
     if status == b"refused":
-        return Code[argument.decode()]
+        return Code[rest[0].decode()]
     if status == b"fenced":
         return Fenced()
     return Duplicate(conflict=status == b"conflict")

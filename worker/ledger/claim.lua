@@ -1,6 +1,6 @@
 -- Take work: expired leases, then released entries, then new ones, up to `room`.
 -- ARGV: worker, room, lease ms, ceiling of waiting entries, replication id last seen ('' at start)
--- Returns {deliveries, epoch, tail id, more, vanished}
+-- Returns {deliveries, epoch, tail id unless there is more, more, vanished}
 local worker, room, ceiling = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[4])
 local at = now()
 local lease_ms = tonumber(ARGV[3])
@@ -40,18 +40,18 @@ local want = math.min(room - #taken, ceiling - waiting)
 local more = want <= 0 and 1 or 0
 if want > 0 then
   local read = redis.call('XREADGROUP', 'GROUP', GROUP, worker, 'COUNT', want, 'STREAMS', SIGNALS, '>')
-  local ids, new = {}, {}
-  for n, entry in ipairs(read and read[1][2] or {}) do ids[n] = entry[1] end
+  local bodies, ids, new = read and read[1][2] or {}, {}, {}
+  for n = 1, #bodies do ids[n] = bodies[n][1] end
   more = #ids == want and 1 or 0
   know(ids)
-  for n, id in ipairs(ids) do -- a recreated group repeats what we hold
-    if not entries[id] then new[#new + 1] = {id, read[1][2][n][2], worker} end
+  for n = 1, #ids do -- a recreated group repeats what we hold
+    if not entries[ids[n]] then new[#new + 1] = {ids[n], bodies[n][2], worker} end
   end
   enter(new, worker, function(id, fields)
     lease(id, expires)
-    taken[#taken + 1] = {id, fields, 1, 1, '', false, entries[id][NAME], 0}
+    taken[#taken + 1] = {id, fields, entries[id][NAME]}
   end)
 end
 flush()
-local tail = redis.call('XREVRANGE', SIGNALS, '+', '-', 'COUNT', 1)[1]
+local tail = more == 0 and redis.call('XREVRANGE', SIGNALS, '+', '-', 'COUNT', 1)[1]
 return {taken, told, tail and tail[1] or '0-0', more, vanished}

@@ -1,16 +1,17 @@
 #!lua flags=allow-oom
 -- Write outcomes: events, position, reservation, record and acknowledgement in one step, and
 -- hand the next entry of the group to the same worker.
--- ARGV: worker, lease ms, record retention ms, output length, replication id last seen, then one
--- msgpack array each (CommitItem in calls.py)
--- Returns {per item {status, next delivery or false}, epoch}: committed, duplicate, conflict or
--- fenced
+-- ARGV: worker, lease ms, record retention ms, output length, replication id last seen, then of
+-- each its fields (items.py), its record, and the parts of its events, as many as a field says
+-- Returns {per item status or {status, next delivery}, epoch or false}: committed, duplicate,
+-- conflict or fenced; the epoch where there was an entry that could be handed on
 local worker, retention, limit = ARGV[1], ARGV[3], ARGV[4]
 local at = now()
 local lease_ms = tonumber(ARGV[2])
 local expires = at + lease_ms
 
-local profits, released, book = {}, {opening = {}, closing = {}}, {}
+local profits = {}
+local book, settled = {}, {} -- by place: as it is stored, or false; the places to be written
 
 -- Records by signal, false for none: read before the first write, for reading may fail.
 local records = {}
@@ -41,76 +42,94 @@ local function bury(id, about)
 end
 
 -- Give the reservation back and write the position; amounts in millionths of the quote currency.
--- An admission of which nothing is known was lost with a primary, and its reservation with it.
-local function settle(item, admitted)
-  local reservation, place, position, quote, exposure, reserved, realized = unpack(item, 10, 16)
-  if admitted then released[reservation][place] = false else expose(quote, reserved) end
-  if position then book[place] = position ~= '' and position end
+-- An admission of which nothing is known was lost with a primary, and its reservation with it; if
+-- there is one, it is another signal's.
+local function settle(admitted, place, position, quote, exposure, reserved, realized)
+  local others = not admitted and book[place] and string.match(book[place], '^%a+ %S+') or ''
+  if not admitted then expose(quote, reserved) end
+  position = position or place_of(book[place])
+  book[place] = others .. (others ~= '' and position ~= '' and ' ' or '') .. position
+  settled[#settled + 1] = place
   expose(quote, exposure)
   if realized ~= 0 then profits[quote] = (profits[quote] or 0) + realized end
 end
 
-local function close_record(item)
-  local id, token, signal, digest, state, outcome, admitted_at, doubted = unpack(item, 1, 8)
-  local record = {id, digest, signal, state, worker, admitted_at, doubted, '', '', token, outcome, at}
-  redis.call('SET', P .. 'record:' .. signal, cmsgpack.pack(record), 'PX', retention)
-  records[signal] = record
-end
+local ended = cmsgpack.pack(at) -- the end of every record
 
-local function commit(item)
-  local id, token, signal, digest = unpack(item, 1, 4)
-  local dead, trace, duplicate, take_next = unpack(item, 17, 20)
+local EVENTS = 16 -- how many parts they come in, then they themselves
+
+local function commit(item, record)
+  local id, token, signal, digest, reservation, place, position, quote, exposure, reserved, realized,
+    dead, trace, duplicate, take_next, events = unpack(item)
   if not held(id, worker, token) then
-    return {repeated(id, token, signal) and 'committed' or 'fenced', false}
+    return repeated(id, token, signal) and 'committed' or 'fenced'
   end
   local known = entries[id][SIGNAL]
   -- Whoever ends an admitted entry must know of it: two tasks of one worker may hold one grant.
-  if known ~= '' and item[10] == '' then return {'fenced', false} end
+  if known ~= '' and reservation == '' then return 'fenced' end
   local admitted = known ~= '' and known == signal
   local status = (duplicate or admitted) and 'committed' or verdict(signal, digest)
-  if status == 'conflict' then return {status, false} end -- comes again as a dead letter
+  if status == 'conflict' then return status end -- comes again as a dead letter
   if status == 'committed' and not duplicate then
-    if item[10] ~= '' then settle(item, admitted) end
-    for _, event in ipairs(item[9]) do append(event, signal, trace) end
-    if signal ~= '' then close_record(item) end
+    if reservation ~= '' then
+      settle(admitted, place, position, quote, exposure, reserved, realized)
+    end
+    for n = 1, #events, 4 do
+      append(events[n], events[n + 1], events[n + 2], events[n + 3], signal, trace)
+    end
+    if signal ~= '' then
+      redis.call('SET', P .. 'record:' .. signal, record .. ended, 'PX', retention)
+      records[signal] = nil
+    end
   end
   if dead then bury(id, dead) end
   local following = finish(id)
   if following then know({following}) end
-  if not following or not entries[following] then return {status, false} end
+  if not following or not entries[following] then return status end
   local got = take_next and grant(following, worker, expires, 1)
-  if not got then offer(following) end
-  return {status, got or false}
+  if got then return {status, got} end
+  offer(following)
+  return status
 end
 
 -- A stream that is none would stop the script half-way, its first events written.
-for _, stream in ipairs({'orders', 'positions', 'system', 'dead'}) do
-  local kind = redis.call('TYPE', P .. stream).ok
-  if kind ~= 'stream' and kind ~= 'none' then
-    return redis.error_reply('WRONGTYPE ' .. P .. stream .. ' is a ' .. kind .. ', not a stream')
-  end
-end
+redis.call('XREAD', 'STREAMS', P .. 'orders', P .. 'positions', P .. 'system', P .. 'dead', '$', '$', '$', '$')
 
-local items, ids, results = {}, {}, {}
-for n = 6, #ARGV do
-  items[n - 5] = cmsgpack.unpack(ARGV[n])
-  ids[n - 5] = items[n - 5][1]
+local items, ids, records_at, results = {}, {}, {}, {}
+local n = 6
+while n <= #ARGV do
+  local item = {cmsgpack.unpack(ARGV[n])}
+  local parts = item[EVENTS]
+  item[EVENTS] = parts > 0 and {cmsgpack.unpack(ARGV[n + 2])} or {}
+  for part = 2, parts do
+    for _, text in ipairs({cmsgpack.unpack(ARGV[n + 1 + part])}) do table.insert(item[EVENTS], text) end
+  end
+  local count = #items + 1
+  items[count], ids[count], records_at[count] = item, item[1], n + 1
+  n = n + 2 + parts
 end
 know(ids)
-for _, item in ipairs(items) do
-  if not entries[item[1]] or entries[item[1]][SIGNAL] ~= item[3] then recorded(item[3]) end
+local followers, places = {}, {}
+for n = 1, #items do
+  local entry, signal, _, reservation, place, position = entries[ids[n]], unpack(items[n], 3, 7)
+  local admitted = entry and entry[SIGNAL] == signal
+  if not admitted then recorded(signal) end
+  if reservation ~= '' and not (admitted and position) then places[#places + 1] = place end
+  if entry and entry[NEXT] ~= '' then followers[#followers + 1] = entry[NEXT] end
 end
-local told = epoch(at, lease_ms, ARGV[5])
--- Their followers in one go, though not all of them may be wanted.
-local followers = {}
-for _, id in ipairs(ids) do
-  if entries[id] and entries[id][NEXT] ~= '' then followers[#followers + 1] = entries[id][NEXT] end
+local slots = each('HMGET', P .. 'book', places)
+for n = 1, #places do book[places[n]] = slots[n] end
+local told = #followers > 0 and epoch(at, lease_ms, ARGV[5])
+know(followers) -- in one go, though not all of them may be wanted
+for n = 1, #items do results[n] = commit(items[n], ARGV[records_at[n]]) end
+local held_places, empty = {}, {}
+for n = 1, #settled do
+  local place = settled[n]
+  if book[place] == '' then empty[#empty + 1] = place
+  else held_places[#held_places + 1], held_places[#held_places + 2] = place, book[place] end
 end
-know(followers)
-for n, item in ipairs(items) do results[n] = commit(item) end
-store(P .. 'opening', released.opening)
-store(P .. 'closing', released.closing)
-store(P .. 'book', book)
+each('HSET', P .. 'book', held_places)
+each('HDEL', P .. 'book', empty)
 flush()
 for _, stream in ipairs({'orders', 'positions', 'system'}) do trim(stream, limit) end
 for quote, profit in pairs(profits) do

@@ -6,7 +6,7 @@ local before = redis.call('HGET', P .. 'control', 'trading_state') or 'ACTIVE'
 redis.call('HSET', P .. 'control', 'trading_state', ARGV[1], 'reason', ARGV[2], 'actor', ARGV[3],
   'at', ARGV[4])
 if before ~= ARGV[1] then
-  append({'system', 'TradingStateChanged', ARGV[5], ARGV[6]}, '')
+  append('system', 'TradingStateChanged', ARGV[5], ARGV[6], '')
   trim('system', ARGV[7])
   ring()
 end

@@ -95,7 +95,9 @@ class EmbeddedServer:
             self._binary or find_server(),
             "--port", str(self.port), "--bind", "127.0.0.1", "--save", "",
             "--dir", str(self.directory), "--loglevel", "warning",
-            "--logfile", str(self.directory / "server.log"), *self._arguments,
+            "--logfile", str(self.directory / "server.log"),
+            "--zset-max-listpack-entries", "0",  # as deploy/redis/redis.conf, which says why
+            *self._arguments,
         ]  # fmt: skip
         self.process = subprocess.Popen(  # noqa: S603 (our own command line)
             command,

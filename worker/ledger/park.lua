@@ -12,11 +12,11 @@ put(id, WORKER, '')
 redis.call('ZREM', P .. 'leases', id)
 redis.call('ZADD', P .. 'unresolved', at + tonumber(ARGV[5]), id)
 local _, record = record_of(signal)
-record = record or {'', '', signal, 'ADMITTED', worker, 0, 0, '', ''}
+record = record or {'', '', signal, 'ADMITTED', worker, '', 0, 0, ''}
 if record[DOUBTED] == 0 then
   record[DOUBTED] = at
   redis.call('SET', P .. 'record:' .. signal, cmsgpack.pack(record))
-  append({'system', ARGV[7], ARGV[8], ARGV[9]}, signal)
+  append('system', ARGV[7], ARGV[8], ARGV[9], signal)
   trim('system', ARGV[6])
 end
 flush()

@@ -26,25 +26,26 @@ end
 
 -- The fields of an entry, each a string but for the two numbers; '' where there is nothing.
 -- Its group; the consumer it is pending for; who was granted it last, under which token; how many
--- deliveries; the signal admitted under it; the entry behind it; the refusal it got, and when asked
--- (the last two only once there is one).
-local NAME, OWNER, WORKER, TOKEN, DELIVERIES, SIGNAL, NEXT, REFUSED, ASKED = 1, 2, 3, 4, 5, 6, 7, 8, 9
+-- deliveries; the signal admitted under it; the entry behind it; the refusal it got.
+local NAME, OWNER, WORKER, TOKEN, DELIVERIES, SIGNAL, NEXT, REFUSED = 1, 2, 3, 4, 5, 6, 7, 8
 -- Those of an execution record (Record in stored.py): from admission on, and what a commit adds.
-local ENTRY, DIGEST, ID, STATE, BY, ADMITTED, DOUBTED, INTENT, POSITION, FENCE, OUTCOME, ENDED =
+local ENTRY, DIGEST, ID, STATE, BY, INTENT, ADMITTED, DOUBTED, POSITION, FENCE, OUTCOME, ENDED =
   1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12
 
-local entries, changed, finished = {}, {}, {} -- by id: its fields, to be written, to be forgotten
-local tails, moved = {}, {} -- by group: its last entry or false, to be written
+local entries, tails = {}, {} -- by id: its fields; by group: its last entry, or false
+local changed, moved, finished = {}, {}, {} -- ids and groups to be written, ids to be forgotten
 local leased, exposures = {}, {} -- what else is written once, by `flush`
 
 -- Read entries, those of them that are not known yet.
 local function know(ids)
   local unknown = {}
-  for _, id in ipairs(ids) do
+  for n = 1, #ids do
+    local id = ids[n]
     if entries[id] == nil then unknown[#unknown + 1], entries[id] = id, false end
   end
-  for n, raw in ipairs(each('HMGET', P .. 'entries', unknown)) do
-    if raw then entries[unknown[n]] = cmsgpack.unpack(raw) end
+  local found = each('HMGET', P .. 'entries', unknown)
+  for n = 1, #unknown do
+    if found[n] then entries[unknown[n]] = {cmsgpack.unpack(found[n])} end
   end
 end
 
@@ -55,7 +56,7 @@ local function held(id, worker, token)
 end
 
 local function put(id, field, value)
-  entries[id][field], changed[id] = value, true
+  entries[id][field], changed[#changed + 1] = value, id
 end
 
 local function lease(id, expires)
@@ -73,12 +74,25 @@ local function record_of(signal)
   return read_record(redis.call('GET', P .. 'record:' .. signal))
 end
 
--- A granted entry: {id, fields, token, deliveries, signal id, record, group, overdue ms}.
+-- What `book` has of a place: its position (JSON, '' for none), and whether a signal is `opening` or
+-- `closing` it. It reads '{...}', 'opening s-1' or 'closing s-1 {...}'.
+local function place_of(raw)
+  if not raw then return '' end
+  if string.byte(raw) == 123 then return raw end -- {
+  local busy, position = string.match(raw, '^(%a+) %S+ ?(.*)$')
+  return position, busy
+end
+
+-- A granted entry: {id, fields, group, token, deliveries, signal id, record, overdue ms}; in its first
+-- delivery, of which all the rest is known, only the first three.
 local function delivery(id, body, overdue)
   local entry = entries[id]
   local signal = entry[SIGNAL]
+  if body and entry[TOKEN] == 1 and entry[DELIVERIES] == 1 and signal == '' and overdue == 0 then
+    return {id, body[2], entry[NAME]}
+  end
   local record = signal ~= '' and redis.call('GET', P .. 'record:' .. signal)
-  return {id, body and body[2] or {}, entry[TOKEN], entry[DELIVERIES], signal, record, entry[NAME], overdue}
+  return {id, body and body[2] or {}, entry[NAME], entry[TOKEN], entry[DELIVERIES], signal, record, overdue}
 end
 
 -- Lease a known entry to `worker`, raising its token; nil if its body is gone and it never traded.
@@ -89,8 +103,7 @@ local function grant(id, worker, expires, delivered, overdue)
   entry[TOKEN], entry[DELIVERIES] = entry[TOKEN] + 1, entry[DELIVERIES] + delivered
   -- A lost group must not break a script half-way; the lease holds without it.
   if entry[OWNER] ~= worker then redis.pcall('XCLAIM', SIGNALS, GROUP, worker, 0, id, 'JUSTID') end
-  put(id, WORKER, worker)
-  put(id, OWNER, worker)
+  entry[WORKER], entry[OWNER], changed[#changed + 1] = worker, worker, id
   lease(id, expires)
   return delivery(id, body, overdue or 0)
 end
@@ -117,10 +130,12 @@ local function plain(data, name)
 end
 
 -- The message group of a new entry: its `key` field, else exchange and symbol, else its own.
+-- A colon tells it from an entry's id, for `entries` holds both.
 local function group_of(id, fields)
-  local field = {}
-  for n = 1, #fields, 2 do field[fields[n]] = fields[n + 1] end
-  local name, data = field.key or '', field.data or ''
+  local name, data = '', ''
+  for n = 1, #fields, 2 do
+    if fields[n] == 'data' then data = fields[n + 1] elseif fields[n] == 'key' then name = fields[n + 1] end
+  end
   if name == '' and #data <= 65536 then
     local exchange, symbol = plain(data, '"exchange"'), plain(data, '"symbol"')
     if not exchange or not symbol or string.find(data, '\\u', 1, true) then -- a name may be escaped
@@ -132,59 +147,52 @@ local function group_of(id, fields)
     end
   end
   if name == '' then return '!' .. id end
-  return #name > 128 and redis.sha1hex(name) or name
+  return ':' .. (#name > 128 and redis.sha1hex(name) or name)
 end
 
 -- Line new entries, pending for their owners, up in their groups: {{id, fields, owner} ...}. The
 -- grant of a head is `token` 1 if there is a `worker`. Calls `on_head` for each head.
 local function enter(new, worker, on_head)
   local names, unknown, last = {}, {}, {}
-  for n, item in ipairs(new) do
-    names[n] = group_of(item[1], item[2])
-    if tails[names[n]] == nil then unknown[#unknown + 1], tails[names[n]] = names[n], false end
+  for n = 1, #new do
+    local name = group_of(new[n][1], new[n][2])
+    names[n] = name
+    if tails[name] == nil then unknown[#unknown + 1], tails[name] = name, false end
   end
-  for n, id in ipairs(each('HMGET', P .. 'groups', unknown)) do
-    tails[unknown[n]], last[#last + 1] = id, id or nil
+  local found = each('HMGET', P .. 'entries', unknown)
+  for n = 1, #unknown do
+    if found[n] then tails[unknown[n]], last[#last + 1] = found[n], found[n] end
   end
   know(last)
-  for n, item in ipairs(new) do
-    local id, name = item[1], names[n]
+  for n = 1, #new do
+    local id, name = new[n][1], names[n]
     local before = tails[name]
     local head = not (before and entries[before])
     local granted = head and worker ~= ''
     local times = granted and 1 or 0
-    entries[id] = {name, item[3], granted and worker or '', times, times, '', ''}
-    changed[id], tails[name], moved[name] = true, id, true
-    if head then on_head(id, item[2]) else put(before, NEXT, id) end
+    entries[id] = {name, new[n][3], granted and worker or '', times, times, '', '', ''}
+    changed[#changed + 1], tails[name], moved[#moved + 1] = id, id, name
+    if head then on_head(id, new[n][2]) else put(before, NEXT, id) end
   end
 end
 
 -- Forget an entry; returns the one that now heads its group, or nil.
 local function finish(id)
   local name, following = entries[id][NAME], entries[id][NEXT]
-  finished[#finished + 1], changed[id], entries[id] = id, nil, false
+  finished[#finished + 1], entries[id] = id, false
   if following ~= '' then return following end
-  tails[name], moved[name] = false, true
+  tails[name], moved[#moved + 1] = false, name
 end
 
 -- HINCRBY takes no exponent, and some servers would write 1e+17.
 local function add(key, field, change)
-  redis.call('HINCRBY', key, field, string.format('%.0f', change))
+  if math.abs(change) >= 1e15 then change = string.format('%.0f', change) end
+  redis.call('HINCRBY', key, field, change)
 end
 
 -- Change what the account's positions count for in a quote currency, in millionths.
 local function expose(quote, change)
   if change ~= 0 then exposures[quote] = (exposures[quote] or 0) + change end
-end
-
--- Write a table of fields and values to a hash; false removes a field.
-local function store(key, values)
-  local set, removed = {}, {}
-  for field, value in pairs(values) do
-    if value then set[#set + 1], set[#set + 2] = field, value else removed[#removed + 1] = field end
-  end
-  each('HSET', key, set)
-  each('HDEL', key, removed)
 end
 
 local function flush()
@@ -195,10 +203,19 @@ local function flush()
   each('ZREM', P .. 'leases', finished)
   each('ZREM', P .. 'unresolved', finished)
   each('HDEL', P .. 'entries', finished)
-  for id in pairs(changed) do changed[id] = cmsgpack.pack(entries[id]) end
-  store(P .. 'entries', changed)
-  for name in pairs(moved) do moved[name] = tails[name] end
-  store(P .. 'groups', moved)
+  local set, removed = {}, {}
+  for n = 1, #changed do
+    local id = changed[n]
+    local entry = entries[id]
+    if entry then set[#set + 1], set[#set + 2] = id, cmsgpack.pack(unpack(entry)) end
+    entries[id] = nil -- once is enough
+  end
+  for n = 1, #moved do
+    local tail = tails[moved[n]]
+    if tail then set[#set + 1], set[#set + 2] = moved[n], tail else removed[#removed + 1] = moved[n] end
+  end
+  each('HDEL', P .. 'entries', removed)
+  each('HSET', P .. 'entries', set)
   for quote, change in pairs(exposures) do add(P .. 'totals', quote, change) end
 end
 
@@ -213,13 +230,12 @@ local function offer(id)
 end
 
 -- Write an event; `trace` is a producer's or worker's W3C trace context, if there is one.
-local function append(event, subject, trace)
+local function append(stream, kind, id, data, subject, trace)
   if trace and trace ~= '' then
-    redis.call('XADD', P .. event[1], '*', 'type', event[2], 'id', event[3], 'subject', subject,
-      'data', event[4], 'traceparent', trace)
+    redis.call('XADD', P .. stream, '*', 'type', kind, 'id', id, 'subject', subject, 'data', data,
+      'traceparent', trace)
   else
-    redis.call('XADD', P .. event[1], '*', 'type', event[2], 'id', event[3], 'subject', subject,
-      'data', event[4])
+    redis.call('XADD', P .. stream, '*', 'type', kind, 'id', id, 'subject', subject, 'data', data)
   end
 end
 

@@ -9,11 +9,10 @@ from worker.clock import Clock, SystemClock, utc
 from worker.config import Config
 from worker.domain.event import Header, TradingStateChanged, encode, share
 from worker.domain.identity import event_id
-from worker.domain.position import Position
 from worker.errors import ConfigError
 from worker.ledger import streams
 from worker.ledger.access import OUTPUT_STREAMS, Access, StreamEntry, rfc3339
-from worker.ledger.calls import Book, Ledger, TradingState
+from worker.ledger.calls import Book, Ledger, TradingState, read_book
 from worker.ledger.connection import Connections
 from worker.ledger.dead_letters import DeadLetters
 from worker.ledger.errors import map_exceptions
@@ -23,7 +22,6 @@ from worker.ledger.status import Status, read_status
 
 #: How long a command keeps trying a script while Redis cannot serve.
 PATIENCE_S: Final = 3.0
-_position = msgspec.json.Decoder(Position).decode
 
 
 class ServerFacts(msgspec.Struct, frozen=True, kw_only=True):
@@ -96,17 +94,11 @@ class AccountReader:
 
     async def positions(self) -> Book:
         """The open positions by ``<exchange>:<symbol>``, and which are being changed."""
-        names = ("book", "opening", "closing")
-        replies = await self.access.ask(*(("HGETALL", self.access.key(name)) for name in names))
+        (rows,) = await self.access.ask(("HGETALL", self.access.key("book")))
         with map_exceptions():
-            for reply in replies:
-                if isinstance(reply, Exception):
-                    raise reply
-        held, opening, closing = replies
-        return Book(
-            positions={key.decode(): _position(data) for key, data in held.items()},
-            busy=frozenset(key.decode() for key in (*opening, *closing)),
-        )
+            if isinstance(rows, Exception):
+                raise rows
+        return read_book(rows)
 
     def tail(self, names: Sequence[str] = OUTPUT_STREAMS, from_id: str = "$") -> streams.Tail:
         """A place in some streams to read on from."""

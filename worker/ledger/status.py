@@ -11,7 +11,7 @@ from worker.domain.money import tidy
 from worker.ledger.access import Access, Part
 from worker.ledger.calls import TradingState
 from worker.ledger.errors import GroupMissingError, translate
-from worker.ledger.stored import decode_entry, decode_record
+from worker.ledger.stored import decode_entry, decode_record, read_place
 
 GROUP: Final = "execution"
 #: Unresolved orders listed by name; more are only counted.
@@ -117,9 +117,7 @@ async def read_status(access: Access, *, silent_after_ms: int) -> Status:
         "unresolved": ("ZCARD", key("unresolved")),
         "looked_up": ("ZINTERCARD", 2, key("leases"), key("unresolved")),
         "listed": ("ZRANGE", key("unresolved"), 0, MAX_LISTED - 1),
-        "book": ("HLEN", key("book")),
-        "opening": ("HLEN", key("opening")),
-        "closing": ("HLEN", key("closing")),
+        "book": ("HGETALL", key("book")),
         "exposure": ("HGETALL", key("totals")),
         "realized": ("HGETALL", key("realized")),
         "dead": ("XLEN", key("dead")),
@@ -134,6 +132,7 @@ async def read_status(access: Access, *, silent_after_ms: int) -> Status:
     pending = (found["pending"] or {}).get("pending", 0)
     oldest = (found["pending"] or {}).get("min")
     lag, oldest_unseen = await _unseen(access, group, found["length"])
+    places = [read_place(raw) for raw in (found["book"] or {}).values()]
     idle_unresolved = found["unresolved"] - found["looked_up"]
     return Status(
         account=access.account,
@@ -157,9 +156,9 @@ async def read_status(access: Access, *, silent_after_ms: int) -> Status:
         oldest_unseen_age_ms=_age(oldest_unseen, at_ms),
         unresolved_count=found["unresolved"],
         unresolved=await _unresolved(access, found["listed"] or [], at_ms),
-        open_positions=found["book"],
-        opening=found["opening"],
-        closing=found["closing"],
+        open_positions=sum(bool(place.position) for place in places),
+        opening=sum(place.busy == "opening" for place in places),
+        closing=sum(place.busy == "closing" for place in places),
         exposure=_amounts(found["exposure"]),
         realized=_amounts(found["realized"]),
         dead_letters=found["dead"],

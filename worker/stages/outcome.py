@@ -40,7 +40,7 @@ from worker.domain.position import (
 from worker.domain.refusal import DeadReason, Refusal
 from worker.domain.signal import Action, Signal
 from worker.errors import InvariantError
-from worker.ledger.calls import CommitItem
+from worker.ledger.items import CommitItem
 from worker.ledger.lease import Lease
 from worker.stages.flow import (
     AdmittedOrder,

@@ -16,7 +16,8 @@ from worker.domain.refusal import Code, Refusal
 from worker.domain.signal import Action, OrderType, Signal, TimeInForce
 from worker.errors import InvariantError
 from worker.exchanges.base import ExchangeAdapter, Resend
-from worker.ledger.calls import AdmitItem, Admitted, Duplicate, Fenced, Ledger
+from worker.ledger.calls import Admitted, Duplicate, Fenced, Ledger
+from worker.ledger.items import AdmitItem
 from worker.ledger.stored import Record
 from worker.logger import get_logger
 from worker.orders import OrderManager

@@ -77,8 +77,6 @@ class SimulatedScripts(RedisScripts):
             return await answer
         finally:
             self._waiter = None
-            if answer.done() and not answer.cancelled():
-                answer.exception()  # hung up on the way to the server: nobody waits for it
 
     def _ring(
         self,
@@ -165,6 +163,7 @@ class Bell:
 def _fail(answer: "asyncio.Future[Any]", error: Exception) -> None:
     if not answer.done():
         answer.set_exception(error)
+        answer.exception()  # a process that has died meanwhile does not fetch it
 
 
 def _answer(answer: "asyncio.Future[T]", reply: T) -> None:

@@ -196,6 +196,7 @@ class ExecutionEngine:
         tail: bytes | None = None
         pause = FIRST_PAUSE_S
         while not self._stopping.is_set():
+            # The keeper adopts a few entries beside this: by so many the ceiling is soft.
             room = self._concurrency - len(self._held)
             if room <= 0:
                 self._room.clear()

@@ -45,7 +45,9 @@ def _sound(fleet: Fleet, made: dict[str, Signal]) -> Tally:
 def _holders(fleet: Fleet) -> dict[str, int]:
     """How many entries each worker holds a lease on."""
     found: dict[str, int] = {}
-    for raw in fleet.ask("HVALS", "{main}:entries"):
+    for name, raw in fleet.ask("HGETALL", "{main}:entries").items():
+        if name[:1] in b":!":  # a group and its last entry
+            continue
         holder = decode_entry(raw).worker
         if holder:
             found[holder] = found.get(holder, 0) + 1

@@ -34,6 +34,8 @@ log = get_logger(__name__)
 DOORBELL_MS: Final = 500
 #: A wait takes no more of a lease than this part: leases count from before it.
 WAIT_SHARE: Final = 30
+#: How long a stopping worker asks what a claim took that it cut short.
+LAST_RESYNC_S: Final = 2.0
 #: A postponed or failed delivery comes again after this.
 RETRY_HOLD_MS: Final = 1_000
 #: An unresolved order is looked up again after this.
@@ -211,8 +213,10 @@ class ExecutionEngine:
                     await self._recover(error, pause)
                     pause = min(pause * 2, LONGEST_PAUSE_S)
         if self._ledger.repeats != self._seen_repeats:  # as when a waiting claim was cut short
-            with suppress(LedgerError):  # what it took is somebody's once its leases have run out
-                await self._decline(await self._ledger.resync(self._held))
+            # Else what it took is somebody's once its leases have run out.
+            with suppress(LedgerError, TimeoutError):
+                async with asyncio.timeout(LAST_RESYNC_S):
+                    await self._decline(await self._ledger.resync(self._held))
 
     async def _claim(self, room: int, tail: bytes | None) -> bytes | None:
         """Take what there is room for, waiting for news after ``tail`` if there is one.

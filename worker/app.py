@@ -85,7 +85,7 @@ class Worker:
         self.random = Random(config.worker.seed)  # noqa: S311 (jitter, not secrets)
         self.metrics = Metrics(version=__version__, mode=config.mode)
         self.health = Health(self.clock)
-        self.orders = OrderManager()
+        self.orders = OrderManager(clock=self.clock)
         signals = f"{{{config.account}}}:signals"
         lease_ms = int(config.worker.lease_seconds * 1000)
         self.connections = Connections(

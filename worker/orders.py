@@ -6,6 +6,7 @@ from typing import Final
 
 import msgspec
 
+from worker.clock import Clock, SystemClock
 from worker.domain.money import ZERO
 from worker.domain.order import (
     TERMINAL,
@@ -22,7 +23,10 @@ HISTORY_LENGTH: Final = 1_000
 
 
 class ManagedOrder(msgspec.Struct, kw_only=True, gc=False):
-    """One order as this worker knows it."""
+    """One order as this worker knows it.
+
+    ``changed_ms`` says when it came into each state it has been in, Unix milliseconds.
+    """
 
     request: OrderRequest
     signal_id: str
@@ -32,12 +36,19 @@ class ManagedOrder(msgspec.Struct, kw_only=True, gc=False):
     average_price: Decimal | None = None
     attempts: int = 0
     error: str = ""
+    changed_ms: dict[OrderState, int] = {}
 
 
 class OrderManager:
-    """Active orders, and the last 1000 that ended."""
+    """Active orders, and the last 1000 that ended.
 
-    def __init__(self, history_length: int = HISTORY_LENGTH) -> None:
+    Args:
+        history_length: how many that have ended are remembered.
+        clock: stamps every change of a state; the machine's if absent.
+    """
+
+    def __init__(self, history_length: int = HISTORY_LENGTH, *, clock: Clock | None = None) -> None:
+        self._clock = clock or SystemClock()
         self._active: dict[str, ManagedOrder] = {}
         #: In the order in which they ended.
         self._history: dict[str, ManagedOrder] = {}
@@ -47,7 +58,11 @@ class OrderManager:
 
     def begin(self, request: OrderRequest, signal_id: str) -> ManagedOrder:
         """Start following an order; beginning it again (a new delivery) starts afresh."""
-        order = ManagedOrder(request=request, signal_id=signal_id)
+        order = ManagedOrder(
+            request=request,
+            signal_id=signal_id,
+            changed_ms={OrderState.PENDING: self._clock.now_ms()},
+        )
         self._active[request.client_order_id] = order
         return order
 
@@ -58,7 +73,10 @@ class OrderManager:
             IllegalTransitionError: the table has no such row.
         """
         before = order.state
-        order.state = state = TRANSITIONS.get((before, fact)) or advance(before, fact)
+        state = TRANSITIONS.get((before, fact)) or advance(before, fact)
+        if state is not before:
+            order.state = state
+            order.changed_ms[state] = self._clock.now_ms()
         if state in TERMINAL:
             self._retire(order)
         return state

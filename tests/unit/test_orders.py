@@ -1,9 +1,12 @@
 """The orders in hand: found by both ids, remembered for a while, counted for ever."""
 
+from typing import cast
+
 import msgspec
 import pytest
 
 from tests.unit.parts import D, fill, report
+from worker.clock import Clock
 from worker.domain.order import (
     Fact,
     IllegalTransitionError,
@@ -39,6 +42,27 @@ def finish(orders: OrderManager, number: int) -> ManagedOrder:
     orders.note(order, Fact.SENT)
     orders.report(order, told(order, OrderState.FILLED, "2", f"X{number}"))
     return order
+
+
+class Ticking:
+    """A clock that has gone on by one whenever it is looked at."""
+
+    ms = 4
+
+    def now_ms(self) -> int:
+        self.ms += 1
+        return self.ms
+
+
+def test_every_state_is_stamped_when_it_is_come_into() -> None:
+    """Once: a report that says the same again changes no time."""
+    orders = OrderManager(clock=cast("Clock", Ticking()))
+    order = orders.begin(request(), "s1")
+    orders.note(order, Fact.SENT)
+    for _ in range(2):
+        orders.report(order, told(order, OrderState.ACTIVE))
+    orders.report(order, told(order, OrderState.FILLED, "2"))
+    assert order.changed_ms == {"PENDING": 5, "SUBMITTED": 6, "ACTIVE": 7, "FILLED": 8}
 
 
 def test_an_order_is_found_by_either_id_while_it_lives_and_after() -> None:

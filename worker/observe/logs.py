@@ -45,8 +45,8 @@ def configure_logging(
         clock: the time lines carry; the machine's if absent.
 
     Returns:
-        What logs an event of level info past structlog, whose way from a call to a line takes
-        twice as long as making the line: for the one line of every signal.
+        What logs an event of level info past structlog, whose way from a call to a line costs
+        more than making the line: for the one line of every signal.
     """
     time_of = clock or SystemClock()
     terminal = stream.isatty()

@@ -1,8 +1,9 @@
 """Further members of the consumer group, as a fleet has them, that take no work from the measured.
 
 ``python -m tests.benchmarks.consumers COUNT URL``: each holds one entry whose lease it renews,
-keeps a doorbell (a blocked ``XREAD``) and asks for nothing whenever it rings, through the worker's
-own ledger. So the group's size, leases, heartbeats and wake-ups are those of a fleet.
+keeps a doorbell (a blocked ``XREAD`` at the stream's end) and asks for nothing whenever it rings,
+through the worker's own ledger. So the group's size, leases, heartbeats and wake-ups are those of a
+fleet.
 """
 
 import asyncio
@@ -32,6 +33,7 @@ class _Member:
             RedisConfig(url=Secret(url)), key=SIGNALS, name=name, timeout_s=5.0
         )
         scripts = RedisScripts(connections, signals=SIGNALS)
+        self._connections = connections
         self._ledger = Ledger(scripts, clock=SystemClock(), worker=name, lease_ms=_LEASE_MS)
         self._held: list[tuple[str, int]] = []
 
@@ -56,9 +58,12 @@ class _Member:
             await self._beat()
 
     async def _listen(self) -> None:
-        tail: bytes | None = None
+        commands = await self._connections.commands()
         while True:
-            tail = (await self._ledger.claim(0, after=tail, wait_ms=_WAIT_MS)).tail
+            # A claim that takes nothing is told of no end to wait at.
+            stream = await commands.xinfo_stream(SIGNALS)
+            end = stream["last-generated-id"]
+            await self._ledger.claim(0, after=end, wait_ms=_WAIT_MS)
 
 
 async def _main(count: int, url: str) -> None:

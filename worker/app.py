@@ -191,7 +191,7 @@ class Worker:
             clock=clock,
             max_deliveries=config.worker.max_deliveries,
             skew_margin_ms=config.execution.skew_margin_ms,
-            watch=self.tracing.watch(self.metrics.stage) if self.tracing else self.metrics.stage,
+            watch=self.tracing.watch(self.metrics.watch) if self.tracing else self.metrics.watch,
             crowd=held,
         )
         return ExecutionEngine(

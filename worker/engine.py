@@ -149,13 +149,14 @@ class ExecutionEngine:
 
     def take(self, deliveries: Iterable[Delivery]) -> None:
         """Start work on granted entries, but for grants that are in hand already."""
+        loop = asyncio.get_running_loop()
         for delivery in deliveries:
             if self._is_known(delivery):
                 continue
             if delivery.deliveries > 1:
                 self._metrics.takeover()
             lease = self._hold(delivery)
-            task = asyncio.get_running_loop().create_task(self._work(delivery, lease))
+            task = loop.create_task(self._work(delivery, lease))
             self._tasks[task] = None
             task.add_done_callback(lambda ended: self._tasks.pop(ended, None))
 

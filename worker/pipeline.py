@@ -51,7 +51,7 @@ class ExecutionPipeline:
         scribe: writes the end down.
         clock: time.
         max_deliveries: how many deliveries may die before a signal is given up.
-        watch: told how long each stage took.
+        watch: who is told how long each stage took.
         crowd: the signals that are in hand now.
         skew_margin_ms: how long before a lease's end its last request may have been accepted.
     """

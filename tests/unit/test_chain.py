@@ -14,7 +14,7 @@ def chain_of(seen: list[str], crowd: int) -> "Chain[str, str]":
         seen.append(f"{name} second")
         return name
 
-    return Chain.of(lambda _name, _seconds: None, range(crowd), "first", first).then(
+    return Chain.of(lambda _name: lambda _seconds: None, range(crowd), "first", first).then(
         "second", second
     )
 

@@ -10,6 +10,7 @@ import threading
 import warnings
 from collections.abc import Iterator
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -353,10 +354,41 @@ def test_a_stream_that_fails_loses_lines_and_nothing_else() -> None:
 
     sink = LineSink(Full())
     sink.write(b"x\n")
+    sink.write_soon(b"x\n")
     closed = Capture()
     closed.close()
     LineSink(closed).write(b"x\n")
-    assert sink.lost == 1
+    assert sink.lost == 2
+
+
+async def test_lines_of_one_turn_of_the_loop_are_flushed_together() -> None:
+    """Signals end in batches: a call to the kernel a batch, not a line; order is kept."""
+
+    class Counted(Capture):
+        flushes = 0
+
+        def flush(self) -> None:
+            self.flushes += 1
+
+    stream = Counted()
+    sink = LineSink(stream)
+    for turn in (1, 2):
+        sink.write_soon(b"one\n")
+        sink.write_soon(b"two\n")
+        assert stream.flushes == 2 * turn - 2
+        await asyncio.sleep(0)
+        assert stream.flushes == 2 * turn - 1
+        sink.write(b"at once\n")
+        assert stream.flushes == 2 * turn
+    assert stream.getvalue() == "one\ntwo\nat once\n" * 2
+
+
+def test_a_line_without_a_loop_is_flushed_at_once(tmp_path: Path) -> None:
+    """There is no later turn to wait for."""
+    path = tmp_path / "log"
+    with path.open("w") as stream:
+        LineSink(stream).write_soon(b"x\n")
+        assert path.read_bytes() == b"x\n"
 
 
 def test_a_binary_buffer_is_written_as_bytes() -> None:

@@ -131,7 +131,7 @@ class Line:
             clock=clock,
             max_deliveries=5,
             skew_margin_ms=1_000,
-            watch=lambda _stage, _seconds: None,
+            watch=lambda _stage: lambda _seconds: None,
             crowd=("this one",),
         )
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from functools import cached_property
 from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
@@ -40,21 +41,25 @@ class Batch(Generic[Item, Reply]):
 
     def __call__(self, item: Item) -> "asyncio.Future[Reply]":
         """Queue one item; the future gets its reply or the call's exception."""
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[Reply] = loop.create_future()
+        future: asyncio.Future[Reply] = self._loop.create_future()
         self._queue.append((item, future))
         if not self._scheduled and self._busy < self._lanes:
             self._scheduled = True
             # Everyone who is ready in this turn of the loop gets into the same batch.
-            loop.call_soon(self._start)
+            self._loop.call_soon(self._start)
         return future
+
+    @cached_property
+    def _loop(self) -> asyncio.AbstractEventLoop:
+        """The loop of the first caller, and so of all: asking anew is a call to the kernel."""
+        return asyncio.get_running_loop()
 
     def _start(self) -> None:
         self._scheduled = False
         while self._queue and self._busy < self._lanes:
             batch, self._queue = self._queue[: self._limit], self._queue[self._limit :]
             self._busy += 1
-            task = asyncio.get_running_loop().create_task(self._flush(batch))
+            task = self._loop.create_task(self._flush(batch))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 

@@ -1,5 +1,6 @@
 """Logging: one line an event, JSON or for a terminal, from our own code and from libraries."""
 
+import asyncio
 import logging
 import sys
 import threading
@@ -75,7 +76,7 @@ def configure_logging(
 
     def tell(event: str, fields: dict[str, Any]) -> None:
         if level <= _OWN_LEVELS["info"]:
-            sink.write(renderer.line("info", event, fields))
+            sink.write_soon(renderer.line("info", event, fields))
 
     return tell
 
@@ -192,6 +193,7 @@ class LineSink:
             buffer.write if buffer is not None else lambda line: stream.write(line.decode())
         )
         self._flush = stream.flush if buffer is None else buffer.flush
+        self._is_flush_due = False
         self.lost = 0
 
     def logger(self, *_name: str) -> "_SinkLogger":
@@ -202,6 +204,28 @@ class LineSink:
         """Write and flush one line. A buffered stream's own lock keeps lines of threads whole."""
         try:
             self._write(line)
+            self._flush()
+        except (OSError, ValueError):
+            self.lost += 1
+
+    def write_soon(self, line: bytes) -> None:
+        """Write one line and flush it with all others of this turn of the event loop."""
+        if not self._is_flush_due:
+            try:
+                loop = asyncio.get_running_loop()
+            except RuntimeError:  # nothing to wait for
+                self.write(line)
+                return
+            self._is_flush_due = True
+            loop.call_soon(self._flush_all)
+        try:
+            self._write(line)
+        except (OSError, ValueError):
+            self.lost += 1
+
+    def _flush_all(self) -> None:
+        self._is_flush_due = False
+        try:
             self._flush()
         except (OSError, ValueError):
             self.lost += 1

@@ -322,6 +322,10 @@ class Metrics:
         """Count a delivery that ended in an unexpected exception."""
         self._counters["delivery_failures_total"]().inc()
 
+    def watch(self, name: str) -> Callable[[float], None]:
+        """What is told of every signal how long one of ``STEPS`` took it, in seconds."""
+        return self._stage_of[name].observe
+
     def stage(self, name: str, seconds: float) -> None:
         """Note how long one of ``STEPS`` took."""
         self._stage_of[name].observe(seconds)

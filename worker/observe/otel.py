@@ -1,7 +1,7 @@
 """Traces by OpenTelemetry; imported only where they are turned on (``worker.observe.tracing``)."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Final
@@ -140,14 +140,19 @@ class OpenTelemetry:
     def watch(self, inner: Watch) -> Watch:
         """As :meth:`worker.observe.tracing.Tracing.watch`."""
 
-        def told(name: str, seconds: float) -> None:
-            inner(name, seconds)
-            here = _in_hand.get()
-            if here is not None:
-                now_ns = time.time_ns()
-                self._step(here, name, now_ns - int(seconds * 1e9), now_ns)
+        def of(name: str) -> Callable[[float], None]:
+            observe = inner(name)
 
-        return told
+            def told(seconds: float) -> None:
+                observe(seconds)
+                here = _in_hand.get()
+                if here is not None:
+                    now_ns = time.time_ns()
+                    self._step(here, name, now_ns - int(seconds * 1e9), now_ns)
+
+            return told
+
+        return of
 
     def close(self) -> None:
         """As :meth:`worker.observe.tracing.Tracing.close`."""

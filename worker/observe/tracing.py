@@ -8,8 +8,8 @@ from typing import Protocol, cast
 from worker.config import TracingConfig
 from worker.errors import ConfigError
 
-#: Told how long a stage of the signal in hand took: its name and seconds.
-Watch = Callable[[str, float], None]
+#: Given a stage's name, what is told the seconds that it took the signal in hand.
+Watch = Callable[[str], Callable[[float], None]]
 
 
 class Tracing(Protocol):

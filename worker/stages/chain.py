@@ -7,8 +7,8 @@ from typing import Any, Generic, TypeVar
 
 from worker.stages.flow import ENDS, Ended
 
-#: Told how long each stage of a signal took: its name and seconds.
-Watch = Callable[[str, float], None]
+#: Asked once for every stage, by its name; what it returns is told the seconds each signal took.
+Watch = Callable[[str], Callable[[float], None]]
 
 Start = TypeVar("Start")
 Now = TypeVar("Now")
@@ -36,7 +36,7 @@ class Chain(Generic[Start, Now]):
     """Named stages in order; immutable, so that a longer chain can share a shorter one.
 
     Args:
-        watch: told how long each stage took.
+        watch: who is told how long each stage took.
         crowd: the signals that are in hand now.
         stages: names and stages; use :meth:`of` and :meth:`then`, which check that they fit.
     """
@@ -47,6 +47,7 @@ class Chain(Generic[Start, Now]):
         self._watch = watch
         self._crowd = crowd
         self._stages = stages
+        self._observed = tuple((watch(name), stage) for name, stage in stages)
 
     @classmethod
     def of(
@@ -64,12 +65,12 @@ class Chain(Generic[Start, Now]):
     async def run(self, value: Start) -> Now | Ended:
         """Run the stages until one ends the chain."""
         current: Any = value
-        for name, stage in self._stages:
+        for observe, stage in self._observed:
             if len(self._crowd) > 1:
                 await others_first()
             started = perf_counter()
             current = await stage(current)
-            self._watch(name, perf_counter() - started)
+            observe(perf_counter() - started)
             if type(current) in ENDS:
                 break
         return current  # type: ignore[no-any-return]

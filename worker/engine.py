@@ -43,6 +43,10 @@ UNRESOLVED_RETRY_MS: Final = 5_000
 #: Pause after an error of the claim loop, growing to the longest.
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0
 
+#: By themselves, as in :mod:`worker.domain.signal`.
+_DUPLICATE, _CONFLICT = CommitStatus.DUPLICATE, CommitStatus.CONFLICT
+_FENCED: Final = CommitStatus.FENCED
+
 SideTask = tuple[str, Callable[[], Awaitable[None]]]
 
 
@@ -344,13 +348,13 @@ class ExecutionEngine:
 
     async def _commit(self, delivery: Delivery, lease: Lease, end: Ending) -> Delivery | None:
         answer = await self._write(lease, end.item)
-        if answer is not None and answer.status is CommitStatus.CONFLICT:
+        if answer is not None and answer.status is _CONFLICT:
             end = self._scribe.conflict(end.item.signal, lease, delivery.deliveries)
             answer = await self._write(lease, end.item)
-        if answer is None or answer.status is CommitStatus.FENCED:
+        if answer is None or answer.status is _FENCED:
             self._note_lost(lease)
             return None
-        outcome = "duplicate" if answer.status is CommitStatus.DUPLICATE else end.outcome
+        outcome = "duplicate" if answer.status is _DUPLICATE else end.outcome
         elapsed_s = (self._clock.monotonic_ms() - delivery.received_mono_ms) / 1000
         self._metrics.ended(outcome, end, elapsed_s)
         line = {

@@ -9,6 +9,7 @@ import msgspec
 from worker.clock import Clock, SystemClock
 from worker.domain.money import ZERO
 from worker.domain.order import (
+    PENDING,
     TERMINAL,
     TRANSITIONS,
     Fact,
@@ -30,7 +31,7 @@ class ManagedOrder(msgspec.Struct, kw_only=True, gc=False):
 
     request: OrderRequest
     signal_id: str
-    state: OrderState = OrderState.PENDING
+    state: OrderState = PENDING
     exchange_order_id: str = ""
     filled_quantity: Decimal = ZERO
     average_price: Decimal | None = None
@@ -61,7 +62,7 @@ class OrderManager:
         order = ManagedOrder(
             request=request,
             signal_id=signal_id,
-            changed_ms={OrderState.PENDING: self._clock.now_ms()},
+            changed_ms={PENDING: self._clock.now_ms()},
         )
         self._active[request.client_order_id] = order
         return order

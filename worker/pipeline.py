@@ -6,7 +6,7 @@ import msgspec
 
 from worker.clock import Clock
 from worker.domain.refusal import Code, DeadReason, Refusal, Stage
-from worker.domain.signal import Action, MalformedSignalError, Signal, decode_signal
+from worker.domain.signal import OPEN, MalformedSignalError, Signal, decode_signal
 from worker.domain.signature import SignatureError, Signatures, check_strategy
 from worker.ledger.calls import Delivery
 from worker.ledger.lease import Lease
@@ -113,7 +113,7 @@ class ExecutionPipeline:
         if not isinstance(signal, Signal):
             return signal
         # A close must not wait for prices and balances it does not need.
-        arrival = await self._arrive(delivery, lease, signal, ask=signal.action is Action.OPEN)
+        arrival = await self._arrive(delivery, lease, signal, ask=signal.action is OPEN)
         end = await self._whole.run(arrival)
         if isinstance(end, Settlement):
             return end

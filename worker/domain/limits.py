@@ -8,7 +8,7 @@ import msgspec
 from worker.domain.market import SymbolInfo
 from worker.domain.money import HUNDRED, ZERO, floor_to, ratio, text, tidy
 from worker.domain.refusal import Code, Refusal, Stage
-from worker.domain.signal import Direction
+from worker.domain.signal import LONG, Direction
 
 
 def refuse(code: Code, reason: str) -> Refusal:
@@ -79,7 +79,7 @@ class StopRule(msgspec.Struct, frozen=True, kw_only=True):
     def default_stop(self, direction: Direction, price: Decimal, info: SymbolInfo) -> Decimal:
         """The stop of a signal that brings none, on the market's price grid."""
         distance = price * self.default_pct / HUNDRED
-        stop = price - distance if direction is Direction.LONG else price + distance
+        stop = price - distance if direction is LONG else price + distance
         return tidy(floor_to(stop, info.price_tick))
 
     def check(self, price: Decimal, stop: Decimal) -> Refusal | None:

@@ -7,7 +7,7 @@ from typing import Final
 import msgspec
 
 from worker.domain.money import ZERO, ratio
-from worker.domain.signal import Direction, OrderType, TimeInForce
+from worker.domain.signal import LONG, Direction, OrderType, TimeInForce
 
 
 class Side(StrEnum):
@@ -19,12 +19,12 @@ class Side(StrEnum):
     @property
     def opposite(self) -> "Side":
         """The side that undoes this one."""
-        return Side.SELL if self is Side.BUY else Side.BUY
+        return SELL if self is BUY else BUY
 
 
 def opening_side(direction: Direction) -> Side:
     """The side that opens a position in ``direction``."""
-    return Side.BUY if direction is Direction.LONG else Side.SELL
+    return BUY if direction is LONG else SELL
 
 
 class Role(StrEnum):
@@ -79,6 +79,12 @@ TERMINAL: Final = frozenset(
         OrderState.FAILED,
     }
 )
+
+#: The members without their class, as in :mod:`worker.domain.signal`.
+BUY, SELL = Side
+ENTRY, EXIT, STOP_LOSS, TAKE_PROFIT = Role
+FILLED, CANCELLED = OrderState.FILLED, OrderState.CANCELLED
+PENDING, PARTIALLY_FILLED = OrderState.PENDING, OrderState.PARTIALLY_FILLED
 
 _S = OrderState
 TRANSITIONS: Final[dict[tuple[OrderState, Fact], OrderState]] = {

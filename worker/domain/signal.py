@@ -60,6 +60,14 @@ class TimeInForce(StrEnum):
     FOK = "FOK"
 
 
+#: The members without their class: Python 3.11 is slow to find ``Action.OPEN``, and every signal is
+#: asked.
+OPEN, CLOSE = Action
+LONG, SHORT = Direction
+MARKET, LIMIT, STOP, STOP_LIMIT = OrderType
+GTC, IOC, FOK = TimeInForce
+
+
 class Signal(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
     """One ``TradingSignalGenerated``; prices in quote units, quantity in base units."""
 

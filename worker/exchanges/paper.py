@@ -19,8 +19,17 @@ from worker.clock import Clock
 from worker.config import ExchangeConfig
 from worker.domain.market import Balance, ExchangePosition, MarketKind, SymbolInfo, Ticker
 from worker.domain.money import ONE, ZERO, ceil_to, floor_to, tidy
-from worker.domain.order import Fill, OrderReport, OrderRequest, OrderState, Role, Side
-from worker.domain.signal import Direction
+from worker.domain.order import (
+    BUY,
+    ENTRY,
+    PARTIALLY_FILLED,
+    Fill,
+    OrderReport,
+    OrderRequest,
+    OrderState,
+    Side,
+)
+from worker.domain.signal import LONG, SHORT
 from worker.errors import ConfigError
 from worker.exchanges.base import (
     ClockSkewError,
@@ -228,7 +237,7 @@ class PaperExchange(ExchangeAdapter):
         return [
             ExchangePosition(
                 symbol=symbol,
-                direction=Direction.LONG if amount > 0 else Direction.SHORT,
+                direction=LONG if amount > 0 else SHORT,
                 quantity=abs(amount),
                 entry_price=price,
             )
@@ -354,7 +363,7 @@ class PaperExchange(ExchangeAdapter):
         if price is None:
             raise _no_price(self.name, request.symbol, Outcome.NOT_SENT)
         # A position may always be closed, however small it has become.
-        if request.role is Role.ENTRY and not request.reduce_only:
+        if request.role is ENTRY and not request.reduce_only:
             value = request.quantity * price
             if value < info.min_notional:
                 text = f"{value:f} {info.quote} is less than the minimum of {info.min_notional:f}"
@@ -389,7 +398,7 @@ class PaperExchange(ExchangeAdapter):
             waiting.pop(client_id, None)
             if not waiting:
                 del self._waiting[report.symbol]
-        if report.state is OrderState.PARTIALLY_FILLED:
+        if report.state is PARTIALLY_FILLED:
             self._open[client_id] = report
             return
         self._open.pop(client_id, None)
@@ -399,7 +408,7 @@ class PaperExchange(ExchangeAdapter):
 
     def _book(self, info: SymbolInfo, side: Side, fills: tuple[Fill, ...]) -> None:
         """Keep the books of an instance that trades alone: the wallet and the net positions."""
-        buys = side is Side.BUY
+        buys = side is BUY
         for fill in fills:
             signed = fill.quantity if buys else -fill.quantity
             left = self._wallet.get(info.quote, ZERO) - signed * fill.price - fill.fee
@@ -425,7 +434,7 @@ def _id_of(request: OrderRequest, exchange_order_id: str) -> str:
 
 def _reference(side: Side, ticker: Ticker) -> Decimal:
     """The price a taker meets; some exchanges leave the book out of the ticker."""
-    return (ticker.ask if side is Side.BUY else ticker.bid) or ticker.last
+    return (ticker.ask if side is BUY else ticker.bid) or ticker.last
 
 
 def _no_price(name: str, symbol: str, outcome: Outcome) -> ExchangeError:

@@ -9,12 +9,23 @@ import msgspec
 from worker.config import PaperConfig
 from worker.domain.market import SymbolInfo
 from worker.domain.money import BPS, HUNDRED, ONE, ZERO, ceil_to, floor_to, tidy
-from worker.domain.order import Fill, OrderReport, OrderRequest, OrderState, Role, Side
-from worker.domain.signal import TimeInForce
+from worker.domain.order import (
+    BUY,
+    CANCELLED,
+    FILLED,
+    PARTIALLY_FILLED,
+    SELL,
+    TAKE_PROFIT,
+    Fill,
+    OrderReport,
+    OrderRequest,
+    OrderState,
+)
+from worker.domain.signal import FOK, IOC
 from worker.exchanges.paper_markets import PRICE_TICK
 
 _CONTEXT = Context(prec=60)
-_IMMEDIATE: Final = frozenset({TimeInForce.IOC, TimeInForce.FOK})
+_IMMEDIATE: Final = frozenset({IOC, FOK})
 
 
 class PaperOrder(msgspec.Struct, gc=False):
@@ -56,7 +67,7 @@ class PaperMatching:
         #: Bid and ask lie this far from the assumed price, a fraction of it.
         self.half_spread = ZERO if has_book else config.spread_bps / BPS / 2
         taken = self.half_spread + config.slippage_bps / BPS
-        self._factor = {Side.BUY: ONE + taken, Side.SELL: ONE - taken}
+        self._factor = {BUY: ONE + taken, SELL: ONE - taken}
         self._partial_rate = config.partial_fill_rate
         self._reject_rate = config.reject_rate
         self._seed = config.seed
@@ -77,7 +88,7 @@ class PaperMatching:
             return self._fill(order, price, at_ms)
         request = order.request
         if request.time_in_force in _IMMEDIATE and (order.triggered or request.stop_price is None):
-            return order.report(OrderState.CANCELLED, "nothing to trade against at once")
+            return order.report(CANCELLED, "nothing to trade against at once")
         if reference is None and request.stop_price is None:
             order.resting = True
         return None
@@ -89,7 +100,7 @@ class PaperMatching:
             if not is_through(request, request.stop_price, reference):
                 return None
             order.triggered = True
-        limit, buys = request.price, request.side is Side.BUY
+        limit, buys = request.price, request.side is BUY
         if limit is not None:
             # A limit at exactly the assumed price counts as touched.
             if limit < reference if buys else limit > reference:
@@ -106,16 +117,16 @@ class PaperMatching:
     def _fill(self, order: PaperOrder, price: Decimal, at_ms: int) -> OrderReport:
         request = order.request
         quantity = request.quantity
-        state, reason = OrderState.FILLED, ""
+        state, reason = FILLED, ""
         if self._partial_rate and self._draw(request, "partial") < self._partial_rate:
             quantity = self._part(order)
             if quantity != request.quantity:
-                if request.time_in_force is TimeInForce.FOK:
+                if request.time_in_force is FOK:
                     text = "could not be filled at once as a whole"
-                    return order.report(OrderState.CANCELLED, text)
-                state = OrderState.PARTIALLY_FILLED
-                if request.time_in_force is TimeInForce.IOC:
-                    state, reason = OrderState.CANCELLED, "the rest could not be filled at once"
+                    return order.report(CANCELLED, text)
+                state = PARTIALLY_FILLED
+                if request.time_in_force is IOC:
+                    state, reason = CANCELLED, "the rest could not be filled at once"
         value = _CONTEXT.multiply(quantity, price)
         fill = Fill(
             trade_id=f"P{request.client_order_id}-1",
@@ -142,7 +153,7 @@ class PaperMatching:
 
 def cancelled(report: OrderReport, reason: str) -> OrderReport:
     """``report`` after what was open of it is gone."""
-    return msgspec.structs.replace(report, state=OrderState.CANCELLED, reason=reason)
+    return msgspec.structs.replace(report, state=CANCELLED, reason=reason)
 
 
 def is_through(request: OrderRequest, stop: Decimal, reference: Decimal) -> bool:
@@ -151,7 +162,7 @@ def is_through(request: OrderRequest, stop: Decimal, reference: Decimal) -> bool
     A buy stop is reached from below, a sell stop from above; a take-profit sent as a trigger
     order is reached from the other side.
     """
-    from_below = (request.side is Side.BUY) is not (request.role is Role.TAKE_PROFIT)
+    from_below = (request.side is BUY) is not (request.role is TAKE_PROFIT)
     return reference >= stop if from_below else reference <= stop
 
 

@@ -11,7 +11,7 @@ from prometheus_client.registry import Collector
 
 from worker.domain.market import SymbolInfo
 from worker.domain.money import ZERO
-from worker.domain.order import Fill, OrderReport, OrderState
+from worker.domain.order import FILLED, Fill, OrderReport
 from worker.domain.refusal import Refusal
 from worker.domain.signal import Signal
 from worker.observe.metric_table import (
@@ -292,7 +292,7 @@ class Metrics:
         if not settled.fills:
             return
         self._fills[exchange,].inc(len(settled.fills))
-        if settled.report.state is not OrderState.FILLED:
+        if settled.report.state is not FILLED:
             self._counters["partial_fills_total"](exchange).inc()
         if slippage_bps is not None:
             self._slippage[exchange,].observe(float(slippage_bps))

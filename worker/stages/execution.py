@@ -38,6 +38,8 @@ class ExecutionMeter(Protocol):
         """Count one look-up: found, absent or unknown."""
 
 
+#: By itself, as in :mod:`worker.domain.signal`.
+_SENT: Final = Fact.SENT
 #: An admission older than this is looked at again before its order is sent.
 AUTHORIZATION_TTL_MS = 250.0
 #: Pauses between look-ups of one order, seconds: the first, and the longest.
@@ -233,7 +235,7 @@ class OrderExecutorHandler:
         """Send once; None to go round again."""
         name = order.adapter.name
         order.managed.attempts = attempts
-        self._orders.note(order.managed, Fact.SENT)
+        self._orders.note(order.managed, _SENT)
         # As long as a lease would have to last: a successor reckons back from where it ends.
         order.lease.doubt_until_mono_ms = window.expires_mono_ms + self._config.skew_margin_ms
         try:

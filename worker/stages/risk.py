@@ -10,10 +10,10 @@ from worker.domain.identity import client_order_id
 from worker.domain.limits import RewardRule, SizeRule, StopRule, millionths, refuse
 from worker.domain.market import SymbolInfo
 from worker.domain.money import HUNDRED, ZERO, ceil_to, floor_to, text, tidy
-from worker.domain.order import Fact, OrderRequest, Role, Side, opening_side
+from worker.domain.order import BUY, ENTRY, EXIT, Fact, OrderRequest, Side, opening_side
 from worker.domain.position import Position
 from worker.domain.refusal import Code, Refusal
-from worker.domain.signal import Action, OrderType, Signal, TimeInForce
+from worker.domain.signal import GTC, MARKET, OPEN, Signal, TimeInForce
 from worker.errors import InvariantError
 from worker.exchanges.base import ExchangeAdapter, Resend
 from worker.ledger.calls import Admitted, Duplicate, Fenced, Ledger
@@ -80,7 +80,7 @@ class RiskManagementHandler:
         arrival = intent.arrival
         request: OrderRequest | None = None
         price = intent.reference or ZERO
-        if arrival.signal.action is Action.OPEN:
+        if arrival.signal.action is OPEN:
             sized = self._entry(intent)
             if isinstance(sized, Refusal):
                 return Failed(refusal=sized, signal=arrival.signal, digest=arrival.digest)
@@ -98,7 +98,7 @@ class RiskManagementHandler:
         """
         view, signal = arrival.view, arrival.signal
         adapter, info = view.adapter, view.info
-        is_opening = signal.action is Action.OPEN
+        is_opening = signal.action is OPEN
         if adapter is None or info is None or (is_opening and signal.direction is None):
             return refused
         reference = signal.entry_price or (view.ticker.last if view.ticker else None)
@@ -215,10 +215,10 @@ class RiskManagementHandler:
         if isinstance(quantity, Refusal):
             return quantity
         request = OrderRequest(
-            client_order_id=client_order_id(self._account, signal.signal_id, Role.ENTRY),
+            client_order_id=client_order_id(self._account, signal.signal_id, ENTRY),
             exchange=signal.exchange,
             symbol=signal.symbol,
-            role=Role.ENTRY,
+            role=ENTRY,
             side=side,
             order_type=signal.order_type,
             quantity=quantity,
@@ -235,10 +235,10 @@ class RiskManagementHandler:
         if direction is None:
             raise AssertionError("no order of an entry without a direction is looked for")
         return OrderRequest(
-            client_order_id=client_order_id(self._account, signal.signal_id, Role.ENTRY),
+            client_order_id=client_order_id(self._account, signal.signal_id, ENTRY),
             exchange=signal.exchange,
             symbol=signal.symbol,
-            role=Role.ENTRY,
+            role=ENTRY,
             side=opening_side(direction),
             order_type=signal.order_type,
             quantity=signal.quantity or intent.info.quantity_step,
@@ -370,7 +370,7 @@ def _prices(
 
     A limit is rounded to the side that cannot cost more than the signal said.
     """
-    safe = floor_to if side is Side.BUY else ceil_to
+    safe = floor_to if side is BUY else ceil_to
     limit = trigger = None
     if signal.order_type.needs_price and signal.entry_price is not None:
         limit = safe(signal.entry_price, info.price_tick)
@@ -380,10 +380,10 @@ def _prices(
 
 
 def _time_in_force(signal: Signal) -> TimeInForce | None:
-    if signal.order_type is OrderType.MARKET:
+    if signal.order_type is MARKET:
         return None
     if signal.order_type.needs_price:
-        return signal.time_in_force or TimeInForce.GTC
+        return signal.time_in_force or GTC
     return None
 
 
@@ -400,7 +400,7 @@ def exit_request(
     side = opening_side(position.direction).opposite
     _, limit, trigger = _prices(signal, side, signal.entry_price or ZERO, info)
     return OrderRequest(
-        client_order_id=client_order_id(account, signal.signal_id, Role.EXIT),
+        client_order_id=client_order_id(account, signal.signal_id, EXIT),
         exchange=signal.exchange,
         symbol=signal.symbol,
         role=leg_of(signal),

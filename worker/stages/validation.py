@@ -8,7 +8,7 @@ from worker.config import ValidationConfig
 from worker.domain.market import SymbolInfo, Ticker
 from worker.domain.money import HUNDRED, ratio, text
 from worker.domain.refusal import Code, Refusal, Stage
-from worker.domain.signal import Action, Direction, OrderType, Signal, TimeInForce
+from worker.domain.signal import CLOSE, FOK, IOC, LONG, OPEN, SHORT, STOP, Signal
 from worker.stages.flow import Arrival, Failed, Intent
 
 
@@ -117,7 +117,7 @@ class ValidationHandler:
         return None
 
     def _check_quality(self, signal: Signal) -> Refusal | None:
-        if signal.action is Action.CLOSE:
+        if signal.action is CLOSE:
             return None
         if signal.strength is not None and signal.strength < self._min_strength:
             return _refuse(
@@ -144,7 +144,7 @@ class ValidationHandler:
     ) -> tuple[Decimal | None, Refusal | None]:
         """The price the order is sized and judged by, checked against the market's."""
         market = ticker.last if ticker is not None else None
-        if signal.action is Action.CLOSE:
+        if signal.action is CLOSE:
             return signal.entry_price or market, None  # closing must not fail for want of a price
         if market is None:
             return None, _refuse(
@@ -173,9 +173,9 @@ class ValidationHandler:
             refusal = _check_quantity(signal.quantity, info)
             if refusal is not None:
                 return refusal
-        if signal.action is Action.CLOSE or reference is None or signal.direction is None:
+        if signal.action is CLOSE or reference is None or signal.direction is None:
             return None
-        if signal.direction is Direction.SHORT and not info.shortable:
+        if signal.direction is SHORT and not info.shortable:
             return _refuse(
                 Code.SHORT_NOT_SUPPORTED,
                 f"direction: {info.symbol} is a spot market and cannot be sold short; "
@@ -184,7 +184,7 @@ class ValidationHandler:
         return _check_protection(signal, reference)
 
 
-_IMMEDIATE = frozenset({TimeInForce.IOC, TimeInForce.FOK})
+_IMMEDIATE = frozenset({IOC, FOK})
 
 
 def _refuse(code: Code, reason: str) -> Refusal:
@@ -193,7 +193,7 @@ def _refuse(code: Code, reason: str) -> Refusal:
 
 def _missing(signal: Signal) -> str | None:
     """The first field that the signal's action and order type need and it has not."""
-    if signal.action is Action.OPEN:
+    if signal.action is OPEN:
         if signal.direction is None:
             return "direction"
         if signal.strength is None:
@@ -225,9 +225,9 @@ def _check_quantity(quantity: Decimal, info: SymbolInfo) -> Refusal | None:
 def _check_protection(signal: Signal, reference: Decimal) -> Refusal | None:
     """Stop below and target above a long's price, the other way round for a short's."""
     price = reference
-    if signal.order_type is OrderType.STOP and signal.stop_price is not None:
+    if signal.order_type is STOP and signal.stop_price is not None:
         price = signal.stop_price
-    is_long = signal.direction is Direction.LONG
+    is_long = signal.direction is LONG
     below, above = ("below", "above") if is_long else ("above", "below")
     stop, target = signal.stop_loss, signal.take_profit
     if stop is not None and (stop >= price if is_long else stop <= price):

@@ -212,6 +212,10 @@ class ExecutionEngine:
             try:
                 tail = await self._claim(room, tail)
                 pause = FIRST_PAUSE_S
+                if tail is not None:
+                    # What was taken asks for its admission before the next claim begins to wait.
+                    await asyncio.sleep(0)
+                    await asyncio.sleep(0)
             except LedgerError as error:
                 tail = None
                 if not self._stopping.is_set():

@@ -243,6 +243,25 @@ async def test_what_is_claimed_is_run_and_committed() -> None:
     assert bench.ledger.left == 1
 
 
+async def test_what_was_taken_goes_on_before_the_next_claim_waits() -> None:
+    """Its admission is asked for first: two turns of the loop, one for itself, one for the batch."""
+    bench = Bench()
+    begun: list[int] = []
+
+    async def act(one: Delivery, lease: Lease) -> Ending:
+        begun.append(len(bench.ledger.waits_ms))
+        await asyncio.sleep(0)
+        begun.append(len(bench.ledger.waits_ms))
+        return await bench.line.end(one, lease)
+
+    bench.line.act = act
+    async with running(bench):
+        await bench.settle(lambda: len(bench.ledger.waits_ms) > 1)
+        bench.ledger.give(delivery())
+        await bench.settle(lambda: bench.ledger.committed)
+    assert begun == [2, 2]
+
+
 async def test_no_more_is_in_hand_than_allowed() -> None:
     """The room asked for shrinks with what is in hand; a full worker asks for nothing."""
     bench = Bench(concurrency=3)
@@ -556,7 +575,7 @@ async def test_what_a_waiting_claim_brings_after_the_stop_is_handed_back() -> No
     """At once, and not as a delivery that died: another worker has it next."""
     bench = Bench()
     async with running(bench):
-        await bench.settle(lambda: bench.ledger.rooms)
+        await bench.settle(lambda: len(bench.ledger.waits_ms) > 1)
         bench.engine.stop()
         bench.ledger.give(delivery(7))
     assert bench.ledger.hung_up == 1
@@ -568,7 +587,7 @@ async def test_what_a_claim_took_that_was_cut_short_by_the_stop_is_handed_back()
     """Its reply is lost: a resync tells what it was."""
     bench = Bench()
     async with running(bench):
-        await bench.settle(lambda: bench.ledger.rooms)
+        await bench.settle(lambda: len(bench.ledger.waits_ms) > 1)
         bench.ledger.claims = [AWAY]
         bench.ledger.repeats = 1
         bench.ledger.resynced = [delivery(7)]

@@ -44,9 +44,7 @@ class Batch(Generic[Item, Reply]):
         future: asyncio.Future[Reply] = self._loop.create_future()
         self._queue.append((item, future))
         if not self._scheduled and self._busy < self._lanes:
-            self._scheduled = True
-            # Everyone who is ready in this turn of the loop gets into the same batch.
-            self._loop.call_soon(self._start)
+            self._schedule()
         return future
 
     @cached_property
@@ -54,22 +52,25 @@ class Batch(Generic[Item, Reply]):
         """The loop of the first caller, and so of all: asking anew is a call to the kernel."""
         return asyncio.get_running_loop()
 
-    def _start(self) -> None:
-        self._scheduled = False
-        while self._queue and self._busy < self._lanes:
-            batch, self._queue = self._queue[: self._limit], self._queue[self._limit :]
-            self._busy += 1
-            task = self._loop.create_task(self._flush(batch))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+    def _schedule(self) -> None:
+        """Have a batch sent: in the loop's next turn, so that all who are ready now get into it."""
+        self._scheduled = True
+        task = self._loop.create_task(self._flush())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
-    async def _flush(self, batch: list[tuple[Item, "asyncio.Future[Reply]"]]) -> None:
+    async def _flush(self) -> None:
+        batch, self._queue = self._queue[: self._limit], self._queue[self._limit :]
+        self._busy += 1
+        self._scheduled = False
+        if self._queue and self._busy < self._lanes:
+            self._schedule()
         try:
             await self._deliver(batch)
         finally:
             self._busy -= 1
-            if self._queue:
-                self._start()
+            if self._queue and not self._scheduled:
+                self._schedule()
 
     async def _deliver(self, batch: list[tuple[Item, "asyncio.Future[Reply]"]]) -> None:
         try:

@@ -4,7 +4,8 @@ import asyncio
 import hashlib
 import importlib.resources
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import Any, Final, NamedTuple, Protocol
 
 from hiredis import ProtocolError
@@ -267,11 +268,7 @@ class RedisScripts:
             wire = self._connections.ready(purpose) or await self._connections.open(purpose)
             if len(commands) == 1:
                 return [await wire.call(*commands[0])]
-            calls = [wire.call(*command) for command in commands]
-            replies = await asyncio.gather(*calls, return_exceptions=True)
-            for reply in replies:
-                if isinstance(reply, BaseException):
-                    raise reply
+            return await _all([wire.call(*command) for command in commands])
         except NoScriptError:
             raise
         except (RedisError, ProtocolError, OSError) as error:
@@ -279,4 +276,19 @@ class RedisScripts:
             if isinstance(failure, LedgerUnavailableError) and failure.moved:
                 await self._connections.invalidate(wire)
             raise failure from error
-        return replies
+
+
+async def _all(calls: Sequence[asyncio.Future[Any]]) -> list[Any]:
+    """The replies of calls that were made on one wire; raises the first failure."""
+    try:
+        with suppress(Exception):
+            await calls[-1]  # replies come in order: once this one is there, all are
+    except asyncio.CancelledError:
+        for call in calls:
+            call.cancel()
+        raise
+    for call in calls:
+        failure = call.exception()
+        if failure is not None:
+            raise failure
+    return [call.result() for call in calls]

@@ -77,6 +77,10 @@ class Quiet:
     def __getattr__(self, name: str) -> Callable[..., None]:
         return _nothing
 
+    def watch(self, _stage: str) -> Callable[..., None]:
+        """What is told of each stage's time."""
+        return _nothing
+
     def delivery_failed(self) -> None:
         """Called inside the engine's ``except``."""
         self._on_failure(sys.exc_info()[1])

@@ -244,7 +244,7 @@ async def test_what_is_claimed_is_run_and_committed() -> None:
 
 
 async def test_what_was_taken_goes_on_before_the_next_claim_waits() -> None:
-    """Its admission is asked for first: two turns of the loop, one for itself, one for the batch."""
+    """Its admission is asked for first: a turn of the loop for itself, one for the batch."""
     bench = Bench()
     begun: list[int] = []
 

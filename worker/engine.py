@@ -162,7 +162,7 @@ class ExecutionEngine:
             lease = self._hold(delivery)
             task = loop.create_task(self._work(delivery, lease))
             self._tasks[task] = None
-            task.add_done_callback(lambda ended: self._tasks.pop(ended, None))
+            task.add_done_callback(self._tasks.pop)
 
     def _is_known(self, delivery: Delivery) -> bool:
         """Whether this very grant is in hand, or a newer one.

@@ -1,5 +1,6 @@
 """The orders this process has in hand: states, look-up by both ids, history, statistics."""
 
+from collections import OrderedDict
 from collections.abc import Iterator
 from decimal import Decimal
 from typing import Final
@@ -52,7 +53,7 @@ class OrderManager:
         self._clock = clock or SystemClock()
         self._active: dict[str, ManagedOrder] = {}
         #: In the order in which they ended.
-        self._history: dict[str, ManagedOrder] = {}
+        self._history: OrderedDict[str, ManagedOrder] = OrderedDict()
         self._client_id_of: dict[str, str] = {}
         self._history_length = history_length
         self._ended: dict[OrderState, int] = {}
@@ -105,7 +106,7 @@ class OrderManager:
         self._history.pop(client_id, None)
         self._history[client_id] = order
         while len(self._history) > self._history_length:
-            oldest = self._history.pop(next(iter(self._history)))
+            _, oldest = self._history.popitem(last=False)
             self._client_id_of.pop(oldest.exchange_order_id, None)
 
     def find(self, order_id: str) -> ManagedOrder | None:

@@ -529,6 +529,7 @@ async def test_an_unresolved_order_is_parked_until_the_doubt_is_over(doubt_ms: i
             reserved=0,
             managed=OrderManager().begin(request, one.signal_id),
             not_before_ms=0,
+            created_ms=0.0,
             expires_ms=0.0,
             admitted_at=0,
             admitted_mono_ms=0.0,

@@ -112,6 +112,7 @@ class Desk:
             "reserved": 0,
             "managed": self.orders.begin(request, one.signal_id),
             "not_before_ms": START_MS,
+            "created_ms": one.created_ms,
             "expires_ms": one.expires_ms(one.created_ms, 3_600_000),
             "admitted_at": 0,
             "admitted_mono_ms": self.clock.ms,

@@ -1,7 +1,6 @@
 """Metrics: what happened is counted once, under bounded labels, and the account's facts once."""
 
 import math
-from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -13,7 +12,6 @@ from worker.domain.market import SymbolInfo
 from worker.domain.order import Fill, OrderReport, OrderState
 from worker.domain.position import total_fees
 from worker.domain.refusal import Code, Refusal, Stage
-from worker.domain.signal import Signal
 from worker.observe.metric_table import (
     ENDS,
     MAX_OPEN_VALUES,
@@ -42,7 +40,7 @@ class Adapter(msgspec.Struct):
 
 
 class Order(msgspec.Struct):
-    signal: Signal
+    created_ms: float
     adapter: Adapter
     info: SymbolInfo
 
@@ -76,7 +74,7 @@ class Numbers(msgspec.Struct):
 
 
 def settled(*fees: str, state: OrderState = OrderState.FILLED, **end: Any) -> End:
-    created = datetime(2026, 1, 1, tzinfo=UTC)
+    created_ms = 1_767_225_600_000
     fills = tuple(
         Fill(trade_id=str(n), quantity=D(1), price=D(100), fee=D(fee), fee_currency="USDT")
         for n, fee in enumerate(fees)
@@ -86,11 +84,10 @@ def settled(*fees: str, state: OrderState = OrderState.FILLED, **end: Any) -> En
         exchange_order_id="e",
         symbol="BTC/USDT",
         state=state,
-        created_ms=int(created.timestamp() * 1_000) + 40,
+        created_ms=created_ms + 40,
     )
-    signal = Signal(signal_id="s", created_at=created, exchange="okx", symbol="BTC/USDT")
     info = SymbolInfo(symbol="BTC/USDT", base="BTC", quote="USDT", settle="USDT")
-    return End(settlement=Settled(Order(signal, Adapter("okx"), info), report, fills), **end)
+    return End(settlement=Settled(Order(created_ms, Adapter("okx"), info), report, fills), **end)
 
 
 def test_a_filled_signal_is_counted_with_its_trades_fees_and_delays() -> None:

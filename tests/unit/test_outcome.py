@@ -97,6 +97,7 @@ class Desk:
             reserved=200_000_000 if opens else 0,
             managed=self.orders.begin(request, one.signal_id),
             not_before_ms=START_MS,
+            created_ms=START_MS,
             expires_ms=START_MS + 30_000,
             admitted_at=0,
             admitted_mono_ms=0.0,

@@ -71,6 +71,7 @@ class Desk:
             reserved=0,
             managed=managed,
             not_before_ms=START_MS,
+            created_ms=START_MS,
             expires_ms=START_MS + 30_000,
             admitted_at=0,
             admitted_mono_ms=0.0,

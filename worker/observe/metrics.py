@@ -13,7 +13,6 @@ from worker.domain.market import SymbolInfo
 from worker.domain.money import ZERO
 from worker.domain.order import FILLED, Fill, OrderReport
 from worker.domain.refusal import Refusal
-from worker.domain.signal import Signal
 from worker.observe.metric_table import (
     MAX_OPEN_VALUES,
     METRICS,
@@ -48,7 +47,7 @@ class _Named(Protocol):
 
 class _SentOrder(Protocol):
     @property
-    def signal(self) -> Signal: ...
+    def created_ms(self) -> float: ...
     @property
     def adapter(self) -> _Named: ...
     @property
@@ -287,7 +286,7 @@ class Metrics:
         exchange = settled.order.adapter.name
         created_ms = settled.report.created_ms
         if created_ms:
-            delay_s = created_ms / 1_000 - settled.order.signal.created_at.timestamp()
+            delay_s = (created_ms - settled.order.created_ms) / 1_000
             self._to_order.observe(delay_s if delay_s > 0 else 0.0)  # clocks differ
         if not settled.fills:
             return

@@ -89,7 +89,8 @@ class AdmittedOrder(msgspec.Struct, frozen=True, kw_only=True):
     reserved: int
     managed: ManagedOrder
     not_before_ms: int
-    #: When it may no longer be sent, Unix milliseconds.
+    #: When its signal was made and when it may no longer be sent, Unix milliseconds.
+    created_ms: float
     expires_ms: float
     #: By Redis's clock and by ours.
     admitted_at: int

@@ -1,6 +1,7 @@
 """How large, how far the stop, and whether the account may: sizing, then one admission."""
 
 from decimal import Decimal
+from typing import Final
 
 import msgspec
 
@@ -9,7 +10,7 @@ from worker.config import RiskConfig
 from worker.domain.identity import client_order_id
 from worker.domain.limits import RewardRule, SizeRule, StopRule, millionths, refuse
 from worker.domain.market import SymbolInfo
-from worker.domain.money import HUNDRED, ZERO, ceil_to, floor_to, text, tidy
+from worker.domain.money import ZERO, ceil_to, floor_to, text, tidy
 from worker.domain.order import BUY, ENTRY, EXIT, Fact, OrderRequest, Side, opening_side
 from worker.domain.position import Position
 from worker.domain.refusal import Code, Refusal
@@ -36,6 +37,9 @@ from worker.stages.flow import (
 )
 
 log = get_logger(__name__)
+
+#: A percent of one unit, as the ledger counts amounts.
+MILLIONTHS_A_PERCENT: Final = Decimal(10_000)
 
 _encode = msgspec.json.Encoder().encode
 _decode_intent = msgspec.json.Decoder(StoredIntent).decode
@@ -67,6 +71,9 @@ class RiskManagementHandler:
         self._ledger = ledger
         self._orders = orders
         self._clock = clock
+        #: In millionths of the quote currency for each unit of the balance, 0 for no limit.
+        self._max_exposure = config.max_total_exposure_pct * MILLIONTHS_A_PERCENT
+        self._max_loss = config.max_daily_loss_pct * MILLIONTHS_A_PERCENT
         self._size = SizeRule(
             default_pct=config.default_position_size_pct, max_pct=config.max_position_size_pct
         )
@@ -279,8 +286,8 @@ class RiskManagementHandler:
             intent=_written(arrival, plan),
             notional=plan.reserved,
             max_positions=config.max_concurrent_positions,
-            max_exposure=_share(total, config.max_total_exposure_pct),
-            max_loss=_share(total, config.max_daily_loss_pct),
+            max_exposure=_share(total, self._max_exposure),
+            max_loss=_share(total, self._max_loss),
             max_rate=config.max_orders_per_minute,
             only_look=plan.refusal is not None,
         )
@@ -312,6 +319,7 @@ class RiskManagementHandler:
             reserved=plan.reserved,
             managed=self._orders.begin(request, arrival.signal.signal_id),
             not_before_ms=plan.not_before_ms,
+            created_ms=arrival.created_ms,
             expires_ms=arrival.expires_ms,
             admitted_at=admitted.at_ms,
             admitted_mono_ms=admitted_mono_ms,
@@ -358,9 +366,9 @@ def _written(arrival: Arrival, plan: Plan) -> str:
     return f'{_encode(plan)[:-1].decode()},"signal":{arrival.written.decode()}}}'
 
 
-def _share(total: Decimal, pct: Decimal) -> int:
-    """A limit in millionths of the quote currency; 0 only where it is switched off."""
-    return max(int(total * pct / HUNDRED * 1_000_000), 1) if pct else 0
+def _share(total: Decimal, limit: Decimal) -> int:
+    """``limit`` millionths for each unit of ``total``; 0 only where it is switched off."""
+    return max(int(total * limit), 1) if limit else 0
 
 
 def _prices(

@@ -47,8 +47,18 @@ class Header(msgspec.Struct, kw_only=True, frozen=True, gc=False):
     metadata: msgspec.Raw = NO_METADATA
 
 
-class OrderFacts(msgspec.Struct, kw_only=True, frozen=True, gc=False):
-    """What every event about an order that was sent says."""
+class Event(msgspec.Struct, kw_only=True, frozen=True, gc=False):
+    """What one kind of event says of its own: at least one field.
+
+    ``parts`` are what it shares with other events: their fields come first. A signal's events share
+    theirs, so each part is encoded once (:func:`share`, :func:`encode`).
+    """
+
+    parts: ClassVar[tuple[type[msgspec.Struct], ...]] = (Header,)
+
+
+class OrderPlaced(Event, kw_only=True, frozen=True, gc=False):
+    """The exchange has the order."""
 
     client_order_id: str
     exchange_order_id: str
@@ -60,24 +70,10 @@ class OrderFacts(msgspec.Struct, kw_only=True, frozen=True, gc=False):
     attempts: int
 
 
-class Event(msgspec.Struct, kw_only=True, frozen=True, gc=False):
-    """What one kind of event says of its own.
-
-    ``parts`` are what it shares with other events: their fields come first. A signal's events share
-    theirs, so each part is encoded once (:func:`share`, :func:`encode`).
-    """
-
-    parts: ClassVar[tuple[type[msgspec.Struct], ...]] = (Header,)
-
-
 class OrderEvent(Event, kw_only=True, frozen=True, gc=False):
-    """An event about an order that was sent."""
+    """What came of an order that was placed: it says again what :class:`OrderPlaced` says."""
 
-    parts: ClassVar[tuple[type[msgspec.Struct], ...]] = (Header, OrderFacts)
-
-
-class OrderPlaced(OrderEvent, kw_only=True, frozen=True, gc=False):
-    """The exchange has the order."""
+    parts: ClassVar[tuple[type[msgspec.Struct], ...]] = (Header, OrderPlaced)
 
 
 class OrderPartiallyFilled(OrderEvent, kw_only=True, frozen=True, gc=False):
@@ -215,24 +211,26 @@ EventText = tuple[str, str, str, str]
 _encode = msgspec.json.Encoder().encode
 
 
-def share(part: Header | OrderFacts | Event) -> str:
-    """A part as the JSON of every event that has it holds it: its fields, each after a comma."""
-    fields = _encode(part).decode()[1:-1]
-    return f",{fields}" if fields else ""
+def share(part: Header | Event) -> str:
+    """A part as the JSON of every event that has it holds it: its fields without the braces."""
+    return _encode(part)[1:-1].decode()
 
 
-def encode(event: Event, identity: str, *shared: str) -> EventText:
+def encode(event: Event, identity: str, shared: str) -> EventText:
     """An event as the ledger takes it.
 
     Args:
         event: what it says of its own.
         identity: its id, plain ASCII.
-        shared: its parts, in order.
+        shared: its parts, in order, with commas between.
     """
-    kind = type(event)
+    return announce(type(event), identity, f"{shared},{share(event)}")
+
+
+def announce(kind: type[Event], identity: str, fields: str) -> EventText:
+    """An event as the ledger takes it, from its fields as JSON, the shared ones included."""
     name = kind.__name__
-    fields = "".join((*shared, share(event)))
-    data = f'{{"type":"{name}","event_id":"{identity}"{fields}}}'
+    data = f'{{"type":"{name}","event_id":"{identity}",{fields}}}'
     return STREAM_OF[kind], name, identity, data
 
 

@@ -2,7 +2,6 @@
 
 from datetime import datetime
 from decimal import Decimal
-from typing import Final
 
 import msgspec
 
@@ -12,7 +11,6 @@ from worker.domain.event import (
     EventText,
     Header,
     OrderCancelled,
-    OrderFacts,
     OrderFailed,
     OrderFilled,
     OrderPartiallyFilled,
@@ -22,6 +20,7 @@ from worker.domain.event import (
     PositionOpened,
     Severity,
     SystemError,  # noqa: A004 (its public name)
+    announce,
     encode,
     maybe_text,
     share,
@@ -56,10 +55,6 @@ from worker.stages.flow import (
 from worker.stages.risk import RiskManagementHandler
 
 _encode = msgspec.json.Encoder().encode
-_PLACED: Final = OrderPlaced()
-
-#: What the events about one order share.
-Facts = tuple[str, str]
 
 
 class Ending(msgspec.Struct, frozen=True, kw_only=True):
@@ -123,7 +118,7 @@ class Scribe:
         filled, average = text(end.filled), maybe_text(end.average_price)
         position, realized, changes = self._position(end, header, now)
         facts = _facts(end, header)
-        events = [encode(_PLACED, event_id(order.request.client_order_id, "placed"), *facts)]
+        events = [announce(OrderPlaced, event_id(order.request.client_order_id, "placed"), facts)]
         if not is_whole or len(end.fills) > 1:
             events += _partials(end, facts, end.fills[:-1] if is_whole else end.fills)
         if is_whole:
@@ -294,7 +289,7 @@ class Scribe:
     def _filled(
         self,
         end: Settlement,
-        facts: Facts,
+        facts: str,
         filled: str,
         average: str | None,
         slippage_bps: Decimal | None,
@@ -311,7 +306,7 @@ class Scribe:
             slippage_exceeded=slippage_bps is not None and slippage_bps > self._max_slippage_bps,
             latency_ms=max(now_ms - _arrived_ms(end.order.lease), 0),
         )
-        return encode(event, event_id(end.order.request.client_order_id, "filled"), *facts)
+        return encode(event, event_id(end.order.request.client_order_id, "filled"), facts)
 
     def _position(
         self, end: Settlement, header: str, now: datetime
@@ -378,10 +373,10 @@ class Scribe:
         )  # fmt: skip
 
 
-def _facts(end: Settlement, header: str) -> Facts:
+def _facts(end: Settlement, header: str) -> str:
     """What the events about the order share: the header and the order's facts."""
     request = end.order.request
-    order = OrderFacts(
+    placed = OrderPlaced(
         client_order_id=request.client_order_id,
         exchange_order_id=end.report.exchange_order_id,
         role=request.role,
@@ -391,7 +386,7 @@ def _facts(end: Settlement, header: str) -> Facts:
         price=maybe_text(request.price),
         attempts=end.attempts,
     )
-    return header, share(order)
+    return f"{header},{share(placed)}"
 
 
 def _fees(end: Settlement) -> tuple[str, dict[str, str]]:
@@ -401,7 +396,7 @@ def _fees(end: Settlement) -> tuple[str, dict[str, str]]:
     return currency, {name: text(amount) for name, amount in fees.items()}
 
 
-def _partials(end: Settlement, facts: Facts, fills: tuple[Fill, ...]) -> list[EventText]:
+def _partials(end: Settlement, facts: str, fills: tuple[Fill, ...]) -> list[EventText]:
     """An event for each of ``fills``, with what had traded by then."""
     return [
         encode(
@@ -412,13 +407,13 @@ def _partials(end: Settlement, facts: Facts, fills: tuple[Fill, ...]) -> list[Ev
                 average_price=text(average_price(fills[:number]) or ZERO),
             ),
             event_id(end.order.request.client_order_id, "partial", number),
-            *facts,
+            facts,
         )
         for number, fill in enumerate(fills, start=1)
     ]
 
 
-def _cancelled(end: Settlement, facts: Facts, filled: str, average: str | None) -> EventText:
+def _cancelled(end: Settlement, facts: str, filled: str, average: str | None) -> EventText:
     """The event about an order that ended before it had traded whole."""
     state, reason = end.report.state, end.report.reason
     told = "not filled in the time allowed" if state is OrderState.CANCELLED else str(state)
@@ -431,7 +426,7 @@ def _cancelled(end: Settlement, facts: Facts, filled: str, average: str | None) 
         fees=fees,
         reason=reason or told,
     )
-    return encode(event, event_id(end.order.request.client_order_id, "cancelled"), *facts)
+    return encode(event, event_id(end.order.request.client_order_id, "cancelled"), facts)
 
 
 def _opening(position: Position, header: str) -> EventText:

@@ -11,8 +11,7 @@ BPS: Final = Decimal(10_000)
 #: Twelve fractional digits are finer than any tick or lot we know of.
 _QUANTUM: Final = Decimal("1e-12")
 _CONTEXT: Final = Context(prec=60, rounding=ROUND_HALF_EVEN)
-_divide, _quantize = _CONTEXT.divide, _CONTEXT.quantize
-_normalize, _plus = _CONTEXT.normalize, _CONTEXT.plus
+_divide, _quantize, _normalize = _CONTEXT.divide, _CONTEXT.quantize, _CONTEXT.normalize
 #: The steps that one ``quantize`` rounds to, however they are written (0.1, 0.10).
 _DECIMAL_STEPS: Final = {step: step for step in (Decimal(1).scaleb(-n) for n in range(19))}
 
@@ -57,8 +56,7 @@ def ratio(numerator: Decimal, denominator: Decimal) -> Decimal:
 
 def tidy(value: Decimal) -> Decimal:
     """Round half-even to 12 fractional digits and drop trailing zeros."""
-    # plus() turns the "-0" that a tiny loss rounds to into 0.
-    return _plus(_normalize(_quantize(value, _QUANTUM)))
+    return _normalize(_quantize(value, _QUANTUM)) or ZERO  # a tiny loss rounds to "-0"
 
 
 def text(value: Decimal) -> str:

@@ -1,11 +1,11 @@
 """What is asked of an admission and a commit, and how it travels to their scripts."""
 
-from collections.abc import Iterable, Sequence
-from itertools import chain
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
 
+from worker.domain.event import EventText
 from worker.ledger.stored import ADMITTED_RECORD, ENDED_RECORD, encode
 
 #: Events in one argument: a script can take only so many values apart at once.
@@ -78,7 +78,7 @@ class CommitItem(msgspec.Struct, frozen=True, kw_only=True):
     outcome: str = ""
     admitted_at: int = 0
     unresolved_since: int = 0
-    events: tuple[tuple[str, str, str, str], ...] = ()
+    events: tuple[EventText, ...] = ()
     reservation: str = ""
     position_key: str = ""
     position: str | None = None
@@ -130,14 +130,10 @@ class CommitItem(msgspec.Struct, frozen=True, kw_only=True):
             self.token,
             self.outcome,
         )
-        return [_sequence(fields), ENDED_RECORD + encode(record)[1:], *parts]
+        # An array's head is one byte, of sixteen values and more three; the script wants none.
+        return [encode(fields)[3:], ENDED_RECORD + encode(record)[1:], *parts]
 
 
-def _events(events: Iterable[Sequence[str]]) -> bytes:
-    return _sequence(tuple(chain.from_iterable(events)))
-
-
-def _sequence(values: Sequence[object]) -> bytes:
-    """Values one behind the other: what an array of them is without its first bytes."""
-    count = len(values)
-    return encode(values)[1 if count < 16 else 3 :]
+def _events(events: Sequence[EventText]) -> bytes:
+    values: tuple[str, ...] = sum(events, ())
+    return encode(values)[1 if len(values) < 16 else 3 :]

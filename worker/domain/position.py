@@ -2,6 +2,7 @@
 
 from datetime import datetime
 from decimal import Decimal
+from typing import Final
 
 import msgspec
 
@@ -9,6 +10,8 @@ from worker.domain.market import SymbolInfo
 from worker.domain.money import HUNDRED, ZERO, ratio, tidy
 from worker.domain.order import Fill, average_price, traded
 from worker.domain.signal import Direction
+
+_LONG: Final = Direction.LONG
 
 
 class Position(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
@@ -106,7 +109,7 @@ def open_position(
     bought, _ = traded(fills)
     fees = total_fees(fills)
     # A spot buy's fee in the base currency comes out of what was bought.
-    if direction is Direction.LONG and info.base in fees:
+    if direction is _LONG and info.base in fees:
         bought -= fees[info.base]
     received, fee = tidy(bought), tidy(_fees_in_quote(fills, info))
     return Position(
@@ -187,14 +190,16 @@ def reduce_position(
     """
     sold, value = traded(fills)
     fee = _fees_in_quote(fills, info)
-    left = max(position.quantity - sold, ZERO)
-    if left < max(info.quantity_step, info.min_quantity):
+    left = position.quantity - sold
+    if left <= ZERO or left < info.quantity_step or left < info.min_quantity:
         left = ZERO
-    sign = 1 if position.direction is Direction.LONG else -1
     entry_fee = position.entry_fee_open
     if left:
         entry_fee = tidy(entry_fee * sold / position.quantity)
-    realized = tidy(sign * (value - sold * position.entry_price) - fee - entry_fee)
+    gain = value - sold * position.entry_price
+    if position.direction is not _LONG:
+        gain = -gain
+    realized = tidy(gain - fee - entry_fee)
     after = msgspec.structs.replace(
         position,
         quantity=tidy(left) if left else ZERO,

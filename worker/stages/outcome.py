@@ -55,6 +55,9 @@ from worker.stages.flow import (
 from worker.stages.risk import RiskManagementHandler
 
 _encode = msgspec.json.Encoder().encode
+_FILLED, _CANCELLED = OrderState.FILLED, OrderState.CANCELLED
+_OPEN, _BUY = Action.OPEN, Side.BUY
+_SIGNAL, _FLATTEN = CloseReason.SIGNAL, CloseReason.FLATTEN
 
 
 class Ending(msgspec.Struct, frozen=True, kw_only=True):
@@ -113,7 +116,7 @@ class Scribe:
         now_ms = self._clock.now_ms()
         now = utc(now_ms)
         header = self._header(signal, now)
-        is_whole = end.report.state is OrderState.FILLED
+        is_whole = end.report.state is _FILLED
         slippage = _slippage_bps(order, end.average_price)
         filled, average = text(end.filled), maybe_text(end.average_price)
         position, realized, changes = self._position(end, header, now)
@@ -125,13 +128,12 @@ class Scribe:
             events.append(self._filled(end, facts, filled, average, slippage, now_ms))
         else:
             events.append(_cancelled(end, facts, filled, average))
-        state = OrderState.FILLED if is_whole else OrderState.CANCELLED
         item = CommitItem(
             entry=order.lease.entry_id,
             token=order.lease.token,
             signal=signal.signal_id,
             digest=order.digest,
-            state=state,
+            state=_FILLED if is_whole else _CANCELLED,
             outcome=_encode(
                 Outcome(
                     state=end.report.state,
@@ -318,7 +320,7 @@ class Scribe:
         if order.position is None:
             position = self._opened(order, end.fills, now)
             return position, ZERO, [_opening(position, header)]
-        if order.signal.action is Action.OPEN:
+        if order.signal.action is _OPEN:
             return self._joined(end, order.position, header, now)
         position, realized = reduce_position(order.position, end.fills, order.info)
         return position, realized, [_reduced(end, position, realized, header, now)]
@@ -416,7 +418,7 @@ def _partials(end: Settlement, facts: str, fills: tuple[Fill, ...]) -> list[Even
 def _cancelled(end: Settlement, facts: str, filled: str, average: str | None) -> EventText:
     """The event about an order that ended before it had traded whole."""
     state, reason = end.report.state, end.report.reason
-    told = "not filled in the time allowed" if state is OrderState.CANCELLED else str(state)
+    told = "not filled in the time allowed" if state is _CANCELLED else str(state)
     currency, fees = _fees(end)
     event = OrderCancelled(
         filled_quantity=filled,
@@ -491,7 +493,7 @@ FLATTEN_PREFIX = "flatten-"
 
 def _close_reason(signal: Signal) -> CloseReason:
     is_flatten = signal.signal_id.startswith(FLATTEN_PREFIX)
-    return CloseReason.FLATTEN if is_flatten else CloseReason.SIGNAL
+    return _FLATTEN if is_flatten else _SIGNAL
 
 
 def _worth(position: Position | None) -> int:
@@ -515,9 +517,7 @@ def _slippage_bps(order: AdmittedOrder, average: Decimal | None) -> Decimal | No
     """How much worse than the reference the fill was, in hundredths of a percent."""
     if average is None or not order.reference:
         return None
-    worse = (
-        average - order.reference if order.request.side is Side.BUY else order.reference - average
-    )
+    worse = average - order.reference if order.request.side is _BUY else order.reference - average
     return ratio(worse * BPS, order.reference)
 
 

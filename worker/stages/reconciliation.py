@@ -16,6 +16,7 @@ from worker.orders import OrderManager
 from worker.stages.flow import AdmittedOrder, Failed, Lost, Settlement, Submission, Unresolved
 
 log = get_logger(__name__)
+_REJECTED: Final = OrderState.REJECTED
 
 #: How often an order's trades are asked for until they add up to its filled quantity.
 TRADE_LOOKUPS: Final = 4
@@ -51,7 +52,7 @@ class ReconciliationHandler:
             if not isinstance(ended, OrderReport):
                 return ended
             report = ended
-        if report.state is OrderState.REJECTED and not report.filled_quantity:
+        if report.state is _REJECTED and not report.filled_quantity:
             return Failed(
                 refusal=Refusal(
                     Stage.RECONCILIATION,

@@ -1,5 +1,6 @@
 """A net position and how fills change it."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
 from typing import Final
@@ -12,6 +13,7 @@ from worker.domain.order import Fill, average_price, traded
 from worker.domain.signal import Direction
 
 _LONG: Final = Direction.LONG
+NO_FEES: Final[Mapping[str, Decimal]] = {}
 
 
 class Position(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
@@ -76,20 +78,15 @@ def _fees_in_quote(fills: tuple[Fill, ...], info: SymbolInfo) -> Decimal:
     return sum((fee_in_quote(fill, info) or ZERO for fill in fills), ZERO)
 
 
-def total_fees(fills: tuple[Fill, ...]) -> dict[str, Decimal]:
-    """Fees summed by currency, zero ones left out."""
-    fees: dict[str, Decimal] = {}
+def total_fees(
+    fills: tuple[Fill, ...], before: Mapping[str, Decimal] = NO_FEES
+) -> dict[str, Decimal]:
+    """Fees summed by currency, zero ones left out, on top of those paid ``before``."""
+    fees = dict(before)
     for fill in fills:
         if fill.fee:
             fees[fill.fee_currency] = fees.get(fill.fee_currency, ZERO) + fill.fee
     return fees
-
-
-def _sum_by_currency(some: dict[str, Decimal], others: dict[str, Decimal]) -> dict[str, Decimal]:
-    total = dict(some)
-    for currency, amount in others.items():
-        total[currency] = total.get(currency, ZERO) + amount
-    return total
 
 
 def open_position(
@@ -152,7 +149,7 @@ def enlarge_position(position: Position, fills: tuple[Fill, ...], info: SymbolIn
         opened_quantity=tidy(position.opened_quantity + more.quantity),
         entry_price=ratio(position.cost + more.cost, quantity) if quantity else ZERO,
         fee=tidy(position.fee + more.fee),
-        fees=_sum_by_currency(position.fees, more.fees),
+        fees=total_fees(fills, position.fees),
         entry_fee_open=tidy(position.entry_fee_open + more.entry_fee_open),
     )
 
@@ -207,7 +204,7 @@ def reduce_position(
         exit_value=tidy(position.exit_value + value),
         exit_quantity=tidy(position.exit_quantity + sold),
         fee=tidy(position.fee + fee),
-        fees=_sum_by_currency(position.fees, total_fees(fills)),
+        fees=total_fees(fills, position.fees),
         entry_fee_open=tidy(position.entry_fee_open - entry_fee) if left else ZERO,
     )
     return after, realized

@@ -306,7 +306,7 @@ class Scribe:
             fees=fees,
             slippage_bps=maybe_text(slippage_bps),
             slippage_exceeded=slippage_bps is not None and slippage_bps > self._max_slippage_bps,
-            latency_ms=max(now_ms - _arrived_ms(end.order.lease), 0),
+            latency_ms=_latency_ms(end.order.lease, now_ms),
         )
         return encode(event, event_id(end.order.request.client_order_id, "filled"), facts)
 
@@ -521,6 +521,8 @@ def _slippage_bps(order: AdmittedOrder, average: Decimal | None) -> Decimal | No
     return ratio(worse * BPS, order.reference)
 
 
-def _arrived_ms(lease: Lease) -> int:
-    """When the entry came onto the stream: Redis put the time into its id."""
-    return int(lease.entry_id.partition("-")[0])
+def _latency_ms(lease: Lease, now_ms: int) -> int:
+    """How long the entry has been on the stream: Redis put the time of its coming into its id."""
+    arrived_ms, _, _ = lease.entry_id.partition("-")
+    latency_ms = now_ms - int(arrived_ms)
+    return latency_ms if latency_ms > 0 else 0  # clocks differ

@@ -40,16 +40,11 @@ class ReconciliationHandler:
 
     async def handle(self, submission: Submission) -> Settlement | Failed | Lost | Unresolved:
         """Wait for the order to end, cancelling what is still open after ``max_wait_time``."""
-        result = await self._settle(submission)
-        if not isinstance(result, _DECIDED):
-            self._orders.forget(submission.order.managed)
-        return result
-
-    async def _settle(self, submission: Submission) -> Settlement | Failed | Lost | Unresolved:
         order, report = submission.order, submission.report
         if not report.state.is_terminal:
             ended = await self._follow(order, report)
             if not isinstance(ended, OrderReport):
+                self._orders.forget(order.managed)  # another delivery goes on
                 return ended
             report = ended
         if report.state is _REJECTED and not report.filled_quantity:
@@ -69,13 +64,9 @@ class ReconciliationHandler:
         if fills is None:
             fills = await self._look_up_fills(order, report)
         if fills is None:
-            return (
-                Lost()
-                if order.lease.lost
-                else Unresolved(
-                    order=order, reason=f"{order.adapter.name} does not tell the order's trades"
-                )
-            )
+            self._orders.forget(order.managed)  # another delivery goes on
+            reason = f"{order.adapter.name} does not tell the order's trades"
+            return Lost() if order.lease.lost else Unresolved(order=order, reason=reason)
         return Settlement(
             order=order,
             report=report,
@@ -176,10 +167,6 @@ class ReconciliationHandler:
             if _total(fills) == report.filled_quantity:
                 return fills
         return None
-
-
-#: After any other end another delivery goes on.
-_DECIDED: Final = (Settlement, Failed)
 
 
 def _total(fills: tuple[Fill, ...]) -> Decimal:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tests.unit.parts import SPOT, START, SYMBOL, fill, position
 from worker.domain.money import ZERO
-from worker.domain.order import Fill, traded
+from worker.domain.order import Fill, total_quantity, total_value
 from worker.domain.position import (
     Position,
     enlarge_position,
@@ -131,10 +131,10 @@ def test_two_entries_together_are_what_one_would_have_been(
 def test_fills_are_split_without_losing_any(entry: tuple[Fill, ...], quantity: Decimal) -> None:
     """The first part is what was asked for, and both together are the whole, fees included."""
     first, rest = split_fills(entry, quantity)
-    bought, value = traded(entry)
-    (one, one_value), (other, other_value) = traded(first), traded(rest)
-    assert one == min(quantity, bought)
-    assert (one + other, one_value + other_value) == (bought, value)
+    bought = total_quantity(entry)
+    assert total_quantity(first) == min(quantity, bought)
+    assert total_quantity(first) + total_quantity(rest) == bought
+    assert total_value(first) + total_value(rest) == total_value(entry)
     assert sum(fill.fee for fill in (*first, *rest)) == sum(fill.fee for fill in entry)
     assert all(fill.quantity > 0 for fill in (*first, *rest))
 

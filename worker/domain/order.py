@@ -193,21 +193,26 @@ class OrderReport(msgspec.Struct, kw_only=True, frozen=True, gc=False):
     reason: str = ""
 
 
-def traded(fills: tuple[Fill, ...]) -> tuple[Decimal, Decimal]:
-    """Quantity (base units) and value (quote units) of ``fills`` together."""
+def total_quantity(fills: tuple[Fill, ...]) -> Decimal:
+    """What ``fills`` come to in base units."""
     if len(fills) == 1:  # nearly always
-        (fill,) = fills
-        return fill.quantity, fill.quantity * fill.price
-    quantity = sum((fill.quantity for fill in fills), ZERO)
-    return quantity, sum((fill.quantity * fill.price for fill in fills), ZERO)
+        return fills[0].quantity
+    return sum((fill.quantity for fill in fills), ZERO)
+
+
+def total_value(fills: tuple[Fill, ...]) -> Decimal:
+    """What ``fills`` come to in quote units."""
+    if len(fills) == 1:
+        return fills[0].quantity * fills[0].price
+    return sum((fill.quantity * fill.price for fill in fills), ZERO)
 
 
 def average_price(fills: tuple[Fill, ...]) -> Decimal | None:
     """The quantity-weighted mean price, or None without fills."""
     if len(fills) == 1:
         return fills[0].price
-    quantity, value = traded(fills)
-    return ratio(value, quantity) if quantity else None
+    quantity = total_quantity(fills)
+    return ratio(total_value(fills), quantity) if quantity else None
 
 
 def fact_of(state: OrderState) -> Fact:

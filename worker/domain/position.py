@@ -9,7 +9,7 @@ import msgspec
 
 from worker.domain.market import SymbolInfo
 from worker.domain.money import HUNDRED, ZERO, ratio, tidy
-from worker.domain.order import Fill, average_price, traded
+from worker.domain.order import Fill, average_price, total_quantity, total_value
 from worker.domain.signal import Direction
 
 _LONG: Final = Direction.LONG
@@ -103,7 +103,7 @@ def open_position(
     take_profit: Decimal | None,
 ) -> Position:
     """The position that ``fills`` (at least one) of an entry order open."""
-    bought, _ = traded(fills)
+    bought = total_quantity(fills)
     fees = total_fees(fills)
     # A spot buy's fee in the base currency comes out of what was bought.
     if direction is _LONG and info.base in fees:
@@ -185,7 +185,7 @@ def reduce_position(
         The position after them, and the profit they realised in quote units. What remains below
         the market's quantity step cannot be traded: it counts as closed (``quantity`` 0).
     """
-    sold, value = traded(fills)
+    sold, value = total_quantity(fills), total_value(fills)
     fee = _fees_in_quote(fills, info)
     left = position.quantity - sold
     if left <= ZERO or left < info.quantity_step or left < info.min_quantity:

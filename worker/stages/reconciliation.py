@@ -1,13 +1,19 @@
 """Following an accepted order to its end, and finding out exactly what traded."""
 
 import math
-from decimal import Decimal
 from typing import Final
 
 from worker.clock import Clock
 from worker.config import ReconciliationConfig
 from worker.domain.money import ZERO
-from worker.domain.order import Fill, OrderReport, OrderState, average_price
+from worker.domain.order import (
+    TERMINAL,
+    Fill,
+    OrderReport,
+    OrderState,
+    average_price,
+    total_quantity,
+)
 from worker.domain.position import total_fees
 from worker.domain.refusal import Code, Refusal, Stage
 from worker.exchanges.base import ExchangeError, OrderNotFoundError
@@ -41,7 +47,7 @@ class ReconciliationHandler:
     async def handle(self, submission: Submission) -> Settlement | Failed | Lost | Unresolved:
         """Wait for the order to end, cancelling what is still open after ``max_wait_time``."""
         order, report = submission.order, submission.report
-        if not report.state.is_terminal:
+        if report.state not in TERMINAL:
             ended = await self._follow(order, report)
             if not isinstance(ended, OrderReport):
                 self._orders.forget(order.managed)  # another delivery goes on
@@ -71,7 +77,7 @@ class ReconciliationHandler:
             order=order,
             report=report,
             fills=fills,
-            filled=_total(fills),
+            filled=total_quantity(fills),
             average_price=average_price(fills),
             fees=total_fees(fills),
             attempts=submission.attempts,
@@ -90,7 +96,7 @@ class ReconciliationHandler:
         cancel_at_ms, tries = patience_ms, 0
         if report.state is OrderState.SUBMITTED:
             report = await self._poll(order, report)
-        while not report.state.is_terminal:
+        while report.state not in TERMINAL:
             waited = self._clock.monotonic_ms() - started
             if order.lease.lost:
                 return Lost()
@@ -164,20 +170,16 @@ class ReconciliationHandler:
                     error=str(error),
                 )
                 continue
-            if _total(fills) == report.filled_quantity:
+            if total_quantity(fills) == report.filled_quantity:
                 return fills
         return None
-
-
-def _total(fills: tuple[Fill, ...]) -> Decimal:
-    return sum((fill.quantity for fill in fills), ZERO) if len(fills) != 1 else fills[0].quantity
 
 
 def _reported_fills(report: OrderReport) -> tuple[Fill, ...] | None:
     """The order's trades where the report has all of them."""
     if not report.filled_quantity:
         return ()
-    return report.fills if _total(report.fills) == report.filled_quantity else None
+    return report.fills if total_quantity(report.fills) == report.filled_quantity else None
 
 
 def _summary(report: OrderReport) -> Fill:

@@ -224,7 +224,10 @@ def encode(event: Event, identity: str, shared: str) -> EventText:
         identity: its id, plain ASCII.
         shared: its parts, in order, with commas between.
     """
-    return announce(type(event), identity, f"{shared},{share(event)}")
+    kind, own = type(event), _encode(event)[1:-1].decode()
+    name = kind.__name__
+    data = f'{{"type":"{name}","event_id":"{identity}",{shared},{own}}}'
+    return STREAM_OF[kind], name, identity, data
 
 
 def announce(kind: type[Event], identity: str, fields: str) -> EventText:

@@ -82,7 +82,7 @@ def total_fees(
     fills: tuple[Fill, ...], before: Mapping[str, Decimal] = NO_FEES
 ) -> dict[str, Decimal]:
     """Fees summed by currency, zero ones left out, on top of those paid ``before``."""
-    fees = dict(before)
+    fees = {**before}
     for fill in fills:
         if fill.fee:
             fees[fill.fee_currency] = fees.get(fill.fee_currency, ZERO) + fill.fee

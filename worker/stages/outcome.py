@@ -112,16 +112,17 @@ class Scribe:
 
     def settled(self, end: Settlement) -> Ending:
         """An order that is over: its events, and the position it opened or reduced."""
-        order, signal = end.order, end.order.signal
+        order, report = end.order, end.report
+        request, signal = order.request, order.signal
         now_ms = self._clock.now_ms()
         now = utc(now_ms)
         header = self._header(signal, now)
-        is_whole = end.report.state is _FILLED
+        is_whole = report.state is _FILLED
         slippage = _slippage_bps(order, end.average_price)
         filled, average = text(end.filled), maybe_text(end.average_price)
         position, realized, changes = self._position(end, header, now)
         facts = _facts(end, header)
-        events = [announce(OrderPlaced, event_id(order.request.client_order_id, "placed"), facts)]
+        events = [announce(OrderPlaced, event_id(request.client_order_id, "placed"), facts)]
         if not is_whole or len(end.fills) > 1:
             events += _partials(end, facts, end.fills[:-1] if is_whole else end.fills)
         if is_whole:
@@ -136,9 +137,9 @@ class Scribe:
             state=_FILLED if is_whole else _CANCELLED,
             outcome=_encode(
                 Outcome(
-                    state=end.report.state,
-                    client_order_id=order.request.client_order_id,
-                    exchange_order_id=end.report.exchange_order_id,
+                    state=report.state,
+                    client_order_id=request.client_order_id,
+                    exchange_order_id=report.exchange_order_id,
                     filled_quantity=filled,
                     average_price=average,
                     realized_pnl=text(realized),
@@ -152,7 +153,7 @@ class Scribe:
             position_key=position_key(signal),
             position=_book(order.position, position),
             quote=order.info.quote,
-            exposure=_worth(position) - _counted(order),
+            exposure=_worth(position) - _worth(order.position) - order.reserved,
             reserved=order.reserved,
             realized=millionths_signed(realized) if realized else 0,
         )
@@ -160,8 +161,8 @@ class Scribe:
             item=item,
             outcome="filled" if is_whole else "cancelled",
             fields={
-                "client_order_id": order.request.client_order_id,
-                "exchange_order_id": end.report.exchange_order_id,
+                "client_order_id": request.client_order_id,
+                "exchange_order_id": report.exchange_order_id,
                 "filled": filled,
                 "attempts": end.attempts,
             },
@@ -499,11 +500,6 @@ def _close_reason(signal: Signal) -> CloseReason:
 def _worth(position: Position | None) -> int:
     """What a position counts for in the account's exposure."""
     return millionths(position.cost) if position is not None and position.quantity else 0
-
-
-def _counted(order: AdmittedOrder) -> int:
-    """What the order counted for until now: what was reserved for it, and what was held."""
-    return order.reserved + _worth(order.position)
 
 
 def _book(before: Position | None, after: Position | None) -> str | None:

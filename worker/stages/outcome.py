@@ -55,6 +55,7 @@ from worker.stages.flow import (
 from worker.stages.risk import RiskManagementHandler
 
 _encode = msgspec.json.Encoder().encode
+#: Bound once: on Python 3.11 an enum searches for a member whenever it is asked for one.
 _FILLED, _CANCELLED = OrderState.FILLED, OrderState.CANCELLED
 _OPEN, _BUY = Action.OPEN, Side.BUY
 _SIGNAL, _FLATTEN = CloseReason.SIGNAL, CloseReason.FLATTEN

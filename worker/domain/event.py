@@ -27,6 +27,10 @@ class CloseReason(StrEnum):
     FLATTEN = "flatten"
 
 
+#: The members without their class, as in :mod:`worker.domain.signal`.
+BY_SIGNAL, BY_FLATTEN = CloseReason.SIGNAL, CloseReason.FLATTEN
+
+
 class Severity(StrEnum):
     """How urgent a system error is."""
 

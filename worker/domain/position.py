@@ -10,9 +10,8 @@ import msgspec
 from worker.domain.market import SymbolInfo
 from worker.domain.money import HUNDRED, ZERO, ratio, tidy
 from worker.domain.order import Fill, average_price, total_quantity, total_value
-from worker.domain.signal import Direction
+from worker.domain.signal import LONG, Direction
 
-_LONG: Final = Direction.LONG
 NO_FEES: Final[Mapping[str, Decimal]] = {}
 
 
@@ -106,7 +105,7 @@ def open_position(
     bought = total_quantity(fills)
     fees = total_fees(fills)
     # A spot buy's fee in the base currency comes out of what was bought.
-    if direction is _LONG and info.base in fees:
+    if direction is LONG and info.base in fees:
         bought -= fees[info.base]
     received, fee = tidy(bought), tidy(_fees_in_quote(fills, info))
     return Position(
@@ -194,7 +193,7 @@ def reduce_position(
     if left:
         entry_fee = tidy(entry_fee * sold / position.quantity)
     gain = value - sold * position.entry_price
-    if position.direction is not _LONG:
+    if position.direction is not LONG:
         gain = -gain
     realized = tidy(gain - fee - entry_fee)
     after = msgspec.structs.replace(

@@ -7,6 +7,8 @@ import msgspec
 
 from worker.clock import Clock, utc
 from worker.domain.event import (
+    BY_FLATTEN,
+    BY_SIGNAL,
     CloseReason,
     EventText,
     Header,
@@ -28,7 +30,7 @@ from worker.domain.event import (
 from worker.domain.identity import client_order_id, event_id
 from worker.domain.limits import millionths, millionths_signed
 from worker.domain.money import BPS, HUNDRED, ZERO, ratio, text
-from worker.domain.order import Fill, OrderState, Side, average_price
+from worker.domain.order import BUY, CANCELLED, FILLED, Fill, OrderState, average_price
 from worker.domain.position import (
     Position,
     enlarge_position,
@@ -37,7 +39,7 @@ from worker.domain.position import (
     split_fills,
 )
 from worker.domain.refusal import DeadReason, Refusal
-from worker.domain.signal import Action, Signal
+from worker.domain.signal import OPEN, Signal
 from worker.errors import InvariantError
 from worker.ledger.items import CommitItem
 from worker.ledger.lease import Lease
@@ -55,10 +57,6 @@ from worker.stages.flow import (
 from worker.stages.risk import RiskManagementHandler
 
 _encode = msgspec.json.Encoder().encode
-#: Bound once: on Python 3.11 an enum searches for a member whenever it is asked for one.
-_FILLED, _CANCELLED = OrderState.FILLED, OrderState.CANCELLED
-_OPEN, _BUY = Action.OPEN, Side.BUY
-_SIGNAL, _FLATTEN = CloseReason.SIGNAL, CloseReason.FLATTEN
 
 
 class Ending(msgspec.Struct, frozen=True, kw_only=True):
@@ -118,7 +116,7 @@ class Scribe:
         now_ms = self._clock.now_ms()
         now = utc(now_ms)
         header = self._header(signal, now)
-        is_whole = report.state is _FILLED
+        is_whole = report.state is FILLED
         slippage = _slippage_bps(order, end.average_price)
         filled, average = text(end.filled), maybe_text(end.average_price)
         position, realized, changes = self._position(end, header, now)
@@ -135,7 +133,7 @@ class Scribe:
             token=order.lease.token,
             signal=signal.signal_id,
             digest=order.digest,
-            state=_FILLED if is_whole else _CANCELLED,
+            state=FILLED if is_whole else CANCELLED,
             outcome=_encode(
                 Outcome(
                     state=report.state,
@@ -322,7 +320,7 @@ class Scribe:
         if order.position is None:
             position = self._opened(order, end.fills, now)
             return position, ZERO, [_opening(position, header)]
-        if order.signal.action is _OPEN:
+        if order.signal.action is OPEN:
             return self._joined(end, order.position, header, now)
         position, realized = reduce_position(order.position, end.fills, order.info)
         return position, realized, [_reduced(end, position, realized, header, now)]
@@ -420,7 +418,7 @@ def _partials(end: Settlement, facts: str, fills: tuple[Fill, ...]) -> list[Even
 def _cancelled(end: Settlement, facts: str, filled: str, average: str | None) -> EventText:
     """The event about an order that ended before it had traded whole."""
     state, reason = end.report.state, end.report.reason
-    told = "not filled in the time allowed" if state is _CANCELLED else str(state)
+    told = "not filled in the time allowed" if state is CANCELLED else str(state)
     currency, fees = _fees(end)
     event = OrderCancelled(
         filled_quantity=filled,
@@ -495,7 +493,7 @@ FLATTEN_PREFIX = "flatten-"
 
 def _close_reason(signal: Signal) -> CloseReason:
     is_flatten = signal.signal_id.startswith(FLATTEN_PREFIX)
-    return _FLATTEN if is_flatten else _SIGNAL
+    return BY_FLATTEN if is_flatten else BY_SIGNAL
 
 
 def _worth(position: Position | None) -> int:
@@ -514,7 +512,7 @@ def _slippage_bps(order: AdmittedOrder, average: Decimal | None) -> Decimal | No
     """How much worse than the reference the fill was, in hundredths of a percent."""
     if average is None or not order.reference:
         return None
-    worse = average - order.reference if order.request.side is _BUY else order.reference - average
+    worse = average - order.reference if order.request.side is BUY else order.reference - average
     return ratio(worse * BPS, order.reference)
 
 

@@ -22,6 +22,7 @@ from worker.orders import OrderManager
 from worker.stages.flow import AdmittedOrder, Failed, Lost, Settlement, Submission, Unresolved
 
 log = get_logger(__name__)
+#: By itself, as in :mod:`worker.domain.signal`.
 _REJECTED: Final = OrderState.REJECTED
 
 #: How often an order's trades are asked for until they add up to its filled quantity.

@@ -14,6 +14,7 @@ from tests.simulation.trace import Trace
 from tests.simulation.venue import Accepted, Venue
 from worker.domain.identity import client_order_id
 from worker.domain.money import ZERO
+from worker.domain.order import TERMINAL as OVER
 from worker.domain.order import OrderRequest, OrderState, Role
 from worker.domain.signal import MalformedSignalError, decode_signal
 from worker.ledger.scripts import Argument
@@ -185,7 +186,7 @@ class Checker:
         busy = {
             order.request.symbol
             for order in self._venue.accepted
-            if order.request.role is Role.ENTRY and not order.state(now_s).is_terminal
+            if order.request.role is Role.ENTRY and order.state(now_s) not in OVER
         }
         busy |= {symbol for symbol in self._symbols() if self._venue.net(symbol)}
         limit = self._story.config.risk.max_concurrent_positions
@@ -314,7 +315,7 @@ class Checker:
             if self._signal_of.get(order.request.client_order_id) == signal_id
         ]
         filled = sum((order.filled(now_s) for order in orders), ZERO)
-        ended = all(order.state(now_s).is_terminal for order in orders)
+        ended = all(order.state(now_s) in OVER for order in orders)
         kind = event["type"]
         if kind == "OrderFailed":
             refused = all(order.state(now_s) is OrderState.REJECTED for order in orders)

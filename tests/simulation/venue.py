@@ -9,7 +9,15 @@ import msgspec
 
 from worker.domain.market import MarketKind, SymbolInfo
 from worker.domain.money import ZERO
-from worker.domain.order import Fill, OrderReport, OrderRequest, OrderState, Side, average_price
+from worker.domain.order import (
+    TERMINAL,
+    Fill,
+    OrderReport,
+    OrderRequest,
+    OrderState,
+    Side,
+    average_price,
+)
 from worker.exchanges.base import (
     ClockSkewError,
     InvalidOrderError,
@@ -186,7 +194,7 @@ class Venue:
             )
         for order in self.accepted:
             if order.request.client_order_id == request.client_order_id and not (
-                order.state(now).is_terminal
+                order.state(now) in TERMINAL
             ):
                 raise InvalidOrderError("-4116: duplicate clientOrderId", outcome=Outcome.UNKNOWN)
         order = Accepted(
@@ -230,7 +238,7 @@ class Venue:
         now = self._now_s()
         for order in self.accepted:
             if order.request.client_order_id == request.client_order_id and not (
-                order.state(now).is_terminal
+                order.state(now) in TERMINAL
             ):
                 order.cancelled_s = now
                 return

@@ -98,10 +98,8 @@ def test_an_order_that_traded_never_looks_untraded(facts: list[Fact]) -> None:
 def test_a_state_is_terminal_or_can_still_end() -> None:
     """From every state that is not terminal some fact leads to one that is."""
     for state in set(OrderState) - TERMINAL:
-        assert not state.is_terminal
         reachable = {after for (before, _), after in TRANSITIONS.items() if before is state}
         assert reachable & TERMINAL
-    assert all(state.is_terminal for state in TERMINAL)
 
 
 def test_every_state_an_exchange_reports_is_a_fact() -> None:

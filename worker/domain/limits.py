@@ -2,6 +2,7 @@
 
 import math
 from decimal import Decimal
+from typing import Final
 
 import msgspec
 
@@ -113,14 +114,16 @@ class RewardRule(msgspec.Struct, frozen=True, kw_only=True):
 
 
 #: What the ledger's scripts can count exactly: their numbers are doubles.
-MAX_MILLIONTHS = 2**53
+MAX_MILLIONTHS: Final = 2**53
+_MILLION: Final = Decimal(1_000_000)
 
 
 def millionths(amount: Decimal) -> int:
     """An amount as the ledger counts it, rounded up to a millionth."""
-    return min(math.ceil(amount * 1_000_000), MAX_MILLIONTHS)
+    found = math.ceil(amount * _MILLION)
+    return found if found < MAX_MILLIONTHS else MAX_MILLIONTHS
 
 
 def millionths_signed(amount: Decimal) -> int:
     """A profit or loss as the ledger counts it, rounded down (against us) to a millionth."""
-    return max(min(math.floor(amount * 1_000_000), MAX_MILLIONTHS), -MAX_MILLIONTHS)
+    return max(min(math.floor(amount * _MILLION), MAX_MILLIONTHS), -MAX_MILLIONTHS)

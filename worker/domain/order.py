@@ -50,11 +50,6 @@ class OrderState(StrEnum):
     FAILED = "FAILED"
     UNRESOLVED = "UNRESOLVED"
 
-    @property
-    def is_terminal(self) -> bool:
-        """Whether the order is over; only a late fill can still change a cancelled one."""
-        return self in TERMINAL
-
 
 class Fact(StrEnum):
     """What was learnt about an order."""
@@ -70,6 +65,7 @@ class Fact(StrEnum):
     LOST = "lost"
 
 
+#: The order is over; only a late fill can still change a cancelled or an expired one.
 TERMINAL: Final = frozenset(
     {
         OrderState.FILLED,

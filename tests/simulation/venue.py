@@ -193,8 +193,9 @@ class Venue:
                 transient=True,
             )
         for order in self.accepted:
-            if order.request.client_order_id == request.client_order_id and not (
-                order.state(now) in TERMINAL
+            if (
+                order.request.client_order_id == request.client_order_id
+                and order.state(now) not in TERMINAL
             ):
                 raise InvalidOrderError("-4116: duplicate clientOrderId", outcome=Outcome.UNKNOWN)
         order = Accepted(
@@ -237,8 +238,9 @@ class Venue:
         """
         now = self._now_s()
         for order in self.accepted:
-            if order.request.client_order_id == request.client_order_id and not (
-                order.state(now) in TERMINAL
+            if (
+                order.request.client_order_id == request.client_order_id
+                and order.state(now) not in TERMINAL
             ):
                 order.cancelled_s = now
                 return

@@ -367,8 +367,9 @@ class ExecutionEngine:
             "outcome": outcome,
             "deliveries": delivery.deliveries,
             "duration_ms": round(elapsed_s * 1000, 2),
+            **end.fields,
         }
-        self._tell("signal_ended", line | end.fields)
+        self._tell("signal_ended", line)
         if self._tracing is not None:
             self._tracing.ended(outcome, end.item.signal, end.fields)
         return answer.following

@@ -428,14 +428,15 @@ def _ends(arguments: tuple[Argument, ...]) -> list[str]:
     while place < len(arguments):
         fields = _sequence(arguments[place])
         entries.append(fields[0])
-        place += 2 + fields[-1]
+        events, further_heads = fields[15:17]
+        place += 2 + further_heads + events
     return entries
 
 
 def _sequence(raw: Argument) -> list[Any]:
     """Values one behind the other, however many."""
     assert isinstance(raw, bytes)
-    for count in range(1, 32):
+    for count in range(1, 256):
         with suppress(msgspec.DecodeError):
             return msgspec.msgpack.decode(b"\xdc\x00" + bytes((count,)) + raw, type=list[Any])
     raise AssertionError(raw)

@@ -2,7 +2,7 @@
 -- Write outcomes: events, position, reservation, record and acknowledgement in one step, and
 -- hand the next entry of the group to the same worker.
 -- ARGV: worker, lease ms, record retention ms, output length, replication id last seen, then of
--- each its fields (items.py), its record, and the parts of its events, as many as a field says
+-- each its fields (items.py), its record, further heads of events, and the JSON of every event
 -- Returns {per item status or {status, next delivery}, epoch or false}: committed, duplicate,
 -- conflict or fenced; the epoch where there was an entry that could be handed on
 local worker, retention, limit = ARGV[1], ARGV[3], ARGV[4]
@@ -56,11 +56,14 @@ end
 
 local ended = cmsgpack.pack(at) -- the end of every record
 
-local EVENTS = 16 -- how many parts they come in, then they themselves
+-- Where an item says how many events it has, in how many further arguments there are heads of
+-- them; and behind which place it has the heads: stream, type and id of each.
+local EVENTS, FURTHER, HEADS = 16, 17, 17
 
-local function commit(item, record)
+-- `at_record` is where ARGV has the item's record, `at_data` where the JSON of its events begins.
+local function commit(item, at_record, at_data)
   local id, token, signal, digest, reservation, place, position, quote, exposure, reserved, realized,
-    dead, trace, duplicate, take_next, events = unpack(item)
+    dead, trace, duplicate, take_next, events = unpack(item, 1, EVENTS)
   if not held(id, worker, token) then
     return repeated(id, token, signal) and 'committed' or 'fenced'
   end
@@ -74,11 +77,12 @@ local function commit(item, record)
     if reservation ~= '' then
       settle(admitted, place, position, quote, exposure, reserved, realized)
     end
-    for n = 1, #events, 4 do
-      append(events[n], events[n + 1], events[n + 2], events[n + 3], signal, trace)
+    for n = 1, events do
+      local head = HEADS + 3 * n
+      append(item[head - 2], item[head - 1], item[head], ARGV[at_data + n - 1], signal, trace)
     end
     if signal ~= '' then
-      redis.call('SET', P .. 'record:' .. signal, record .. ended, 'PX', retention)
+      redis.call('SET', P .. 'record:' .. signal, ARGV[at_record] .. ended, 'PX', retention)
       records[signal] = nil
     end
   end
@@ -95,18 +99,18 @@ end
 -- A stream that is none would stop the script half-way, its first events written.
 redis.call('XREAD', 'STREAMS', P .. 'orders', P .. 'positions', P .. 'system', P .. 'dead', '$', '$', '$', '$')
 
-local items, ids, records_at, results = {}, {}, {}, {}
+local items, ids, at_records, at_data, results = {}, {}, {}, {}, {}
 local n = 6
 while n <= #ARGV do
   local item = {cmsgpack.unpack(ARGV[n])}
-  local parts = item[EVENTS]
-  item[EVENTS] = parts > 0 and {cmsgpack.unpack(ARGV[n + 2])} or {}
-  for part = 2, parts do
-    for _, text in ipairs({cmsgpack.unpack(ARGV[n + 1 + part])}) do table.insert(item[EVENTS], text) end
-  end
   local count = #items + 1
-  items[count], ids[count], records_at[count] = item, item[1], n + 1
-  n = n + 2 + parts
+  items[count], ids[count], at_records[count] = item, item[1], n + 1
+  n = n + 2
+  for part = n, n + item[FURTHER] - 1 do
+    for _, text in ipairs({cmsgpack.unpack(ARGV[part])}) do item[#item + 1] = text end
+  end
+  at_data[count] = n + item[FURTHER]
+  n = at_data[count] + item[EVENTS]
 end
 know(ids)
 local followers, places = {}, {}
@@ -121,7 +125,7 @@ local slots = each('HMGET', P .. 'book', places)
 for n = 1, #places do book[places[n]] = slots[n] end
 local told = #followers > 0 and epoch(at, lease_ms, ARGV[5])
 know(followers) -- in one go, though not all of them may be wanted
-for n = 1, #items do results[n] = commit(items[n], ARGV[records_at[n]]) end
+for n = 1, #items do results[n] = commit(items[n], at_records[n], at_data[n]) end
 local held_places, empty = {}, {}
 for n = 1, #settled do
   local place = settled[n]

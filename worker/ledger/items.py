@@ -1,15 +1,15 @@
 """What is asked of an admission and a commit, and how it travels to their scripts."""
 
-from collections.abc import Iterable, Sequence
-from itertools import chain
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
 
 from worker.ledger.stored import ADMITTED_RECORD, ENDED_RECORD, encode
 
-#: Events in one argument: a script can take only so many values apart at once.
-EVENTS_A_PART: Final = 256
+#: Stream, type and id of so many events in one argument: a script can take only so many values
+#: apart at once. Their JSON travels as it is: whatever is taken apart exists twice in the server.
+HEADS_A_PART: Final = 3 * 256
 
 
 class AdmitItem(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -91,14 +91,13 @@ class CommitItem(msgspec.Struct, frozen=True, kw_only=True):
     duplicate: bool = False
     take_next: bool = True
 
-    def encode(self, worker: str) -> list[bytes]:
-        """As ``commit.lua`` reads it: the fields by their place, the record, parts of events."""
+    def encode(self, worker: str) -> list[bytes | str]:
+        """As ``commit.lua`` reads it: fields by their place, record, heads and JSON of events."""
         events = self.events
-        if len(events) <= EVENTS_A_PART:
-            parts = [_events(events)] if events else []
-        else:
-            starts = range(0, len(events), EVENTS_A_PART)
-            parts = [_events(events[n : n + EVENTS_A_PART]) for n in starts]
+        heads = [part for event in events for part in event[:3]]
+        first = heads[:HEADS_A_PART]
+        starts = range(HEADS_A_PART, len(heads), HEADS_A_PART)
+        further = [_sequence(heads[n : n + HEADS_A_PART]) for n in starts]
         fields = (
             self.entry,
             self.token,
@@ -115,7 +114,9 @@ class CommitItem(msgspec.Struct, frozen=True, kw_only=True):
             self.traceparent,
             self.duplicate,
             self.take_next,
-            len(parts),
+            len(events),
+            len(further),
+            *first,
         )
         record = (
             self.entry,
@@ -130,11 +131,8 @@ class CommitItem(msgspec.Struct, frozen=True, kw_only=True):
             self.token,
             self.outcome,
         )
-        return [_sequence(fields), ENDED_RECORD + encode(record)[1:], *parts]
-
-
-def _events(events: Iterable[Sequence[str]]) -> bytes:
-    return _sequence(tuple(chain.from_iterable(events)))
+        data = [event[3] for event in events]
+        return [_sequence(fields), ENDED_RECORD + encode(record)[1:], *further, *data]
 
 
 def _sequence(values: Sequence[object]) -> bytes:

@@ -168,7 +168,7 @@ async def test_the_group_is_the_key_or_exchange_and_symbol(
     """An entry that names neither is a group of its own, so that it cannot hold up others."""
     await fleet.send(**entry)
     delivery = await take_one(fleet["w1"])
-    assert delivery.group == (group or f"!{delivery.entry_id}")
+    assert await fleet.group(delivery.entry_id) == (group or f"!{delivery.entry_id}")
 
 
 async def test_a_long_key_is_shortened_but_stays_one_group(fleet: Fleet) -> None:
@@ -176,7 +176,7 @@ async def test_a_long_key_is_shortened_but_stays_one_group(fleet: Fleet) -> None
     await fleet.send("k" * 129)
     await fleet.send("k" * 129)
     delivery = await take_one(fleet["w1"])
-    assert len(delivery.group) == 40
+    assert len(await fleet.group(delivery.entry_id)) == 40
 
 
 async def test_a_key_that_looks_like_something_else_is_only_a_group(fleet: Fleet) -> None:
@@ -186,7 +186,7 @@ async def test_a_key_that_looks_like_something_else_is_only_a_group(fleet: Fleet
     sent = [first, *await fleet.send_all(names)]
     claim = await fleet["w1"].claim(10)
     assert [d.entry_id for d in claim.deliveries] == sent
-    assert [d.group for d in claim.deliveries] == ["a", *names]
+    assert [await fleet.group(entry_id) for entry_id in sent] == ["a", *names]
     for number, delivery in enumerate(claim.deliveries):
         await commit(fleet["w1"], outcome(delivery, f"s-{number}"))
     assert await fleet.redis.exists(fleet.key("entries")) == 0

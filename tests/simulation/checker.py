@@ -443,7 +443,9 @@ def _sequence(raw: Argument) -> list[Any]:
 
 
 def _status(row: bytes | list[Any]) -> bytes:
-    return bytes(row[0]) if isinstance(row, list) else row
+    if isinstance(row, list):
+        return bytes(row[0])
+    return b"admitted" if row.startswith(b"{") else row
 
 
 def _who(name: str, arguments: tuple[Argument, ...]) -> str:
@@ -454,19 +456,27 @@ def _who(name: str, arguments: tuple[Argument, ...]) -> str:
     )
 
 
+def _granted(rows: list[Any]) -> list[tuple[Any, ...]]:
+    """Ids, with token and deliveries of those that came before."""
+    before = [isinstance(told, list) and isinstance(told[0], int) for told in rows[1::2]]
+    return [
+        (entry_id.decode(), *(told[:2] if again else ()))
+        for entry_id, told, again in zip(rows[::2], rows[1::2], before, strict=True)
+    ]
+
+
 def _short(name: str, arguments: tuple[Argument, ...], reply: Any) -> str:
     """One step in a few words."""
     if name == "claim":
-        taken = [(row[0].decode(), *row[3:5]) for row in reply[0]]
-        return f"room {arguments[1]!r} -> {taken}"
+        return f"room {arguments[1]!r} -> {_granted(reply[0])}"
     if name == "admit":
         signals = [one.signal for one in _admissions(arguments)]
         return f"{signals} -> {reply_text([_status(row) for row in reply[1]])}"
     if name == "commit":
-        told = [(row[0], row[1][0]) if isinstance(row, list) else row for row in reply[0]]
+        told = [(row[0], row[1]) if isinstance(row, list) else row for row in reply[0]]
         return f"{_ends(arguments)} -> {reply_text(told)}"
     if name in {"adopt", "resync"}:
-        return f"-> {[(row[0].decode(), *row[3:5]) for row in reply[0]]}"
+        return f"-> {_granted(reply[0])}"
     shown = [reply_text(part)[:48] for part in arguments[1:8]]
     return f"{' '.join(shown)} -> {reply_text(reply)}"
 

@@ -1,7 +1,8 @@
 -- Check the account's limits for orders, reserve them and write the execution records.
 -- ARGV: worker, then two an order: its fields and the beginning of its record (items.py)
 -- Returns {now ms, per order a status or {status, argument, pause ms, admitted at}}: admitted +
--- position (none, no pause and now, if it stands alone), refused + code, fenced, duplicate, conflict
+-- position, refused + code, fenced, duplicate, conflict. An order admitted now and without a pause
+-- has its position alone, or if there is none `admitted` alone
 local worker = ARGV[1]
 local at = now()
 local state = redis.call('HGET', P .. 'control', 'trading_state') or 'ACTIVE'
@@ -59,7 +60,8 @@ local function breach(item, position, busy)
   end
 end
 
-local fresh = cmsgpack.pack(at, 0, '') -- the end of a record, where there is no position yet
+local stamps = cmsgpack.pack(at, 0) -- in a record before the position, unless somebody had doubts
+local NONE = cmsgpack.pack('')
 
 local function admit(n)
   local id, token, signal, digest, exchange, place, action, quote, notional = unpack(items[n], 1, 9)
@@ -73,28 +75,28 @@ local function admit(n)
     changed[#changed + 1] = id
     return {'admitted', record[POSITION], pause(exchange), record[ADMITTED]}
   end
-  local question = token .. (items[n][14] and '?' or '!')
+  local question = items[n][14] and '?' or '!'
   if entry[REFUSED] ~= '' then
     local asked, code = string.match(entry[REFUSED], '^(%d+.)(.+)$')
-    if asked == question then return {'refused', code} end -- asked again
+    if asked == token .. question then return {'refused', code} end -- asked again
   end
   local position, busy = place_of(book[place])
   local code = breach(items[n], position, busy)
   if code then
-    put(id, REFUSED, question .. code)
+    put(id, REFUSED, token .. question .. code)
     return {'refused', code}
   end
   if action == 'open' then expose(quote, notional) end
   if position ~= '' then book[place] = 'closing ' .. signal .. ' ' .. position
   else book[place], open = 'opening ' .. signal, open + 1 end
   reserved[#reserved + 1], reserved[#reserved + 2] = place, book[place]
-  put(id, SIGNAL, signal)
+  put_signal(id, signal)
   local doubted = parked and parked[DOUBTED] or 0
-  local rest = doubted == 0 and position == '' and fresh or cmsgpack.pack(at, doubted, position)
-  records[key] = ARGV[2 * n + 1] .. rest
+  records[key] = ARGV[2 * n + 1] .. (doubted == 0 and stamps or cmsgpack.pack(at, doubted))
+    .. (position == '' and NONE or cmsgpack.pack(position))
   written[#written + 1], written[#written + 2] = key, records[key]
   local wait_ms = pause(exchange)
-  if position == '' and wait_ms == 0 then return 'admitted' end
+  if wait_ms == 0 then return position == '' and 'admitted' or position end
   return {'admitted', position, wait_ms, at}
 end
 

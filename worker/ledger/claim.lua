@@ -1,19 +1,24 @@
 -- Take work: expired leases, then released entries, then new ones, up to `room`.
 -- ARGV: worker, room, lease ms, ceiling of waiting entries, replication id last seen ('' at start)
--- Returns {deliveries, epoch, tail id unless there is more, more, vanished}
+-- Returns {id and delivery of each, epoch, tail id unless there is more, more, vanished}
 local worker, room, ceiling = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[4])
 local at = now()
 local lease_ms = tonumber(ARGV[3])
 local expires = at + lease_ms
 local pending = redis.call('XPENDING', SIGNALS, GROUP)[1] -- no group, no claim: before any write
-local taken, vanished = {}, 0
+local taken, count, vanished = {}, 0, 0
+
+local function hand_out(id, delivered)
+  count = count + 1
+  taken[2 * count - 1], taken[2 * count] = id, delivered
+end
 
 local function take(id, overdue)
   while id do
     know({id})
     if not entries[id] then return end
     local got = grant(id, worker, expires, 1, overdue)
-    if got then taken[#taken + 1] = got return end
+    if got then return hand_out(id, got) end
     vanished = vanished + 1
     id = finish(id)
   end
@@ -25,7 +30,7 @@ for n = 1, #expired, 2 do
   redis.call('ZREM', P .. 'leases', expired[n])
   take(expired[n], at - tonumber(expired[n + 1]))
 end
-while #taken < room do
+while count < room do
   local id = redis.call('LPOP', P .. 'released')
   if not id then break end
   know({id})
@@ -35,8 +40,8 @@ while #taken < room do
   end
 end
 
-local waiting = pending - redis.call('ZCARD', P .. 'leases') - #taken
-local want = math.min(room - #taken, ceiling - waiting)
+local waiting = pending - redis.call('ZCARD', P .. 'leases') - count
+local want = math.min(room - count, ceiling - waiting)
 local more = want <= 0 and 1 or 0
 if want > 0 then
   local read = redis.call('XREADGROUP', 'GROUP', GROUP, worker, 'COUNT', want, 'STREAMS', SIGNALS, '>')
@@ -45,11 +50,11 @@ if want > 0 then
   more = #ids == want and 1 or 0
   know(ids)
   for n = 1, #ids do -- a recreated group repeats what we hold
-    if not entries[ids[n]] then new[#new + 1] = {ids[n], bodies[n][2], worker} end
+    if not entries[ids[n]] then new[#new + 1] = bodies[n] end
   end
-  enter(new, worker, function(id, fields)
-    lease(id, expires)
-    taken[#taken + 1] = {id, fields, entries[id][NAME]}
+  enter(new, worker, worker, function(body)
+    lease(body[1], expires)
+    hand_out(body[1], first_delivery(body[2]))
   end)
 end
 flush()

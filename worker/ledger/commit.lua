@@ -3,8 +3,8 @@
 -- hand the next entry of the group to the same worker.
 -- ARGV: worker, lease ms, record retention ms, output length, replication id last seen, then of
 -- each its fields (items.py), its record, further heads of events, and the JSON of every event
--- Returns {per item status or {status, next delivery}, epoch or false}: committed, duplicate,
--- conflict or fenced; the epoch where there was an entry that could be handed on
+-- Returns {per item status or {status, next id, its delivery}, epoch or false}: committed,
+-- duplicate, conflict or fenced; the epoch where there was an entry that could be handed on
 local worker, retention, limit = ARGV[1], ARGV[3], ARGV[4]
 local at = now()
 local lease_ms = tonumber(ARGV[2])
@@ -82,7 +82,7 @@ local function commit(item, at_record, at_data)
       append(item[head - 2], item[head - 1], item[head], ARGV[at_data + n - 1], signal, trace)
     end
     if signal ~= '' then
-      redis.call('SET', P .. 'record:' .. signal, ARGV[at_record] .. ended, 'PX', retention)
+      redis.call('PSETEX', P .. 'record:' .. signal, retention, ARGV[at_record] .. ended)
       records[signal] = nil
     end
   end
@@ -91,7 +91,7 @@ local function commit(item, at_record, at_data)
   if following then know({following}) end
   if not following or not entries[following] then return status end
   local got = take_next and grant(following, worker, expires, 1)
-  if got then return {status, got} end
+  if got then return {status, following, got} end
   offer(following)
   return status
 end

@@ -25,15 +25,16 @@ local function each(command, key, list)
 end
 
 -- The fields of an entry, each a string but for the two numbers; '' where there is nothing.
--- Its group; the consumer it is pending for; who was granted it last, under which token; how many
--- deliveries; the signal admitted under it; the entry behind it; the refusal it got.
-local NAME, OWNER, WORKER, TOKEN, DELIVERIES, SIGNAL, NEXT, REFUSED = 1, 2, 3, 4, 5, 6, 7, 8
+-- Before them their text as `entries` has it, or false if that has to be made; its group; the consumer it is pending for; who was granted it last, under which token; how many
+-- deliveries; the entry behind it; the refusal it got; the signal admitted under it.
+local TEXT, NAME, OWNER, WORKER, TOKEN, DELIVERIES, NEXT, REFUSED, SIGNAL = 1, 2, 3, 4, 5, 6, 7, 8, 9
 -- Those of an execution record (Record in stored.py): from admission on, and what a commit adds.
 local ENTRY, DIGEST, ID, STATE, BY, INTENT, ADMITTED, DOUBTED, POSITION, FENCE, OUTCOME, ENDED =
   1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12
 
 local entries, tails = {}, {} -- by id: its fields; by group: its last entry, or false
 local changed, moved, finished = {}, {}, {} -- ids and groups to be written, ids to be forgotten
+local regranted = {} -- of those to be forgotten, which may have been parked
 local leased, exposures = {}, {} -- what else is written once, by `flush`
 
 -- Read entries, those of them that are not known yet.
@@ -45,7 +46,7 @@ local function know(ids)
   end
   local found = each('HMGET', P .. 'entries', unknown)
   for n = 1, #unknown do
-    if found[n] then entries[unknown[n]] = {cmsgpack.unpack(found[n])} end
+    if found[n] then entries[unknown[n]] = {found[n], cmsgpack.unpack(found[n])} end
   end
 end
 
@@ -56,7 +57,16 @@ local function held(id, worker, token)
 end
 
 local function put(id, field, value)
-  entries[id][field], changed[#changed + 1] = value, id
+  local entry = entries[id]
+  entry[TEXT], entry[field], changed[#changed + 1] = false, value, id
+end
+
+-- Note the signal admitted under an entry: the last field, mostly the only one to change.
+local function put_signal(id, signal)
+  local entry = entries[id]
+  local text = entry[SIGNAL] == '' and entry[TEXT]
+  put(id, SIGNAL, signal)
+  entry[TEXT] = text and string.sub(text, 1, -2) .. cmsgpack.pack(signal) -- '' is one byte
 end
 
 local function lease(id, expires)
@@ -83,19 +93,27 @@ local function place_of(raw)
   return position, busy
 end
 
--- A granted entry: {id, fields, group, token, deliveries, signal id, record, overdue ms}; in its first
--- delivery, of which all the rest is known, only the first three.
+-- What a reply says of an entry's first delivery: its fields, or the text of `data` if that is all.
+-- A list in a reply is dear.
+local function first_delivery(fields)
+  if #fields == 2 and fields[1] == 'data' then return fields[2] end
+  return fields
+end
+
+-- What a reply says of a granted entry: as above, or of any delivery but the first, {token,
+-- deliveries, signal id, record, overdue ms, fields}.
 local function delivery(id, body, overdue)
   local entry = entries[id]
   local signal = entry[SIGNAL]
   if body and entry[TOKEN] == 1 and entry[DELIVERIES] == 1 and signal == '' and overdue == 0 then
-    return {id, body[2], entry[NAME]}
+    return first_delivery(body[2])
   end
   local record = signal ~= '' and redis.call('GET', P .. 'record:' .. signal)
-  return {id, body and body[2] or {}, entry[NAME], entry[TOKEN], entry[DELIVERIES], signal, record, overdue}
+  return {entry[TOKEN], entry[DELIVERIES], signal, record, overdue, body and body[2] or {}}
 end
 
--- Lease a known entry to `worker`, raising its token; nil if its body is gone and it never traded.
+-- Lease a known entry to `worker`, raising its token; returns its delivery, nil if its body is gone
+-- and it never traded.
 local function grant(id, worker, expires, delivered, overdue)
   local entry = entries[id]
   local body = redis.call('XRANGE', SIGNALS, id, id)[1]
@@ -103,7 +121,7 @@ local function grant(id, worker, expires, delivered, overdue)
   entry[TOKEN], entry[DELIVERIES] = entry[TOKEN] + 1, entry[DELIVERIES] + delivered
   -- A lost group must not break a script half-way; the lease holds without it.
   if entry[OWNER] ~= worker then redis.pcall('XCLAIM', SIGNALS, GROUP, worker, 0, id, 'JUSTID') end
-  entry[WORKER], entry[OWNER], changed[#changed + 1] = worker, worker, id
+  entry[TEXT], entry[WORKER], entry[OWNER], changed[#changed + 1] = false, worker, worker, id
   lease(id, expires)
   return delivery(id, body, overdue or 0)
 end
@@ -122,12 +140,16 @@ local function epoch(at, lease_ms, seen)
   return {since, since > 0 and math.max(since + lease_ms - at, 0) or 0, primary}
 end
 
--- The value of a JSON string field, if the text holds the name once and the value is plain.
-local function plain(data, name)
-  local _, at = string.find(data, name, 1, true)
-  if not at or string.find(data, name, at, true) then return nil end
-  return string.match(data, '^%s*:%s*"([^"\\]*)"', at + 1)
+-- The value of a JSON string field, if the text holds the name once and the value is plain. The name
+-- is looked for without its first two characters: a search stops wherever its first one stands, and
+-- in JSON that is everywhere for a quote, and nowhere else for these.
+local find, match = string.find, string.match
+local function plain(data, rest_of_name, field)
+  local at = find(data, rest_of_name, 1, true)
+  if not at or find(data, rest_of_name, at + 1, true) then return nil end
+  return match(data, field, at - 2)
 end
+local EXCHANGE, SYMBOL = '^"exchange"%s*:%s*"([^"\\]*)"', '^"symbol"%s*:%s*"([^"\\]*)"'
 
 -- The message group of a new entry: its `key` field, else exchange and symbol, else its own.
 -- A colon tells it from an entry's id, for `entries` holds both.
@@ -137,8 +159,8 @@ local function group_of(id, fields)
     if fields[n] == 'data' then data = fields[n + 1] elseif fields[n] == 'key' then name = fields[n + 1] end
   end
   if name == '' and #data <= 65536 then
-    local exchange, symbol = plain(data, '"exchange"'), plain(data, '"symbol"')
-    if not exchange or not symbol or string.find(data, '\\u', 1, true) then -- a name may be escaped
+    local exchange, symbol = plain(data, 'xchange"', EXCHANGE), plain(data, 'ymbol"', SYMBOL)
+    if not exchange or not symbol or find(data, '\\u', 1, true) then -- a name may be escaped
       local ok, signal = pcall(cjson.decode, data)
       if ok and type(signal) == 'table' then exchange, symbol = signal.exchange, signal.symbol end
     end
@@ -150,9 +172,9 @@ local function group_of(id, fields)
   return ':' .. (#name > 128 and redis.sha1hex(name) or name)
 end
 
--- Line new entries, pending for their owners, up in their groups: {{id, fields, owner} ...}. The
--- grant of a head is `token` 1 if there is a `worker`. Calls `on_head` for each head.
-local function enter(new, worker, on_head)
+-- Line new entries (as they are on the stream), pending for `owner`, up in their groups. The grant
+-- of a head is `token` 1 if there is a `worker`. Calls `on_head` for each head.
+local function enter(new, owner, worker, on_head)
   local names, unknown, last = {}, {}, {}
   for n = 1, #new do
     local name = group_of(new[n][1], new[n][2])
@@ -164,22 +186,27 @@ local function enter(new, worker, on_head)
     if found[n] then tails[unknown[n]], last[#last + 1] = found[n], found[n] end
   end
   know(last)
+  local times = worker ~= '' and 1 or 0
+  local granted = cmsgpack.pack(owner, worker, times, times, '', '', '')
+  local waiting = cmsgpack.pack(owner, '', 0, 0, '', '', '')
   for n = 1, #new do
     local id, name = new[n][1], names[n]
     local before = tails[name]
     local head = not (before and entries[before])
-    local granted = head and worker ~= ''
-    local times = granted and 1 or 0
-    entries[id] = {name, new[n][3], granted and worker or '', times, times, '', '', ''}
+    local packed = cmsgpack.pack(name)
+    if head then entries[id] = {packed .. granted, name, owner, worker, times, times, '', '', ''}
+    else entries[id] = {packed .. waiting, name, owner, '', 0, 0, '', '', ''} end
     changed[#changed + 1], tails[name], moved[#moved + 1] = id, id, name
-    if head then on_head(id, new[n][2]) else put(before, NEXT, id) end
+    if head then on_head(new[n]) else put(before, NEXT, id) end
   end
 end
 
 -- Forget an entry; returns the one that now heads its group, or nil.
 local function finish(id)
-  local name, following = entries[id][NAME], entries[id][NEXT]
+  local entry = entries[id]
+  local name, following = entry[NAME], entry[NEXT]
   finished[#finished + 1], entries[id] = id, false
+  if entry[TOKEN] ~= 1 then regranted[#regranted + 1] = id end
   if following ~= '' then return following end
   tails[name], moved[#moved + 1] = false, name
 end
@@ -201,13 +228,15 @@ local function flush()
   end
   each('ZADD', P .. 'leases', leased)
   each('ZREM', P .. 'leases', finished)
-  each('ZREM', P .. 'unresolved', finished)
+  each('ZREM', P .. 'unresolved', regranted)
   each('HDEL', P .. 'entries', finished)
   local set, removed = {}, {}
   for n = 1, #changed do
     local id = changed[n]
     local entry = entries[id]
-    if entry then set[#set + 1], set[#set + 2] = id, cmsgpack.pack(unpack(entry)) end
+    if entry then
+      set[#set + 1], set[#set + 2] = id, entry[TEXT] or cmsgpack.pack(unpack(entry, NAME))
+    end
     entries[id] = nil -- once is enough
   end
   for n = 1, #moved do

@@ -4,18 +4,17 @@
 local at = now()
 local orphans, removed = 0, 0
 local pending = redis.call('XPENDING', SIGNALS, GROUP, 'IDLE', ARGV[1], '-', '+', 1000)
-local ids, new = {}, {}
+local ids = {}
 for n, one in ipairs(pending) do ids[n] = one[1] end
 know(ids)
 for n, id in ipairs(ids) do
   if not entries[id] then
     local body = redis.call('XRANGE', SIGNALS, id, id)[1]
     orphans = orphans + 1
-    if body then new[#new + 1] = {id, body[2], pending[n][2]}
+    if body then enter({body}, pending[n][2], '', function() offer(id) end)
     else redis.call('XACK', SIGNALS, GROUP, id) end
   end
 end
-enter(new, '', offer)
 flush()
 
 -- An id as two numbers, so that ids compare.

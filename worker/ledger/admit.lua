@@ -5,7 +5,7 @@
 -- has its position alone, or if there is none `admitted` alone
 local worker = ARGV[1]
 local at = now()
-local state = redis.call('HGET', P .. 'control', 'trading_state') or 'ACTIVE'
+local state = call('HGET', P .. 'control', 'trading_state') or 'ACTIVE'
 local day = P .. 'day:' .. math.floor(at / 86400000)
 local rate = P .. 'rate:' .. math.floor(at / 60000)
 
@@ -18,20 +18,22 @@ know(ids)
 
 local book, slots = {}, each('HMGET', P .. 'book', places) -- by place: as it is stored, or false
 for n = 1, #places do book[places[n]] = slots[n] end
-local open = redis.call('HLEN', P .. 'book')
-local stored, records = redis.call('MGET', unpack(keys)), {}
+local open = call('HLEN', P .. 'book')
+local stored, records = call('MGET', unpack(keys)), {}
 for n = 1, #keys do records[keys[n]] = stored[n] end
 
 local pauses, totals, losses, reserved, written = {}, {}, {}, {}, {}
 
+-- A number in a hash, 0 if there is none; read once.
 local function once(cache, name, key)
-  if not cache[name] then cache[name] = tonumber(redis.call('HGET', key, name) or 0) end
+  if not cache[name] then cache[name] = tonumber(call('HGET', key, name) or 0) end
   return cache[name]
 end
 
 -- For how long the fleet sends nothing to an exchange.
 local function pause(exchange)
-  return math.max(once(pauses, exchange, P .. 'throttle') - at, 0)
+  local until_ms = pauses[exchange] or once(pauses, exchange, P .. 'throttle')
+  return until_ms > at and until_ms - at or 0
 end
 
 -- The code of the first rule an order breaks, or nil.
@@ -55,8 +57,8 @@ local function breach(item, position, busy)
   end
   if max_loss > 0 and -once(losses, quote, day) >= max_loss then return 'DAILY_LOSS_LIMIT' end
   if max_rate > 0 then
-    if redis.call('INCR', rate) > max_rate then return 'ORDER_RATE_LIMIT' end
-    redis.call('EXPIRE', rate, 120)
+    if call('INCR', rate) > max_rate then return 'ORDER_RATE_LIMIT' end
+    call('EXPIRE', rate, 120)
   end
 end
 
@@ -102,7 +104,7 @@ end
 
 local results = {}
 for n = 1, #items do results[n] = admit(n) end
-if #written > 0 then redis.call('MSET', unpack(written)) end
+if #written > 0 then call('MSET', unpack(written)) end
 each('HSET', P .. 'book', reserved)
 flush()
 return {at, results}

@@ -5,7 +5,7 @@ local worker, room, ceiling = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[4])
 local at = now()
 local lease_ms = tonumber(ARGV[3])
 local expires = at + lease_ms
-local pending = redis.call('XPENDING', SIGNALS, GROUP)[1] -- no group, no claim: before any write
+local pending = call('XPENDING', SIGNALS, GROUP)[1] -- no group, no claim: before any write
 local taken, count, vanished = {}, 0, 0
 
 local function hand_out(id, delivered)
@@ -25,26 +25,26 @@ local function take(id, overdue)
 end
 
 local told = epoch(at, lease_ms, ARGV[5])
-local expired = redis.call('ZRANGEBYSCORE', P .. 'leases', '-inf', at, 'WITHSCORES', 'LIMIT', 0, room)
+local expired = call('ZRANGEBYSCORE', P .. 'leases', '-inf', at, 'WITHSCORES', 'LIMIT', 0, room)
 for n = 1, #expired, 2 do
-  redis.call('ZREM', P .. 'leases', expired[n])
+  call('ZREM', P .. 'leases', expired[n])
   take(expired[n], at - tonumber(expired[n + 1]))
 end
 while count < room do
-  local id = redis.call('LPOP', P .. 'released')
+  local id = call('LPOP', P .. 'released')
   if not id then break end
   know({id})
   -- Nobody has taken it meanwhile, and it is not in the keeper's care again.
-  if entries[id] and entries[id][WORKER] == '' and not redis.call('ZSCORE', P .. 'unresolved', id) then
+  if entries[id] and entries[id][WORKER] == '' and not call('ZSCORE', P .. 'unresolved', id) then
     take(id)
   end
 end
 
-local waiting = pending - redis.call('ZCARD', P .. 'leases') - count
+local waiting = pending - call('ZCARD', P .. 'leases') - count
 local want = math.min(room - count, ceiling - waiting)
 local more = want <= 0 and 1 or 0
 if want > 0 then
-  local read = redis.call('XREADGROUP', 'GROUP', GROUP, worker, 'COUNT', want, 'STREAMS', SIGNALS, '>')
+  local read = call('XREADGROUP', 'GROUP', GROUP, worker, 'COUNT', want, 'STREAMS', SIGNALS, '>')
   local bodies, ids, new = read and read[1][2] or {}, {}, {}
   for n = 1, #bodies do ids[n] = bodies[n][1] end
   more = #ids == want and 1 or 0
@@ -58,5 +58,5 @@ if want > 0 then
   end)
 end
 flush()
-local tail = more == 0 and redis.call('XREVRANGE', SIGNALS, '+', '-', 'COUNT', 1)[1]
+local tail = more == 0 and call('XREVRANGE', SIGNALS, '+', '-', 'COUNT', 1)[1]
 return {taken, told, tail and tail[1] or '0-0', more, vanished}

@@ -35,10 +35,10 @@ end
 
 -- A dead letter: the entry's own fields, byte for byte, and what the worker says of it.
 local function bury(id, about)
-  local body = redis.call('XRANGE', SIGNALS, id, id)[1]
+  local body = call('XRANGE', SIGNALS, id, id)[1]
   local fields = body and {unpack(body[2], 1, math.min(#body[2], 6000))} or {} -- a call's limit
   for _, part in ipairs(about) do fields[#fields + 1] = part end
-  redis.call('XADD', P .. 'dead', '*', unpack(fields))
+  call('XADD', P .. 'dead', '*', unpack(fields))
 end
 
 -- Give the reservation back and write the position; amounts in millionths of the quote currency.
@@ -82,7 +82,7 @@ local function commit(item, at_record, at_data)
       append(item[head - 2], item[head - 1], item[head], ARGV[at_data + n - 1], signal, trace)
     end
     if signal ~= '' then
-      redis.call('PSETEX', P .. 'record:' .. signal, retention, ARGV[at_record] .. ended)
+      call('PSETEX', P .. 'record:' .. signal, retention, ARGV[at_record] .. ended)
       records[signal] = nil
     end
   end
@@ -97,7 +97,7 @@ local function commit(item, at_record, at_data)
 end
 
 -- A stream that is none would stop the script half-way, its first events written.
-redis.call('XREAD', 'STREAMS', P .. 'orders', P .. 'positions', P .. 'system', P .. 'dead', '$', '$', '$', '$')
+call('XREAD', 'STREAMS', P .. 'orders', P .. 'positions', P .. 'system', P .. 'dead', '$', '$', '$', '$')
 
 local items, ids, at_records, at_data, results = {}, {}, {}, {}, {}
 local n = 6
@@ -139,7 +139,7 @@ for _, stream in ipairs({'orders', 'positions', 'system'}) do trim(stream, limit
 for quote, profit in pairs(profits) do
   local day = P .. 'day:' .. math.floor(at / 86400000)
   add(day, quote, profit)
-  redis.call('EXPIRE', day, 259200)
+  call('EXPIRE', day, 259200)
   add(P .. 'realized', quote, profit)
 end
 return {results, told}

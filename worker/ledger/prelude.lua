@@ -4,29 +4,32 @@
 -- KEYS[1] is always {account}:signals; every other key shares its hash tag and so its slot.
 local SIGNALS, GROUP = KEYS[1], 'execution'
 local P = string.sub(SIGNALS, 1, -8)
+local STREAM = {orders = P .. 'orders', positions = P .. 'positions', system = P .. 'system'}
+local call, find, match = redis.call, string.find, string.match -- looked up once
 
 -- A slot that is being moved answers for a missing key with an error: stop before the first write.
-redis.call('EXISTS', P .. 'none')
+call('EXISTS', P .. 'none')
 
 local function now()
-  local time = redis.call('TIME')
+  local time = call('TIME')
   return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 
 -- Call with many arguments, a thousand at a time: no call takes more than some 8,000.
 local function each(command, key, list)
-  if #list <= 1000 then return #list > 0 and redis.call(command, key, unpack(list)) or {} end
+  if #list <= 1000 then return #list > 0 and call(command, key, unpack(list)) or {} end
   local replies = {}
   for n = 1, #list, 1000 do
-    local reply = redis.call(command, key, unpack(list, n, math.min(n + 999, #list)))
+    local reply = call(command, key, unpack(list, n, math.min(n + 999, #list)))
     if type(reply) == 'table' then for m = 1, #reply do replies[#replies + 1] = reply[m] end end
   end
   return replies
 end
 
 -- The fields of an entry, each a string but for the two numbers; '' where there is nothing.
--- Before them their text as `entries` has it, or false if that has to be made; its group; the consumer it is pending for; who was granted it last, under which token; how many
--- deliveries; the entry behind it; the refusal it got; the signal admitted under it.
+-- Before them stands their text, as `entries` has it, or false where that has to be made anew. They
+-- are: its group; the consumer it is pending for; who was granted it last, under which token; how
+-- many deliveries; the entry behind it; the refusal it got; the signal admitted under it.
 local TEXT, NAME, OWNER, WORKER, TOKEN, DELIVERIES, NEXT, REFUSED, SIGNAL = 1, 2, 3, 4, 5, 6, 7, 8, 9
 -- Those of an execution record (Record in stored.py): from admission on, and what a commit adds.
 local ENTRY, DIGEST, ID, STATE, BY, INTENT, ADMITTED, DOUBTED, POSITION, FENCE, OUTCOME, ENDED =
@@ -58,6 +61,10 @@ end
 
 local function put(id, field, value)
   local entry = entries[id]
+  if not entry[NAME] then -- new, and only a text yet
+    entry = {entry[TEXT], cmsgpack.unpack(entry[TEXT])}
+    entries[id] = entry
+  end
   entry[TEXT], entry[field], changed[#changed + 1] = false, value, id
 end
 
@@ -70,7 +77,8 @@ local function put_signal(id, signal)
 end
 
 local function lease(id, expires)
-  leased[#leased + 1], leased[#leased + 2] = expires, id
+  local n = #leased
+  leased[n + 1], leased[n + 2] = expires, id
 end
 
 -- What `park` writes of an order whose admission was lost names no entry: it is no record yet.
@@ -81,7 +89,7 @@ end
 
 -- The execution record of a signal, or nil; and, as a second value, what `park` wrote in its place.
 local function record_of(signal)
-  return read_record(redis.call('GET', P .. 'record:' .. signal))
+  return read_record(call('GET', P .. 'record:' .. signal))
 end
 
 -- What `book` has of a place: its position (JSON, '' for none), and whether a signal is `opening` or
@@ -89,7 +97,7 @@ end
 local function place_of(raw)
   if not raw then return '' end
   if string.byte(raw) == 123 then return raw end -- {
-  local busy, position = string.match(raw, '^(%a+) %S+ ?(.*)$')
+  local busy, position = match(raw, '^(%a+) %S+ ?(.*)$')
   return position, busy
 end
 
@@ -108,7 +116,7 @@ local function delivery(id, body, overdue)
   if body and entry[TOKEN] == 1 and entry[DELIVERIES] == 1 and signal == '' and overdue == 0 then
     return first_delivery(body[2])
   end
-  local record = signal ~= '' and redis.call('GET', P .. 'record:' .. signal)
+  local record = signal ~= '' and call('GET', P .. 'record:' .. signal)
   return {entry[TOKEN], entry[DELIVERIES], signal, record, overdue, body and body[2] or {}}
 end
 
@@ -116,7 +124,7 @@ end
 -- and it never traded.
 local function grant(id, worker, expires, delivered, overdue)
   local entry = entries[id]
-  local body = redis.call('XRANGE', SIGNALS, id, id)[1]
+  local body = call('XRANGE', SIGNALS, id, id)[1]
   if not body and entry[SIGNAL] == '' then return nil end
   entry[TOKEN], entry[DELIVERIES] = entry[TOKEN] + 1, entry[DELIVERIES] + delivered
   -- A lost group must not break a script half-way; the lease holds without it.
@@ -130,26 +138,25 @@ end
 -- the last ones of the one before it. Every script that grants entries tells the worker.
 -- Returns {since ms, ms until leases from before it have run out, replication id}
 local function epoch(at, lease_ms, seen)
-  local primary = string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')
-  local known = redis.call('HMGET', P .. 'epoch', 'primary', 'since')
+  local primary = match(call('INFO', 'replication'), 'master_replid:(%x+)')
+  local known = call('HMGET', P .. 'epoch', 'primary', 'since')
   local since = tonumber(known[2] or 0)
   if known[1] ~= primary or since == 0 and seen ~= '' and seen ~= primary then
     since = (known[1] or seen ~= '') and at or 0
-    redis.call('HSET', P .. 'epoch', 'primary', primary, 'since', since)
+    call('HSET', P .. 'epoch', 'primary', primary, 'since', since)
   end
   return {since, since > 0 and math.max(since + lease_ms - at, 0) or 0, primary}
 end
 
--- The value of a JSON string field, if the text holds the name once and the value is plain. The name
--- is looked for without its first two characters: a search stops wherever its first one stands, and
--- in JSON that is everywhere for a quote, and nowhere else for these.
-local find, match = string.find, string.match
+-- The value of a JSON string field, if the text holds the name once and both are written plainly. The
+-- name is looked for without its first two characters: a search stops wherever its first one stands,
+-- and in JSON that is everywhere for a quote, and hardly anywhere for an x or y.
 local function plain(data, rest_of_name, field)
   local at = find(data, rest_of_name, 1, true)
   if not at or find(data, rest_of_name, at + 1, true) then return nil end
   return match(data, field, at - 2)
 end
-local EXCHANGE, SYMBOL = '^"exchange"%s*:%s*"([^"\\]*)"', '^"symbol"%s*:%s*"([^"\\]*)"'
+local EXCHANGE, SYMBOL = '^"exchange": ?"([^"\\]*)"', '^"symbol": ?"([^"\\]*)"'
 
 -- The message group of a new entry: its `key` field, else exchange and symbol, else its own.
 -- A colon tells it from an entry's id, for `entries` holds both.
@@ -193,9 +200,7 @@ local function enter(new, owner, worker, on_head)
     local id, name = new[n][1], names[n]
     local before = tails[name]
     local head = not (before and entries[before])
-    local packed = cmsgpack.pack(name)
-    if head then entries[id] = {packed .. granted, name, owner, worker, times, times, '', '', ''}
-    else entries[id] = {packed .. waiting, name, owner, '', 0, 0, '', '', ''} end
+    entries[id] = {cmsgpack.pack(name) .. (head and granted or waiting)}
     changed[#changed + 1], tails[name], moved[#moved + 1] = id, id, name
     if head then on_head(new[n]) else put(before, NEXT, id) end
   end
@@ -214,7 +219,7 @@ end
 -- HINCRBY takes no exponent, and some servers would write 1e+17.
 local function add(key, field, change)
   if math.abs(change) >= 1e15 then change = string.format('%.0f', change) end
-  redis.call('HINCRBY', key, field, change)
+  call('HINCRBY', key, field, change)
 end
 
 -- Change what the account's positions count for in a quote currency, in millionths.
@@ -224,24 +229,28 @@ end
 
 local function flush()
   for n = 1, #finished, 1000 do
-    redis.call('XACK', SIGNALS, GROUP, unpack(finished, n, math.min(n + 999, #finished)))
+    call('XACK', SIGNALS, GROUP, unpack(finished, n, math.min(n + 999, #finished)))
   end
   each('ZADD', P .. 'leases', leased)
   each('ZREM', P .. 'leases', finished)
   each('ZREM', P .. 'unresolved', regranted)
-  each('HDEL', P .. 'entries', finished)
-  local set, removed = {}, {}
+  local set, last, removed = {}, 0, finished
   for n = 1, #changed do
     local id = changed[n]
     local entry = entries[id]
     if entry then
-      set[#set + 1], set[#set + 2] = id, entry[TEXT] or cmsgpack.pack(unpack(entry, NAME))
+      set[last + 1], set[last + 2] = id, entry[TEXT] or cmsgpack.pack(unpack(entry, NAME))
+      last = last + 2
     end
     entries[id] = nil -- once is enough
   end
   for n = 1, #moved do
-    local tail = tails[moved[n]]
-    if tail then set[#set + 1], set[#set + 2] = moved[n], tail else removed[#removed + 1] = moved[n] end
+    local name = moved[n]
+    local tail = tails[name]
+    if tail then
+      set[last + 1], set[last + 2] = name, tail
+      last = last + 2
+    else removed[#removed + 1] = name end
   end
   each('HDEL', P .. 'entries', removed)
   each('HSET', P .. 'entries', set)
@@ -249,26 +258,26 @@ local function flush()
 end
 
 local function ring()
-  redis.call('XADD', P .. 'bell', 'MAXLEN', 1, '*', 'r', '1')
+  call('XADD', P .. 'bell', 'MAXLEN', 1, '*', 'r', '1')
 end
 
 -- Let any worker take `id`.
 local function offer(id)
-  redis.call('RPUSH', P .. 'released', id)
+  call('RPUSH', P .. 'released', id)
   ring()
 end
 
 -- Write an event; `trace` is a producer's or worker's W3C trace context, if there is one.
 local function append(stream, kind, id, data, subject, trace)
   if trace and trace ~= '' then
-    redis.call('XADD', P .. stream, '*', 'type', kind, 'id', id, 'subject', subject, 'data', data,
+    call('XADD', STREAM[stream], '*', 'type', kind, 'id', id, 'subject', subject, 'data', data,
       'traceparent', trace)
   else
-    redis.call('XADD', P .. stream, '*', 'type', kind, 'id', id, 'subject', subject, 'data', data)
+    call('XADD', STREAM[stream], '*', 'type', kind, 'id', id, 'subject', subject, 'data', data)
   end
 end
 
 -- Keep an output stream at about its length.
 local function trim(stream, length)
-  redis.call('XTRIM', P .. stream, 'MAXLEN', '~', length)
+  call('XTRIM', STREAM[stream], 'MAXLEN', '~', length)
 end

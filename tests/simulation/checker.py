@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from decimal import Decimal
 from typing import Any, Final, NamedTuple
 
@@ -418,27 +417,37 @@ class _Asked(NamedTuple):
 
 
 def _admissions(arguments: tuple[Argument, ...]) -> list[_Asked]:
-    fields = [_sequence(raw) for raw in arguments[1::2]]
-    return [_Asked(signal=one[2], action=one[6]) for one in fields]
+    fields = _fields(arguments, 1)
+    return [
+        _Asked(signal=fields[first + 2], action=fields[first + 6])
+        for first in range(0, len(fields), 14)
+    ]
 
 
 def _ends(arguments: tuple[Argument, ...]) -> list[str]:
     """The entries a commit is about."""
-    entries, place = [], 5
-    while place < len(arguments):
-        fields = _sequence(arguments[place])
-        entries.append(fields[0])
-        events, further_heads = fields[15:17]
-        place += 2 + further_heads + events
+    fields = _fields(arguments, 5)
+    entries, first = [], 0
+    while first < len(fields):
+        entries.append(fields[first])
+        first += 16 + 3 * fields[first + 15]
     return entries
 
 
-def _sequence(raw: Argument) -> list[Any]:
-    """Values one behind the other, however many."""
-    assert isinstance(raw, bytes)
-    for count in range(1, 256):
-        with suppress(msgspec.DecodeError):
-            return msgspec.msgpack.decode(b"\xdc\x00" + bytes((count,)) + raw, type=list[Any])
+def _fields(arguments: tuple[Argument, ...], at: int) -> list[Any]:
+    """Values packed one behind the other, in as many arguments as the one at ``at`` says."""
+    parts = arguments[at + 1 : at + 1 + int(arguments[at])]
+    raw = b"".join(part for part in parts if isinstance(part, bytes))
+    fewest, most = 1, len(raw)
+    while fewest <= most:  # as many as the decoder finds neither too few nor too many
+        count = (fewest + most) // 2
+        try:
+            return msgspec.msgpack.decode(b"\xdd" + count.to_bytes(4) + raw, type=list[Any])
+        except msgspec.DecodeError as error:
+            if "truncated" in str(error):
+                most = count - 1
+            else:
+                fewest = count + 1
     raise AssertionError(raw)
 
 

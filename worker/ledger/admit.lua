@@ -1,5 +1,6 @@
 -- Check the account's limits for orders, reserve them and write the execution records.
--- ARGV: worker, then two an order: its fields and the beginning of its record (items.py)
+-- ARGV: worker, how many arguments have the fields of all orders (items.py), these, then the
+-- beginning of each order's record
 -- Returns {now ms, per order a status or {status, argument, pause ms, admitted at}}: admitted +
 -- position, refused + code, fenced, duplicate, conflict. An order admitted now and without a pause
 -- has its position alone, or if there is none `admitted` alone
@@ -9,10 +10,12 @@ local state = call('HGET', P .. 'control', 'trading_state') or 'ACTIVE'
 local day = P .. 'day:' .. math.floor(at / 86400000)
 local rate = P .. 'rate:' .. math.floor(at / 60000)
 
-local items, ids, places, keys = {}, {}, {}, {}
-for n = 1, (#ARGV - 1) / 2 do
-  local item = {cmsgpack.unpack(ARGV[2 * n])}
-  items[n], ids[n], keys[n], places[n] = item, item[1], P .. 'record:' .. item[3], item[6]
+local FIELDS = 14 -- of an order; the first one's are fields[1] to fields[14], and so on
+local fields, at_records = unpacked(2)
+local ids, places, keys = {}, {}, {}
+for n = 1, #fields / FIELDS do
+  local id, _, signal, _, _, place = unpack(fields, FIELDS * (n - 1) + 1, FIELDS * (n - 1) + 6)
+  ids[n], keys[n], places[n] = id, P .. 'record:' .. signal, place
 end
 know(ids)
 
@@ -36,10 +39,10 @@ local function pause(exchange)
   return until_ms > at and until_ms - at or 0
 end
 
--- The code of the first rule an order breaks, or nil.
-local function breach(item, position, busy)
+-- The code of the first rule an order breaks, or nil; `last` is where its fields end.
+local function breach(last, position, busy)
   local action, quote, notional, max_positions, max_exposure, max_loss, max_rate, only_look =
-    unpack(item, 7)
+    unpack(fields, last - 7, last)
   local sends = not only_look -- an order that may exist needs a place whatever the limits
   if sends and state ~= 'ACTIVE' and state ~= 'REDUCING' then return 'TRADING_HALTED' end
   if action ~= 'open' then
@@ -66,7 +69,9 @@ local stamps = cmsgpack.pack(at, 0) -- in a record before the position, unless s
 local NONE = cmsgpack.pack('')
 
 local function admit(n)
-  local id, token, signal, digest, exchange, place, action, quote, notional = unpack(items[n], 1, 9)
+  local last = FIELDS * n
+  local id, token, signal, digest, exchange, place, action, quote, notional =
+    unpack(fields, last - 13, last - 5)
   if not held(id, worker, token) then return 'fenced' end
   local key, entry = keys[n], entries[id]
   local record, parked = read_record(records[key])
@@ -77,13 +82,13 @@ local function admit(n)
     changed[#changed + 1] = id
     return {'admitted', record[POSITION], pause(exchange), record[ADMITTED]}
   end
-  local question = items[n][14] and '?' or '!'
+  local question = fields[last] and '?' or '!'
   if entry[REFUSED] ~= '' then
     local asked, code = string.match(entry[REFUSED], '^(%d+.)(.+)$')
     if asked == token .. question then return {'refused', code} end -- asked again
   end
   local position, busy = place_of(book[place])
-  local code = breach(items[n], position, busy)
+  local code = breach(last, position, busy)
   if code then
     put(id, REFUSED, token .. question .. code)
     return {'refused', code}
@@ -94,7 +99,7 @@ local function admit(n)
   reserved[#reserved + 1], reserved[#reserved + 2] = place, book[place]
   put_signal(id, signal)
   local doubted = parked and parked[DOUBTED] or 0
-  records[key] = ARGV[2 * n + 1] .. (doubted == 0 and stamps or cmsgpack.pack(at, doubted))
+  records[key] = ARGV[at_records + n - 1] .. (doubted == 0 and stamps or cmsgpack.pack(at, doubted))
     .. (position == '' and NONE or cmsgpack.pack(position))
   written[#written + 1], written[#written + 2] = key, records[key]
   local wait_ms = pause(exchange)
@@ -103,7 +108,7 @@ local function admit(n)
 end
 
 local results = {}
-for n = 1, #items do results[n] = admit(n) end
+for n = 1, #ids do results[n] = admit(n) end
 if #written > 0 then call('MSET', unpack(written)) end
 each('HSET', P .. 'book', reserved)
 flush()

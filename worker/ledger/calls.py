@@ -12,7 +12,7 @@ from worker.domain.position import Position
 from worker.domain.refusal import Code
 from worker.ledger.batch import Batch
 from worker.ledger.errors import LedgerUnavailableError
-from worker.ledger.items import AdmitItem, CommitItem
+from worker.ledger.items import AdmitItem, CommitItem, arguments
 from worker.ledger.scripts import Doorbell, Scripts
 from worker.ledger.stored import Record, decode_record, read_place
 
@@ -239,7 +239,7 @@ class Ledger:
     async def _admit(self, items: Sequence[AdmitItem]) -> list[Admission]:
         sent = self._clock.monotonic_ms()
         reply = await self._scripts.run_durably(
-            "admit", self.worker, *[part for item in items for part in item.encode(self.worker)]
+            "admit", self.worker, *arguments(items, self.worker)
         )
         self.on_batch("admit", len(items), (self._clock.monotonic_ms() - sent) / 1000)
         at_ms, rows = reply
@@ -254,7 +254,7 @@ class Ledger:
             self._retention_ms,
             self._output_length,
             self._primary,
-            *[part for item in items for part in item.encode(self.worker)],
+            *arguments(items, self.worker),
         )
         reply, told = reply
         if told:

@@ -1,8 +1,9 @@
 #!lua flags=allow-oom
 -- Write outcomes: events, position, reservation, record and acknowledgement in one step, and
 -- hand the next entry of the group to the same worker.
--- ARGV: worker, lease ms, record retention ms, output length, replication id last seen, then of
--- each its fields (items.py), its record, further heads of events, and the JSON of every event
+-- ARGV: worker, lease ms, record retention ms, output length, replication id last seen, how
+-- many arguments have the fields of all (items.py), these, then of each its record and the JSON of
+-- every event
 -- Returns {per item status or {status, next id, its delivery}, epoch or false}: committed,
 -- duplicate, conflict or fenced; the epoch where there was an entry that could be handed on
 local worker, retention, limit = ARGV[1], ARGV[3], ARGV[4]
@@ -48,7 +49,8 @@ local function settle(admitted, place, position, quote, exposure, reserved, real
   local others = not admitted and book[place] and string.match(book[place], '^%a+ %S+') or ''
   if not admitted then expose(quote, reserved) end
   position = position or place_of(book[place])
-  book[place] = others .. (others ~= '' and position ~= '' and ' ' or '') .. position
+  if others == '' then book[place] = position
+  else book[place] = others .. (position ~= '' and ' ' or '') .. position end
   settled[#settled + 1] = place
   expose(quote, exposure)
   if realized ~= 0 then profits[quote] = (profits[quote] or 0) + realized end
@@ -56,14 +58,15 @@ end
 
 local ended = cmsgpack.pack(at) -- the end of every record
 
--- Where an item says how many events it has, in how many further arguments there are heads of
--- them; and behind which place it has the heads: stream, type and id of each.
-local EVENTS, FURTHER, HEADS = 16, 17, 17
+-- One item's fields: the last of them says how many events there are; stream, type and id of each
+-- follow.
+local FIELDS = 16
+local fields, at_records = unpacked(6)
 
--- `at_record` is where ARGV has the item's record, `at_data` where the JSON of its events begins.
-local function commit(item, at_record, at_data)
+-- `first` is where the item's fields begin, `at_record` where ARGV has its record.
+local function commit(first, at_record)
   local id, token, signal, digest, reservation, place, position, quote, exposure, reserved, realized,
-    dead, trace, duplicate, take_next, events = unpack(item, 1, EVENTS)
+    dead, trace, duplicate, take_next, events = unpack(fields, first, first + FIELDS - 1)
   if not held(id, worker, token) then
     return repeated(id, token, signal) and 'committed' or 'fenced'
   end
@@ -78,8 +81,8 @@ local function commit(item, at_record, at_data)
       settle(admitted, place, position, quote, exposure, reserved, realized)
     end
     for n = 1, events do
-      local head = HEADS + 3 * n
-      append(item[head - 2], item[head - 1], item[head], ARGV[at_data + n - 1], signal, trace)
+      local head = first + FIELDS + 3 * (n - 1)
+      append(fields[head], fields[head + 1], fields[head + 2], ARGV[at_record + n], signal, trace)
     end
     if signal ~= '' then
       call('PSETEX', P .. 'record:' .. signal, retention, ARGV[at_record] .. ended)
@@ -99,23 +102,18 @@ end
 -- A stream that is none would stop the script half-way, its first events written.
 call('XREAD', 'STREAMS', P .. 'orders', P .. 'positions', P .. 'system', P .. 'dead', '$', '$', '$', '$')
 
-local items, ids, at_records, at_data, results = {}, {}, {}, {}, {}
-local n = 6
-while n <= #ARGV do
-  local item = {cmsgpack.unpack(ARGV[n])}
-  local count = #items + 1
-  items[count], ids[count], at_records[count] = item, item[1], n + 1
-  n = n + 2
-  for part = n, n + item[FURTHER] - 1 do
-    for _, text in ipairs({cmsgpack.unpack(ARGV[part])}) do item[#item + 1] = text end
-  end
-  at_data[count] = n + item[FURTHER]
-  n = at_data[count] + item[EVENTS]
+local firsts, ids, results = {}, {}, {}
+local first, count = 1, 0
+while fields[first] do
+  count = count + 1
+  firsts[count], ids[count] = first, fields[first]
+  first = first + FIELDS + 3 * fields[first + FIELDS - 1]
 end
 know(ids)
 local followers, places = {}, {}
-for n = 1, #items do
-  local entry, signal, _, reservation, place, position = entries[ids[n]], unpack(items[n], 3, 7)
+for n = 1, count do
+  local entry = entries[ids[n]]
+  local signal, _, reservation, place, position = unpack(fields, firsts[n] + 2, firsts[n] + 6)
   local admitted = entry and entry[SIGNAL] == signal
   if not admitted then recorded(signal) end
   if reservation ~= '' and not (admitted and position) then places[#places + 1] = place end
@@ -125,7 +123,11 @@ local slots = each('HMGET', P .. 'book', places)
 for n = 1, #places do book[places[n]] = slots[n] end
 local told = #followers > 0 and epoch(at, lease_ms, ARGV[5])
 know(followers) -- in one go, though not all of them may be wanted
-for n = 1, #items do results[n] = commit(items[n], at_records[n], at_data[n]) end
+local at_record = at_records
+for n = 1, count do
+  results[n] = commit(firsts[n], at_record)
+  at_record = at_record + 1 + fields[firsts[n] + FIELDS - 1]
+end
 local held_places, empty = {}, {}
 for n = 1, #settled do
   local place = settled[n]

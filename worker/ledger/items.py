@@ -1,15 +1,19 @@
 """What is asked of an admission and a commit, and how it travels to their scripts."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 import msgspec
 
 from worker.ledger.stored import ADMITTED_RECORD, ENDED_RECORD, encode
 
-#: Stream, type and id of so many events in one argument: a script can take only so many values
-#: apart at once. Their JSON travels as it is: whatever is taken apart exists twice in the server.
-HEADS_A_PART: Final = 3 * 256
+#: Values in one argument: a script can take only so many apart at once.
+VALUES_A_PART: Final = 2_048
+#: Heads of events that are packed at a time.
+HEADS_AT_ONCE: Final = 3 * 256
+
+#: Packed values, one behind the other, and how many they are.
+Packed = tuple[bytes, int]
 
 
 class AdmitItem(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -34,7 +38,7 @@ class AdmitItem(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     max_rate: int
     only_look: bool = False
 
-    def encode(self, worker: str) -> tuple[bytes, bytes]:
+    def encode(self, worker: str) -> tuple[list[Packed], list[bytes]]:
         """As ``admit.lua`` reads it: the fields by their place, and the beginning of the record."""
         fields = (
             self.entry,
@@ -53,7 +57,7 @@ class AdmitItem(msgspec.Struct, frozen=True, kw_only=True, gc=False):
             self.only_look,
         )
         record = (self.entry, self.digest, self.signal, "ADMITTED", worker, self.intent)
-        return encode(fields)[1:], ADMITTED_RECORD + encode(record)[1:]
+        return [_packed(fields)], [ADMITTED_RECORD + encode(record)[1:]]
 
 
 class CommitItem(msgspec.Struct, frozen=True, kw_only=True):
@@ -91,13 +95,16 @@ class CommitItem(msgspec.Struct, frozen=True, kw_only=True):
     duplicate: bool = False
     take_next: bool = True
 
-    def encode(self, worker: str) -> list[bytes | str]:
-        """As ``commit.lua`` reads it: fields by their place, record, heads and JSON of events."""
-        events = self.events
-        heads = [part for event in events for part in event[:3]]
-        first = heads[:HEADS_A_PART]
-        starts = range(HEADS_A_PART, len(heads), HEADS_A_PART)
-        further = [_sequence(heads[n : n + HEADS_A_PART]) for n in starts]
+    def encode(self, worker: str) -> tuple[list[Packed], list[bytes | str]]:
+        """As ``commit.lua`` reads it: fields and heads of events by their place; record and JSON.
+
+        The JSON travels as it is: whatever is taken apart exists twice in the server.
+        """
+        heads: list[str] = []
+        data: list[str] = []
+        for stream, kind, identity, text in self.events:
+            heads += stream, kind, identity
+            data.append(text)
         fields = (
             self.entry,
             self.token,
@@ -114,9 +121,8 @@ class CommitItem(msgspec.Struct, frozen=True, kw_only=True):
             self.traceparent,
             self.duplicate,
             self.take_next,
-            len(events),
-            len(further),
-            *first,
+            len(data),
+            *heads[:HEADS_AT_ONCE],
         )
         record = (
             self.entry,
@@ -131,11 +137,31 @@ class CommitItem(msgspec.Struct, frozen=True, kw_only=True):
             self.token,
             self.outcome,
         )
-        data = [event[3] for event in events]
-        return [_sequence(fields), ENDED_RECORD + encode(record)[1:], *further, *data]
+        starts = range(HEADS_AT_ONCE, len(heads), HEADS_AT_ONCE)
+        further = [_packed(heads[start : start + HEADS_AT_ONCE]) for start in starts]
+        return [_packed(fields), *further], [ENDED_RECORD + encode(record)[1:], *data]
 
 
-def _sequence(values: Sequence[object]) -> bytes:
+def arguments(items: Iterable[AdmitItem | CommitItem], worker: str) -> list[bytes | str | int]:
+    """Items as their scripts read them: how many arguments the fields take, these, all the rest."""
+    parts: list[bytes | str | int] = []
+    rest: list[bytes | str] = []
+    part: list[bytes] = []
+    values = 0
+    for item in items:
+        packed, more = item.encode(worker)
+        rest += more
+        for raw, count in packed:
+            if values + count > VALUES_A_PART:
+                parts.append(b"".join(part))
+                part, values = [], 0
+            part.append(raw)
+            values += count
+    parts.append(b"".join(part))
+    return [len(parts), *parts, *rest]
+
+
+def _packed(values: Sequence[object]) -> Packed:
     """Values one behind the other: what an array of them is without its first bytes."""
     count = len(values)
-    return encode(values)[1 if count < 16 else 3 :]
+    return encode(values)[1 if count < 16 else 3 :], count

@@ -26,6 +26,17 @@ local function each(command, key, list)
   return replies
 end
 
+-- Values that came packed one behind the other (items.py), in as many arguments as ARGV[at] says: a
+-- script can take only so many apart at once. Returns them, and where the next argument is.
+local function unpacked(at)
+  local last = at + ARGV[at]
+  local values = {cmsgpack.unpack(ARGV[at + 1])}
+  for part = at + 2, last do
+    for _, value in ipairs({cmsgpack.unpack(ARGV[part])}) do values[#values + 1] = value end
+  end
+  return values, last + 1
+end
+
 -- The fields of an entry, each a string but for the two numbers; '' where there is nothing.
 -- Before them stands their text, as `entries` has it, or false where that has to be made anew. They
 -- are: its group; the consumer it is pending for; who was granted it last, under which token; how

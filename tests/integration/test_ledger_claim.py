@@ -219,6 +219,34 @@ async def test_the_next_of_a_group_comes_with_the_commit(fleet: Fleet) -> None:
     assert await fleet.pending() == {}
 
 
+async def test_what_is_known_of_an_entry_stays_whole(fleet: Fleet) -> None:
+    """Whatever changes first: the signal admitted under it, the entry behind it, both, neither."""
+    worker = fleet["w1"]
+    ids = [await fleet.send("a")]
+    head = await take_one(worker)
+    for batch in ("a", "aa", "a"):
+        if len(ids) == 2:
+            await admit(worker, head, "s-1")
+        ids += await fleet.send_all(batch)
+        assert await take(worker) == []
+    known = [await fleet.entry(entry_id) for entry_id in ids]
+    assert [one["following"] for one in known] == [*ids[1:], ""]
+    assert [one["signal"] for one in known] == ["s-1", "", "", "", ""]
+    assert [(one["worker"], one["token"]) for one in known] == [("w1", 1)] + 4 * [("", 0)]
+    assert {one["owner"] for one in known} == {"w1"}
+    assert [await fleet.group(entry_id) for entry_id in ids] == 5 * ["a"]
+
+
+async def test_an_admitted_head_gets_a_follower(fleet: Fleet) -> None:
+    """The entry behind it is noted beside its signal."""
+    first = await fleet.send("a")
+    await admit(fleet["w1"], await take_one(fleet["w1"]), "s-1")
+    second = await fleet.send("a")
+    assert await take(fleet["w1"]) == []
+    known = await fleet.entry(first)
+    assert (known["signal"], known["following"]) == ("s-1", second)
+
+
 async def test_without_room_the_next_is_left_to_anybody(fleet: Fleet) -> None:
     """A draining worker takes nothing over; released entries come before new ones."""
     _, second, third = *await fleet.send_all("aa"), await fleet.send("b")

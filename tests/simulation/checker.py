@@ -482,8 +482,8 @@ def _short(name: str, arguments: tuple[Argument, ...], reply: Any) -> str:
         signals = [one.signal for one in _admissions(arguments)]
         return f"{signals} -> {reply_text([_status(row) for row in reply[1]])}"
     if name == "commit":
-        told = [(row[0], row[1]) if isinstance(row, list) else row for row in reply[0]]
-        return f"{_ends(arguments)} -> {reply_text(told)}"
+        handed = f", handed on {_granted(reply[3])}" if reply[3] else ""
+        return f"{_ends(arguments)} -> {reply_text(reply[0])}{handed}"
     if name in {"adopt", "resync"}:
         return f"-> {_granted(reply[0])}"
     shown = [reply_text(part)[:48] for part in arguments[1:8]]

@@ -256,17 +256,14 @@ class Ledger:
             self._primary,
             *arguments(items, self.worker),
         )
-        reply, told = reply
+        statuses, told, handing, handed = reply
         if told:
             self._learn(told)
         self.on_batch("commit", len(items), (self._clock.monotonic_ms() - sent) / 1000)
-        rows = [part for row in reply if type(row) is list for part in row[1:]]
-        following = iter(self._deliveries(rows, sent))
+        following = dict(zip(handing, self._deliveries(handed, sent), strict=True))
         return [
-            Committed(_STATUS[row[0]], next(following))
-            if type(row) is list
-            else Committed(_STATUS[row], None)
-            for row in reply
+            Committed(_STATUS[status], following.get(number))
+            for number, status in enumerate(statuses, 1)
         ]
 
     async def heartbeat(

@@ -4,8 +4,9 @@
 -- ARGV: worker, lease ms, record retention ms, output length, replication id last seen, how
 -- many arguments have the fields of all (items.py), these, then of each its record and the JSON of
 -- every event
--- Returns {per item status or {status, next id, its delivery}, epoch or false}: committed,
--- duplicate, conflict or fenced; the epoch where there was an entry that could be handed on
+-- Returns {per item a status, epoch or false, which items handed an entry on, id and delivery of
+-- each of these}: committed, duplicate, conflict or fenced; the epoch where there was an entry that
+-- could be handed on
 local worker, retention, limit = ARGV[1], ARGV[3], ARGV[4]
 local at = now()
 local lease_ms = tonumber(ARGV[2])
@@ -63,8 +64,10 @@ local ended = cmsgpack.pack(at) -- the end of every record
 local FIELDS = 16
 local fields, at_records = unpacked(6)
 
--- `first` is where the item's fields begin, `at_record` where ARGV has its record.
-local function commit(first, at_record)
+local handing, handed = {}, {}
+
+-- `first` is where the fields of item `number` begin, `at_record` where ARGV has its record.
+local function commit(number, first, at_record)
   local id, token, signal, digest, reservation, place, position, quote, exposure, reserved, realized,
     dead, trace, duplicate, take_next, events = unpack(fields, first, first + FIELDS - 1)
   if not held(id, worker, token) then
@@ -85,7 +88,7 @@ local function commit(first, at_record)
       append(fields[head], fields[head + 1], fields[head + 2], ARGV[at_record + n], signal, trace)
     end
     if signal ~= '' then
-      call('PSETEX', P .. 'record:' .. signal, retention, ARGV[at_record] .. ended)
+      call('SET', P .. 'record:' .. signal, ARGV[at_record] .. ended, 'PX', retention)
       records[signal] = nil
     end
   end
@@ -94,8 +97,10 @@ local function commit(first, at_record)
   if following then know({following}) end
   if not following or not entries[following] then return status end
   local got = take_next and grant(following, worker, expires, 1)
-  if got then return {status, following, got} end
-  offer(following)
+  if got then
+    local count = #handing
+    handing[count + 1], handed[2 * count + 1], handed[2 * count + 2] = number, following, got
+  else offer(following) end
   return status
 end
 
@@ -125,7 +130,7 @@ local told = #followers > 0 and epoch(at, lease_ms, ARGV[5])
 know(followers) -- in one go, though not all of them may be wanted
 local at_record = at_records
 for n = 1, count do
-  results[n] = commit(firsts[n], at_record)
+  results[n] = commit(n, firsts[n], at_record)
   at_record = at_record + 1 + fields[firsts[n] + FIELDS - 1]
 end
 local held_places, empty = {}, {}
@@ -144,4 +149,4 @@ for quote, profit in pairs(profits) do
   call('EXPIRE', day, 259200)
   add(P .. 'realized', quote, profit)
 end
-return {results, told}
+return {results, told, handing, handed}

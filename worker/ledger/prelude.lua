@@ -40,8 +40,9 @@ end
 -- The fields of an entry, each a string but for the two numbers; '' where there is nothing.
 -- Before them stands their text, as `entries` has it, or false where that has to be made anew. They
 -- are: its group; the consumer it is pending for; who was granted it last, under which token; how
--- many deliveries; the entry behind it; the refusal it got; the signal admitted under it.
-local TEXT, NAME, OWNER, WORKER, TOKEN, DELIVERIES, NEXT, REFUSED, SIGNAL = 1, 2, 3, 4, 5, 6, 7, 8, 9
+-- many deliveries; the refusal it got; the entry behind it; the signal admitted under it.
+local TEXT, NAME, OWNER, WORKER, TOKEN, DELIVERIES, REFUSED, NEXT, SIGNAL = 1, 2, 3, 4, 5, 6, 7, 8, 9
+local NOTHING = cmsgpack.pack('') -- one byte, with which no other text ends
 -- Those of an execution record (Record in stored.py): from admission on, and what a commit adds.
 local ENTRY, DIGEST, ID, STATE, BY, INTENT, ADMITTED, DOUBTED, POSITION, FENCE, OUTCOME, ENDED =
   1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12
@@ -72,19 +73,24 @@ end
 
 local function put(id, field, value)
   local entry = entries[id]
-  if not entry[NAME] then -- new, and only a text yet
-    entry = {entry[TEXT], cmsgpack.unpack(entry[TEXT])}
-    entries[id] = entry
-  end
   entry[TEXT], entry[field], changed[#changed + 1] = false, value, id
 end
 
--- Note the signal admitted under an entry: the last field, mostly the only one to change.
+-- The last two fields are empty at first, and what they get is mostly all that changes: it is put to
+-- the text there is, for packing all of them anew is dear.
+local function put_next(id, following)
+  local text = entries[id][TEXT]
+  put(id, NEXT, following)
+  if text and string.sub(text, -2) == NOTHING .. NOTHING then
+    entries[id][TEXT] = string.sub(text, 1, -3) .. cmsgpack.pack(following) .. NOTHING
+  end
+end
+
 local function put_signal(id, signal)
   local entry = entries[id]
   local text = entry[SIGNAL] == '' and entry[TEXT]
   put(id, SIGNAL, signal)
-  entry[TEXT] = text and string.sub(text, 1, -2) .. cmsgpack.pack(signal) -- '' is one byte
+  if text then entry[TEXT] = string.sub(text, 1, -2) .. cmsgpack.pack(signal) end
 end
 
 local function lease(id, expires)
@@ -211,9 +217,9 @@ local function enter(new, owner, worker, on_head)
     local id, name = new[n][1], names[n]
     local before = tails[name]
     local head = not (before and entries[before])
-    entries[id] = {cmsgpack.pack(name) .. (head and granted or waiting)}
+    entries[id] = {cmsgpack.pack(name) .. (head and granted or waiting)} -- enough for `put_next`
     changed[#changed + 1], tails[name], moved[#moved + 1] = id, id, name
-    if head then on_head(new[n]) else put(before, NEXT, id) end
+    if head then on_head(new[n]) else put_next(before, id) end
   end
 end
 

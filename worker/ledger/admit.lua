@@ -14,8 +14,9 @@ local FIELDS = 14 -- of an order; the first one's are fields[1] to fields[14], a
 local fields, at_records = unpacked(2)
 local ids, places, keys = {}, {}, {}
 for n = 1, #fields / FIELDS do
-  local id, _, signal, _, _, place = unpack(fields, FIELDS * (n - 1) + 1, FIELDS * (n - 1) + 6)
-  ids[n], keys[n], places[n] = id, P .. 'record:' .. signal, place
+  local before = FIELDS * (n - 1)
+  ids[n], places[n] = fields[before + 1], fields[before + 6]
+  keys[n] = P .. 'record:' .. fields[before + 3]
 end
 know(ids)
 
@@ -66,7 +67,6 @@ local function breach(last, position, busy)
 end
 
 local stamps = cmsgpack.pack(at, 0) -- in a record before the position, unless somebody had doubts
-local NONE = cmsgpack.pack('')
 
 local function admit(n)
   local last = FIELDS * n
@@ -100,7 +100,7 @@ local function admit(n)
   put_signal(id, signal)
   local doubted = parked and parked[DOUBTED] or 0
   records[key] = ARGV[at_records + n - 1] .. (doubted == 0 and stamps or cmsgpack.pack(at, doubted))
-    .. (position == '' and NONE or cmsgpack.pack(position))
+    .. (position == '' and NOTHING or cmsgpack.pack(position))
   written[#written + 1], written[#written + 2] = key, records[key]
   local wait_ms = pause(exchange)
   if wait_ms == 0 then return position == '' and 'admitted' or position end

@@ -52,10 +52,12 @@ if want > 0 then
   for n = 1, #ids do -- a recreated group repeats what we hold
     if not entries[ids[n]] then new[#new + 1] = bodies[n] end
   end
-  enter(new, worker, worker, function(body)
-    lease(body[1], expires)
-    hand_out(body[1], first_delivery(body[2]))
-  end)
+  local heads = enter(new, worker, worker)
+  for n = 1, #heads do
+    local id, fields = heads[n][1], heads[n][2]
+    lease(id, expires)
+    hand_out(id, first_delivery(fields))
+  end
 end
 flush()
 local tail = more == 0 and call('XREVRANGE', SIGNALS, '+', '-', 'COUNT', 1)[1]

@@ -59,7 +59,7 @@ end
 
 local ended = cmsgpack.pack(at) -- the end of every record
 
--- One item's fields: the last of them says how many events there are; stream, type and id of each
+-- An item's fields: the last of them says how many events there are; stream, type and id of each
 -- follow.
 local FIELDS = 16
 local fields, at_records = unpacked(6)
@@ -85,7 +85,14 @@ local function commit(number, first, at_record)
     end
     for n = 1, events do
       local head = first + FIELDS + 3 * (n - 1)
-      append(fields[head], fields[head + 1], fields[head + 2], ARGV[at_record + n], signal, trace)
+      local stream, kind, event = STREAM[fields[head]], fields[head + 1], fields[head + 2]
+      local data = ARGV[at_record + n]
+      if trace == '' then
+        call('XADD', stream, '*', 'type', kind, 'id', event, 'subject', signal, 'data', data)
+      else
+        call('XADD', stream, '*', 'type', kind, 'id', event, 'subject', signal, 'data', data,
+          'traceparent', trace)
+      end
     end
     if signal ~= '' then
       call('SET', P .. 'record:' .. signal, ARGV[at_record] .. ended, 'PX', retention)
@@ -117,8 +124,9 @@ end
 know(ids)
 local followers, places = {}, {}
 for n = 1, count do
-  local entry = entries[ids[n]]
-  local signal, _, reservation, place, position = unpack(fields, firsts[n] + 2, firsts[n] + 6)
+  local entry, first = entries[ids[n]], firsts[n]
+  local signal, reservation = fields[first + 2], fields[first + 4]
+  local place, position = fields[first + 5], fields[first + 6]
   local admitted = entry and entry[SIGNAL] == signal
   if not admitted then recorded(signal) end
   if reservation ~= '' and not (admitted and position) then places[#places + 1] = place end

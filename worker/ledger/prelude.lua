@@ -89,8 +89,8 @@ end
 local function put_signal(id, signal)
   local entry = entries[id]
   local text = entry[SIGNAL] == '' and entry[TEXT]
-  put(id, SIGNAL, signal)
-  if text then entry[TEXT] = string.sub(text, 1, -2) .. cmsgpack.pack(signal) end
+  entry[SIGNAL], changed[#changed + 1] = signal, id
+  entry[TEXT] = text and string.sub(text, 1, -2) .. cmsgpack.pack(signal)
 end
 
 local function lease(id, expires)
@@ -197,9 +197,9 @@ local function group_of(id, fields)
 end
 
 -- Line new entries (as they are on the stream), pending for `owner`, up in their groups. The grant
--- of a head is `token` 1 if there is a `worker`. Calls `on_head` for each head.
-local function enter(new, owner, worker, on_head)
-  local names, unknown, last = {}, {}, {}
+-- of a head is `token` 1 if there is a `worker`. Returns the heads.
+local function enter(new, owner, worker)
+  local names, unknown, last, heads = {}, {}, {}, {}
   for n = 1, #new do
     local name = group_of(new[n][1], new[n][2])
     names[n] = name
@@ -219,8 +219,9 @@ local function enter(new, owner, worker, on_head)
     local head = not (before and entries[before])
     entries[id] = {cmsgpack.pack(name) .. (head and granted or waiting)} -- enough for `put_next`
     changed[#changed + 1], tails[name], moved[#moved + 1] = id, id, name
-    if head then on_head(new[n]) else put_next(before, id) end
+    if head then heads[#heads + 1] = new[n] else put_next(before, id) end
   end
+  return heads
 end
 
 -- Forget an entry; returns the one that now heads its group, or nil.
@@ -284,14 +285,9 @@ local function offer(id)
   ring()
 end
 
--- Write an event; `trace` is a producer's or worker's W3C trace context, if there is one.
-local function append(stream, kind, id, data, subject, trace)
-  if trace and trace ~= '' then
-    call('XADD', STREAM[stream], '*', 'type', kind, 'id', id, 'subject', subject, 'data', data,
-      'traceparent', trace)
-  else
-    call('XADD', STREAM[stream], '*', 'type', kind, 'id', id, 'subject', subject, 'data', data)
-  end
+-- Write an event by itself; those of an outcome are written by `commit`.
+local function append(stream, kind, id, data, subject)
+  call('XADD', STREAM[stream], '*', 'type', kind, 'id', id, 'subject', subject, 'data', data)
 end
 
 -- Keep an output stream at about its length.

@@ -11,8 +11,8 @@ for n, id in ipairs(ids) do
   if not entries[id] then
     local body = call('XRANGE', SIGNALS, id, id)[1]
     orphans = orphans + 1
-    if body then enter({body}, pending[n][2], '', function() offer(id) end)
-    else call('XACK', SIGNALS, GROUP, id) end
+    local head = body and enter({body}, pending[n][2], '')[1]
+    if head then offer(id) elseif not body then call('XACK', SIGNALS, GROUP, id) end
   end
 end
 flush()

@@ -86,7 +86,7 @@ def script_commands(names: frozenset[str]) -> frozenset[str]:
         while more := {f for f in functions if re.search(rf"\b{f}\(", text)} - reached:
             reached |= more
             text += "".join(functions[function] for function in more)
-        for match in re.finditer(r"(?:redis\.p?call|\beach)\('(\w+)'(?:\s*,\s*'(\w+)')?", text):
+        for match in re.finditer(r"\b(?:p?call|each)\('(\w+)'(?:\s*,\s*'(\w+)')?", text):
             command = match[1].lower()
             container = command in {"xinfo", "xgroup"}
             called.add(f"{command}|{match[2].lower()}" if container else command)

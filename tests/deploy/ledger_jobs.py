@@ -124,7 +124,7 @@ async def work(config: Config, producer: Config) -> set[str]:
     async with ledger_of(config, "w0-1-0000", replicas=1) as (durable, ran_durably):
         await durable.ensure_group()
         await produce(producer, ("a", "a", "a", "b", "c", "d"))
-        first = {d.group: d for d in (await durable.claim(10)).deliveries}
+        first = {d.fields[b"key"].decode(): d for d in (await durable.claim(10)).deliveries}
         with pytest.raises(LedgerUnavailableError, match="0 of 1 replicas"):
             await durable.admit(admission(first["b"], "sb"))
         await durable.release([(d.entry_id, d.token, 0, False) for d in first.values()])
@@ -154,7 +154,7 @@ async def _work(ledger: Ledger, entry_b: str) -> None:
     await ledger.resign()
     assert (await ledger.elect(10_000)).elected
     await ledger.claim(0, after=b"0-0", wait_ms=10)
-    held = {d.group: d for d in (await ledger.claim(10)).deliveries}
+    held = {d.fields[b"key"].decode(): d for d in (await ledger.claim(10)).deliveries}
     assert set(held) == {"a", "b", "c", "d"}
     assert held["b"].entry_id == entry_b
     assert isinstance(await ledger.admit(admission(held["a"], "sa")), Admitted)

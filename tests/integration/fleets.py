@@ -90,6 +90,11 @@ class Fleet:
         raw = await self.redis.hget(self.key("entries"), entry_id)
         return {} if raw is None else msgspec.structs.asdict(decode_entry(raw))
 
+    async def group(self, entry_id: str) -> str:
+        """An entry's message group, without the colon before it."""
+        raw = (await self.entry(entry_id))["group"]
+        return msgspec.msgpack.decode(raw, type=str).removeprefix(":")
+
     async def record(self, signal_id: str) -> Record | None:
         """A signal's execution record."""
         raw = await self.redis.get(self.key(f"record:{signal_id}"))

@@ -168,7 +168,7 @@ async def test_the_group_is_the_key_or_exchange_and_symbol(
     """An entry that names neither is a group of its own, so that it cannot hold up others."""
     await fleet.send(**entry)
     delivery = await take_one(fleet["w1"])
-    assert delivery.group == (group or f"!{delivery.entry_id}")
+    assert await fleet.group(delivery.entry_id) == (group or f"!{delivery.entry_id}")
 
 
 async def test_a_long_key_is_shortened_but_stays_one_group(fleet: Fleet) -> None:
@@ -176,7 +176,7 @@ async def test_a_long_key_is_shortened_but_stays_one_group(fleet: Fleet) -> None
     await fleet.send("k" * 129)
     await fleet.send("k" * 129)
     delivery = await take_one(fleet["w1"])
-    assert len(delivery.group) == 40
+    assert len(await fleet.group(delivery.entry_id)) == 40
 
 
 async def test_a_key_that_looks_like_something_else_is_only_a_group(fleet: Fleet) -> None:
@@ -186,7 +186,7 @@ async def test_a_key_that_looks_like_something_else_is_only_a_group(fleet: Fleet
     sent = [first, *await fleet.send_all(names)]
     claim = await fleet["w1"].claim(10)
     assert [d.entry_id for d in claim.deliveries] == sent
-    assert [d.group for d in claim.deliveries] == ["a", *names]
+    assert [await fleet.group(entry_id) for entry_id in sent] == ["a", *names]
     for number, delivery in enumerate(claim.deliveries):
         await commit(fleet["w1"], outcome(delivery, f"s-{number}"))
     assert await fleet.redis.exists(fleet.key("entries")) == 0
@@ -217,6 +217,34 @@ async def test_the_next_of_a_group_comes_with_the_commit(fleet: Fleet) -> None:
         seen.append(delivery.entry_id)
     assert seen == ids
     assert await fleet.pending() == {}
+
+
+async def test_what_is_known_of_an_entry_stays_whole(fleet: Fleet) -> None:
+    """Whatever changes first: the signal admitted under it, the entry behind it, both, neither."""
+    worker = fleet["w1"]
+    ids = [await fleet.send("a")]
+    head = await take_one(worker)
+    for batch in ("a", "aa", "a"):
+        if len(ids) == 2:
+            await admit(worker, head, "s-1")
+        ids += await fleet.send_all(batch)
+        assert await take(worker) == []
+    known = [await fleet.entry(entry_id) for entry_id in ids]
+    assert [one["following"] for one in known] == [*ids[1:], ""]
+    assert [one["signal"] for one in known] == ["s-1", "", "", "", ""]
+    assert [(one["worker"], one["token"]) for one in known] == [("w1", 1)] + 4 * [("", 0)]
+    assert {one["owner"] for one in known} == {"w1"}
+    assert [await fleet.group(entry_id) for entry_id in ids] == 5 * ["a"]
+
+
+async def test_an_admitted_head_gets_a_follower(fleet: Fleet) -> None:
+    """The entry behind it is noted beside its signal."""
+    first = await fleet.send("a")
+    await admit(fleet["w1"], await take_one(fleet["w1"]), "s-1")
+    second = await fleet.send("a")
+    assert await take(fleet["w1"]) == []
+    known = await fleet.entry(first)
+    assert (known["signal"], known["following"]) == ("s-1", second)
 
 
 async def test_without_room_the_next_is_left_to_anybody(fleet: Fleet) -> None:

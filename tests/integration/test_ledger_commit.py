@@ -22,7 +22,7 @@ from worker.domain.refusal import Code
 from worker.ledger.calls import CommitStatus, Delivery
 from worker.ledger.embedded import EmbeddedServer
 from worker.ledger.errors import LedgerError
-from worker.ledger.items import EVENTS_A_PART, CommitItem
+from worker.ledger.items import VALUES_A_PART, CommitItem
 
 DAY_MS = 86_400_000
 DEAD = ("reason", "malformed", "error", "data: no", "entry_id", "1-1")
@@ -398,7 +398,7 @@ async def test_a_batch_of_commits_is_judged_one_by_one(fleet: Fleet) -> None:
 async def test_more_events_than_fit_into_one_part_are_all_written_in_order(fleet: Fleet) -> None:
     """One order in hundreds of fills: every event, none twice."""
     delivery = await held_one(fleet)
-    count = 2 * EVENTS_A_PART + 1
+    count = VALUES_A_PART + 1
     events = tuple(("orders", "OrderPartiallyFilled", f"e-{n}", "{}") for n in range(count))
     await commit(fleet["w1"], outcome(delivery, events=events))
     written = [one[b"id"].decode() for one in await fleet.stream("orders")]

@@ -54,7 +54,7 @@ async def test_an_entry_nobody_registered_comes_home(fleet: Fleet) -> None:
     assert (await fleet["w1"].sweep(HOUR_MS))[0] == 0
     delivery = await take_one(fleet.join("w2", lease_ms=15_000))
     assert (delivery.entry_id, delivery.token, delivery.deliveries) == (entry_id, 1, 1)
-    assert delivery.group == "a"
+    assert await fleet.group(entry_id) == "a"
     assert await fleet.pending() == {entry_id: "w2"}
 
 

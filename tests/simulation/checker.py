@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from decimal import Decimal
 from typing import Any, Final, NamedTuple
 
@@ -419,31 +418,44 @@ class _Asked(NamedTuple):
 
 
 def _admissions(arguments: tuple[Argument, ...]) -> list[_Asked]:
-    fields = [_sequence(raw) for raw in arguments[1::2]]
-    return [_Asked(signal=one[2], action=one[6]) for one in fields]
+    fields = _fields(arguments, 1)
+    return [
+        _Asked(signal=fields[first + 2], action=fields[first + 6])
+        for first in range(0, len(fields), 14)
+    ]
 
 
 def _ends(arguments: tuple[Argument, ...]) -> list[str]:
     """The entries a commit is about."""
-    entries, place = [], 5
-    while place < len(arguments):
-        fields = _sequence(arguments[place])
-        entries.append(fields[0])
-        place += 2 + fields[-1]
+    fields = _fields(arguments, 5)
+    entries, first = [], 0
+    while first < len(fields):
+        entries.append(fields[first])
+        first += 16 + 3 * fields[first + 15]
     return entries
 
 
-def _sequence(raw: Argument) -> list[Any]:
-    """Values one behind the other, however many."""
-    assert isinstance(raw, bytes)
-    for count in range(1, 32):
-        with suppress(msgspec.DecodeError):
-            return msgspec.msgpack.decode(b"\xdc\x00" + bytes((count,)) + raw, type=list[Any])
+def _fields(arguments: tuple[Argument, ...], at: int) -> list[Any]:
+    """Values packed one behind the other, in as many arguments as the one at ``at`` says."""
+    parts = arguments[at + 1 : at + 1 + int(arguments[at])]
+    raw = b"".join(part for part in parts if isinstance(part, bytes))
+    fewest, most = 1, len(raw)
+    while fewest <= most:  # as many as the decoder finds neither too few nor too many
+        count = (fewest + most) // 2
+        try:
+            return msgspec.msgpack.decode(b"\xdd" + count.to_bytes(4) + raw, type=list[Any])
+        except msgspec.DecodeError as error:
+            if "truncated" in str(error):
+                most = count - 1
+            else:
+                fewest = count + 1
     raise AssertionError(raw)
 
 
 def _status(row: bytes | list[Any]) -> bytes:
-    return bytes(row[0]) if isinstance(row, list) else row
+    if isinstance(row, list):
+        return bytes(row[0])
+    return b"admitted" if row.startswith(b"{") else row
 
 
 def _who(name: str, arguments: tuple[Argument, ...]) -> str:
@@ -454,19 +466,27 @@ def _who(name: str, arguments: tuple[Argument, ...]) -> str:
     )
 
 
+def _granted(rows: list[Any]) -> list[tuple[Any, ...]]:
+    """Ids, with token and deliveries of those that came before."""
+    before = [isinstance(told, list) and isinstance(told[0], int) for told in rows[1::2]]
+    return [
+        (entry_id.decode(), *(told[:2] if again else ()))
+        for entry_id, told, again in zip(rows[::2], rows[1::2], before, strict=True)
+    ]
+
+
 def _short(name: str, arguments: tuple[Argument, ...], reply: Any) -> str:
     """One step in a few words."""
     if name == "claim":
-        taken = [(row[0].decode(), *row[3:5]) for row in reply[0]]
-        return f"room {arguments[1]!r} -> {taken}"
+        return f"room {arguments[1]!r} -> {_granted(reply[0])}"
     if name == "admit":
         signals = [one.signal for one in _admissions(arguments)]
         return f"{signals} -> {reply_text([_status(row) for row in reply[1]])}"
     if name == "commit":
-        told = [(row[0], row[1][0]) if isinstance(row, list) else row for row in reply[0]]
-        return f"{_ends(arguments)} -> {reply_text(told)}"
+        handed = f", handed on {_granted(reply[3])}" if reply[3] else ""
+        return f"{_ends(arguments)} -> {reply_text(reply[0])}{handed}"
     if name in {"adopt", "resync"}:
-        return f"-> {[(row[0].decode(), *row[3:5]) for row in reply[0]]}"
+        return f"-> {_granted(reply[0])}"
     shown = [reply_text(part)[:48] for part in arguments[1:8]]
     return f"{' '.join(shown)} -> {reply_text(reply)}"
 

@@ -135,7 +135,7 @@ MUTANTS: Final = (
     Mutant(
         name="record before sending",
         scenario=scenarios.dies_after_the_exchange_took_it,
-        scripts={"admit": ("put(id, SIGNAL, signal)", "")},
+        scripts={"admit": ("  put_signal(id, signal)\n", "")},
     ),
     Mutant(
         name="outcome and acknowledgement in one step",
@@ -197,7 +197,7 @@ MUTANTS: Final = (
     Mutant(
         name="a refusal stands",
         scenario=scenarios.refused_then_asked_late,
-        scripts={"admit": ("if asked == question then", "if false then"), **_IGNORANT_ENDS},
+        scripts={"admit": ("asked == token .. question", "false"), **_IGNORANT_ENDS},
     ),
     Mutant(
         name="an announcement is written once",

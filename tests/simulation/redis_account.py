@@ -28,7 +28,7 @@ _CLOCK: Final = (
     "local function now() return tonumber(KEYS[2]) end\n",
 )
 _PRIMARY: Final = (
-    r"redis\.call\('INFO', 'replication'\)",
+    r"\bcall\('INFO', 'replication'\)",
     "('master_replid:' .. KEYS[3])",
 )
 #: The server's idea of idle time is real time: here an orphan is one at once.

@@ -52,7 +52,6 @@ def delivery(number: int = 0, *, token: int = 1, deliveries: int = 1) -> Deliver
         fields={},
         token=token,
         deliveries=deliveries,
-        group="g",
         record=None,
         lease_mono_ms=SystemClock().monotonic_ms() + 15_000,
         received_mono_ms=SystemClock().monotonic_ms(),

@@ -11,8 +11,8 @@ for n = 2, #ARGV, 3 do
   local ours = held(id, worker, tonumber(ARGV[n + 1])) and entries[id][SIGNAL] ~= ''
   -- Written again unchanged, so that waiting for replicas waits for the record's writes too.
   if ours then changed[#changed + 1] = id end
-  local until_ms = tonumber(redis.call('HGET', P .. 'throttle', ARGV[n + 2]) or 0)
+  local until_ms = tonumber(call('HGET', P .. 'throttle', ARGV[n + 2]) or 0)
   results[#results + 1] = {ours and 1 or 0, math.max(until_ms - at, 0)}
 end
 flush()
-return {redis.call('HGET', P .. 'control', 'trading_state') or 'ACTIVE', results}
+return {call('HGET', P .. 'control', 'trading_state') or 'ACTIVE', results}

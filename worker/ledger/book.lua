@@ -1,3 +1,3 @@
 -- The open positions, and what is being changed at this moment.
 -- Returns {place, what `place_of` in prelude.lua reads ...}
-return redis.call('HGETALL', P .. 'book')
+return call('HGETALL', P .. 'book')

@@ -12,7 +12,7 @@ from worker.domain.position import Position
 from worker.domain.refusal import Code
 from worker.ledger.batch import Batch
 from worker.ledger.errors import LedgerUnavailableError
-from worker.ledger.items import AdmitItem, CommitItem
+from worker.ledger.items import AdmitItem, CommitItem, arguments
 from worker.ledger.scripts import Doorbell, Scripts
 from worker.ledger.stored import Record, decode_record, read_place
 
@@ -47,7 +47,6 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
     fields: dict[bytes, bytes]
     token: int
     deliveries: int
-    group: str
     record: Record | None
     lease_mono_ms: float
     received_mono_ms: float
@@ -145,8 +144,8 @@ class Authorization(msgspec.Struct, frozen=True):
 #: the next. Half of the default concurrency, so that there are two.
 MAX_BATCH: Final = 32
 LANES: Final = 2
-#: How many values a reply has of an entry in its first delivery.
-NEW: Final = 3
+#: Token, deliveries, signal, record and overdue ms of an entry in its first delivery.
+_FIRST: Final = (1, 1, b"", None, 0)
 _decode_position = msgspec.json.Decoder(Position).decode
 
 
@@ -240,7 +239,7 @@ class Ledger:
     async def _admit(self, items: Sequence[AdmitItem]) -> list[Admission]:
         sent = self._clock.monotonic_ms()
         reply = await self._scripts.run_durably(
-            "admit", self.worker, *[part for item in items for part in item.encode(self.worker)]
+            "admit", self.worker, *arguments(items, self.worker)
         )
         self.on_batch("admit", len(items), (self._clock.monotonic_ms() - sent) / 1000)
         at_ms, rows = reply
@@ -255,18 +254,16 @@ class Ledger:
             self._retention_ms,
             self._output_length,
             self._primary,
-            *[part for item in items for part in item.encode(self.worker)],
+            *arguments(items, self.worker),
         )
-        reply, told = reply
+        statuses, told, handing, handed = reply
         if told:
             self._learn(told)
         self.on_batch("commit", len(items), (self._clock.monotonic_ms() - sent) / 1000)
-        following = iter(self._deliveries([row[1] for row in reply if type(row) is list], sent))
+        following = dict(zip(handing, self._deliveries(handed, sent), strict=True))
         return [
-            Committed(_STATUS[row[0]], next(following))
-            if type(row) is list
-            else Committed(_STATUS[row], None)
-            for row in reply
+            Committed(_STATUS[status], following.get(number))
+            for number, status in enumerate(statuses, 1)
         ]
 
     async def heartbeat(
@@ -417,19 +414,21 @@ class Ledger:
         self._data_loss_ms = since
         self._settled_mono_ms = self._clock.monotonic_ms() + settled_in
 
-    def _deliveries(self, rows: Iterable[Sequence[Any]], sent: float) -> list[Delivery]:
-        """What a reply granted, to a question asked at ``sent`` (local monotonic)."""
+    def _deliveries(self, rows: Sequence[Any], sent: float) -> list[Delivery]:
+        """What a reply granted, to a question asked at ``sent`` (local monotonic).
+
+        Of each entry its id, then what ``delivery`` in ``prelude.lua`` says of it.
+        """
         lease_mono_ms = sent + self.lease_ms
         # Others' leases are reckoned from the reply: the call may have taken long.
         received_mono_ms = self._clock.monotonic_ms()
-        whole = [row if len(row) > NEW else (*row, 1, 1, b"", None, 0) for row in rows]
+        told = [_told(delivery) for delivery in rows[1::2]]
         return [
             Delivery(
                 entry_id=entry_id.decode(),
-                fields=dict(zip(fields[::2], fields[1::2], strict=True)),
+                fields=fields,
                 token=token,
                 deliveries=deliveries,
-                group=group.decode(errors="replace").removeprefix(":"),
                 record=_record(signal_id.decode(), record) if signal_id else None,
                 lease_mono_ms=lease_mono_ms,
                 received_mono_ms=received_mono_ms,
@@ -437,8 +436,20 @@ class Ledger:
                 data_loss_ms=self._data_loss_ms,
                 settled_mono_ms=self._settled_mono_ms,
             )
-            for entry_id, fields, group, token, deliveries, signal_id, record, overdue in whole
+            for entry_id, (token, deliveries, signal_id, record, overdue, fields) in zip(
+                rows[::2], told, strict=True
+            )
         ]
+
+
+def _told(delivery: Any) -> tuple[int, int, bytes, bytes | None, int, dict[bytes, bytes]]:
+    """Token, deliveries, signal, record, overdue ms and fields, of one delivery in a reply."""
+    if type(delivery) is bytes:
+        return (*_FIRST, {b"data": delivery})
+    about, fields = _FIRST, delivery
+    if type(delivery[0]) is int:
+        *about, fields = delivery
+    return (*about, dict(zip(fields[::2], fields[1::2], strict=True)))
 
 
 def read_book(rows: Mapping[bytes, bytes]) -> Book:
@@ -459,9 +470,13 @@ def _record(signal_id: str, raw: bytes | None) -> Record:
 
 def _admission(row: Any, at_ms: int) -> Admission:
     """One order's answer, given at ``at_ms``: a status, with what there is to say of it."""
+    if row == b"admitted":
+        return Admitted(b"", 0.0, at_ms)
+    if row[:1] == b"{":  # the position, with nothing more to say
+        return Admitted(row, 0.0, at_ms)
     status, *rest = row if isinstance(row, list) else [row]
     if status == b"admitted":
-        return Admitted(rest[0], float(rest[1]), rest[2]) if rest else Admitted(b"", 0.0, at_ms)
+        return Admitted(rest[0], float(rest[1]), rest[2])
     if status == b"refused":
         return Code[rest[0].decode()]
     if status == b"fenced":

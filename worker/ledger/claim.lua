@@ -1,57 +1,64 @@
 -- Take work: expired leases, then released entries, then new ones, up to `room`.
 -- ARGV: worker, room, lease ms, ceiling of waiting entries, replication id last seen ('' at start)
--- Returns {deliveries, epoch, tail id unless there is more, more, vanished}
+-- Returns {id and delivery of each, epoch, tail id unless there is more, more, vanished}
 local worker, room, ceiling = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[4])
 local at = now()
 local lease_ms = tonumber(ARGV[3])
 local expires = at + lease_ms
-local pending = redis.call('XPENDING', SIGNALS, GROUP)[1] -- no group, no claim: before any write
-local taken, vanished = {}, 0
+local pending = call('XPENDING', SIGNALS, GROUP)[1] -- no group, no claim: before any write
+local taken, count, vanished = {}, 0, 0
+
+local function hand_out(id, delivered)
+  count = count + 1
+  taken[2 * count - 1], taken[2 * count] = id, delivered
+end
 
 local function take(id, overdue)
   while id do
     know({id})
     if not entries[id] then return end
     local got = grant(id, worker, expires, 1, overdue)
-    if got then taken[#taken + 1] = got return end
+    if got then return hand_out(id, got) end
     vanished = vanished + 1
     id = finish(id)
   end
 end
 
 local told = epoch(at, lease_ms, ARGV[5])
-local expired = redis.call('ZRANGEBYSCORE', P .. 'leases', '-inf', at, 'WITHSCORES', 'LIMIT', 0, room)
+local expired = call('ZRANGEBYSCORE', P .. 'leases', '-inf', at, 'WITHSCORES', 'LIMIT', 0, room)
 for n = 1, #expired, 2 do
-  redis.call('ZREM', P .. 'leases', expired[n])
+  call('ZREM', P .. 'leases', expired[n])
   take(expired[n], at - tonumber(expired[n + 1]))
 end
-while #taken < room do
-  local id = redis.call('LPOP', P .. 'released')
+while count < room do
+  local id = call('LPOP', P .. 'released')
   if not id then break end
   know({id})
   -- Nobody has taken it meanwhile, and it is not in the keeper's care again.
-  if entries[id] and entries[id][WORKER] == '' and not redis.call('ZSCORE', P .. 'unresolved', id) then
+  if entries[id] and entries[id][WORKER] == '' and not call('ZSCORE', P .. 'unresolved', id) then
     take(id)
   end
 end
 
-local waiting = pending - redis.call('ZCARD', P .. 'leases') - #taken
-local want = math.min(room - #taken, ceiling - waiting)
+local waiting = pending - call('ZCARD', P .. 'leases') - count
+local want = math.min(room - count, ceiling - waiting)
 local more = want <= 0 and 1 or 0
 if want > 0 then
-  local read = redis.call('XREADGROUP', 'GROUP', GROUP, worker, 'COUNT', want, 'STREAMS', SIGNALS, '>')
+  local read = call('XREADGROUP', 'GROUP', GROUP, worker, 'COUNT', want, 'STREAMS', SIGNALS, '>')
   local bodies, ids, new = read and read[1][2] or {}, {}, {}
   for n = 1, #bodies do ids[n] = bodies[n][1] end
   more = #ids == want and 1 or 0
   know(ids)
   for n = 1, #ids do -- a recreated group repeats what we hold
-    if not entries[ids[n]] then new[#new + 1] = {ids[n], bodies[n][2], worker} end
+    if not entries[ids[n]] then new[#new + 1] = bodies[n] end
   end
-  enter(new, worker, function(id, fields)
+  local heads = enter(new, worker, worker)
+  for n = 1, #heads do
+    local id, fields = heads[n][1], heads[n][2]
     lease(id, expires)
-    taken[#taken + 1] = {id, fields, entries[id][NAME]}
-  end)
+    hand_out(id, first_delivery(fields))
+  end
 end
 flush()
-local tail = more == 0 and redis.call('XREVRANGE', SIGNALS, '+', '-', 'COUNT', 1)[1]
+local tail = more == 0 and call('XREVRANGE', SIGNALS, '+', '-', 'COUNT', 1)[1]
 return {taken, told, tail and tail[1] or '0-0', more, vanished}

@@ -1,10 +1,12 @@
 #!lua flags=allow-oom
 -- Write outcomes: events, position, reservation, record and acknowledgement in one step, and
 -- hand the next entry of the group to the same worker.
--- ARGV: worker, lease ms, record retention ms, output length, replication id last seen, then of
--- each its fields (items.py), its record, and the parts of its events, as many as a field says
--- Returns {per item status or {status, next delivery}, epoch or false}: committed, duplicate,
--- conflict or fenced; the epoch where there was an entry that could be handed on
+-- ARGV: worker, lease ms, record retention ms, output length, replication id last seen, how
+-- many arguments have the fields of all (items.py), these, then of each its record and the JSON of
+-- every event
+-- Returns {per item a status, epoch or false, which items handed an entry on, id and delivery of
+-- each of these}: committed, duplicate, conflict or fenced; the epoch where there was an entry that
+-- could be handed on
 local worker, retention, limit = ARGV[1], ARGV[3], ARGV[4]
 local at = now()
 local lease_ms = tonumber(ARGV[2])
@@ -35,10 +37,10 @@ end
 
 -- A dead letter: the entry's own fields, byte for byte, and what the worker says of it.
 local function bury(id, about)
-  local body = redis.call('XRANGE', SIGNALS, id, id)[1]
+  local body = call('XRANGE', SIGNALS, id, id)[1]
   local fields = body and {unpack(body[2], 1, math.min(#body[2], 6000))} or {} -- a call's limit
   for _, part in ipairs(about) do fields[#fields + 1] = part end
-  redis.call('XADD', P .. 'dead', '*', unpack(fields))
+  call('XADD', P .. 'dead', '*', unpack(fields))
 end
 
 -- Give the reservation back and write the position; amounts in millionths of the quote currency.
@@ -48,7 +50,8 @@ local function settle(admitted, place, position, quote, exposure, reserved, real
   local others = not admitted and book[place] and string.match(book[place], '^%a+ %S+') or ''
   if not admitted then expose(quote, reserved) end
   position = position or place_of(book[place])
-  book[place] = others .. (others ~= '' and position ~= '' and ' ' or '') .. position
+  if others == '' then book[place] = position
+  else book[place] = others .. (position ~= '' and ' ' or '') .. position end
   settled[#settled + 1] = place
   expose(quote, exposure)
   if realized ~= 0 then profits[quote] = (profits[quote] or 0) + realized end
@@ -56,11 +59,17 @@ end
 
 local ended = cmsgpack.pack(at) -- the end of every record
 
-local EVENTS = 16 -- how many parts they come in, then they themselves
+-- An item's fields: the last of them says how many events there are; stream, type and id of each
+-- follow.
+local FIELDS = 16
+local fields, at_records = unpacked(6)
 
-local function commit(item, record)
+local handing, handed = {}, {}
+
+-- `first` is where the fields of item `number` begin, `at_record` where ARGV has its record.
+local function commit(number, first, at_record)
   local id, token, signal, digest, reservation, place, position, quote, exposure, reserved, realized,
-    dead, trace, duplicate, take_next, events = unpack(item)
+    dead, trace, duplicate, take_next, events = unpack(fields, first, first + FIELDS - 1)
   if not held(id, worker, token) then
     return repeated(id, token, signal) and 'committed' or 'fenced'
   end
@@ -74,11 +83,19 @@ local function commit(item, record)
     if reservation ~= '' then
       settle(admitted, place, position, quote, exposure, reserved, realized)
     end
-    for n = 1, #events, 4 do
-      append(events[n], events[n + 1], events[n + 2], events[n + 3], signal, trace)
+    for n = 1, events do
+      local head = first + FIELDS + 3 * (n - 1)
+      local stream, kind, event = STREAM[fields[head]], fields[head + 1], fields[head + 2]
+      local data = ARGV[at_record + n]
+      if trace == '' then
+        call('XADD', stream, '*', 'type', kind, 'id', event, 'subject', signal, 'data', data)
+      else
+        call('XADD', stream, '*', 'type', kind, 'id', event, 'subject', signal, 'data', data,
+          'traceparent', trace)
+      end
     end
     if signal ~= '' then
-      redis.call('SET', P .. 'record:' .. signal, record .. ended, 'PX', retention)
+      call('SET', P .. 'record:' .. signal, ARGV[at_record] .. ended, 'PX', retention)
       records[signal] = nil
     end
   end
@@ -87,31 +104,29 @@ local function commit(item, record)
   if following then know({following}) end
   if not following or not entries[following] then return status end
   local got = take_next and grant(following, worker, expires, 1)
-  if got then return {status, got} end
-  offer(following)
+  if got then
+    local count = #handing
+    handing[count + 1], handed[2 * count + 1], handed[2 * count + 2] = number, following, got
+  else offer(following) end
   return status
 end
 
 -- A stream that is none would stop the script half-way, its first events written.
-redis.call('XREAD', 'STREAMS', P .. 'orders', P .. 'positions', P .. 'system', P .. 'dead', '$', '$', '$', '$')
+call('XREAD', 'STREAMS', P .. 'orders', P .. 'positions', P .. 'system', P .. 'dead', '$', '$', '$', '$')
 
-local items, ids, records_at, results = {}, {}, {}, {}
-local n = 6
-while n <= #ARGV do
-  local item = {cmsgpack.unpack(ARGV[n])}
-  local parts = item[EVENTS]
-  item[EVENTS] = parts > 0 and {cmsgpack.unpack(ARGV[n + 2])} or {}
-  for part = 2, parts do
-    for _, text in ipairs({cmsgpack.unpack(ARGV[n + 1 + part])}) do table.insert(item[EVENTS], text) end
-  end
-  local count = #items + 1
-  items[count], ids[count], records_at[count] = item, item[1], n + 1
-  n = n + 2 + parts
+local firsts, ids, results = {}, {}, {}
+local first, count = 1, 0
+while fields[first] do
+  count = count + 1
+  firsts[count], ids[count] = first, fields[first]
+  first = first + FIELDS + 3 * fields[first + FIELDS - 1]
 end
 know(ids)
 local followers, places = {}, {}
-for n = 1, #items do
-  local entry, signal, _, reservation, place, position = entries[ids[n]], unpack(items[n], 3, 7)
+for n = 1, count do
+  local entry, first = entries[ids[n]], firsts[n]
+  local signal, reservation = fields[first + 2], fields[first + 4]
+  local place, position = fields[first + 5], fields[first + 6]
   local admitted = entry and entry[SIGNAL] == signal
   if not admitted then recorded(signal) end
   if reservation ~= '' and not (admitted and position) then places[#places + 1] = place end
@@ -121,7 +136,11 @@ local slots = each('HMGET', P .. 'book', places)
 for n = 1, #places do book[places[n]] = slots[n] end
 local told = #followers > 0 and epoch(at, lease_ms, ARGV[5])
 know(followers) -- in one go, though not all of them may be wanted
-for n = 1, #items do results[n] = commit(items[n], ARGV[records_at[n]]) end
+local at_record = at_records
+for n = 1, count do
+  results[n] = commit(n, firsts[n], at_record)
+  at_record = at_record + 1 + fields[firsts[n] + FIELDS - 1]
+end
 local held_places, empty = {}, {}
 for n = 1, #settled do
   local place = settled[n]
@@ -135,7 +154,7 @@ for _, stream in ipairs({'orders', 'positions', 'system'}) do trim(stream, limit
 for quote, profit in pairs(profits) do
   local day = P .. 'day:' .. math.floor(at / 86400000)
   add(day, quote, profit)
-  redis.call('EXPIRE', day, 259200)
+  call('EXPIRE', day, 259200)
   add(P .. 'realized', quote, profit)
 end
-return {results, told}
+return {results, told, handing, handed}

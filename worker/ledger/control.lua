@@ -2,8 +2,8 @@
 -- Change the trading state and say so; saying the same again changes nothing.
 -- ARGV: state, reason, actor, at (RFC 3339), event id, event data, output length
 -- Returns the state before
-local before = redis.call('HGET', P .. 'control', 'trading_state') or 'ACTIVE'
-redis.call('HSET', P .. 'control', 'trading_state', ARGV[1], 'reason', ARGV[2], 'actor', ARGV[3],
+local before = call('HGET', P .. 'control', 'trading_state') or 'ACTIVE'
+call('HSET', P .. 'control', 'trading_state', ARGV[1], 'reason', ARGV[2], 'actor', ARGV[3],
   'at', ARGV[4])
 if before ~= ARGV[1] then
   append('system', 'TradingStateChanged', ARGV[5], ARGV[6], '')

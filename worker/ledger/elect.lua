@@ -2,12 +2,12 @@
 -- ARGV: worker, term ms (0 resigns), what the keeper says to the others
 -- Returns 1 if this worker is the keeper, else 0, and what the keeper has said
 local worker, term, say = ARGV[1], tonumber(ARGV[2]), ARGV[3]
-local keeper = redis.call('GET', P .. 'keeper')
-if keeper and keeper ~= worker then return {0, redis.call('GET', P .. 'said') or ''} end
+local keeper = call('GET', P .. 'keeper')
+if keeper and keeper ~= worker then return {0, call('GET', P .. 'said') or ''} end
 if term == 0 then
-  redis.call('DEL', P .. 'keeper', P .. 'said')
+  call('DEL', P .. 'keeper', P .. 'said')
   return {0, ''}
 end
-redis.call('SET', P .. 'keeper', worker, 'PX', term)
-redis.call('SET', P .. 'said', say, 'PX', term)
+call('SET', P .. 'keeper', worker, 'PX', term)
+call('SET', P .. 'said', say, 'PX', term)
 return {1, say}

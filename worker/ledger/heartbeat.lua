@@ -12,6 +12,6 @@ for n, id in ipairs(ids) do
   if held(id, worker, tonumber(ARGV[2 * n + 3])) then lease(id, expires)
   else lost[#lost + 1] = id end
 end
-redis.call('HSET', P .. 'workers', worker, at .. ' ' .. ARGV[3])
+call('HSET', P .. 'workers', worker, at .. ' ' .. ARGV[3])
 flush()
-return {lost, redis.call('HGET', P .. 'control', 'trading_state') or 'ACTIVE'}
+return {lost, call('HGET', P .. 'control', 'trading_state') or 'ACTIVE'}

@@ -1,6 +1,6 @@
 """What is asked of an admission and a commit, and how it travels to their scripts."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 import msgspec
@@ -8,8 +8,13 @@ import msgspec
 from worker.domain.event import EventText
 from worker.ledger.stored import ADMITTED_RECORD, ENDED_RECORD, encode
 
-#: Events in one argument: a script can take only so many values apart at once.
-EVENTS_A_PART: Final = 256
+#: Values in one argument: a script can take only so many apart at once.
+VALUES_A_PART: Final = 2_048
+#: Heads of events that are packed at a time.
+HEADS_AT_ONCE: Final = 3 * 256
+
+#: Packed values, one behind the other, and how many they are.
+Packed = tuple[bytes, int]
 
 
 class AdmitItem(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -34,7 +39,7 @@ class AdmitItem(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     max_rate: int
     only_look: bool = False
 
-    def encode(self, worker: str) -> tuple[bytes, bytes]:
+    def encode(self, worker: str) -> tuple[list[Packed], list[bytes]]:
         """As ``admit.lua`` reads it: the fields by their place, and the beginning of the record."""
         fields = (
             self.entry,
@@ -53,7 +58,7 @@ class AdmitItem(msgspec.Struct, frozen=True, kw_only=True, gc=False):
             self.only_look,
         )
         record = (self.entry, self.digest, self.signal, "ADMITTED", worker, self.intent)
-        return encode(fields)[1:], ADMITTED_RECORD + encode(record)[1:]
+        return [_packed(fields)], [ADMITTED_RECORD + encode(record)[1:]]
 
 
 class CommitItem(msgspec.Struct, frozen=True, kw_only=True):
@@ -91,14 +96,16 @@ class CommitItem(msgspec.Struct, frozen=True, kw_only=True):
     duplicate: bool = False
     take_next: bool = True
 
-    def encode(self, worker: str) -> list[bytes]:
-        """As ``commit.lua`` reads it: the fields by their place, the record, parts of events."""
-        events = self.events
-        if len(events) <= EVENTS_A_PART:
-            parts = [_events(events)] if events else []
-        else:
-            starts = range(0, len(events), EVENTS_A_PART)
-            parts = [_events(events[n : n + EVENTS_A_PART]) for n in starts]
+    def encode(self, worker: str) -> tuple[list[Packed], list[bytes | str]]:
+        """As ``commit.lua`` reads it: fields and heads of events by their place; record and JSON.
+
+        The JSON travels as it is: whatever is taken apart exists twice in the server.
+        """
+        heads: list[str] = []
+        data: list[str] = []
+        for stream, kind, identity, text in self.events:
+            heads += stream, kind, identity
+            data.append(text)
         fields = (
             self.entry,
             self.token,
@@ -115,7 +122,8 @@ class CommitItem(msgspec.Struct, frozen=True, kw_only=True):
             self.traceparent,
             self.duplicate,
             self.take_next,
-            len(parts),
+            len(data),
+            *heads[:HEADS_AT_ONCE],
         )
         record = (
             self.entry,
@@ -130,10 +138,31 @@ class CommitItem(msgspec.Struct, frozen=True, kw_only=True):
             self.token,
             self.outcome,
         )
-        # An array's head is one byte, of sixteen values and more three; the script wants none.
-        return [encode(fields)[3:], ENDED_RECORD + encode(record)[1:], *parts]
+        starts = range(HEADS_AT_ONCE, len(heads), HEADS_AT_ONCE)
+        further = [_packed(heads[start : start + HEADS_AT_ONCE]) for start in starts]
+        return [_packed(fields), *further], [ENDED_RECORD + encode(record)[1:], *data]
 
 
-def _events(events: Sequence[EventText]) -> bytes:
-    values: tuple[str, ...] = sum(events, ())
-    return encode(values)[1 if len(values) < 16 else 3 :]
+def arguments(items: Iterable[AdmitItem | CommitItem], worker: str) -> list[bytes | str | int]:
+    """Items as their scripts read them: how many arguments the fields take, these, all the rest."""
+    parts: list[bytes | str | int] = []
+    rest: list[bytes | str] = []
+    part: list[bytes] = []
+    values = 0
+    for item in items:
+        packed, more = item.encode(worker)
+        rest += more
+        for raw, count in packed:
+            if values + count > VALUES_A_PART:
+                parts.append(b"".join(part))
+                part, values = [], 0
+            part.append(raw)
+            values += count
+    parts.append(b"".join(part))
+    return [len(parts), *parts, *rest]
+
+
+def _packed(values: Sequence[object]) -> Packed:
+    """Values one behind the other: what an array of them is without its first bytes."""
+    count = len(values)
+    return encode(values)[1 if count < 16 else 3 :], count

@@ -3,8 +3,8 @@
 -- ARGV: worker
 -- Returns how many entries its consumer still owns
 local worker = ARGV[1]
-redis.call('HDEL', P .. 'workers', worker)
-if redis.call('GET', P .. 'keeper') == worker then redis.call('DEL', P .. 'keeper', P .. 'said') end
-local owned = #redis.call('XPENDING', SIGNALS, GROUP, '-', '+', 1, worker)
-if owned == 0 then redis.call('XGROUP', 'DELCONSUMER', SIGNALS, GROUP, worker) end
+call('HDEL', P .. 'workers', worker)
+if call('GET', P .. 'keeper') == worker then call('DEL', P .. 'keeper', P .. 'said') end
+local owned = #call('XPENDING', SIGNALS, GROUP, '-', '+', 1, worker)
+if owned == 0 then call('XGROUP', 'DELCONSUMER', SIGNALS, GROUP, worker) end
 return owned

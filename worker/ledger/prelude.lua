@@ -4,36 +4,52 @@
 -- KEYS[1] is always {account}:signals; every other key shares its hash tag and so its slot.
 local SIGNALS, GROUP = KEYS[1], 'execution'
 local P = string.sub(SIGNALS, 1, -8)
+local STREAM = {orders = P .. 'orders', positions = P .. 'positions', system = P .. 'system'}
+local call, find, match = redis.call, string.find, string.match -- looked up once
 
 -- A slot that is being moved answers for a missing key with an error: stop before the first write.
-redis.call('EXISTS', P .. 'none')
+call('EXISTS', P .. 'none')
 
 local function now()
-  local time = redis.call('TIME')
+  local time = call('TIME')
   return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 
 -- Call with many arguments, a thousand at a time: no call takes more than some 8,000.
 local function each(command, key, list)
-  if #list <= 1000 then return #list > 0 and redis.call(command, key, unpack(list)) or {} end
+  if #list <= 1000 then return #list > 0 and call(command, key, unpack(list)) or {} end
   local replies = {}
   for n = 1, #list, 1000 do
-    local reply = redis.call(command, key, unpack(list, n, math.min(n + 999, #list)))
+    local reply = call(command, key, unpack(list, n, math.min(n + 999, #list)))
     if type(reply) == 'table' then for m = 1, #reply do replies[#replies + 1] = reply[m] end end
   end
   return replies
 end
 
+-- Values that came packed one behind the other (items.py), in as many arguments as ARGV[at] says: a
+-- script can take only so many apart at once. Returns them, and where the next argument is.
+local function unpacked(at)
+  local last = at + ARGV[at]
+  local values = {cmsgpack.unpack(ARGV[at + 1])}
+  for part = at + 2, last do
+    for _, value in ipairs({cmsgpack.unpack(ARGV[part])}) do values[#values + 1] = value end
+  end
+  return values, last + 1
+end
+
 -- The fields of an entry, each a string but for the two numbers; '' where there is nothing.
--- Its group; the consumer it is pending for; who was granted it last, under which token; how many
--- deliveries; the signal admitted under it; the entry behind it; the refusal it got.
-local NAME, OWNER, WORKER, TOKEN, DELIVERIES, SIGNAL, NEXT, REFUSED = 1, 2, 3, 4, 5, 6, 7, 8
+-- Before them stands their text, as `entries` has it, or false where that has to be made anew. They
+-- are: its group; the consumer it is pending for; who was granted it last, under which token; how
+-- many deliveries; the refusal it got; the entry behind it; the signal admitted under it.
+local TEXT, NAME, OWNER, WORKER, TOKEN, DELIVERIES, REFUSED, NEXT, SIGNAL = 1, 2, 3, 4, 5, 6, 7, 8, 9
+local NOTHING = cmsgpack.pack('') -- one byte, with which no other text ends
 -- Those of an execution record (Record in stored.py): from admission on, and what a commit adds.
 local ENTRY, DIGEST, ID, STATE, BY, INTENT, ADMITTED, DOUBTED, POSITION, FENCE, OUTCOME, ENDED =
   1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12
 
 local entries, tails = {}, {} -- by id: its fields; by group: its last entry, or false
 local changed, moved, finished = {}, {}, {} -- ids and groups to be written, ids to be forgotten
+local regranted = {} -- of those to be forgotten, which may have been parked
 local leased, exposures = {}, {} -- what else is written once, by `flush`
 
 -- Read entries, those of them that are not known yet.
@@ -45,7 +61,7 @@ local function know(ids)
   end
   local found = each('HMGET', P .. 'entries', unknown)
   for n = 1, #unknown do
-    if found[n] then entries[unknown[n]] = {cmsgpack.unpack(found[n])} end
+    if found[n] then entries[unknown[n]] = {found[n], cmsgpack.unpack(found[n])} end
   end
 end
 
@@ -56,11 +72,30 @@ local function held(id, worker, token)
 end
 
 local function put(id, field, value)
-  entries[id][field], changed[#changed + 1] = value, id
+  local entry = entries[id]
+  entry[TEXT], entry[field], changed[#changed + 1] = false, value, id
+end
+
+-- The last two fields are empty at first, and what they get is mostly all that changes: it is put to
+-- the text there is, for packing all of them anew is dear.
+local function put_next(id, following)
+  local text = entries[id][TEXT]
+  put(id, NEXT, following)
+  if text and string.sub(text, -2) == NOTHING .. NOTHING then
+    entries[id][TEXT] = string.sub(text, 1, -3) .. cmsgpack.pack(following) .. NOTHING
+  end
+end
+
+local function put_signal(id, signal)
+  local entry = entries[id]
+  local text = entry[SIGNAL] == '' and entry[TEXT]
+  entry[SIGNAL], changed[#changed + 1] = signal, id
+  entry[TEXT] = text and string.sub(text, 1, -2) .. cmsgpack.pack(signal)
 end
 
 local function lease(id, expires)
-  leased[#leased + 1], leased[#leased + 2] = expires, id
+  local n = #leased
+  leased[n + 1], leased[n + 2] = expires, id
 end
 
 -- What `park` writes of an order whose admission was lost names no entry: it is no record yet.
@@ -71,7 +106,7 @@ end
 
 -- The execution record of a signal, or nil; and, as a second value, what `park` wrote in its place.
 local function record_of(signal)
-  return read_record(redis.call('GET', P .. 'record:' .. signal))
+  return read_record(call('GET', P .. 'record:' .. signal))
 end
 
 -- What `book` has of a place: its position (JSON, '' for none), and whether a signal is `opening` or
@@ -79,31 +114,39 @@ end
 local function place_of(raw)
   if not raw then return '' end
   if string.byte(raw) == 123 then return raw end -- {
-  local busy, position = string.match(raw, '^(%a+) %S+ ?(.*)$')
+  local busy, position = match(raw, '^(%a+) %S+ ?(.*)$')
   return position, busy
 end
 
--- A granted entry: {id, fields, group, token, deliveries, signal id, record, overdue ms}; in its first
--- delivery, of which all the rest is known, only the first three.
+-- What a reply says of an entry's first delivery: its fields, or the text of `data` if that is all.
+-- A list in a reply is dear.
+local function first_delivery(fields)
+  if #fields == 2 and fields[1] == 'data' then return fields[2] end
+  return fields
+end
+
+-- What a reply says of a granted entry: as above, or of any delivery but the first, {token,
+-- deliveries, signal id, record, overdue ms, fields}.
 local function delivery(id, body, overdue)
   local entry = entries[id]
   local signal = entry[SIGNAL]
   if body and entry[TOKEN] == 1 and entry[DELIVERIES] == 1 and signal == '' and overdue == 0 then
-    return {id, body[2], entry[NAME]}
+    return first_delivery(body[2])
   end
-  local record = signal ~= '' and redis.call('GET', P .. 'record:' .. signal)
-  return {id, body and body[2] or {}, entry[NAME], entry[TOKEN], entry[DELIVERIES], signal, record, overdue}
+  local record = signal ~= '' and call('GET', P .. 'record:' .. signal)
+  return {entry[TOKEN], entry[DELIVERIES], signal, record, overdue, body and body[2] or {}}
 end
 
--- Lease a known entry to `worker`, raising its token; nil if its body is gone and it never traded.
+-- Lease a known entry to `worker`, raising its token; returns its delivery, nil if its body is gone
+-- and it never traded.
 local function grant(id, worker, expires, delivered, overdue)
   local entry = entries[id]
-  local body = redis.call('XRANGE', SIGNALS, id, id)[1]
+  local body = call('XRANGE', SIGNALS, id, id)[1]
   if not body and entry[SIGNAL] == '' then return nil end
   entry[TOKEN], entry[DELIVERIES] = entry[TOKEN] + 1, entry[DELIVERIES] + delivered
   -- A lost group must not break a script half-way; the lease holds without it.
   if entry[OWNER] ~= worker then redis.pcall('XCLAIM', SIGNALS, GROUP, worker, 0, id, 'JUSTID') end
-  entry[WORKER], entry[OWNER], changed[#changed + 1] = worker, worker, id
+  entry[TEXT], entry[WORKER], entry[OWNER], changed[#changed + 1] = false, worker, worker, id
   lease(id, expires)
   return delivery(id, body, overdue or 0)
 end
@@ -112,22 +155,25 @@ end
 -- the last ones of the one before it. Every script that grants entries tells the worker.
 -- Returns {since ms, ms until leases from before it have run out, replication id}
 local function epoch(at, lease_ms, seen)
-  local primary = string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')
-  local known = redis.call('HMGET', P .. 'epoch', 'primary', 'since')
+  local primary = match(call('INFO', 'replication'), 'master_replid:(%x+)')
+  local known = call('HMGET', P .. 'epoch', 'primary', 'since')
   local since = tonumber(known[2] or 0)
   if known[1] ~= primary or since == 0 and seen ~= '' and seen ~= primary then
     since = (known[1] or seen ~= '') and at or 0
-    redis.call('HSET', P .. 'epoch', 'primary', primary, 'since', since)
+    call('HSET', P .. 'epoch', 'primary', primary, 'since', since)
   end
   return {since, since > 0 and math.max(since + lease_ms - at, 0) or 0, primary}
 end
 
--- The value of a JSON string field, if the text holds the name once and the value is plain.
-local function plain(data, name)
-  local _, at = string.find(data, name, 1, true)
-  if not at or string.find(data, name, at, true) then return nil end
-  return string.match(data, '^%s*:%s*"([^"\\]*)"', at + 1)
+-- The value of a JSON string field, if the text holds the name once and both are written plainly. The
+-- name is looked for without its first two characters: a search stops wherever its first one stands,
+-- and in JSON that is everywhere for a quote, and hardly anywhere for an x or y.
+local function plain(data, rest_of_name, field)
+  local at = find(data, rest_of_name, 1, true)
+  if not at or find(data, rest_of_name, at + 1, true) then return nil end
+  return match(data, field, at - 2)
 end
+local EXCHANGE, SYMBOL = '^"exchange": ?"([^"\\]*)"', '^"symbol": ?"([^"\\]*)"'
 
 -- The message group of a new entry: its `key` field, else exchange and symbol, else its own.
 -- A colon tells it from an entry's id, for `entries` holds both.
@@ -137,8 +183,8 @@ local function group_of(id, fields)
     if fields[n] == 'data' then data = fields[n + 1] elseif fields[n] == 'key' then name = fields[n + 1] end
   end
   if name == '' and #data <= 65536 then
-    local exchange, symbol = plain(data, '"exchange"'), plain(data, '"symbol"')
-    if not exchange or not symbol or string.find(data, '\\u', 1, true) then -- a name may be escaped
+    local exchange, symbol = plain(data, 'xchange"', EXCHANGE), plain(data, 'ymbol"', SYMBOL)
+    if not exchange or not symbol or find(data, '\\u', 1, true) then -- a name may be escaped
       local ok, signal = pcall(cjson.decode, data)
       if ok and type(signal) == 'table' then exchange, symbol = signal.exchange, signal.symbol end
     end
@@ -150,10 +196,10 @@ local function group_of(id, fields)
   return ':' .. (#name > 128 and redis.sha1hex(name) or name)
 end
 
--- Line new entries, pending for their owners, up in their groups: {{id, fields, owner} ...}. The
--- grant of a head is `token` 1 if there is a `worker`. Calls `on_head` for each head.
-local function enter(new, worker, on_head)
-  local names, unknown, last = {}, {}, {}
+-- Line new entries (as they are on the stream), pending for `owner`, up in their groups. The grant
+-- of a head is `token` 1 if there is a `worker`. Returns the heads.
+local function enter(new, owner, worker)
+  local names, unknown, last, heads = {}, {}, {}, {}
   for n = 1, #new do
     local name = group_of(new[n][1], new[n][2])
     names[n] = name
@@ -164,22 +210,26 @@ local function enter(new, worker, on_head)
     if found[n] then tails[unknown[n]], last[#last + 1] = found[n], found[n] end
   end
   know(last)
+  local times = worker ~= '' and 1 or 0
+  local granted = cmsgpack.pack(owner, worker, times, times, '', '', '')
+  local waiting = cmsgpack.pack(owner, '', 0, 0, '', '', '')
   for n = 1, #new do
     local id, name = new[n][1], names[n]
     local before = tails[name]
     local head = not (before and entries[before])
-    local granted = head and worker ~= ''
-    local times = granted and 1 or 0
-    entries[id] = {name, new[n][3], granted and worker or '', times, times, '', '', ''}
+    entries[id] = {cmsgpack.pack(name) .. (head and granted or waiting)} -- enough for `put_next`
     changed[#changed + 1], tails[name], moved[#moved + 1] = id, id, name
-    if head then on_head(id, new[n][2]) else put(before, NEXT, id) end
+    if head then heads[#heads + 1] = new[n] else put_next(before, id) end
   end
+  return heads
 end
 
 -- Forget an entry; returns the one that now heads its group, or nil.
 local function finish(id)
-  local name, following = entries[id][NAME], entries[id][NEXT]
+  local entry = entries[id]
+  local name, following = entry[NAME], entry[NEXT]
   finished[#finished + 1], entries[id] = id, false
+  if entry[TOKEN] ~= 1 then regranted[#regranted + 1] = id end
   if following ~= '' then return following end
   tails[name], moved[#moved + 1] = false, name
 end
@@ -187,7 +237,7 @@ end
 -- HINCRBY takes no exponent, and some servers would write 1e+17.
 local function add(key, field, change)
   if math.abs(change) >= 1e15 then change = string.format('%.0f', change) end
-  redis.call('HINCRBY', key, field, change)
+  call('HINCRBY', key, field, change)
 end
 
 -- Change what the account's positions count for in a quote currency, in millionths.
@@ -197,22 +247,28 @@ end
 
 local function flush()
   for n = 1, #finished, 1000 do
-    redis.call('XACK', SIGNALS, GROUP, unpack(finished, n, math.min(n + 999, #finished)))
+    call('XACK', SIGNALS, GROUP, unpack(finished, n, math.min(n + 999, #finished)))
   end
   each('ZADD', P .. 'leases', leased)
   each('ZREM', P .. 'leases', finished)
-  each('ZREM', P .. 'unresolved', finished)
-  each('HDEL', P .. 'entries', finished)
-  local set, removed = {}, {}
+  each('ZREM', P .. 'unresolved', regranted)
+  local set, last, removed = {}, 0, finished
   for n = 1, #changed do
     local id = changed[n]
     local entry = entries[id]
-    if entry then set[#set + 1], set[#set + 2] = id, cmsgpack.pack(unpack(entry)) end
+    if entry then
+      set[last + 1], set[last + 2] = id, entry[TEXT] or cmsgpack.pack(unpack(entry, NAME))
+      last = last + 2
+    end
     entries[id] = nil -- once is enough
   end
   for n = 1, #moved do
-    local tail = tails[moved[n]]
-    if tail then set[#set + 1], set[#set + 2] = moved[n], tail else removed[#removed + 1] = moved[n] end
+    local name = moved[n]
+    local tail = tails[name]
+    if tail then
+      set[last + 1], set[last + 2] = name, tail
+      last = last + 2
+    else removed[#removed + 1] = name end
   end
   each('HDEL', P .. 'entries', removed)
   each('HSET', P .. 'entries', set)
@@ -220,26 +276,21 @@ local function flush()
 end
 
 local function ring()
-  redis.call('XADD', P .. 'bell', 'MAXLEN', 1, '*', 'r', '1')
+  call('XADD', P .. 'bell', 'MAXLEN', 1, '*', 'r', '1')
 end
 
 -- Let any worker take `id`.
 local function offer(id)
-  redis.call('RPUSH', P .. 'released', id)
+  call('RPUSH', P .. 'released', id)
   ring()
 end
 
--- Write an event; `trace` is a producer's or worker's W3C trace context, if there is one.
-local function append(stream, kind, id, data, subject, trace)
-  if trace and trace ~= '' then
-    redis.call('XADD', P .. stream, '*', 'type', kind, 'id', id, 'subject', subject, 'data', data,
-      'traceparent', trace)
-  else
-    redis.call('XADD', P .. stream, '*', 'type', kind, 'id', id, 'subject', subject, 'data', data)
-  end
+-- Write an event by itself; those of an outcome are written by `commit`.
+local function append(stream, kind, id, data, subject)
+  call('XADD', STREAM[stream], '*', 'type', kind, 'id', id, 'subject', subject, 'data', data)
 end
 
 -- Keep an output stream at about its length.
 local function trim(stream, length)
-  redis.call('XTRIM', P .. stream, 'MAXLEN', '~', length)
+  call('XTRIM', STREAM[stream], 'MAXLEN', '~', length)
 end

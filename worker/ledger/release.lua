@@ -14,7 +14,7 @@ for n = 2, #ARGV, 4 do
     if ARGV[n + 3] ~= '1' then put(id, DELIVERIES, entries[id][DELIVERIES] - 1) end
     if hold > 0 then lease(id, now() + hold)
     else
-      redis.call('ZREM', P .. 'leases', id)
+      call('ZREM', P .. 'leases', id)
       offer(id)
     end
   end

@@ -3,9 +3,9 @@
 -- Returns {'replayed', new id}, also when asked again within the memory; {'used', state};
 -- {'empty', ''} if its own fields are gone; or {'absent', ''}
 local id, signal = ARGV[1], ARGV[2]
-local before = redis.call('GET', P .. 'replayed:' .. id)
+local before = call('GET', P .. 'replayed:' .. id)
 if before then return {'replayed', before} end
-local letter = redis.call('XRANGE', P .. 'dead', id, id)[1]
+local letter = call('XRANGE', P .. 'dead', id, id)[1]
 if not letter then return {'absent', ''} end
 if signal ~= '' then
   local record = record_of(signal)
@@ -16,7 +16,7 @@ local fields = letter[2]
 local own = {}
 for n = 1, #fields - 12 do own[n] = fields[n] end
 if #own == 0 then return {'empty', ''} end
-local added = redis.call('XADD', SIGNALS, '*', unpack(own))
-redis.call('XDEL', P .. 'dead', id)
-redis.call('SET', P .. 'replayed:' .. id, added, 'PX', ARGV[3])
+local added = call('XADD', SIGNALS, '*', unpack(own))
+call('XDEL', P .. 'dead', id)
+call('SET', P .. 'replayed:' .. id, added, 'PX', ARGV[3])
 return {'replayed', added}

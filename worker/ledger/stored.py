@@ -10,8 +10,8 @@ class Entry(msgspec.Struct, frozen=True, array_like=True):
 
     A sequence; ``prelude.lua`` names the places. ``group`` is raw: a producer may have put any
     bytes there. ``owner`` is the consumer it is pending for, ``worker`` who was granted it last (''
-    once it was given back), ``signal`` the id admitted under it, ``following`` the next entry of
-    its group, ``refused`` the refusal it got, and when asked.
+    once it was given back), ``refused`` the refusal it got, and when asked, ``following`` the next
+    entry of its group, ``signal`` the id admitted under it.
     """
 
     group: msgspec.Raw
@@ -19,9 +19,9 @@ class Entry(msgspec.Struct, frozen=True, array_like=True):
     worker: str
     token: int
     deliveries: int
-    signal: str
-    following: str
     refused: str
+    following: str
+    signal: str
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True, array_like=True):

@@ -3,19 +3,18 @@
 -- Returns {orphans, trimmed, consumers removed}
 local at = now()
 local orphans, removed = 0, 0
-local pending = redis.call('XPENDING', SIGNALS, GROUP, 'IDLE', ARGV[1], '-', '+', 1000)
-local ids, new = {}, {}
+local pending = call('XPENDING', SIGNALS, GROUP, 'IDLE', ARGV[1], '-', '+', 1000)
+local ids = {}
 for n, one in ipairs(pending) do ids[n] = one[1] end
 know(ids)
 for n, id in ipairs(ids) do
   if not entries[id] then
-    local body = redis.call('XRANGE', SIGNALS, id, id)[1]
+    local body = call('XRANGE', SIGNALS, id, id)[1]
     orphans = orphans + 1
-    if body then new[#new + 1] = {id, body[2], pending[n][2]}
-    else redis.call('XACK', SIGNALS, GROUP, id) end
+    local head = body and enter({body}, pending[n][2], '')[1]
+    if head then offer(id) elseif not body then call('XACK', SIGNALS, GROUP, id) end
   end
 end
-enter(new, '', offer)
 flush()
 
 -- An id as two numbers, so that ids compare.
@@ -26,25 +25,25 @@ local function before(a, b)
   return tonumber(as) < tonumber(bs)
 end
 local floor = string.format('%.0f-0', math.max(at - tonumber(ARGV[2]), 0))
-for _, info in ipairs(redis.call('XINFO', 'GROUPS', SIGNALS)) do
+for _, info in ipairs(call('XINFO', 'GROUPS', SIGNALS)) do
   local group = {}
   for n = 1, #info, 2 do group[info[n]] = info[n + 1] end
-  local oldest = redis.call('XPENDING', SIGNALS, group.name)[2] or group['last-delivered-id']
+  local oldest = call('XPENDING', SIGNALS, group.name)[2] or group['last-delivered-id']
   if before(oldest, floor) then floor = oldest end
 end
-local trimmed = redis.call('XTRIM', SIGNALS, 'MINID', '~', floor)
+local trimmed = call('XTRIM', SIGNALS, 'MINID', '~', floor)
 
-local workers = redis.call('HGETALL', P .. 'workers')
+local workers = call('HGETALL', P .. 'workers')
 local alive = {}
 for n = 1, #workers, 2 do
   if at - tonumber(string.match(workers[n + 1], '^%d+')) < 60000 then alive[workers[n]] = true
-  else redis.call('HDEL', P .. 'workers', workers[n]) end
+  else call('HDEL', P .. 'workers', workers[n]) end
 end
-for _, info in ipairs(redis.call('XINFO', 'CONSUMERS', SIGNALS, GROUP)) do
+for _, info in ipairs(call('XINFO', 'CONSUMERS', SIGNALS, GROUP)) do
   local consumer = {}
   for n = 1, #info, 2 do consumer[info[n]] = info[n + 1] end
   if consumer.pending == 0 and consumer.idle > 60000 and not alive[consumer.name] then
-    redis.call('XGROUP', 'DELCONSUMER', SIGNALS, GROUP, consumer.name)
+    call('XGROUP', 'DELCONSUMER', SIGNALS, GROUP, consumer.name)
     removed = removed + 1
   end
 end

@@ -1,6 +1,6 @@
 """What is asked of an admission and a commit, and how it travels to their scripts."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Final
 
 import msgspec
@@ -10,11 +10,6 @@ from worker.ledger.stored import ADMITTED_RECORD, ENDED_RECORD, encode
 
 #: Values in one argument: a script can take only so many apart at once.
 VALUES_A_PART: Final = 2_048
-#: Heads of events that are packed at a time.
-HEADS_AT_ONCE: Final = 3 * 256
-
-#: Packed values, one behind the other, and how many they are.
-Packed = tuple[bytes, int]
 
 
 class AdmitItem(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -39,7 +34,7 @@ class AdmitItem(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     max_rate: int
     only_look: bool = False
 
-    def encode(self, worker: str) -> tuple[list[Packed], list[bytes]]:
+    def encode(self, worker: str) -> tuple[tuple[object, ...], list[bytes]]:
         """As ``admit.lua`` reads it: the fields by their place, and the beginning of the record."""
         fields = (
             self.entry,
@@ -58,7 +53,7 @@ class AdmitItem(msgspec.Struct, frozen=True, kw_only=True, gc=False):
             self.only_look,
         )
         record = (self.entry, self.digest, self.signal, "ADMITTED", worker, self.intent)
-        return [_packed(fields)], [ADMITTED_RECORD + encode(record)[1:]]
+        return fields, [ADMITTED_RECORD + encode(record)[1:]]
 
 
 class CommitItem(msgspec.Struct, frozen=True, kw_only=True):
@@ -96,7 +91,7 @@ class CommitItem(msgspec.Struct, frozen=True, kw_only=True):
     duplicate: bool = False
     take_next: bool = True
 
-    def encode(self, worker: str) -> tuple[list[Packed], list[bytes | str]]:
+    def encode(self, worker: str) -> tuple[tuple[object, ...], list[bytes | str]]:
         """As ``commit.lua`` reads it: fields and heads of events by their place; record and JSON.
 
         The JSON travels as it is: whatever is taken apart exists twice in the server.
@@ -123,7 +118,7 @@ class CommitItem(msgspec.Struct, frozen=True, kw_only=True):
             self.duplicate,
             self.take_next,
             len(data),
-            *heads[:HEADS_AT_ONCE],
+            *heads,
         )
         record = (
             self.entry,
@@ -138,31 +133,22 @@ class CommitItem(msgspec.Struct, frozen=True, kw_only=True):
             self.token,
             self.outcome,
         )
-        starts = range(HEADS_AT_ONCE, len(heads), HEADS_AT_ONCE)
-        further = [_packed(heads[start : start + HEADS_AT_ONCE]) for start in starts]
-        return [_packed(fields), *further], [ENDED_RECORD + encode(record)[1:], *data]
+        return fields, [ENDED_RECORD + encode(record)[1:], *data]
 
 
 def arguments(items: Iterable[AdmitItem | CommitItem], worker: str) -> list[bytes | str | int]:
     """Items as their scripts read them: how many arguments the fields take, these, all the rest."""
-    parts: list[bytes | str | int] = []
+    values: list[object] = []
     rest: list[bytes | str] = []
-    part: list[bytes] = []
-    values = 0
     for item in items:
-        packed, more = item.encode(worker)
+        fields, more = item.encode(worker)
+        values += fields
         rest += more
-        for raw, count in packed:
-            if values + count > VALUES_A_PART:
-                parts.append(b"".join(part))
-                part, values = [], 0
-            part.append(raw)
-            values += count
-    parts.append(b"".join(part))
+    starts = range(0, len(values), VALUES_A_PART)
+    parts = [_packed(values[start : start + VALUES_A_PART]) for start in starts]
     return [len(parts), *parts, *rest]
 
 
-def _packed(values: Sequence[object]) -> Packed:
+def _packed(values: list[object]) -> bytes:
     """Values one behind the other: what an array of them is without its first bytes."""
-    count = len(values)
-    return encode(values)[1 if count < 16 else 3 :], count
+    return encode(values)[1 if len(values) < 16 else 3 :]

@@ -86,6 +86,17 @@ async def test_asking_again_gives_the_same_answer_and_reserves_once(fleet: Fleet
     assert await fleet.hash("totals") == {"USDT": "100"}
 
 
+async def test_an_admission_whose_record_is_gone_leaves_its_entry_whole(fleet: Fleet) -> None:
+    """It is admitted again, under the name the entry has already."""
+    await fleet.send("a")
+    (delivery,) = await take(fleet["w1"])
+    await admit(fleet["w1"], delivery)
+    whole = await fleet.entry(delivery.entry_id)
+    await fleet.redis.delete(fleet.key("record:s-1"), fleet.key("book"))
+    await admit(fleet["w1"], delivery)
+    assert await fleet.entry(delivery.entry_id) == whole
+
+
 async def test_a_close_brings_the_position_as_it_is(fleet: Fleet) -> None:
     """And the same again when asked again."""
     await open_position(fleet)

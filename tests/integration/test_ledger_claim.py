@@ -48,6 +48,23 @@ async def test_a_claim_brings_entries_as_they_were_sent(fleet: Fleet) -> None:
     assert 14_000 < delivery.lease_mono_ms - delivery.received_mono_ms <= 15_000
 
 
+@pytest.mark.parametrize(
+    "raw",
+    [
+        {"data": ""},
+        {"data": "admitted"},
+        {"data": "{"},
+        {"foo": "bar"},
+        {"foo": "1", "data": "2"},
+    ],
+)
+async def test_an_entry_is_what_its_fields_say(fleet: Fleet, raw: dict[str, str]) -> None:
+    """With nothing but ``data``, without it, or with something beside it."""
+    await fleet.redis.xadd(SIGNALS, raw)
+    delivery = await take_one(fleet["w1"])
+    assert delivery.fields == {name.encode(): value.encode() for name, value in raw.items()}
+
+
 async def test_no_more_is_taken_than_there_is_room_for(fleet: Fleet) -> None:
     """``more`` says whether to come back at once; the tail says where to wait if not."""
     ids = await fleet.send_all("abcde")

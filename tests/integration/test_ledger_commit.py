@@ -203,6 +203,21 @@ async def test_an_order_whose_admission_was_lost_joins_what_another_has_reserved
     assert await fleet.hash("book") == {"x:P": '{"held": 3}'}
 
 
+async def test_a_place_that_two_orders_of_one_batch_leave_empty_is_free(fleet: Fleet) -> None:
+    """One was admitted, the other's admission was lost with a primary; neither traded."""
+    await fleet.send_all("abc")
+    other, lost, third = await take(fleet["w1"])
+    await admit(fleet["w1"], other, "s-2", position="x:P")
+    unfilled = {"state": "CANCELLED", "position_key": "x:P", "position": None}
+    await asyncio.gather(
+        commit(fleet["w1"], filled(other, "s-2", reserved=100, exposure=-100, **unfilled)),
+        commit(fleet["w1"], filled(lost, "s-1", **unfilled)),
+    )
+    assert await fleet.hash("book") == {}
+    assert (await fleet["w1"].book()).positions == {}
+    await admit(fleet["w1"], third, "s-3", position="x:P")
+
+
 async def test_a_place_somebody_changes_is_taken_even_without_a_position(fleet: Fleet) -> None:
     """An order whose admission was lost has closed what another was about to close."""
     await fleet.redis.hset(fleet.key("book"), "x:P", '{"held": 1}')
@@ -393,6 +408,39 @@ async def test_a_batch_of_commits_is_judged_one_by_one(fleet: Fleet) -> None:
     assert await fleet.hash("totals") == {"USDT": "194"}
     assert await fleet.hash("realized") == {"USDT": "3"}
     assert set(await fleet.pending()) == {c.entry_id, d.entry_id}
+
+
+async def test_each_of_a_batch_gets_its_own_record_and_events(fleet: Fleet) -> None:
+    """Some with several events, some with none."""
+    await fleet.send_all("abcd")
+    deliveries = await take(fleet["w1"])
+    counts = (2, 0, 3, 1)
+    items = [
+        outcome(
+            delivery,
+            f"s-{n}",
+            outcome=f'{{"end": {n}}}',
+            events=tuple(
+                ("orders", f"Kind{k}", f"e-{n}-{k}", f'{{"event": "{n}-{k}"}}')
+                for k in range(counts[n])
+            ),
+        )
+        for n, delivery in enumerate(deliveries)
+    ]
+    await asyncio.gather(*(commit(fleet["w1"], item) for item in items))
+    written = [
+        tuple(one[field].decode() for field in (b"subject", b"type", b"id", b"data"))
+        for one in await fleet.stream("orders")
+    ]
+    assert written == [
+        (f"s-{n}", f"Kind{k}", f"e-{n}-{k}", f'{{"event": "{n}-{k}"}}')
+        for n, count in enumerate(counts)
+        for k in range(count)
+    ]
+    for n, delivery in enumerate(deliveries):
+        record = await fleet.record(f"s-{n}")
+        assert record is not None
+        assert (record.entry, record.outcome) == (delivery.entry_id, f'{{"end": {n}}}')
 
 
 async def test_more_events_than_fit_into_one_part_are_all_written_in_order(fleet: Fleet) -> None:

@@ -75,6 +75,20 @@ async def test_orphans_of_one_group_keep_their_order(fleet: Fleet) -> None:
     assert seen == ids
 
 
+async def test_orphans_of_several_strangers_keep_their_owners(fleet: Fleet) -> None:
+    """Until somebody takes them: whose they are decides what a taker has to claim."""
+    ids = await fleet.send_all("abab")
+    for n, entry_id in enumerate(ids):
+        stranger = f"stranger-{n % 3}"
+        await fleet.redis.xreadgroup(GROUP, stranger, {SIGNALS: ">"}, count=1)
+        await fleet.redis.xclaim(SIGNALS, GROUP, stranger, 0, [entry_id], idle=60_000)
+    assert (await fleet["w1"].sweep(HOUR_MS))[0] == 4
+    owners = [(await fleet.entry(entry_id))["owner"] for entry_id in ids]
+    assert owners == ["stranger-0", "stranger-1", "stranger-2", "stranger-0"]
+    heads = await take(fleet.join("w2", lease_ms=15_000))
+    assert [one.entry_id for one in heads] == ids[:2]
+
+
 async def test_an_orphan_without_a_body_is_acknowledged(fleet: Fleet) -> None:
     """There is nothing to do for it."""
     entry_id = await fleet.send("a")

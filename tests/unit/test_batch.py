@@ -109,6 +109,18 @@ async def test_a_caller_that_gave_up_does_not_take_the_others_along() -> None:
     assert send.batches == [[1, 2]]
 
 
+async def test_a_batch_cancelled_before_it_set_off_leaves_nobody_waiting() -> None:
+    """As when the loop ends: its callers are told, and the next item is sent."""
+    send = Recorder()
+    batch = Batch(send)
+    waiting = batch(1)
+    (sending,) = asyncio.all_tasks() - {asyncio.current_task()}
+    sending.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.wait_for(waiting, 5)
+    assert await asyncio.wait_for(batch(2), 5) == "reply 2"
+
+
 @pytest.mark.parametrize("missing", [0, 2])
 async def test_replies_that_do_not_match_the_items_are_an_error(missing: int) -> None:
     """Nobody may get another's reply, and nobody may wait for ever."""

@@ -57,7 +57,15 @@ class Batch(Generic[Item, Reply]):
         self._scheduled = True
         task = self._loop.create_task(self._flush())
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._flushed)
+
+    def _flushed(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if task.cancelled():  # perhaps before it began: nobody may wait for it
+            self._scheduled = False
+            for _, future in self._queue:
+                future.cancel()
+            self._queue = []
 
     async def _flush(self) -> None:
         batch, self._queue = self._queue[: self._limit], self._queue[self._limit :]

@@ -42,7 +42,7 @@ end
 -- are: its group; the consumer it is pending for; who was granted it last, under which token; how
 -- many deliveries; the refusal it got; the entry behind it; the signal admitted under it.
 local TEXT, NAME, OWNER, WORKER, TOKEN, DELIVERIES, REFUSED, NEXT, SIGNAL = 1, 2, 3, 4, 5, 6, 7, 8, 9
-local NOTHING = cmsgpack.pack('') -- one byte, with which no other text ends
+local NOTHING = cmsgpack.pack('') -- one byte; only a group may end with it too, and that stands first
 -- Those of an execution record (Record in stored.py): from admission on, and what a commit adds.
 local ENTRY, DIGEST, ID, STATE, BY, INTENT, ADMITTED, DOUBTED, POSITION, FENCE, OUTCOME, ENDED =
   1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12
@@ -112,7 +112,7 @@ end
 -- What `book` has of a place: its position (JSON, '' for none), and whether a signal is `opening` or
 -- `closing` it. It reads '{...}', 'opening s-1' or 'closing s-1 {...}'.
 local function place_of(raw)
-  if not raw then return '' end
+  if not raw or raw == '' then return '' end
   if string.byte(raw) == 123 then return raw end -- {
   local busy, position = match(raw, '^(%a+) %S+ ?(.*)$')
   return position, busy
@@ -217,7 +217,7 @@ local function enter(new, owner, worker)
     local id, name = new[n][1], names[n]
     local before = tails[name]
     local head = not (before and entries[before])
-    entries[id] = {cmsgpack.pack(name) .. (head and granted or waiting)} -- enough for `put_next`
+    entries[id] = {cmsgpack.pack(name) .. (head and granted or waiting)} -- its text is all that is ever added to
     changed[#changed + 1], tails[name], moved[#moved + 1] = id, id, name
     if head then heads[#heads + 1] = new[n] else put_next(before, id) end
   end

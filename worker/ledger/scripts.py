@@ -279,16 +279,12 @@ class RedisScripts:
 
 
 async def _all(calls: Sequence[asyncio.Future[Any]]) -> list[Any]:
-    """The replies of calls that were made on one wire; raises the first failure."""
+    """The replies of two calls that were made on one wire; raises the first failure."""
     try:
         with suppress(Exception):
             await calls[-1]  # replies come in order: once this one is there, all are
+        return [await call for call in calls]
     except asyncio.CancelledError:
         for call in calls:
             call.cancel()
         raise
-    for call in calls:
-        failure = call.exception()
-        if failure is not None:
-            raise failure
-    return [call.result() for call in calls]

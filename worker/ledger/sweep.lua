@@ -7,14 +7,17 @@ local pending = call('XPENDING', SIGNALS, GROUP, 'IDLE', ARGV[1], '-', '+', 1000
 local ids = {}
 for n, one in ipairs(pending) do ids[n] = one[1] end
 know(ids)
+local heads, gone = {}, {}
 for n, id in ipairs(ids) do
   if not entries[id] then
     local body = call('XRANGE', SIGNALS, id, id)[1]
     orphans = orphans + 1
-    local head = body and enter({body}, pending[n][2], '')[1]
-    if head then offer(id) elseif not body then call('XACK', SIGNALS, GROUP, id) end
+    if not body then gone[#gone + 1] = id
+    elseif enter({body}, pending[n][2], '')[1] then heads[#heads + 1] = id end
   end
 end
+for _, id in ipairs(heads) do offer(id) end
+for _, id in ipairs(gone) do call('XACK', SIGNALS, GROUP, id) end
 flush()
 
 -- An id as two numbers, so that ids compare.

@@ -7,6 +7,7 @@ import threading
 import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, Final, TextIO
 
@@ -184,7 +185,7 @@ class ConsoleLines(Renderer):
 class LineSink:
     """Writes whole lines to a text stream, as bytes where it has a buffer of them.
 
-    A full disk or a closed pipe must not stop trading: lines that cannot be written are counted.
+    A full disk or a closed pipe must not stop trading: lines that cannot be written are lost.
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -194,7 +195,6 @@ class LineSink:
         )
         self._flush = stream.flush if buffer is None else buffer.flush
         self._is_flush_due = False
-        self.lost = 0
 
     def logger(self, *_name: str) -> "_SinkLogger":
         """What structlog calls once an event is a line."""
@@ -202,11 +202,9 @@ class LineSink:
 
     def write(self, line: bytes) -> None:
         """Write and flush one line. A buffered stream's own lock keeps lines of threads whole."""
-        try:
+        with suppress(OSError, ValueError):
             self._write(line)
             self._flush()
-        except (OSError, ValueError):
-            self.lost += 1
 
     def write_soon(self, line: bytes) -> None:
         """Write one line and flush it with all others of this turn of the event loop."""
@@ -218,17 +216,13 @@ class LineSink:
                 return
             self._is_flush_due = True
             loop.call_soon(self._flush_all)
-        try:
+        with suppress(OSError, ValueError):
             self._write(line)
-        except (OSError, ValueError):
-            self.lost += 1
 
     def _flush_all(self) -> None:
         self._is_flush_due = False
-        try:
+        with suppress(OSError, ValueError):
             self._flush()
-        except (OSError, ValueError):
-            self.lost += 1
 
 
 class _SinkLogger:

@@ -7,7 +7,7 @@ from typing import Any, Generic, TypeVar
 
 from worker.stages.flow import ENDS, Ended
 
-#: Asked once for every stage, by its name; what it returns is told the seconds each signal took.
+#: Asked for a stage by its name; what it returns is told the seconds each signal took.
 Watch = Callable[[str], Callable[[float], None]]
 
 Start = TypeVar("Start")
@@ -38,34 +38,37 @@ class Chain(Generic[Start, Now]):
     Args:
         watch: who is told how long each stage took.
         crowd: the signals that are in hand now.
-        stages: names and stages; use :meth:`of` and :meth:`then`, which check that they fit.
+        stages: who is told of each, and the stages; use :meth:`of` and :meth:`then`, which check
+            that they fit.
     """
 
     def __init__(
-        self, watch: Watch, crowd: Crowd, *stages: tuple[str, Callable[[Any], Awaitable[Any]]]
+        self,
+        watch: Watch,
+        crowd: Crowd,
+        *stages: tuple[Callable[[float], None], Callable[[Any], Awaitable[Any]]],
     ) -> None:
         self._watch = watch
         self._crowd = crowd
         self._stages = stages
-        self._observed = tuple((watch(name), stage) for name, stage in stages)
 
     @classmethod
     def of(
         cls, watch: Watch, crowd: Crowd, name: str, stage: Callable[[Start], Awaitable[Now | Ended]]
     ) -> "Chain[Start, Now]":
         """A chain of one."""
-        return Chain(watch, crowd, (name, stage))
+        return Chain(watch, crowd, (watch(name), stage))
 
     def then(
         self, name: str, stage: Callable[[Now], Awaitable[Next | Ended]]
     ) -> "Chain[Start, Next]":
         """The chain with one more stage, which must take what the last one returns."""
-        return Chain(self._watch, self._crowd, *self._stages, (name, stage))
+        return Chain(self._watch, self._crowd, *self._stages, (self._watch(name), stage))
 
     async def run(self, value: Start) -> Now | Ended:
         """Run the stages until one ends the chain."""
         current: Any = value
-        for observe, stage in self._observed:
+        for observe, stage in self._stages:
             if len(self._crowd) > 1:
                 await others_first()
             started = perf_counter()

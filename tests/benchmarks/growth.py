@@ -216,15 +216,21 @@ def _measure(
     return found
 
 
+def _against_bare(point: Found) -> float:
+    """How many times as long as the bare loop, each slice beside its own."""
+    walls, bare = ([run.wall_s / run.count for run in runs] for runs in (point.runs, point.bare))
+    return ratio(walls, bare)
+
+
 def _table(report: Report, axis: str, found: list[Found]) -> Table:
     rows = []
     base = median(run.wall_s / run.count for run in found[0].runs)
+    base_ratio = _against_bare(found[0])
     base_cpu = median((run.cpu_s + run.server_cpu_s) / run.count for run in found[0].runs)
     for point in found:
         walls = [run.wall_s / run.count * 1e6 for run in point.runs]
         cpus = [run.cpu_s / run.count * 1e6 for run in point.runs]
         servers = [run.server_cpu_s / run.count * 1e6 for run in point.runs]
-        bare = [run.wall_s / run.count * 1e6 for run in point.bare]
         name = f"{axis} {point.value}"
         for what, values in (("wall", walls), ("cpu", cpus), ("server cpu", servers)):
             for one in values:
@@ -240,7 +246,8 @@ def _table(report: Report, axis: str, found: list[Found]) -> Table:
                 f"{median(cpus):.0f}",
                 f"{median(servers):.0f}",
                 f"{(median(cpus) + median(servers)) / base_cpu / 1e6 - 1:+.0%}",
-                f"{ratio(walls, bare):.1f}",
+                f"{_against_bare(point):.1f}",
+                f"{_against_bare(point) / base_ratio - 1:+.0%}",
                 f"{memory:.0f}",
                 f"{point.server_mb:.0f}",
             ]
@@ -249,7 +256,7 @@ def _table(report: Report, axis: str, found: list[Found]) -> Table:
         name=f"growth_{axis}",
         title=f"Growth: {AXES[axis][0]}, microseconds a signal",
         columns=[AXES[axis][0], "median", "min", "max", "change", "worker CPU", "server CPU",
-                 "CPU change", "of bare batched", "worker MB", "server MB"],
+                 "CPU change", "of bare batched", "its change", "worker MB", "server MB"],
         rows=rows,
         note=" ".join((AXES[axis][1].__doc__ or "").split()).replace("``value``", "So many"),
     )  # fmt: skip

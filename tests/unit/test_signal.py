@@ -162,6 +162,21 @@ def test_a_breach_is_refused_with_its_field_and_its_rule(
     assert rule in sentence
 
 
+@pytest.mark.parametrize(
+    ("field", "choices"),
+    [
+        ("action", "open, close"),
+        ("direction", "long, short"),
+        ("order_type", "market, limit, stop, stop_limit"),
+        ("time_in_force", "GTC, IOC, FOK"),
+    ],
+)
+def test_what_a_field_may_be_is_told(field: str, choices: str) -> None:
+    """Where it is one of a few things; a value of another type is told as such."""
+    assert refusal(with_raw(field, '"up"')) == f"{field}: 'up' is none of {choices}"
+    assert "none of" not in refusal(with_raw(field, "7"))
+
+
 @pytest.mark.parametrize("name", ["signal_id", "created_at", "exchange", "symbol"])
 def test_a_missing_required_field_is_named(name: str) -> None:
     """An absent required field is named in the refusal."""

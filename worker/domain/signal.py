@@ -130,6 +130,13 @@ _DECIMAL_FIELDS: Final = (
     "quantity",
     "size_pct",
 )
+#: Fields that name one of a few things.
+_CHOICES: Final[dict[str, type[StrEnum]]] = {
+    "action": Action,
+    "direction": Direction,
+    "order_type": OrderType,
+    "time_in_force": TimeInForce,
+}
 _decoder = msgspec.json.Decoder(Signal)
 _encode = msgspec.json.Encoder().encode
 _ordered = msgspec.json.Encoder(order="sorted")
@@ -221,4 +228,7 @@ def _sentence(error: msgspec.ValidationError) -> str:
     """Put the field's name first: msgspec says ``Expected `float` - at `$.strength```."""
     problem, _, path = str(error).partition(" - at `$")
     field = path.rstrip("`").lstrip(".")
+    value = problem.removeprefix("Invalid enum value ")
+    if field in _CHOICES and value != problem:
+        problem = f"{value} is none of {', '.join(_CHOICES[field])}"
     return f"{field}: {problem}" if field else f"data: {problem}"

@@ -34,6 +34,9 @@ log = get_logger(__name__)
 DOORBELL_MS: Final = 500
 #: A wait takes no more of a lease than this part: leases count from before it.
 WAIT_SHARE: Final = 30
+#: So many turns of the loop: one for the signal, one for its batch, one in which that is sent; what
+#: two connections send in one turn goes out in no order.
+TURNS_AHEAD: Final = 3
 #: How long a stopping worker asks what a claim took that it cut short.
 LAST_RESYNC_S: Final = 2.0
 #: A postponed or failed delivery comes again after this.
@@ -214,8 +217,8 @@ class ExecutionEngine:
                 pause = FIRST_PAUSE_S
                 if tail is not None:
                     # What was taken asks for its admission before the next claim begins to wait.
-                    await asyncio.sleep(0)
-                    await asyncio.sleep(0)
+                    for _ in range(TURNS_AHEAD):
+                        await asyncio.sleep(0)
             except LedgerError as error:
                 tail = None
                 if not self._stopping.is_set():

@@ -22,7 +22,7 @@ from worker.clock import SystemClock
 from worker.config import RiskConfig
 from worker.domain.order import OrderRequest, Role, Side
 from worker.domain.signal import OrderType
-from worker.engine import RETRY_HOLD_MS, UNRESOLVED_RETRY_MS, ExecutionEngine
+from worker.engine import RETRY_HOLD_MS, TURNS_AHEAD, UNRESOLVED_RETRY_MS, ExecutionEngine
 from worker.errors import InvariantError
 from worker.ledger.calls import (
     Claim,
@@ -243,14 +243,14 @@ async def test_what_is_claimed_is_run_and_committed() -> None:
 
 
 async def test_what_was_taken_goes_on_before_the_next_claim_waits() -> None:
-    """Its admission is asked for first: a turn of the loop for itself, one for the batch."""
+    """Its admission is sent first: a turn for itself, one for the batch, one for the sending."""
     bench = Bench()
     begun: list[int] = []
 
     async def act(one: Delivery, lease: Lease) -> Ending:
-        begun.append(len(bench.ledger.waits_ms))
-        await asyncio.sleep(0)
-        begun.append(len(bench.ledger.waits_ms))
+        for _ in range(TURNS_AHEAD):
+            begun.append(len(bench.ledger.waits_ms))
+            await asyncio.sleep(0)
         return await bench.line.end(one, lease)
 
     bench.line.act = act
@@ -258,7 +258,7 @@ async def test_what_was_taken_goes_on_before_the_next_claim_waits() -> None:
         await bench.settle(lambda: len(bench.ledger.waits_ms) > 1)
         bench.ledger.give(delivery())
         await bench.settle(lambda: bench.ledger.committed)
-    assert begun == [2, 2]
+    assert begun == [2, 2, 2]
 
 
 async def test_no_more_is_in_hand_than_allowed() -> None:

@@ -42,12 +42,12 @@ end
 
 local waiting = pending - call('ZCARD', P .. 'leases') - count
 local want = math.min(room - count, ceiling - waiting)
-local more = want <= 0 and 1 or 0
+local more, last = want <= 0 and 1 or 0, nil
 if want > 0 then
   local read = call('XREADGROUP', 'GROUP', GROUP, worker, 'COUNT', want, 'STREAMS', SIGNALS, '>')
   local bodies, ids, new = read and read[1][2] or {}, {}, {}
   for n = 1, #bodies do ids[n] = bodies[n][1] end
-  more = #ids == want and 1 or 0
+  more, last = #ids == want and 1 or 0, ids[#ids] -- with fewer than wanted, the stream's last
   know(ids)
   for n = 1, #ids do -- a recreated group repeats what we hold
     if not entries[ids[n]] then new[#new + 1] = bodies[n] end
@@ -60,5 +60,7 @@ if want > 0 then
   end
 end
 flush()
-local tail = more == 0 and call('XREVRANGE', SIGNALS, '+', '-', 'COUNT', 1)[1]
-return {taken, told, tail and tail[1] or '0-0', more, vanished}
+if more == 0 and not last then
+  last = (call('XREVRANGE', SIGNALS, '+', '-', 'COUNT', 1)[1] or {})[1]
+end
+return {taken, told, more == 0 and last or '0-0', more, vanished}

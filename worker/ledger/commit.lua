@@ -12,7 +12,7 @@ local at = now()
 local lease_ms = tonumber(ARGV[2])
 local expires = at + lease_ms
 
-local profits = {}
+local profits, grown = {}, {} -- by quote currency; the output streams that were written to
 local book, settled = {}, {} -- by place: as it is stored, or false; the places to be written
 
 -- Records by signal, false for none: read before the first write, for reading may fail.
@@ -85,7 +85,9 @@ local function commit(number, first, at_record)
     end
     for n = 1, events do
       local head = first + FIELDS + 3 * (n - 1)
-      local stream, kind, event = STREAM[fields[head]], fields[head + 1], fields[head + 2]
+      local name, kind, event = fields[head], fields[head + 1], fields[head + 2]
+      local stream = STREAM[name]
+      grown[name] = true
       local data = ARGV[at_record + n]
       if trace == '' then
         call('XADD', stream, '*', 'type', kind, 'id', event, 'subject', signal, 'data', data)
@@ -150,7 +152,7 @@ end
 each('HSET', P .. 'book', held_places)
 each('HDEL', P .. 'book', empty)
 flush()
-for _, stream in ipairs({'orders', 'positions', 'system'}) do trim(stream, limit) end
+for stream in pairs(grown) do trim(stream, limit) end
 for quote, profit in pairs(profits) do
   local day = P .. 'day:' .. math.floor(at / 86400000)
   add(day, quote, profit)

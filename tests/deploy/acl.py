@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 
 from tests.deploy.tools import ROOT
-from worker.ledger.scripts import NAMES
+from worker.ledger.scripts import NAMES, source
 
 LEDGER: Final = ROOT / "worker" / "ledger"
 #: Which scripts each user's calls run.
@@ -69,24 +69,11 @@ def _user(name: str, rules: str) -> User:
     )
 
 
-_FUNCTION: Final = re.compile(r"^local function (\w+)\(.*?^end$", re.MULTILINE | re.DOTALL)
-
-
 def script_commands(names: frozenset[str]) -> frozenset[str]:
-    """Every command those scripts may call, with subcommands as ``xinfo|groups``.
-
-    Of the prelude's functions only those count that a script reaches.
-    """
-    prelude = (LEDGER / "prelude.lua").read_text()
-    functions = {match[1]: match[0] for match in _FUNCTION.finditer(prelude)}
-    outside = _FUNCTION.sub("", prelude)
+    """Every command those scripts may call, with subcommands as ``xinfo|groups``."""
     called = set()
     for name in names:
-        text, reached = outside + (LEDGER / f"{name}.lua").read_text(), set[str]()
-        while more := {f for f in functions if re.search(rf"\b{f}\(", text)} - reached:
-            reached |= more
-            text += "".join(functions[function] for function in more)
-        for match in re.finditer(r"\b(?:p?call|each)\('(\w+)'(?:\s*,\s*'(\w+)')?", text):
+        for match in re.finditer(r"\b(?:p?call|each)\('(\w+)'(?:\s*,\s*'(\w+)')?", source(name)):
             command = match[1].lower()
             container = command in {"xinfo", "xgroup"}
             called.add(f"{command}|{match[2].lower()}" if container else command)

@@ -25,7 +25,7 @@ GROUP: Final = "execution"
 #: The scripts' clock and the primary's name come with every call, in place of the server's own.
 _CLOCK: Final = (
     r"local function now\(\).*?\nend\n",
-    "local function now() return tonumber(KEYS[2]) end\n",
+    "local function now()\n  return tonumber(KEYS[2])\nend\n",
 )
 _PRIMARY: Final = (
     r"\bcall\('INFO', 'replication'\)",

@@ -6,6 +6,7 @@ import importlib.resources
 import re
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from functools import cache
 from typing import Any, Final, NamedTuple, Protocol
 
 from hiredis import ProtocolError
@@ -45,14 +46,45 @@ NAMES: Final = (
 Argument = bytes | str | int | float
 
 
+#: A function of the prelude, with what is said above it; and the calls in a text.
+_FUNCTION: Final = re.compile(
+    r"^(?:--[^\n]*\n)*local function (\w+)\(.*?^end\n", re.MULTILINE | re.DOTALL
+)
+_CALLS: Final = re.compile(r"\b(\w++)\(")
+
+
 def source(name: str, prelude: str | None = None) -> str:
-    """A script's full text: its ``#!lua`` line if it has one, the prelude, its own body."""
-    files = importlib.resources.files("worker.ledger")
-    body = (files / f"{name}.lua").read_text()
-    prelude = prelude if prelude is not None else (files / "prelude.lua").read_text()
+    """A script's full text: its ``#!lua`` line if it has one, what it needs of the prelude, itself.
+
+    A call makes every function of its script anew, needed or not, and clears it away afterwards.
+    """
+    body = _file(f"{name}.lua")
     flags = re.match(r"#!lua[^\n]*\n", body)
     head = flags.group() if flags else ""
-    return f"{head}{prelude}\n{body.removeprefix(head)}"
+    needed = _needed(_file("prelude.lua") if prelude is None else prelude, body)
+    return f"{head}{needed}\n{body.removeprefix(head)}"
+
+
+@cache
+def _file(name: str) -> str:
+    return (importlib.resources.files("worker.ledger") / name).read_text()
+
+
+def _needed(prelude: str, body: str) -> str:
+    """The prelude without the functions that ``body`` does not reach."""
+    calls = _calls(prelude)
+    reached: set[str] = set()
+    more = {*_CALLS.findall(body)}
+    while more := (more & calls.keys()) - reached:
+        reached |= more
+        more = {called for function in more for called in calls[function]}
+    return _FUNCTION.sub(lambda match: match[0] if match[1] in reached else "", prelude)
+
+
+@cache
+def _calls(prelude: str) -> dict[str, list[str]]:
+    """What each function of the prelude calls."""
+    return {match[1]: _CALLS.findall(match[0]) for match in _FUNCTION.finditer(prelude)}
 
 
 class Doorbell(NamedTuple):

@@ -102,6 +102,8 @@ class Worker:
             patience_s=config.worker.lease_seconds / 3,
         )
         scripts.on_error = lambda error: self.metrics.ledger_error(error.kind)
+        #: The signals in hand, by entry id: the engine's.
+        self._held: dict[str, Lease] = {}
         self.ledger = Ledger(
             scripts,
             clock=self.clock,
@@ -110,6 +112,7 @@ class Worker:
             retention_ms=config.redis.record_retention_seconds * 1000,
             output_length=config.redis.output_max_length,
             max_waiting=config.worker.max_waiting,
+            crowd=self._held,
         )
         self.factory = ExchangeFactory(
             config, self.clock, holdings=self._holdings, positions=self._positions
@@ -146,7 +149,6 @@ class Worker:
 
     def _engine(self) -> ExecutionEngine:
         config, clock = self.config, self.clock
-        held: dict[str, Lease] = {}
         validation = ValidationHandler(
             config.validation,
             exchanges=config.valid_exchanges,
@@ -192,7 +194,7 @@ class Worker:
             max_deliveries=config.worker.max_deliveries,
             skew_margin_ms=config.execution.skew_margin_ms,
             watch=self.tracing.watch(self.metrics.watch) if self.tracing else self.metrics.watch,
-            crowd=held,
+            crowd=self._held,
         )
         return ExecutionEngine(
             ledger=self.ledger,
@@ -204,7 +206,7 @@ class Worker:
             concurrency=config.worker.concurrency,
             drain_s=config.worker.drain_seconds,
             status=self._status,
-            held=held,
+            held=self._held,
             tracing=self.tracing,
             tell=self._tell,
         )

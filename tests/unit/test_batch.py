@@ -1,7 +1,7 @@
 """Group commit: ready together, sent together; answers to whom they belong."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 
 import pytest
 
@@ -100,7 +100,7 @@ async def test_a_caller_that_gave_up_does_not_take_the_others_along() -> None:
     send = Recorder()
     batch = Batch(send)
     send.open.clear()
-    impatient, patient = batch(1), batch(2)
+    impatient, patient = map(asyncio.ensure_future, (batch(1), batch(2)))
     await asyncio.sleep(0)
     impatient.cancel()
     send.open.set()
@@ -119,6 +119,56 @@ async def test_a_batch_cancelled_before_it_set_off_leaves_nobody_waiting() -> No
     with pytest.raises(asyncio.CancelledError):
         await asyncio.wait_for(waiting, 5)
     assert await asyncio.wait_for(batch(2), 5) == "reply 2"
+
+
+async def test_a_caller_who_is_alone_sends_for_itself() -> None:
+    """In its own task, without a turn of the loop; who comes meanwhile has the other lane."""
+    send = Recorder()
+    crowd = ["me"]
+    batch = Batch(send, lanes=2, crowd=crowd)
+    send.open.clear()
+    alone = batch(1)
+    assert isinstance(alone, Coroutine)
+    alone.send(None)
+    assert send.batches == [[1]]
+    crowd += ["another", "a third"]
+    others = asyncio.gather(*map(batch, (2, 3)))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert send.batches == [[1], [2, 3]]
+    send.open.set()
+    assert await others == ["reply 2", "reply 3"]
+    with pytest.raises(StopIteration, match="reply 1"):
+        alone.send(None)
+
+
+async def test_a_crowd_travels_together_though_one_of_it_comes_first() -> None:
+    """Alone is who is alone in hand, not who finds nobody waiting."""
+    send = Recorder()
+    batch = Batch(send, crowd=["one", "two"])
+    assert await asyncio.gather(*map(batch, (1, 2))) == ["reply 1", "reply 2"]
+    assert send.batches == [[1, 2]]
+
+
+@pytest.mark.parametrize("failing", [False, True])
+async def test_a_lone_callers_lane_is_free_afterwards(failing: bool) -> None:
+    """Whether its call failed or it gave up; what gathered meanwhile is sent."""
+    send = Recorder()
+    crowd = ["me"]
+    batch = Batch(send, lanes=1, crowd=crowd)
+    send.open.clear()
+    alone = asyncio.ensure_future(batch(-1 if failing else 1))
+    await asyncio.sleep(0)
+    crowd.append("another")
+    other = batch(2)
+    if failing:
+        send.open.set()
+    else:
+        alone.cancel()
+    result = (await asyncio.gather(alone, return_exceptions=True))[0]
+    assert type(result) is (ValueError if failing else asyncio.CancelledError)
+    send.open.set()
+    assert await asyncio.wait_for(other, 5) == "reply 2"
 
 
 @pytest.mark.parametrize("missing", [0, 2])

@@ -1,6 +1,6 @@
 """The ledger's typed calls: one method a script, values in, values out."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any, Final
@@ -160,6 +160,7 @@ class Ledger:
         retention_ms: how long a finished signal's record is kept.
         output_length: about how many entries an output stream keeps.
         max_waiting: how many entries may wait in groups before no more are claimed.
+        crowd: the signals that are in hand now; only their number is asked for.
     """
 
     def __init__(
@@ -172,6 +173,7 @@ class Ledger:
         retention_ms: int = 604_800_000,
         output_length: int = 1_000_000,
         max_waiting: int = 10_000,
+        crowd: Sized = (),
     ) -> None:
         self._scripts = scripts
         self._clock = clock
@@ -188,13 +190,13 @@ class Ledger:
         self._data_loss_ms = 0
         self._settled_mono_ms = 0.0
         self.admit: Batch[AdmitItem, Admission] = Batch(
-            self._admit, limit=MAX_BATCH, lanes=LANES, divisible=_is_item_error
+            self._admit, limit=MAX_BATCH, lanes=LANES, divisible=_is_item_error, crowd=crowd
         )
         self._authorizations: Batch[tuple[str, int, str], Authorization] = Batch(
             self._authorize, limit=MAX_BATCH, lanes=LANES, divisible=_is_item_error
         )
         self.commit: Batch[CommitItem, Committed] = Batch(
-            self._commit, limit=MAX_BATCH, lanes=LANES, divisible=_is_item_error
+            self._commit, limit=MAX_BATCH, lanes=LANES, divisible=_is_item_error, crowd=crowd
         )
 
     @property

@@ -16,9 +16,9 @@ from typing import Final, Self
 from worker.errors import WorkerError
 
 START_TIMEOUT_S: Final = 10.0
-#: The bundled Valkey has no jemalloc: without these a tenth of its time goes into glibc's slow path
+#: The bundled Valkey has no jemalloc: without this a tenth of its time goes into glibc's slow path
 #: of malloc and free (glibc manual, "Memory Allocation Tunables").
-MALLOC: Final = "glibc.malloc.tcache_count=2000:glibc.malloc.tcache_max=16384"
+MALLOC: Final = "glibc.malloc.tcache_count=2000"
 _PR_SET_PDEATHSIG: Final = 1
 
 

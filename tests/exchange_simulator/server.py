@@ -31,6 +31,7 @@ class Server:
         self.port = port
         #: open WebSocket connections
         self.sockets: set[Socket] = set()
+        self.answers_pings = True
         self._runner: web.ServerRunner | None = None
         self._answered = asyncio.Condition()
 
@@ -122,7 +123,13 @@ class Server:
         ) -> None:
             await self._serve(self.simulator.arrive_frame(path, frame), answer, spoil)
 
-        connection = Socket(path, request, _hang_up, self.simulator.now_ms)
+        connection = Socket(
+            path,
+            request,
+            _hang_up,
+            self.simulator.now_ms,
+            answers_pings=self.answers_pings,
+        )
         self.sockets.add(connection)
         try:
             return await connection.run(serve)

@@ -34,6 +34,7 @@ class Socket:
         request: the upgrade request.
         hang_up: ends the connection as a rule wants it.
         now_ms: the exchange's clock.
+        answers_pings: whether it says pong.
     """
 
     def __init__(
@@ -42,9 +43,11 @@ class Socket:
         request: web.BaseRequest,
         hang_up: Callable[[web.BaseRequest, Rule], None],
         now_ms: Callable[[], int],
+        *,
+        answers_pings: bool = True,
     ) -> None:
         self.path = path
-        self.ws = web.WebSocketResponse()
+        self.ws = web.WebSocketResponse(autoping=answers_pings)
         self._request = request
         self._hang_up = hang_up
         self._now_ms = now_ms

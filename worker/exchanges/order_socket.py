@@ -38,10 +38,11 @@ from worker.logger import get_logger
 #: A ping every so often, and half as long for its pong: a dead connection is found and replaced
 #: before an order needs it, and no load balancer takes a quiet one for idle.
 HEARTBEAT_S: Final = 15.0
-#: Between attempts to connect, doubled up to the longest. Binance allows 300 connections in five
-#: minutes per address; a retried order meets at least one new attempt.
-FIRST_PAUSE_S: Final = 0.5
-LONGEST_PAUSE_S: Final = 5.0
+#: From one attempt to connect to the next at least; twice as long, up to the longest, each time a
+#: connection does not last that long. Binance allows 300 attempts in five minutes per address; an
+#: order that is retried meets at least one new attempt.
+SHORTEST_CYCLE_S: Final = 1.0
+LONGEST_CYCLE_S: Final = 5.0
 #: How long the other side may take to say goodbye.
 _GOODBYE_S: Final = 1.0
 
@@ -162,18 +163,19 @@ class OrderSocket:
         return self._ws
 
     async def _keep(self) -> None:
-        """One connection after the other, with a pause after those that did not last."""
-        pause_s = 0.0
+        """One connection after the other: at once, unless the last one did not last."""
+        cycle_s = SHORTEST_CYCLE_S
         while True:
             self._settled.clear()
             began_ms = self._clock.monotonic_ms()
             self._reason = await self._connection()
             self._settled.set()
             lasted_s = (self._clock.monotonic_ms() - began_ms) / 1_000
-            pause_s = min(max(FIRST_PAUSE_S, pause_s * 2), LONGEST_PAUSE_S)
-            if lasted_s >= LONGEST_PAUSE_S:
-                pause_s = 0.0
-            await asyncio.sleep(pause_s)
+            if lasted_s >= cycle_s:
+                cycle_s = SHORTEST_CYCLE_S
+                continue
+            await asyncio.sleep(cycle_s - lasted_s)
+            cycle_s = min(cycle_s * 2, LONGEST_CYCLE_S)
 
     async def _connection(self) -> str:
         """One connection from its making to its end, and what ended it."""

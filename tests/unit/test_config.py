@@ -362,10 +362,9 @@ def test_a_secret_of_the_wrong_type_is_not_shown(key: str, tmp_path: Path) -> No
 
 def test_orders_over_a_websocket_load_for_binance_under_any_name() -> None:
     """In both modes; with both addresses or with neither."""
-    for extra in (
-        {},
-        {"EXCHANGES__HEDGE__BASE_URL": "http://h", "EXCHANGES__HEDGE__WS_BASE_URL": "ws://h"},
-    ):
+    both = {"EXCHANGES__HEDGE__BASE_URL": "http://h", "EXCHANGES__HEDGE__WS_BASE_URL": "ws://h"}
+    choices: list[dict[str, Any]] = [{}, both]
+    for extra in choices:
         for adapter in ("paper", "ccxt"):
             loaded = load(
                 EXCHANGES__HEDGE__ORDER_TRANSPORT="websocket",

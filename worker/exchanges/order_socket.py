@@ -38,10 +38,10 @@ from worker.logger import get_logger
 #: A ping every so often, and half as long for its pong: a dead connection is found and replaced
 #: before an order needs it, and no load balancer takes a quiet one for idle.
 HEARTBEAT_S: Final = 15.0
-#: From one attempt to connect to the next at least; twice as long, up to the longest, each time a
-#: connection does not last that long. Binance allows 300 attempts in five minutes per address; an
-#: order that is retried meets at least one new attempt.
-SHORTEST_CYCLE_S: Final = 1.0
+#: From one attempt to connect to the next at least, doubled up to the longest for as long as no
+#: connection lasts that long. Binance allows 300 attempts in five minutes per address; an order
+#: that is retried meets at least one new attempt.
+SHORTEST_CYCLE_S: Final = 0.5
 LONGEST_CYCLE_S: Final = 5.0
 #: How long the other side may take to say goodbye.
 _GOODBYE_S: Final = 1.0
@@ -171,11 +171,11 @@ class OrderSocket:
             self._reason = await self._connection()
             self._settled.set()
             lasted_s = (self._clock.monotonic_ms() - began_ms) / 1_000
-            if lasted_s >= cycle_s:
+            if lasted_s >= LONGEST_CYCLE_S:
                 cycle_s = SHORTEST_CYCLE_S
-                continue
-            await asyncio.sleep(cycle_s - lasted_s)
-            cycle_s = min(cycle_s * 2, LONGEST_CYCLE_S)
+            else:
+                await asyncio.sleep(max(cycle_s - lasted_s, 0.0))
+                cycle_s = min(cycle_s * 2, LONGEST_CYCLE_S)
 
     async def _connection(self) -> str:
         """One connection from its making to its end, and what ended it."""

@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import logging
+import re
 import subprocess
 import sys
 from decimal import Decimal
@@ -338,6 +340,34 @@ class Raising:
     def decode(self, _: object) -> object:
         """Raise what nobody expects."""
         raise ZeroDivisionError
+
+
+@pytest.mark.usefixtures("quickly")
+async def test_no_secret_is_said_at_any_level(
+    caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Neither by what is logged at DEBUG nor by an error: no key, no secret, no signature."""
+    said = []
+    with caplog.at_level(logging.DEBUG):
+        async with trading(config=WEBSOCKET | {"timeout_ms": 300}) as (adapter, server):
+            await adapter.place_order(an_order(), adapter.open_window())
+            for action in ("drop_after", "no_reply_after", "cut_response", "truncated_json_200"):
+                await all_open(adapter)
+                server.simulator.add_fault(count=1, action=action, **CREATE)
+                said.append(repr(await failure(adapter, an_order())))
+            await all_open(adapter)
+            text = f"API-key {KEY}, signature={'0' * 64}"
+            server.simulator.add_fault(count=1, action="reject", code=-2015, msg=text, **CREATE)
+            said.append(repr(await failure(adapter, an_order())))
+            server.simulator.add_fault(action="drop_before", **CONNECT)
+            await hang_up(adapter, server)
+            said += [repr(await failure(adapter, an_order())), repr(adapter._sockets)]
+    output = capsys.readouterr()
+    told = "\n".join([*said, caplog.text, output.out, output.err])
+    assert "order_socket_lost" in told
+    for secret in (KEY, SECRET):
+        assert secret not in told
+    assert re.findall(r"\b[0-9a-f]{64}\b", told) == []
 
 
 # ---- connecting ------------------------------------------------------------------------------

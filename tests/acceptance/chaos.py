@@ -3,8 +3,8 @@
 Real worker processes, a real server (append-only file, fsync always) behind a TCP proxy, the
 simulated exchange with every fault it knows. Workers are killed (SIGKILL) or frozen past their
 leases (SIGSTOP, SIGCONT), the server is killed and restarted, connections are cut, stalled, and
-lose replies; every other worker creates its orders over a WebSocket. Then the faults stop, everything must finish, and the audit compares every event with
-the exchange's own list of orders.
+lose replies. Every other worker creates its orders over a WebSocket. Then the faults stop,
+everything must finish, and the audit compares every event with the exchange's own list of orders.
 
 ``make chaos SIGNALS=2000 SEED=7``, or ``python -m tests.acceptance.chaos --help``.
 """

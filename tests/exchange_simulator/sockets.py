@@ -114,7 +114,7 @@ class Socket:
             return reply.body.decode()
         shown: dict[str, Any] = {"id": frame_id, "status": reply.status}
         if reply.status == 200:
-            shown["result"] = body
+            shown["result"] = msgspec.Raw(reply.body)
         else:
             wait_s = reply.headers.get("Retry-After")
             if wait_s is not None:

@@ -13,6 +13,8 @@ import msgspec
 import pytest
 
 from tests.exchange_simulator import Server, Settings, serve
+from tests.exchange_simulator import orders as order_shapes
+from tests.integration.canned import Canned
 from tests.integration.test_ccxt_adapter import (
     KEY,
     LINEAR,
@@ -41,6 +43,7 @@ from worker.exchanges.base import (
 from worker.exchanges.binance import BinanceCCXTAdapter
 from worker.exchanges.factory import ExchangeFactory
 from worker.exchanges.outcomes import Call, IncompleteReplyError
+from worker.exchanges.paper import PaperExchange
 
 D = Decimal
 SOCKETS = {SPOT: "/ws-api/v3", LINEAR: "/ws-fapi/v1"}
@@ -78,6 +81,15 @@ async def hang_up(adapter: BinanceCCXTAdapter, server: Server) -> None:
             return
         await asyncio.sleep(0)
     raise AssertionError("the adapter did not notice")
+
+
+async def under_way(adapter: BinanceCCXTAdapter) -> None:
+    """Wait until every socket is being connected."""
+    for _ in range(100_000):
+        if not any(socket._settled.is_set() for socket in adapter._sockets.values()):
+            return
+        await asyncio.sleep(0)
+    raise AssertionError("nobody connects")
 
 
 # ---- what goes out ---------------------------------------------------------------------------
@@ -171,6 +183,24 @@ async def test_the_report_of_a_spot_order_is_complete() -> None:
         assert found.average_price == report.average_price
 
 
+async def test_a_number_in_a_result_keeps_every_digit() -> None:
+    """As on REST, even where it is not sent as a string."""
+    async with trading(config=WEBSOCKET) as (adapter, server):
+        request = a_limit(LINEAR)
+        await adapter.place_order(request, adapter.open_window())
+        again = a_limit(LINEAR)
+        made = order_shapes.futures_order(server.simulator.orders()[-1]) | {
+            "clientOrderId": again.client_order_id
+        }
+        body = json.dumps(made).replace(
+            '"executedQty": "0.000"', '"executedQty": 1234567890.12345678'
+        )
+        assert "345678" in body
+        server.simulator.add_fault(action="http_status", status=200, body=body, **CREATE)
+        report = await adapter.place_order(again, adapter.open_window())
+        assert report.filled_quantity == D("1234567890.12345678")
+
+
 # ---- what comes back -------------------------------------------------------------------------
 
 
@@ -180,6 +210,24 @@ async def test_an_error_frame_means_what_the_same_rest_reply_means() -> None:
     Rows without a code have no frame like them: a page is not a frame.
     """
     cases = [one for one in CASES if one.venue == "binance" and _code(one)]
+    # In no table of ours, and of different classes in ccxt on the two markets.
+    cases += [
+        Case(
+            "binance",
+            Canned({"code": code, "msg": "x"}, 400),
+            outcome,
+            ExchangeError,
+            "",
+            False,
+            on,
+        )
+        for code, on, outcome in (
+            (-2008, SPOT, Outcome.REFUSED),
+            (-2008, LINEAR, Outcome.UNKNOWN),
+            (-2027, LINEAR, Outcome.REFUSED),
+            (-2027, SPOT, Outcome.UNKNOWN),
+        )
+    ]
     assert len(cases) > 50
     async with trading(config=WEBSOCKET) as (adapter, server):
         rest = an_adapter(server.url)
@@ -445,13 +493,26 @@ async def test_an_order_without_a_connection_is_not_sent_and_says_so(
 
 
 @pytest.mark.usefixtures("quickly")
+async def test_an_order_waits_for_the_attempt_under_way() -> None:
+    """As an order on REST waits for its connection: one attempt, and it goes out."""
+    async with trading(config=WEBSOCKET) as (adapter, server):
+        server.simulator.add_fault(delay_ms=150, **CONNECT)
+        await hang_up(adapter, server)
+        await under_way(adapter)
+        report = await adapter.place_order(an_order(), adapter.open_window())
+        assert report.state is OrderState.FILLED
+
+
+@pytest.mark.usefixtures("quickly")
 async def test_a_window_that_ends_while_connecting_is_not_sent() -> None:
-    """The order waits for the attempt under way, but never longer than its window."""
-    async with trading(config=WEBSOCKET | {"recv_window_ms": 150}) as (adapter, server):
+    """The order never waits longer than its window; one that is over is not sent at all."""
+    async with trading(config=WEBSOCKET | {"recv_window_ms": 100}) as (adapter, server):
         server.simulator.add_fault(delay_ms=400, **CONNECT)
         await hang_up(adapter, server)
+        await under_way(adapter)
         error = await failure(adapter, an_order())
         assert (error.outcome, error.code) == (Outcome.NOT_SENT, "not_connected")
+        assert "still connecting" in str(error)
         window = adapter.open_window()
         over = SendWindow(window.timestamp_ms, window.valid_ms, 0.0)
         await all_open(adapter)
@@ -495,8 +556,9 @@ async def test_a_refused_connection_is_not_asked_for_again_and_again() -> None:
         server.simulator.add_fault(**CONNECT, action="drop_before")
         await hang_up(adapter, server)
         await server.until(lambda _: connections(server, outcome="fault:drop_before") > 0)
-        for _ in range(20):
-            assert (await failure(adapter, an_order())).outcome is Outcome.NOT_SENT
+        for _ in range(2_000):  # time for many attempts, but far less than the pause
+            await asyncio.sleep(0)
+        assert (await failure(adapter, an_order())).outcome is Outcome.NOT_SENT
         assert connections(server, outcome="fault:drop_before") <= 2
 
 
@@ -509,6 +571,24 @@ async def test_closing_tells_orders_in_flight_that_their_outcome_is_open() -> No
         await adapter.close()
         error = await placing
         assert (error.outcome, error.code) == (Outcome.UNKNOWN, "SocketLostError")
+        names = [task.get_name() for task in asyncio.all_tasks()]
+        assert not any(name.startswith("order-socket") for name in names)
+
+
+@pytest.mark.usefixtures("quickly")
+async def test_closing_lets_no_order_wait_for_a_connection() -> None:
+    """It is told at once, not when its window ends."""
+    config = WEBSOCKET | {"recv_window_ms": 60_000, "timeout_ms": 60_000}
+    async with trading(config=config) as (adapter, server):
+        server.simulator.add_fault(action="no_reply_before", **CONNECT)
+        await hang_up(adapter, server)
+        await under_way(adapter)
+        placing = asyncio.ensure_future(failure(adapter, an_order()))
+        await asyncio.sleep(0)
+        async with asyncio.timeout(10):
+            await adapter.close()
+            error = await placing
+        assert (error.outcome, error.code) == (Outcome.NOT_SENT, "not_connected")
 
 
 # ---- who has one -----------------------------------------------------------------------------
@@ -543,7 +623,10 @@ async def test_in_paper_mode_no_socket_is_opened() -> None:
         adapter = factory.get("binance")
         await adapter.start()
         await adapter.place_order(a_limit(), adapter.open_window())
-        assert adapter.simulated
+        assert isinstance(adapter, PaperExchange)
+        lender = adapter._source
+        assert isinstance(lender, BinanceCCXTAdapter)
+        assert not lender._ccxt.has.get("createOrderWs")  # ccxt.pro is not even loaded
         assert server.sockets == set()
         assert server.simulator.orders() == []
         await factory.close()

@@ -18,7 +18,6 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Mapping
-from contextvars import Context
 from typing import Any, Final
 
 import aiohttp
@@ -45,6 +44,7 @@ SHORTEST_CYCLE_S: Final = 0.5
 LONGEST_CYCLE_S: Final = 5.0
 #: How long the other side may take to say goodbye.
 _GOODBYE_S: Final = 1.0
+_CONNECTING: Final = "still connecting"
 
 #: ccxt's unified names, which ``create_order_ws`` leaves beside the exchange's own.
 _UNIFIED: Final = ("clientOrderId", "stopLossPrice", "takeProfitPrice")
@@ -83,17 +83,15 @@ class OrderSocket:
         self._timeout_s = timeout_ms / 1_000
         self._clock = clock
         self._ws: aiohttp.ClientWebSocketResponse | None = None
-        #: Set while there is a connection, or a reason why there is none.
+        #: Set unless an attempt to connect is under way.
         self._settled = asyncio.Event()
-        self._reason = ""
+        #: Why there is no connection.
+        self._reason = _CONNECTING
         self._waiting: dict[str, asyncio.Future[Frame | None]] = {}
-        # In a context of its own: a connection is part of no order's call.
-        self._keeper = asyncio.create_task(
-            self._keep(), name=f"order-socket-{name}{self._path}", context=Context()
-        )
+        self._keeper = asyncio.create_task(self._keep(), name=f"order-socket-{name}{self._path}")
 
     def __repr__(self) -> str:
-        state = "open" if self.is_open else self._reason or "connecting"
+        state = "open" if self.is_open else self._reason
         return f"<OrderSocket {self._name}{self._path}: {state}, {len(self._waiting)} waiting>"
 
     @property
@@ -159,7 +157,7 @@ class OrderSocket:
 
     def _check_open(self) -> aiohttp.ClientWebSocketResponse:
         if self._ws is None or not self.is_open:
-            raise unsent(self._name, self._path, self._reason or "still connecting")
+            raise unsent(self._name, self._path, self._reason)
         return self._ws
 
     async def _keep(self) -> None:
@@ -167,6 +165,7 @@ class OrderSocket:
         cycle_s = SHORTEST_CYCLE_S
         while True:
             self._settled.clear()
+            self._reason = _CONNECTING
             began_ms = self._clock.monotonic_ms()
             self._reason = await self._connection()
             self._settled.set()
@@ -190,13 +189,13 @@ class OrderSocket:
             reason = type(error).__name__
             _log.warning("order_socket_failed", exchange=self._name, to=self._path, reason=reason)
             return reason
-        self._ws, self._reason = ws, ""
+        self._ws, self._reason = ws, "just lost"
         self._settled.set()
         _log.info("order_socket_connected", exchange=self._name, to=self._path)
         reason = "closed"
         try:
             reason = await self._read(ws)
-        except Exception as error:  # nobody would notice that nothing is read any more
+        except Exception as error:  # not raised, or nobody would notice that nothing is read
             reason = type(error).__name__
         finally:
             unanswered = self._lose()
@@ -216,11 +215,8 @@ class OrderSocket:
         async for message in ws:
             if message.type is not aiohttp.WSMsgType.TEXT:
                 return str(message.type.name).lower()
-            try:
-                frame = _frames.decode(message.data)
-            except msgspec.DecodeError:
-                # Nobody can tell whose reply it was.
-                return "a frame that is not JSON"
+            # Nobody can tell whose reply a frame was that is not JSON: it ends the connection.
+            frame = _frames.decode(message.data)
             frame_id = frame.get("id") if isinstance(frame, dict) else None
             reply = self._waiting.pop(frame_id, None) if isinstance(frame_id, str) else None
             if reply is not None and not reply.done():
@@ -302,8 +298,7 @@ def _retry_after_s(data: Any, now_ms: int) -> float:
 def over_sockets(base: type[Any], sockets: Mapping[str, OrderSocket]) -> type[Any]:
     """The ccxt.pro class ``base`` with its orders going over ``sockets``, by URL.
 
-    ``create_order_ws`` of it returns the exchange's own result, not parsed: ccxt would read it
-    without knowing its market.
+    ``create_order_ws`` of it returns the exchange's own result, to be read as one of REST is.
     """
 
     class OverSockets(base):  # type: ignore[misc]

@@ -168,6 +168,7 @@ async def test_only_creating_goes_over_the_socket_and_one_connection_does_for_al
         assert counts["POST /ws-fapi/v1/algoOrder.place", "200"] == 1
         posted = {endpoint for endpoint, _ in counts if endpoint.startswith("POST")}
         assert all("/ws-" in endpoint for endpoint in posted)
+        await adapter.start()  # a second time: what is there stays
         assert sum(connections(server, path) for path in SOCKETS.values()) == 2
 
 
@@ -450,21 +451,32 @@ async def test_an_order_right_after_the_exchange_hung_up_is_never_a_question() -
                 assert not isinstance(error, ExchangeError) or error.outcome is Outcome.NOT_SENT
 
 
+def transport_of(adapter: BinanceCCXTAdapter) -> asyncio.WriteTransport:
+    """What spot orders are written to."""
+    (socket,) = (s for url, s in adapter._sockets.items() if url.endswith(SOCKETS[SPOT]))
+    assert socket._ws is not None
+    connection = socket._ws._response.connection
+    assert connection is not None
+    assert isinstance(connection.transport, asyncio.WriteTransport)
+    return connection.transport
+
+
 async def test_a_connection_known_to_be_gone_is_not_written_to() -> None:
     """The transport has ended and nobody has read so far: not sent, rather than unknown."""
     async with trading(config=WEBSOCKET) as (adapter, server):
-        (socket,) = (s for url, s in adapter._sockets.items() if url.endswith(SOCKETS[SPOT]))
-        ws = socket._ws
-        assert ws is not None
-        connection = ws._response.connection
-        assert connection is not None
-        assert connection.transport is not None
-        connection.transport.abort()
+        transport_of(adapter).abort()
         await asyncio.sleep(0)  # the transport tells its protocol; the reader has not run
-        assert not ws.closed
         error = await failure(adapter, an_order())
         assert (error.outcome, error.code) == (Outcome.NOT_SENT, "not_connected")
         assert server.simulator.orders() == []
+
+
+async def test_a_write_that_fails_leaves_the_outcome_open() -> None:
+    """The transport ends under the frame: how much of it went out, nobody says."""
+    async with trading(config=WEBSOCKET) as (adapter, _):
+        transport_of(adapter).abort()
+        error = await failure(adapter, an_order())
+        assert (error.outcome, error.code) == (Outcome.UNKNOWN, "ClientConnectionResetError")
 
 
 @pytest.mark.usefixtures("quickly")

@@ -127,14 +127,9 @@ class OrderSocket:
         ws = self._check_open()
         reply: asyncio.Future[Frame | None] = asyncio.get_running_loop().create_future()
         self._waiting[frame_id] = reply
+        # Some codes mean different things in two APIs: "/ws-fapi/v1" is the one of "/fapi/v1".
+        call.path = self._path.replace("/ws-", "/", 1)
         call.requests += 1
-        # "/ws-fapi/v1" is the API of "/fapi/v1", which some codes' meaning depends on.
-        call.path, call.status, call.retry_after_s, call.body = (
-            self._path.replace("/ws-", "/", 1),
-            0,
-            0.0,
-            None,
-        )
         call.sent += 1
         try:
             async with asyncio.timeout(self._timeout_s):

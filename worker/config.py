@@ -181,6 +181,10 @@ class ExchangeConfig(Section, kw_only=True, frozen=True, forbid_unknown_fields=T
         str, _doc("where REST requests really go (scheme, host, port; paths kept)")
     ] = ""
     ws_base_url: Annotated[str, _doc("the same for WebSocket connections")] = ""
+    order_transport: Annotated[
+        Literal["rest", "websocket"],
+        _doc("what orders are created over; `websocket` on Binance only"),
+    ] = "rest"
     market_types: Annotated[
         tuple[MarketKind, ...], Meta(min_length=1, description="which markets are loaded")
     ] = (MarketKind.SPOT,)

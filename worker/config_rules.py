@@ -97,6 +97,8 @@ def _check_exchanges(config: Config) -> None:
         key = f"exchanges.{name}"
         _check_address(f"{key}.base_url", exchange.base_url, ("http", "https"))
         _check_address(f"{key}.ws_base_url", exchange.ws_base_url, ("ws", "wss"))
+        if exchange.order_transport == "websocket":
+            _check_websocket(key, exchange.ccxt_id or name, exchange)
         if exchange.adapter == "ccxt":
             _check_ccxt(key, exchange, config)
     if config.mode == "live" and all(e.adapter == "paper" for e in config.exchanges.values()):
@@ -104,6 +106,24 @@ def _check_exchanges(config: Config) -> None:
             "mode",
             'is "live", but every configured exchange has adapter = "paper": no real order would '
             "ever be sent",
+        )
+
+
+def _check_websocket(key: str, ccxt_id: str, exchange: ExchangeConfig) -> None:
+    if ccxt_id != "binance":
+        raise ConfigError(
+            f"{key}.order_transport",
+            f'is "websocket", which only Binance has here, and this exchange is "{ccxt_id}" '
+            '(its ccxt_id, or else its name): leave the key out, or set it to "rest"',
+        )
+    if bool(exchange.base_url) is not bool(exchange.ws_base_url):
+        given, missing = "base_url", "ws_base_url"
+        if exchange.ws_base_url:
+            given, missing = missing, given
+        raise ConfigError(
+            f"{key}.{missing}",
+            f'is missing: with order_transport = "websocket" and {key}.{given} alone, an order '
+            "would be sent to one place and looked for in another",
         )
 
 

@@ -3,8 +3,8 @@
 Real worker processes, a real server (append-only file, fsync always) behind a TCP proxy, the
 simulated exchange with every fault it knows. Workers are killed (SIGKILL) or frozen past their
 leases (SIGSTOP, SIGCONT), the server is killed and restarted, connections are cut, stalled, and
-lose replies. Then the faults stop, everything must finish, and the audit compares every event with
-the exchange's own list of orders.
+lose replies. Every other worker creates its orders over a WebSocket. Then the faults stop,
+everything must finish, and the audit compares every event with the exchange's own list of orders.
 
 ``make chaos SIGNALS=2000 SEED=7``, or ``python -m tests.acceptance.chaos --help``.
 """
@@ -29,7 +29,7 @@ import redis
 
 from tests.acceptance import signals
 from tests.acceptance.audit import Audit, Tally
-from tests.acceptance.fleet import Fleet, Tables, WorkerProcess
+from tests.acceptance.fleet import WEBSOCKET, Fleet, Tables, WorkerProcess
 from tests.acceptance.signals import Market, Signal
 from tests.exchange_simulator.client import ControlClient, simulator_process
 from tests.tcp_proxy import ProxyThread
@@ -50,7 +50,9 @@ SETTINGS: Tables = {
     "reconciliation": {"max_wait_time": 1.0, "poll_interval": 0.1},
 }
 
-_CREATE = {"method": "POST", "path": "/(api|fapi)/v./(order|algoOrder)$"}
+_CREATE = {
+    "method": "POST", "path": r"/(ws-)?(api|fapi)/v./(order|algoOrder)(\.place)?$",
+}  # fmt: skip
 _READ = {"method": "GET", "path": "/(api|fapi)/v./(order|algoOrder|myTrades|userTrades)$"}
 _CANCEL = {"method": "DELETE", "path": "/(api|fapi)/v./(order|algoOrder)$"}
 _ELSE = {"method": "GET", "path": "/(ticker|account|balance|time|positionRisk)"}
@@ -260,13 +262,20 @@ class Chaos:
                     settings=SETTINGS,
                 )
             )
-            self._alive = self._fleet.start_ready(WORKERS)
+            self._alive = [self._start() for _ in range(WORKERS)]
+            for worker in self._alive:
+                worker.until_ready()
             producer = Producer(self._fleet, random.Random(self._seed + 1), self._count)
             self._disturb(producer)
             self._mend()
             tally = self._settle(producer)
         self.wall_s = time.monotonic() - started
         return tally
+
+    def _start(self) -> WorkerProcess:
+        """One more worker; every other one creates its orders over a WebSocket."""
+        over_websocket = len(self._fleet.workers) % 2 == 1
+        return self._fleet.start(WEBSOCKET if over_websocket else None)
 
     # ---- while it lasts -------------------------------------------------------------------------
 
@@ -320,7 +329,7 @@ class Chaos:
         victim.kill()
         self._frozen.discard(victim)
         self._alive.remove(victim)
-        self._alive.append(self._fleet.start())
+        self._alive.append(self._start())
         self.damage.kills += 1
 
     def _freeze(self) -> None:

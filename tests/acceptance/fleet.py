@@ -50,6 +50,15 @@ DEFAULTS: Tables = {
 }
 
 
+#: For workers that create orders over a WebSocket.
+WEBSOCKET: Tables = {"exchanges.binance": {"order_transport": "websocket"}}
+
+
+def at(url: str) -> dict[str, str]:
+    """The settings of an exchange at ``url``, for requests and for WebSockets."""
+    return {"base_url": url, "ws_base_url": url.replace("http:", "ws:")}
+
+
 class WaitError(AssertionError):
     """Something that must happen did not happen in time."""
 
@@ -264,7 +273,7 @@ class Fleet:
         self.config = directory / "worker.toml"
         self.layers: tuple[Tables, ...] = (
             DEFAULTS,
-            {"redis": {"url": redis_url}, "exchanges.binance": {"base_url": exchange.url}},
+            {"redis": {"url": redis_url}, "exchanges.binance": at(exchange.url)},
             settings or {},
         )
         self.config.write_text(toml(*self.layers))

@@ -13,7 +13,7 @@ import pytest
 
 from tests.acceptance import signals
 from tests.acceptance.audit import Audit, Tally
-from tests.acceptance.fleet import Fleet, WorkerProcess, wait_until
+from tests.acceptance.fleet import WEBSOCKET, Fleet, Tables, WorkerProcess, at, wait_until
 from tests.acceptance.signals import Signal
 from tests.exchange_simulator.client import ControlClient
 from tests.tcp_proxy import ProxyThread
@@ -22,8 +22,13 @@ from worker.ledger.stored import decode_entry
 
 pytestmark = pytest.mark.alone
 
-CREATE = {"method": "POST", "path": "/order$"}
+CREATE = {"method": "POST", "path": r"/order(\.place)?$"}
 LOOK_UP = {"method": "GET", "path": "/order$"}
+
+
+def over(transport: str) -> Tables:
+    """The settings of workers that create orders over ``transport``."""
+    return WEBSOCKET if transport == "websocket" else {}
 
 
 def _openings(count: int, prefix: str = "s", *, first: int = 0) -> dict[str, Signal]:
@@ -69,15 +74,18 @@ RECOVERY: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize(
+    ("when", "transport"), [("before", "rest"), ("after", "rest"), ("before", "websocket")]
+)
 def test_a_killed_workers_signals_are_finished_within_lease_and_two_seconds(
-    fleet: Fleet, when: str
+    fleet: Fleet, when: str, transport: str
 ) -> None:
     """SIGKILL with orders in flight: the other worker finishes them in time, none twice.
 
     The exchange sits on each request for 600 ms, before or after it takes effect: orders that land
     after their sender has died are found as well as those that had landed.
     """
+    fleet.layers = (*fleet.layers, over(transport))
     workers = [fleet.start(RECOVERY) for _ in range(2)]
     by_name = {_name(worker.until_ready()): worker for worker in workers}
     delay = {"delay_ms" if when == "before" else "delay_after_ms": 600}
@@ -190,8 +198,9 @@ def test_a_worker_frozen_between_admission_and_sending_never_orders_twice(
         assert _sound(fleet, made).filled == 16
 
 
+@pytest.mark.parametrize("transport", ["rest", "websocket"])
 def test_a_request_that_was_under_way_when_its_lease_ended_is_refused_by_the_exchange(
-    tmp_path: Path, one_server: EmbeddedServer, exchange: ControlClient
+    tmp_path: Path, one_server: EmbeddedServer, exchange: ControlClient, transport: str
 ) -> None:
     """Requests stuck in the network arrive after another worker has traded: they must not trade.
 
@@ -205,7 +214,8 @@ def test_a_request_that_was_under_way_when_its_lease_ended_is_refused_by_the_exc
             tmp_path, redis_url=one_server.url, server_port=one_server.port, exchange=exchange
         ) as fleet,
     ):
-        behind = {"exchanges.binance": {"base_url": f"http://127.0.0.1:{network.port}"}}
+        fleet.layers = (*fleet.layers, over(transport))
+        behind = {"exchanges.binance": at(f"http://127.0.0.1:{network.port}")}
         stuck = fleet.start(behind).until_ready()
         warm = _openings(8, "w")  # connections, prices and balances are there
         fleet.submit(*warm.values())
@@ -221,7 +231,7 @@ def test_a_request_that_was_under_way_when_its_lease_ended_is_refused_by_the_exc
         )
         time.sleep(0.3)  # what was admitted is written to the socket now, or never
         stuck.pause()
-        fleet.start()
+        fleet.start(over(transport))
         fleet.until_ended(made)
         before = _refused_late(exchange)
         network.command("pass")
@@ -232,19 +242,28 @@ def test_a_request_that_was_under_way_when_its_lease_ended_is_refused_by_the_exc
 
 def _refused_late(exchange: ControlClient) -> int:
     """How many create requests the exchange refused for their age (-1021)."""
-    counts = exchange.requests()["counts"].get("POST /fapi/v1/order", {})
-    return sum(number for outcome, number in counts.items() if "1021" in outcome)
+    counts = exchange.requests()["counts"]
+    return sum(
+        number
+        for endpoint in ("POST /fapi/v1/order", "POST /ws-fapi/v1/order.place")
+        for outcome, number in counts.get(endpoint, {}).items()
+        if "1021" in outcome
+    )
 
 
 # -- replies ---------------------------------------------------------------------------------------
 
 
-def test_a_lost_reply_is_one_order_and_one_true_event(fleet: Fleet) -> None:
+@pytest.mark.parametrize("transport", ["rest", "websocket"])
+def test_a_lost_reply_is_one_order_and_one_true_event(fleet: Fleet, transport: str) -> None:
     """Every way to lose the reply of an order, applied or not: one order, filled, told as filled.
 
-    Some orders cannot be looked up for 1.5 s after they were accepted.
+    Some orders cannot be looked up for 1.5 s after they were accepted. On a WebSocket one of them
+    takes the others' connection with it, so there each is sent when the one before has arrived.
     """
-    worker = fleet.start().until_ready()
+    worker = fleet.start(
+        {**over(transport), "execution": {"max_retries": 20, "max_delay": 0.5}}
+    ).until_ready()
     ways: list[dict[str, Any]] = [
         {"action": "drop_after"},
         {"action": "no_reply_after", "hang_ms": 2_000},
@@ -263,19 +282,38 @@ def test_a_lost_reply_is_one_order_and_one_true_event(fleet: Fleet) -> None:
         {"preset": "503_unknown", "when": "before"},
         {"preset": "504_html", "when": "before"},
     ]
+    if transport == "websocket":  # fewer of those that end the connection
+        ways = [way for way in ways if way.get("action") != "truncated_json_200"][:6]
+        unapplied = unapplied[:3]
     for number, way in enumerate([*ways, *unapplied]):
-        fleet.exchange.add_fault(**CREATE, **way, symbol=f"C{number:03d}USDT", count=1)
+        fleet.exchange.add_fault(
+            **CREATE, **way, symbol=f"C{number:03d}USDT", count=1, name=str(number)
+        )
     made = _openings(len(ways) + len(unapplied))
-    fleet.submit(*made.values())
+    if transport == "rest":
+        fleet.submit(*made.values())
+    else:
+        for number, signal in enumerate(made.values()):
+            fleet.submit(signal)
+            _until_accepted(fleet, min(number + 1, len(ways)))
     ends = fleet.until_ended(made)
     assert {end["type"] for end in ends.values()} == {"OrderFilled"}
     attempts = {event["signal_id"]: event["attempts"] for event in fleet.events(kind="OrderPlaced")}
     applied = {name: attempts[name] for name in list(made)[: len(ways)]}
-    assert set(applied.values()) == {1}, applied
     resent = {name: attempts[name] for name in list(made)[len(ways) :]}
-    assert set(resent.values()) == {2}, resent
+    if transport == "rest":
+        assert set(applied.values()) == {1}, applied
+        assert set(resent.values()) == {2}, resent
+    assert min(resent.values()) >= 2, resent
+    hits = {fault["name"]: fault["hits"] for fault in fleet.exchange.faults()}
+    assert set(hits.values()) == {1}, hits
     assert _sound(fleet, made).orders_accepted == len(made)
     assert worker.metric("lookups_total") >= len(made)
+
+
+def _until_accepted(fleet: Fleet, count: int) -> None:
+    """Wait until the exchange has taken that many orders."""
+    wait_until(lambda: len(fleet.exchange.orders()) >= count, "an order did not come")
 
 
 def test_an_order_nobody_can_tell_of_is_unresolved_until_the_exchange_speaks(fleet: Fleet) -> None:

@@ -1,18 +1,19 @@
 """The yardstick on an exchange: ccxt's own ``create_order`` and nothing around it.
 
-``python -m tests.benchmarks.bare_ccxt URL PORT`` makes as many market orders, one at a time, as
-the list ``bare:go`` on the Redis at PORT asks for, and answers on ``bare:done`` with the times:
-(client order id, start, end), monotonic nanoseconds. ccxt's throttle is off, as in the worker.
+``python -m tests.benchmarks.bare_ccxt URL PORT rest`` makes as many market orders, one at a time,
+as the list ``bare:go`` on the Redis at PORT asks for, and answers on ``bare:done`` with the times:
+(client order id, start, end), monotonic nanoseconds. With ``websocket`` they are ccxt.pro's
+``create_order_ws``, over a socket that is open already. ccxt's throttle is off, as in the worker.
 """
 
 import asyncio
+import importlib
 import sys
 import time
 from itertools import count
 from typing import Any
 from urllib.parse import urlsplit
 
-import ccxt.async_support as ccxt
 import msgspec
 import uvloop
 
@@ -22,8 +23,9 @@ from tests.benchmarks.wire import Wire
 SYMBOL, AMOUNT = "BTC/USDT", 0.02
 
 
-def _exchange(url: str) -> Any:
-    exchange = ccxt.binance(
+def _exchange(url: str, transport: str) -> Any:
+    library = "ccxt.pro" if transport == "websocket" else "ccxt.async_support"
+    exchange = importlib.import_module(library).binance(
         {
             "apiKey": KEY,
             "secret": SECRET,
@@ -37,12 +39,19 @@ def _exchange(url: str) -> Any:
         if isinstance(address, str):
             parts = urlsplit(address)._replace(scheme=to.scheme, netloc=to.netloc)
             exchange.urls["api"][name] = parts.geturl()
+    if transport == "websocket":
+        sockets = exchange.urls["api"]["ws"]["ws-api"]
+        sockets["spot"] = f"ws://{to.netloc}{urlsplit(sockets['spot']).path}"
     return exchange
 
 
-async def _main(url: str, port: int) -> None:
-    exchange, numbers = _exchange(url), count()
+async def _main(url: str, port: int, transport: str) -> None:
+    exchange, numbers = _exchange(url, transport), count()
     await exchange.load_markets()
+    create = exchange.create_order
+    if transport == "websocket":
+        create = exchange.create_order_ws
+        await create(SYMBOL, "market", "buy", AMOUNT)  # connects
     with Wire(port, timeout_s=3_600) as wire:
         wire.call("SET", "bare:ready", 1)
         while True:
@@ -54,13 +63,11 @@ async def _main(url: str, port: int) -> None:
                     "buy" if len(times) % 2 == 0 else "sell",
                 )
                 started = time.monotonic_ns()
-                await exchange.create_order(
-                    SYMBOL, "market", side, AMOUNT, None, {"newClientOrderId": client_id}
-                )
+                await create(SYMBOL, "market", side, AMOUNT, None, {"newClientOrderId": client_id})
                 times.append((client_id, started, time.monotonic_ns()))
                 await asyncio.sleep(0.001)
             wire.call("LPUSH", "bare:done", msgspec.msgpack.encode(times))
 
 
 if __name__ == "__main__":
-    uvloop.run(_main(sys.argv[1], int(sys.argv[2])))
+    uvloop.run(_main(sys.argv[1], int(sys.argv[2]), sys.argv[3]))

@@ -2,7 +2,8 @@
 
 ``python -m tests.benchmarks.instrumented run`` is ``python -m worker run`` with one line around
 ``PaperExchange.place_order`` and ``CCXTAdapter.place_order``; ``... simulator ARGUMENTS`` is the
-exchange simulator with one around its intake. The monotonic clock is the machine's, so times of
+exchange simulator with one around its intake of requests and of frames: both are noted once they
+are read whole, before anything is looked at. The monotonic clock is the machine's, so times of
 different processes compare. On exit the notes go to the file that ``BENCHMARK_TIMES`` names: a
 list of (what, client order id, nanoseconds), msgpack.
 """
@@ -61,7 +62,7 @@ def _simulator(arguments: list[str]) -> int:
     from tests.exchange_simulator.__main__ import _main, _parser  # noqa: PLC0415
     from tests.exchange_simulator.simulator import Pending, Simulator  # noqa: PLC0415
 
-    arrive = Simulator.arrive
+    arrive, arrive_frame = Simulator.arrive, Simulator.arrive_frame
 
     def noting(
         self: Simulator, method: str, path: str, query: str, body: str, api_key: str | None
@@ -73,7 +74,14 @@ def _simulator(arguments: list[str]) -> int:
             _notes.append((REACHED, client_id, at_ns))
         return pending
 
+    def noting_frame(self: Simulator, path: str, frame: dict[str, Any]) -> Pending:
+        at_ns = time.monotonic_ns()
+        pending = arrive_frame(self, path, frame)
+        _notes.append((REACHED, pending.params.get("newClientOrderId", ""), at_ns))
+        return pending
+
     Simulator.arrive = noting  # type: ignore[method-assign]
+    Simulator.arrive_frame = noting_frame  # type: ignore[method-assign]
     asyncio.run(_main(_parser().parse_args(arguments)))
     return 0
 

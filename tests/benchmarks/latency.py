@@ -4,7 +4,7 @@
 arrival (at the simulated exchange inside the worker, or at the simulator process) and to the
 terminal event's arrival at a blocked ``XREAD``; a load is sent by the clock, whatever becomes of
 it. The yardsticks, in the same rounds: the bare message-at-a-time loop, and ccxt's bare
-``create_order``.
+``create_order``, or for orders over a WebSocket its ``create_order_ws``.
 """
 
 import sys
@@ -30,10 +30,22 @@ from tests.benchmarks.venue import EXCHANGE, Venue
 NAME: Final = "latency"
 SHARES: Final = (0.1, 0.5, 0.9)
 SIMULATOR_SYMBOLS: Final = 100
-BARE, BARE_CCXT = "bare loop", "bare ccxt create_order"
+BARE = "bare loop"
 TO_ORDER, TO_EVENT = "XADD to order", "XADD to event"
 #: Orders through ccxt made in one go, alternating with as many bare ones.
 _BLOCK: Final = 20
+
+
+class Transport(msgspec.Struct, frozen=True):
+    """What orders are created over: the setting, its rows' first word, and ccxt's own call."""
+
+    setting: str
+    title: str
+    bare: str
+
+
+REST: Final = Transport("rest", "ccxt", "bare ccxt create_order")
+WEBSOCKET: Final = Transport("websocket", "ccxt over WebSocket", "bare ccxt create_order_ws")
 
 
 class Size(msgspec.Struct, frozen=True):
@@ -133,24 +145,35 @@ def paper(where: Stage, size: Size, found: Latencies, report: Report) -> None:
     _add(found, "paper", measured, notes[REACHED])
 
 
-def through_ccxt(where: Stage, size: Size, found: Latencies, report: Report) -> None:
-    """A worker that trades through ccxt at the simulator process, and ccxt alone beside it."""
+def through_ccxt(
+    where: Stage, size: Size, found: Latencies, report: Report, over: Transport
+) -> None:
+    """A worker that trades through ccxt at the simulator process, and ccxt alone beside it.
+
+    Under load over REST only: what a busy worker does with its signals is the same.
+    """
     worker_path, venue_path = where.directory / "worker.notes", where.directory / "venue.notes"
     market = Venue(where, symbols=SIMULATOR_SYMBOLS, notes=venue_path)
-    alone = where.start(["-m", "tests.benchmarks.bare_ccxt", market.url, str(where.server.port)])
+    alone = where.start(
+        ["-m", "tests.benchmarks.bare_ccxt", market.url, str(where.server.port), over.setting]
+    )
     where.until_ready(alone)
     child = where.worker(
         module="tests.benchmarks.instrumented",
         extra={TIMES: str(worker_path)},
-        **market.settings(),
+        **market.settings(over.setting),
     )
     make: Make = partial(_on_simulator, signals.IN_PLAY)
     with noting(venue_path, market.child) as at_venue, noting(worker_path, child) as at_worker:
         size = msgspec.structs.replace(size, alone=_BLOCK)
-        measured = _levels(where, child, make, size, size.capacity_ccxt, report)
+        measured: Measured = {}
+        if over is REST:
+            measured = _levels(where, child, make, size, size.capacity_ccxt, report)
+        else:
+            drain(where, [child], [signal.data for signal in make(size.capacity_ccxt, "w")])
         measured["alone"], direct = _in_turn(where, size)
-    _add(found, "ccxt", measured, at_venue[REACHED])
-    _add_ccxt(found, measured["alone"], direct, at_worker, at_venue[REACHED])
+    _add(found, over.title, measured, at_venue[REACHED])
+    _add_ccxt(found, over, measured["alone"], direct, at_worker, at_venue[REACHED])
 
 
 def _on_simulator(symbols: int, count: int, prefix: str) -> list[signals.Signal]:
@@ -178,19 +201,20 @@ def _in_turn(where: Stage, size: Size) -> tuple[list[Probe], Times]:
 
 def _add_ccxt(
     found: Latencies,
+    over: Transport,
     probes: list[Probe],
     direct: Times,
     at_worker: dict[str, dict[str, int]],
     at_venue: dict[str, int],
 ) -> None:
     """What ccxt takes alone, the adapter's own call, and what the worker adds to ccxt."""
-    found.add(BARE_CCXT, [(end - start) / 1e6 for _, start, end in direct])
+    found.add(over.bare, [(end - start) / 1e6 for _, start, end in direct])
     found.add(
-        f"{BARE_CCXT}: call to order", [(at_venue[name] - start) / 1e6 for name, start, _ in direct]
+        f"{over.bare}: call to order", [(at_venue[name] - start) / 1e6 for name, start, _ in direct]
     )
     reached, answered = at_worker[REACHED], at_worker[ANSWERED]
     names = [probe.signal.client_id for probe in probes]
-    found.add("ccxt alone: place_order", [(answered[n] - reached[n]) / 1e6 for n in names])
+    found.add(f"{over.title} alone: place_order", [(answered[n] - reached[n]) / 1e6 for n in names])
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -202,7 +226,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parts: dict[str, Callable[..., Any]] = {
         "bare": lambda where: bare(where, size, found),
         "paper": lambda where: paper(where, size, found, report),
-        "ccxt": lambda where: through_ccxt(where, size, found, report),
+        "ccxt": lambda where: through_ccxt(where, size, found, report, REST),
+        "ccxt over WebSocket": lambda where: through_ccxt(where, size, found, report, WEBSOCKET),
     }
     for number in range(chosen.runs):
         for name, part in parts.items():
@@ -221,7 +246,12 @@ def _tables(found: Latencies, report: Report, chosen: Namespace) -> list[Table]:
     late = max(max(report.values(f"harness late at {share:.0%}")) for share in SHARES)
     simulated = [f"paper {level}: {what}" for level in levels for what in (TO_ORDER, TO_EVENT)]
     real = [f"ccxt {level}: {what}" for level in levels for what in (TO_ORDER, TO_EVENT)]
-    own = [BARE_CCXT, f"{BARE_CCXT}: call to order", "ccxt alone: place_order"]
+    rows = [found.row(name, REST.bare) for name in (*_own(REST), *real)]
+    rows += [found.row(name, WEBSOCKET.bare) for name in _own(WEBSOCKET)]
+    rows += [
+        found.row(f"{WEBSOCKET.title} alone: {what}", WEBSOCKET.bare)
+        for what in (TO_ORDER, TO_EVENT)
+    ]
     capacity = report.values("capacity")
     return [
         Table(
@@ -235,15 +265,20 @@ def _tables(found: Latencies, report: Report, chosen: Namespace) -> list[Table]:
         Table(
             name="latency_ccxt",
             title="Latency through ccxt, against the exchange simulator",
-            columns=columns,
-            rows=[found.row(name, BARE_CCXT) for name in (*own, *real)],
+            columns=[*columns[:5], "of its bare call's p50", columns[6]],
+            rows=rows,
             note=f"Capacity with this simulator: {median(capacity[1::2]):,.0f} signals/s. "
-            f"{_added(report)}",
+            f"{_added(report, REST)} {_added(report, WEBSOCKET)} {_against(report)}",
         ),
     ]
 
 
-def _added(report: Report) -> str:
+def _own(over: Transport) -> list[str]:
+    """The rows about one call: ccxt's own, and the adapter's around it."""
+    return [over.bare, f"{over.bare}: call to order", f"{over.title} alone: place_order"]
+
+
+def _added(report: Report, over: Transport) -> str:
     """What the worker adds to ccxt, as differences of each run's medians."""
 
     def added(ours: str, theirs: str) -> str:
@@ -253,10 +288,28 @@ def _added(report: Report) -> str:
         return f"{median(values):.2f} ms ({min(values):.2f} to {max(values):.2f})"
 
     return (
-        "Added to ccxt's own create_order, p50: up to the order at the exchange "
-        f"{added(f'ccxt alone: {TO_ORDER}', f'{BARE_CCXT}: call to order')}, "
-        f"up to the terminal event {added(f'ccxt alone: {TO_EVENT}', BARE_CCXT)}, "
-        f"by the adapter {added('ccxt alone: place_order', BARE_CCXT)}."
+        f"Added to ccxt's own {over.bare.split()[-1]}, p50: up to the order at the exchange "
+        f"{added(f'{over.title} alone: {TO_ORDER}', f'{over.bare}: call to order')}, "
+        f"up to the terminal event {added(f'{over.title} alone: {TO_EVENT}', over.bare)}, "
+        f"by the adapter {added(f'{over.title} alone: place_order', over.bare)}."
+    )
+
+
+def _against(report: Report) -> str:
+    """The WebSocket against REST, as ratios of each run's medians."""
+
+    def share(figure: str, other: str) -> str:
+        both = zip(report.values(f"{figure}: p50"), report.values(f"{other}: p50"), strict=True)
+        values = [over_socket / over_rest for over_socket, over_rest in both]
+        report.details[f"of REST: {figure}"] = values
+        return f"{median(values):.2f} ({min(values):.2f} to {max(values):.2f})"
+
+    alone = f"{WEBSOCKET.title} alone", f"{REST.title} alone"
+    return (
+        f"WebSocket over REST, p50 in the same runs: bare call {share(WEBSOCKET.bare, REST.bare)}, "
+        f"place_order {share(*(f'{title}: place_order' for title in alone))}, "
+        f"{TO_ORDER} {share(*(f'{title}: {TO_ORDER}' for title in alone))}, "
+        f"{TO_EVENT} {share(*(f'{title}: {TO_EVENT}' for title in alone))}."
     )
 
 

@@ -39,7 +39,7 @@ class Venue:
         where.until(lambda: self.child.log.read_bytes().endswith(b"\n"), child=self.child)
         self.url = msgspec.json.decode(self.child.log.read_bytes(), type=Ready).url
 
-    def settings(self) -> dict[str, Any]:
+    def settings(self, order_transport: str = "rest") -> dict[str, Any]:
         """The worker settings that trade here."""
         exchange = f"exchanges__{EXCHANGE}"
         return {
@@ -50,6 +50,8 @@ class Venue:
             f"{exchange}__api_key": KEY,
             f"{exchange}__secret": SECRET,
             f"{exchange}__base_url": self.url,
+            f"{exchange}__ws_base_url": self.url.replace("http:", "ws:"),
+            f"{exchange}__order_transport": order_transport,
         }
 
 

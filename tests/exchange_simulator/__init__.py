@@ -1,4 +1,4 @@
-"""A simulated Binance (spot and USDⓈ-M futures REST) that real ccxt trades against, with faults.
+"""A simulated Binance (spot and USDⓈ-M futures) that real ccxt trades against, with faults.
 
 ``async with serve(Settings(symbols=50)) as server`` runs one in the test's own event loop;
 ``SimulatorThread`` and ``simulator_process`` run one beside a synchronous test.

@@ -7,6 +7,7 @@ import hashlib
 import hmac
 import re
 from dataclasses import dataclass
+from typing import Any
 
 from tests.exchange_simulator import errors
 
@@ -60,10 +61,24 @@ class Authenticator:
         found = _SIGNATURE.search(total)
         if found is None:
             raise errors.missing("signature")
-        payload = total[: found.start()] + total[found.end() :]
+        self._compare(total[: found.start()] + total[found.end() :], found[1])
+
+    def check_frame(self, params: dict[str, str]) -> None:
+        """Raise -1022 unless the signature covers all other parameters, sorted by name."""
+        if not params.get("signature"):
+            raise errors.missing("signature")
+        names = sorted(params.keys() - {"signature"})
+        self._compare("&".join(f"{name}={params[name]}" for name in names), params["signature"])
+
+    def _compare(self, payload: str, signature: str) -> None:
         expected = hmac.new(self._secret, payload.encode(), hashlib.sha256).hexdigest()
-        if not hmac.compare_digest(expected, found[1].lower()):
+        if not hmac.compare_digest(expected, signature.lower()):
             raise errors.ApiError(-1022, "Signature for this request is not valid.")
+
+
+def in_query(value: Any) -> str:
+    """A JSON value as it stands in a query string, which is what a frame's signature covers."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def window_of(params: dict[str, str]) -> Window:

@@ -1,11 +1,13 @@
-"""The HTTP side: reads requests, lets faults spoil them, writes replies."""
+"""The network side: reads requests, lets faults spoil them, writes replies."""
 
 import asyncio
 import contextlib
 import socket
 import struct
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any, TypeVar
 
 from aiohttp import web
 
@@ -13,18 +15,23 @@ from tests.exchange_simulator import control
 from tests.exchange_simulator.errors import Reply
 from tests.exchange_simulator.faults import Rule
 from tests.exchange_simulator.simulator import Pending, Settings, Simulator
+from tests.exchange_simulator.sockets import PATHS, Socket
 
+T = TypeVar("T")
 _CLIENT_GONE_POLL_S = 0.02
 _LINGER_NOT = struct.pack("ii", 1, 0)  # makes close() send a reset
 
 
 class Server:
-    """Serves one Simulator over HTTP; control endpoints under ``/_sim/``."""
+    """Serves one Simulator over HTTP and WebSocket; control endpoints under ``/_sim/``."""
 
     def __init__(self, simulator: Simulator, host: str = "127.0.0.1", port: int = 0) -> None:
         self.simulator = simulator
         self.host = host
         self.port = port
+        #: open WebSocket connections
+        self.sockets: set[Socket] = set()
+        self.answers_pings = True
         self._runner: web.ServerRunner | None = None
         self._answered = asyncio.Condition()
 
@@ -32,6 +39,11 @@ class Server:
     def url(self) -> str:
         """Where it listens, without a trailing slash."""
         return f"http://{self.host}:{self.port}"
+
+    @property
+    def ws_url(self) -> str:
+        """The same for WebSocket connections."""
+        return f"ws://{self.host}:{self.port}"
 
     async def start(self) -> None:
         """Listen; ``port`` is the real one afterwards."""
@@ -63,19 +75,26 @@ class Server:
         body = (await request.read()).decode() if request.can_read_body else ""
         if path.startswith("/_sim/"):
             return _response(control.answer(self.simulator, request.method, path, query, body))
+        if path in PATHS:
+            return await self._connect(request, path)
         pending = self.simulator.arrive(
             request.method, path, query, body, request.headers.get("X-MBX-APIKEY")
         )
-        return await self._serve(request, pending)
+        return await self._serve(pending, _respond, partial(self._spoil, request))
 
-    async def _serve(self, request: web.BaseRequest, pending: Pending) -> web.StreamResponse:
+    async def _serve(
+        self,
+        pending: Pending,
+        respond: Callable[[Reply], Awaitable[T]],
+        spoil: Callable[[Rule, Reply], Awaitable[T]],
+    ) -> T:
         verdict, simulator = pending.verdict, self.simulator
         if verdict.delay_ms:
             await asyncio.sleep(verdict.delay_ms / 1000)
         action = verdict.action
         if action is not None and not action.applies_first:
             await self._record(pending, action.outcome)
-            return await self._spoil(request, action, action.reply())
+            return await spoil(action, action.reply())
         reply = simulator.apply(pending)
         refused = pending.refused
         outcome = str(reply.status) if refused is None else f"{reply.status}:{refused.code}"
@@ -84,8 +103,38 @@ class Server:
             await asyncio.sleep(verdict.delay_after_ms / 1000)
         if action is not None:
             ending = action.reply() if action.action in {"http_status", "reject"} else reply
-            return await self._spoil(request, action, ending)
-        return _response(reply)
+            return await spoil(action, ending)
+        return await respond(reply)
+
+    async def _connect(self, request: web.BaseRequest, path: str) -> web.StreamResponse:
+        """A WebSocket connection, from the upgrade to its end."""
+        pending = self.simulator.connect(request.method, path)
+        if pending.verdict.delay_ms:
+            await asyncio.sleep(pending.verdict.delay_ms / 1000)
+        action = pending.verdict.action
+        await self._record(pending, action.outcome if action is not None else "101")
+        if action is not None:
+            return await self._spoil(request, action, action.reply())
+
+        async def serve(
+            frame: dict[str, Any],
+            answer: Callable[[Reply], Awaitable[None]],
+            spoil: Callable[[Rule, Reply], Awaitable[None]],
+        ) -> None:
+            await self._serve(self.simulator.arrive_frame(path, frame), answer, spoil)
+
+        connection = Socket(
+            path,
+            request,
+            _hang_up,
+            self.simulator.now_ms,
+            answers_pings=self.answers_pings,
+        )
+        self.sockets.add(connection)
+        try:
+            return await connection.run(serve)
+        finally:
+            self.sockets.discard(connection)
 
     async def _spoil(
         self, request: web.BaseRequest, rule: Rule, reply: Reply
@@ -105,15 +154,21 @@ class Server:
                 await _until_gone(request, rule.hang_ms / 1000)
             case _:
                 pass
-        if transport is not None:
-            if rule.reset:
-                plain: socket.socket | None = transport.get_extra_info("socket")
-                if plain is not None:
-                    plain.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOT)
-                transport.abort()
-            else:
-                transport.close()
+        _hang_up(request, rule)
         return web.Response()  # goes nowhere: the connection is closed
+
+
+def _hang_up(request: web.BaseRequest, rule: Rule) -> None:
+    transport = request.transport
+    if transport is None:
+        return
+    if not rule.reset:
+        transport.close()
+        return
+    plain: socket.socket | None = transport.get_extra_info("socket")
+    if plain is not None:
+        plain.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOT)
+    transport.abort()
 
 
 async def _until_gone(request: web.BaseRequest, limit_s: float) -> None:
@@ -135,6 +190,10 @@ def _head(reply: Reply) -> bytes:
         *(f"{name}: {value}" for name, value in reply.headers.items()),
     ]
     return ("\r\n".join(lines) + "\r\n\r\n").encode()
+
+
+async def _respond(reply: Reply) -> web.StreamResponse:
+    return _response(reply)
 
 
 def _response(reply: Reply) -> web.Response:

@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl
 import msgspec
 
 from tests.exchange_simulator import errors, futures_account, futures_api, spot_api
-from tests.exchange_simulator.auth import NO_WINDOW, Authenticator, Window, window_of
+from tests.exchange_simulator.auth import NO_WINDOW, Authenticator, Window, in_query, window_of
 from tests.exchange_simulator.call import Call, Route
 from tests.exchange_simulator.errors import ApiError, Reply
 from tests.exchange_simulator.faults import Faults, Rule, Verdict, client_id_of
@@ -23,7 +23,14 @@ from tests.exchange_simulator.meter import Meter
 from tests.exchange_simulator.orders import Conditions, Order
 
 _ROUTES = spot_api.ROUTES | futures_api.ROUTES | futures_account.ROUTES
+#: what the WebSocket APIs offer, by path and method
+_FRAME_ROUTES: dict[tuple[str, str], Route] = {
+    ("/ws-api/v3", "order.place"): _ROUTES["POST", "/api/v3/order"],
+    ("/ws-fapi/v1", "order.place"): _ROUTES["POST", "/fapi/v1/order"],
+    ("/ws-fapi/v1", "algoOrder.place"): _ROUTES["POST", "/fapi/v1/algoOrder"],
+}
 _RECENT_REQUESTS = 50_000
+_LAST_REQUESTS = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,11 +85,13 @@ class Pending:
     window: Window = NO_WINDOW
     headers: dict[str, str] = field(default_factory=dict)
     applied: bool = False
+    #: the whole frame, if it came over a WebSocket
+    frame: dict[str, Any] | None = None
 
     @property
     def venue(self) -> Venue:
         """Which API it came in on."""
-        return "futures" if self.path.startswith("/fapi") else "spot"
+        return "futures" if self.path.startswith(("/fapi", "/ws-fapi")) else "spot"
 
 
 class Simulator:
@@ -118,6 +127,8 @@ class Simulator:
         self.auth = Authenticator(chosen.api_key, chosen.secret)
         self.counts: Counter[tuple[str, str]] = Counter()
         self.recent: deque[dict[str, Any]] = deque(maxlen=_RECENT_REQUESTS)
+        #: the last requests as they came in
+        self.last: deque[Pending] = deque(maxlen=_LAST_REQUESTS)
         self._ids = itertools.count(1)
 
     # ---- what a test may do -----------------------------------------------------------------
@@ -206,13 +217,46 @@ class Simulator:
             _ROUTES.get((method, path)),
             self.now_ms(),
         )
+
+        def authenticate() -> None:
+            self.auth.check_key(api_key)
+            self.auth.check_signature(query, body)
+
+        return self._take_in(pending, authenticate)
+
+    def arrive_frame(self, path: str, frame: dict[str, Any]) -> Pending:
+        """Take a WebSocket request in; it counts as a POST of the API's path and its method."""
+        given, method = frame.get("params"), str(frame.get("method", ""))
+        params = {name: in_query(value) for name, value in dict(given or {}).items()}
+        pending = Pending(
+            "POST",
+            f"{path}/{method}",
+            params,
+            self.faults.judge("POST", f"{path}/{method}", params),
+            _FRAME_ROUTES.get((path, method)),
+            self.now_ms(),
+            frame=frame,
+        )
+
+        def authenticate() -> None:
+            self.auth.check_key(params.get("apiKey"))
+            self.auth.check_frame(params)
+
+        return self._take_in(pending, authenticate)
+
+    def connect(self, method: str, path: str) -> Pending:
+        """Take the opening of a WebSocket connection in, for the faults to see it."""
+        return Pending(method, path, {}, self.faults.judge(method, path, {}), None, self.now_ms())
+
+    def _take_in(self, pending: Pending, authenticate: Callable[[], None]) -> Pending:
+        self.last.append(pending)
         try:
-            self._admit(pending, query, body, api_key)
+            self._admit(pending, authenticate)
         except ApiError as refused:
             pending.refused = refused
         return pending
 
-    def _admit(self, pending: Pending, query: str, body: str, api_key: str | None) -> None:
+    def _admit(self, pending: Pending, authenticate: Callable[[], None]) -> None:
         route = pending.route
         if route is None:
             raise ApiError(-5000, f"Path {pending.path}, Method {pending.method} is invalid", 404)
@@ -220,8 +264,7 @@ class Simulator:
             pending.venue, route.weight, pending.arrived_ms, order=route.places_order
         )
         if route.security == "signed":
-            self.auth.check_key(api_key)
-            self.auth.check_signature(query, body)
+            authenticate()
             pending.window = window_of(pending.params)
             pending.window.check(pending.arrived_ms)
 

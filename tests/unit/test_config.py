@@ -247,6 +247,18 @@ BAD: list[tuple[dict[str, Any], str, list[str]]] = [
     ({"EXCHANGES__X__BASE_URL": "http://h:x"}, "exchanges.x.base_url", ["Port"]),
     ({"EXCHANGES__X__BASE_URL": "http://h?a=1"}, "exchanges.x.base_url", ["a path only"]),
     ({"EXCHANGES__X__WS_BASE_URL": "http://h"}, "exchanges.x.ws_base_url", ["wss://host"]),
+    ({"EXCHANGES__OKX__ORDER_TRANSPORT": "tcp"}, "exchanges.okx.order_transport",
+     ['"tcp"', "rest, websocket"]),
+    ({"EXCHANGES__OKX__ORDER_TRANSPORT": "websocket"}, "exchanges.okx.order_transport",
+     ['is "websocket", which only Binance has here', 'this exchange is "okx"', 'set it to "rest"']),
+    ({"EXCHANGES__BINANCE__ORDER_TRANSPORT": "websocket", "EXCHANGES__BINANCE__CCXT_ID": "okx"},
+     "exchanges.binance.order_transport", ['this exchange is "okx"']),
+    ({"EXCHANGES__BINANCE__ORDER_TRANSPORT": "websocket",
+      "EXCHANGES__BINANCE__BASE_URL": "http://h"}, "exchanges.binance.ws_base_url",
+     ["is missing", "exchanges.binance.base_url alone", "looked for in another"]),
+    ({"EXCHANGES__BINANCE__ORDER_TRANSPORT": "websocket",
+      "EXCHANGES__BINANCE__WS_BASE_URL": "ws://h"}, "exchanges.binance.base_url",
+     ["is missing", "exchanges.binance.ws_base_url alone"]),
     ({"MODE": "live"}, "mode", ["no real order"]),
     ({"MODE": "live", "EXCHANGES__X__ADAPTER": "ccxt"}, "exchanges.x.api_key", ["is missing"]),
     ({"MODE": "live", "EXCHANGES__X__ADAPTER": "ccxt", "EXCHANGES__X__API_KEY": "k"},
@@ -346,6 +358,21 @@ def test_a_secret_of_the_wrong_type_is_not_shown(key: str, tmp_path: Path) -> No
     error = refusal(f"{key} = 8675309", tmp_path)
     assert error.key == key
     assert "8675309" not in str(error)
+
+
+def test_orders_over_a_websocket_load_for_binance_under_any_name() -> None:
+    """In both modes; with both addresses or with neither."""
+    both = {"EXCHANGES__HEDGE__BASE_URL": "http://h", "EXCHANGES__HEDGE__WS_BASE_URL": "ws://h"}
+    choices: list[dict[str, Any]] = [{}, both]
+    for extra in choices:
+        for adapter in ("paper", "ccxt"):
+            loaded = load(
+                EXCHANGES__HEDGE__ORDER_TRANSPORT="websocket",
+                EXCHANGES__HEDGE__CCXT_ID="binance",
+                EXCHANGES__HEDGE__ADAPTER=adapter,
+                **extra,
+            )
+            assert loaded.exchanges["hedge"].order_transport == "websocket"
 
 
 def test_live_mode_with_credentials_loads() -> None:

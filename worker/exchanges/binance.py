@@ -3,8 +3,11 @@
 Deadlines: a request is refused once ``timestamp + recvWindow`` has passed, and the matching engine
 checks again (https://developers.binance.com/docs/binance-spot-api-docs/rest-api/request-security).
 Client order ids are unique among open orders only, so an order found must also be young enough.
+With ``order_transport = "websocket"`` orders are created over one WebSocket a market kind; all else
+stays on REST.
 """
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterable, Mapping
 from decimal import Decimal
@@ -25,6 +28,8 @@ from worker.exchanges.base import (
     SendWindow,
 )
 from worker.exchanges.ccxt_adapter import CCXTAdapter
+from worker.exchanges.loading import exchange_class
+from worker.exchanges.order_socket import OrderSocket, over_sockets
 from worker.exchanges.outcomes import IncompleteReplyError
 from worker.exchanges.rounding import WireOrder
 
@@ -48,6 +53,33 @@ class BinanceCCXTAdapter(CCXTAdapter):
         super().__init__(name, config, clock)
         # Money in one wallet cannot pay in the other.
         self.wallets = config.market_types
+        self._over_websocket = config.order_transport == "websocket"
+        self._sockets: dict[str, OrderSocket] = {}
+
+    def _ccxt_class(self) -> type[Any]:
+        if not self._over_websocket:
+            return super()._ccxt_class()
+        return over_sockets(exchange_class(self.ccxt_id, pro=True), self._sockets)
+
+    async def _connect(self) -> None:
+        if not self._over_websocket or self._session is None:
+            return
+        timeout_ms = self._config.timeout_ms
+        for url in {self._socket_url(kind) for kind in self._config.market_types} - {
+            *self._sockets
+        }:
+            self._sockets[url] = OrderSocket(self.name, url, self._session, timeout_ms, self._time)
+        await asyncio.gather(*(socket.connected(timeout_ms) for socket in self._sockets.values()))
+
+    async def close(self) -> None:
+        """Give back every connection; idempotent."""
+        sockets = list(self._sockets.values())
+        self._sockets.clear()
+        await asyncio.gather(*(socket.close() for socket in sockets))
+        await super().close()
+
+    def _socket_url(self, kind: MarketKind) -> str:
+        return str(self._ccxt.urls["api"]["ws"]["ws-api"][str(kind)])
 
     def _options(self) -> dict[str, Any]:
         return {
@@ -76,10 +108,21 @@ class BinanceCCXTAdapter(CCXTAdapter):
     async def _create(
         self, request: OrderRequest, order: WireOrder, params: dict[str, Any]
     ) -> Mapping[str, Any]:
-        reply = await super()._create(request, order, params)
+        if self._over_websocket:
+            result = await self._ccxt.create_order_ws(
+                request.symbol, order.kind, request.side.value, order.amount, order.price, params
+            )
+            reply = self._ccxt.parse_order(result, self._ccxt.market(request.symbol))
+        else:
+            reply = await super()._create(request, order, params)
         # A stop order's ``workingTime`` is -1 until it triggers, and ccxt prefers it.
         accepted = (reply.get("info") or {}).get("transactTime") or reply.get("timestamp")
         return {**reply, "timestamp": accepted}
+
+    async def _reach(self, info: SymbolInfo, window: SendWindow) -> None:
+        if self._sockets:
+            left_ms = window.expires_mono_ms - self._time.monotonic_ms()
+            await self._sockets[self._socket_url(info.kind)].connected(max(left_ms, 0.0))
 
     def _is_conditional(self, request: OrderRequest) -> bool:
         info = self._infos.get(request.symbol)

@@ -89,7 +89,10 @@ class CCXTAdapter(ExchangeAdapter):
     # ---- life -------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Load markets, measure the clock, check the credentials; closes itself on failure."""
+        """Load markets, measure the clock, check the credentials, make what orders go over.
+
+        Closes itself on failure.
+        """
         try:
             if self._ccxt is None:
                 self._open()
@@ -98,6 +101,7 @@ class CCXTAdapter(ExchangeAdapter):
             if self._config.api_key:
                 for kind in self.wallets:
                     await self.get_balance(kind)
+                await self._connect()
         except BaseException:
             await self.close()
             raise
@@ -115,7 +119,7 @@ class CCXTAdapter(ExchangeAdapter):
     def _open(self) -> None:
         config, key = self._config, f"exchanges.{self.name}"
         try:
-            base = exchange_class(self.ccxt_id)
+            base = self._ccxt_class()
         except KeyError:
             raise ConfigError(f"{key}.ccxt_id", f"ccxt has no {self.ccxt_id!r}") from None
         secret = config.secret.reveal()
@@ -150,6 +154,13 @@ class CCXTAdapter(ExchangeAdapter):
                 self._use_sandbox()
             except Exception as error:
                 raise ConfigError(f"{key}.sandbox", f"not there: {type(error).__name__}") from None
+
+    def _ccxt_class(self) -> type[Any]:
+        """The class of ccxt that talks to the exchange."""
+        return exchange_class(self.ccxt_id)
+
+    async def _connect(self) -> None:
+        """Make the connections of its own that orders go over, where there are any."""
 
     def _use_sandbox(self) -> None:
         self._ccxt.set_sandbox_mode(True)
@@ -214,6 +225,7 @@ class CCXTAdapter(ExchangeAdapter):
             params = self._order_params(request, info) | self._deadline_params(window)
             if order.stop_price is not None:
                 params |= self._trigger_params(request, info, order.stop_price)
+            await self._reach(info, window)
             if self._time.monotonic_ms() >= window.expires_mono_ms:
                 raise ExchangeError(
                     f"{self.name} create_order: the send window is over",
@@ -231,6 +243,12 @@ class CCXTAdapter(ExchangeAdapter):
             request.symbol, order.kind, request.side.value, order.amount, order.price, params
         )
         return reply
+
+    async def _reach(self, info: SymbolInfo, window: SendWindow) -> None:
+        """Wait for the connection an order of this market goes over, at most until the window ends.
+
+        Only where that is made beforehand: REST connects while it sends.
+        """
 
     def _options(self) -> dict[str, Any]:
         """The exchange's ``options`` of ccxt."""

@@ -123,4 +123,7 @@ class ExchangeFactory:
 
 
 def _without_credentials(section: ExchangeConfig) -> ExchangeConfig:
-    return msgspec.structs.replace(section, api_key=Secret(), secret=Secret(), password=Secret())
+    """For markets and prices only, which come over REST."""
+    return msgspec.structs.replace(
+        section, api_key=Secret(), secret=Secret(), password=Secret(), order_transport="rest"
+    )

@@ -1,9 +1,10 @@
 """Imports one ccxt exchange without importing all of them.
 
 ``ccxt/__init__`` and ``ccxt/async_support/__init__`` import every exchange there is: seconds of
-start-up and 40 MB a process. While one exchange's module is imported, two bare packages that only
+start-up and 40 MB a process. While one exchange's module is imported, bare packages that only
 know where to look stand in for them; they are taken away afterwards, so that a later plain
-``import ccxt`` still gives the whole library, with the same classes.
+``import ccxt`` still gives the whole library, with the same classes. The same for ``ccxt.pro``,
+which adds WebSocket methods to the asynchronous classes.
 """
 
 import importlib
@@ -13,7 +14,7 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any, Final
 
-_PACKAGES: Final = ("ccxt", "ccxt.async_support")
+_PACKAGES: Final = ("ccxt", "ccxt.async_support", "ccxt.pro")
 
 
 class _Bare(ModuleType):
@@ -29,37 +30,45 @@ class _Bare(ModuleType):
         raise AttributeError(f"{self.__name__} has no {name}")
 
 
-def exchange_class(ccxt_id: str) -> type[Any]:
-    """The asynchronous ccxt class ``ccxt_id``.
+def exchange_class(ccxt_id: str, *, pro: bool = False) -> type[Any]:
+    """The asynchronous ccxt class ``ccxt_id``, or with ``pro`` the one with WebSocket methods.
 
     Raises:
         KeyError: if ccxt has no such exchange.
     """
-    name = f"ccxt.async_support.{ccxt_id}"
     if not ccxt_id.isidentifier() or ccxt_id == "base":
         raise KeyError(ccxt_id)
+    rest, name = f"ccxt.async_support.{ccxt_id}", f"ccxt.pro.{ccxt_id}"
+    if not pro:
+        name = rest
     try:
-        module = sys.modules.get(name) or _import_alone(name)
+        module = sys.modules.get(name) or _import_alone(name, ccxt_id, rest)
     except ModuleNotFoundError as error:
-        if error.name != name:
+        if error.name not in {name, rest}:
             raise
         raise KeyError(ccxt_id) from None
     found: type[Any] = getattr(module, ccxt_id)
     return found
 
 
-def _import_alone(name: str) -> ModuleType:
+def _import_alone(name: str, ccxt_id: str, rest: str) -> ModuleType:
     if any(package in sys.modules for package in _PACKAGES):
         return importlib.import_module(name)  # somebody has imported it all already
     spec = importlib.util.find_spec("ccxt")
     if spec is None or spec.submodule_search_locations is None:
         raise ModuleNotFoundError("ccxt is not installed", name="ccxt")
     (root,) = spec.submodule_search_locations
-    for package, path in zip(_PACKAGES, (root, f"{root}/async_support"), strict=True):
-        bare = _Bare(package)
-        bare.__path__ = [path]
-        sys.modules[package] = bare
+    bare = {package: _Bare(package) for package in _PACKAGES}
+    for package, stand_in in bare.items():
+        stand_in.__path__ = [root + package.removeprefix("ccxt").replace(".", "/")]
+    sys.modules.update(bare)
     try:
+        found = importlib.import_module(rest)
+        if name == rest:
+            return found
+        # A class of ccxt.pro finds its base as ``ccxt.async_support.<ccxt_id>``.
+        vars(bare["ccxt"])["async_support"] = bare["ccxt.async_support"]
+        vars(bare["ccxt.async_support"])[ccxt_id] = getattr(found, ccxt_id)
         return importlib.import_module(name)
     finally:
         for package in _PACKAGES:

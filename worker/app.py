@@ -51,6 +51,7 @@ log = get_logger(__name__)
 #: Pause between attempts to start an exchange, growing to the longest.
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
 CLOCK_EVERY_S: Final = 30.0
+ORDERS_EVERY_S: Final = 1.0
 #: Objects made and kept before the youngest are looked through for cycles.
 GC_ALLOCATIONS: Final = 20_000
 #: Markets that could not be loaded anew are asked for again after this.
@@ -350,6 +351,8 @@ class Worker:
             tasks.append((f"markets:{name}", lambda name=name: self._follow_markets(name)))  # type: ignore[misc]
             if not adapter.simulated:
                 tasks.append((f"clock:{name}", lambda name=name: self._follow_clock(name)))  # type: ignore[misc]
+                if section.order_transport == "websocket":
+                    tasks.append((f"orders:{name}", lambda name=name: self._follow_orders(name)))  # type: ignore[misc]
         return tasks
 
     async def _follow_clock(self, name: str) -> None:
@@ -363,6 +366,14 @@ class Worker:
             else:
                 self.metrics.clock_offset(name, measured.offset_ms / 1000)
             await self.clock.sleep(CLOCK_EVERY_S)
+
+    async def _follow_orders(self, name: str) -> None:
+        """Tell whether orders can be sent, where that takes a connection made beforehand."""
+        await self.market.until_started(name)
+        while True:
+            obstacle = self.adapters[name].obstacle
+            self.health.set(f"orders:{name}", ok=not obstacle, detail=obstacle or "can be sent")
+            await self.clock.sleep(ORDERS_EVERY_S)
 
     async def _follow_markets(self, name: str) -> None:
         """Load one exchange's markets anew from time to time, from its start on."""

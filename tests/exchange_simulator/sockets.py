@@ -7,6 +7,7 @@ connecting as a GET of ``/ws-api/v3``.
 """
 
 import asyncio
+import contextlib
 import struct
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -69,8 +70,9 @@ class Socket:
 
     async def send(self, text: str) -> None:
         """Send a text frame, if the other side is still there."""
-        if not self.ws.closed:
-            await self.ws.send_str(text)
+        with contextlib.suppress(ConnectionError):
+            if not self.ws.closed:
+                await self.ws.send_str(text)
 
     async def _one(self, text: str, serve: Serve) -> None:
         try:

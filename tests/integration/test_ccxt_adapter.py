@@ -1,7 +1,6 @@
 """The Binance adapter against the simulated exchange: real ccxt, real HTTP, scripted faults."""
 
 import asyncio
-import contextlib
 import gc
 import itertools
 import logging
@@ -103,8 +102,7 @@ async def all_open(adapter: BinanceCCXTAdapter) -> None:
     """Wait until orders can be sent over every socket there is."""
     for socket in adapter._sockets.values():
         while not socket.is_open:
-            with contextlib.suppress(ExchangeError):
-                await socket.connected(10_000)
+            await socket.settled(10_000)
             await asyncio.sleep(0)
 
 

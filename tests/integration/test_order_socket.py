@@ -4,13 +4,21 @@ import asyncio
 import json
 import logging
 import re
+import ssl
 import subprocess
 import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from decimal import Decimal
-from typing import Any
+from typing import Any, cast
 
+import aiohttp
 import msgspec
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import BaseTestServer, TestServer
+from multidict import CIMultiDict, CIMultiDictProxy
+from yarl import URL
 
 from tests.exchange_simulator import Server, Settings, serve
 from tests.exchange_simulator import orders as order_shapes
@@ -28,6 +36,7 @@ from tests.integration.test_ccxt_adapter import (
     trading,
 )
 from tests.integration.test_outcomes_real_ccxt import CASES, Case
+from tests.unit.parts import ManualClock
 from worker.clock import SystemClock
 from worker.config import Config, ExchangeConfig, Secret
 from worker.domain.market import MarketKind
@@ -42,8 +51,10 @@ from worker.exchanges.base import (
 )
 from worker.exchanges.binance import BinanceCCXTAdapter
 from worker.exchanges.factory import ExchangeFactory
+from worker.exchanges.order_socket import OrderSocket
 from worker.exchanges.outcomes import Call, IncompleteReplyError
 from worker.exchanges.paper import PaperExchange
+from worker.exchanges.reroute import open_session
 
 D = Decimal
 SOCKETS = {SPOT: "/ws-api/v3", LINEAR: "/ws-fapi/v1"}
@@ -90,6 +101,17 @@ async def under_way(adapter: BinanceCCXTAdapter) -> None:
             return
         await asyncio.sleep(0)
     raise AssertionError("nobody connects")
+
+
+@asynccontextmanager
+async def listening(
+    answer: Callable[[web.Request], Awaitable[web.StreamResponse]],
+) -> AsyncIterator[BaseTestServer]:
+    """A server that answers everything in one way."""
+    application = web.Application()
+    application.router.add_route("*", "/{path:.*}", answer)
+    async with TestServer(application) as server:
+        yield server
 
 
 # ---- what goes out ---------------------------------------------------------------------------
@@ -327,6 +349,7 @@ async def test_a_reply_that_comes_too_late_is_nobodys() -> None:
         late = an_order()
         error = await failure(adapter, late)
         assert (error.outcome, error.code) == (Outcome.UNKNOWN, "TimeoutError")
+        assert not any(socket._waiting for socket in adapter._sockets.values())
         server.simulator.add_fault(count=1, delay_after_ms=150, **CREATE)
         request = an_order()
         report = await adapter.place_order(request, adapter.open_window())
@@ -525,8 +548,7 @@ async def test_a_window_that_ends_while_connecting_is_not_sent() -> None:
         await hang_up(adapter, server)
         await under_way(adapter)
         error = await failure(adapter, an_order())
-        assert (error.outcome, error.code) == (Outcome.NOT_SENT, "not_connected")
-        assert "still connecting" in str(error)
+        assert (error.outcome, error.code) == (Outcome.NOT_SENT, "window_over")
         window = adapter.open_window()
         over = SendWindow(window.timestamp_ms, window.valid_ms, 0.0)
         await all_open(adapter)
@@ -536,20 +558,59 @@ async def test_a_window_that_ends_while_connecting_is_not_sent() -> None:
         assert server.simulator.orders() == []
 
 
-async def test_a_start_that_cannot_connect_fails_and_leaves_nothing_open() -> None:
-    """REST alone is not enough where orders go over the socket."""
+@pytest.mark.usefixtures("quickly")
+async def test_an_order_does_not_wait_long_for_a_connection() -> None:
+    """Halt and expiry were looked at before the waiting: a slow connection is not waited for."""
+    async with trading(config=WEBSOCKET | {"recv_window_ms": 60_000}) as (adapter, server):
+        server.simulator.add_fault(action="no_reply_before", **CONNECT)
+        await hang_up(adapter, server)
+        await under_way(adapter)
+        error = await failure(adapter, an_order())
+        assert (error.outcome, error.code) == (Outcome.NOT_SENT, "not_connected")
+        assert "still connecting" in str(error)
+        assert not any(socket._settled.is_set() for socket in adapter._sockets.values())
+
+
+@pytest.mark.usefixtures("quickly")
+async def test_a_start_goes_on_without_the_socket_and_says_what_is_in_the_way() -> None:
+    """Look-ups, cancels and prices need REST alone; orders are sent once there is a connection."""
     async with serve(Settings(api_key=KEY, secret=SECRET)) as server:
         server.simulator.add_fault(**CONNECT, action="http_status", status=404)
         adapter = an_adapter(server.url, **WEBSOCKET)
-        with pytest.raises(ExchangeError) as raised:
-            await adapter.start()
-        assert raised.value.outcome is Outcome.NOT_SENT
-        assert "WSServerHandshakeError" in str(raised.value)
-        assert "closed" in repr(adapter)
-        server.simulator.faults.clear()
         await adapter.start()
+        for path in SOCKETS.values():
+            assert f"there is no connection to {path}: WSServerHandshakeError" in adapter.obstacle
+        assert (await failure(adapter, an_order())).outcome is Outcome.NOT_SENT
+        assert await adapter.get_open_orders() == []
+        server.simulator.faults.clear()
+        await all_open(adapter)
+        assert adapter.obstacle == ""
         assert (await adapter.place_order(an_order(), adapter.open_window())).filled_quantity > 0
         await adapter.close()
+
+
+async def test_what_goes_over_a_socket_follows_no_redirect() -> None:
+    """A signed order goes to the address it was meant for, or nowhere."""
+    arrived: list[str] = []
+
+    async def elsewhere(request: web.Request) -> web.WebSocketResponse:
+        arrived.append(request.path)
+        socket = web.WebSocketResponse()
+        await socket.prepare(request)
+        return socket
+
+    async def gate(_: web.Request) -> web.Response:
+        raise web.HTTPFound(f"http://127.0.0.1:{other.port}/ws-api/v3")
+
+    async with listening(elsewhere) as other, listening(gate) as first:
+        url = URL(f"ws://127.0.0.1:{first.port}")
+        session = open_session(None, url, ssl.create_default_context())
+        socket = OrderSocket("binance", "wss://host/ws-api/v3", session, 5_000, SystemClock())
+        await socket.settled(5_000)
+        assert "ClientPayloadError" in socket.obstacle
+        await socket.close()
+        await session.close()
+    assert arrived == []
 
 
 @pytest.mark.usefixtures("quickly")
@@ -564,16 +625,57 @@ async def test_a_dead_connection_is_found_by_its_pings(monkeypatch: pytest.Monke
         await adapter.close()
 
 
-async def test_a_refused_connection_is_not_asked_for_again_and_again() -> None:
-    """Binance counts attempts: there is a pause between them, growing to five seconds."""
-    async with trading(config=WEBSOCKET) as (adapter, server):
-        server.simulator.add_fault(**CONNECT, action="drop_before")
-        await hang_up(adapter, server)
-        await server.until(lambda _: connections(server, outcome="fault:drop_before") > 0)
-        for _ in range(2_000):  # time for many attempts, but far less than the pause
-            await asyncio.sleep(0)
-        assert (await failure(adapter, an_order())).outcome is Outcome.NOT_SENT
-        assert connections(server, outcome="fault:drop_before") <= 2
+class Refusing:
+    """A session that no connection can be made with."""
+
+    def __init__(self, **headers: str) -> None:
+        self.attempts = 0
+        self._headers = CIMultiDict(headers)
+
+    async def ws_connect(self, url: str, **_: Any) -> Any:
+        self.attempts += 1
+        info = aiohttp.RequestInfo(URL(url), "GET", CIMultiDictProxy(CIMultiDict()), URL(url))
+        raise aiohttp.WSServerHandshakeError(info, (), status=418, headers=self._headers)
+
+
+class Minutes(ManualClock):
+    """Counts the waits, and ends the waiter's life after five minutes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waits: list[float] = []
+
+    async def sleep(self, seconds: float) -> None:
+        self.waits.append(seconds)
+        self.ms += seconds * 1_000
+        if self.ms > 300_000:
+            raise asyncio.CancelledError
+        await asyncio.sleep(0)
+
+
+async def _refused(**headers: str) -> tuple[Refusing, Minutes]:
+    """What a socket does for five minutes in which every connection is refused."""
+    session, clock = Refusing(**headers), Minutes()
+    socket = OrderSocket("binance", "wss://host/x", cast("Any", session), 1_000, clock)
+    await asyncio.wait([socket._keeper])
+    assert "WSServerHandshakeError (418)" in socket.obstacle
+    return session, clock
+
+
+async def test_a_refused_connection_is_asked_for_less_and_less_often() -> None:
+    """Binance counts attempts, 300 in five minutes: the pauses grow, and differ by chance."""
+    session, clock = await _refused()
+    longest = [min(0.5 * 2**n, 20.0) for n in range(len(clock.waits))]
+    for wait, most in zip(clock.waits, longest, strict=True):
+        assert most / 2 <= wait <= most
+    assert session.attempts < 40
+    assert len(set(clock.waits)) == len(clock.waits)
+
+
+async def test_an_exchange_that_names_a_time_is_left_alone_until_then() -> None:
+    """``Retry-After`` of a refused handshake: a ban grows with every attempt under it."""
+    _, clock = await _refused(**{"Retry-After": "120"})
+    assert clock.waits == [120.0] * 3
 
 
 async def test_closing_tells_orders_in_flight_that_their_outcome_is_open() -> None:

@@ -150,6 +150,29 @@ async def test_a_crowd_travels_together_though_one_of_it_comes_first() -> None:
     assert send.batches == [[1, 2]]
 
 
+async def test_alone_is_nobody_whose_lane_is_taken_or_whom_others_wait_before() -> None:
+    """A crowd may have shrunk to one while its items wait: that one queues up behind them."""
+    send = Recorder()
+    crowd = ["one", "two"]
+    batch = Batch(send, lanes=1, crowd=crowd)
+    send.open.clear()
+    first = batch(1)
+    await asyncio.sleep(0)
+    crowd.pop()
+    behind = batch(2)
+    assert isinstance(behind, asyncio.Future)
+    await asyncio.sleep(0)
+    assert send.batches == [[1]]
+    send.open.set()
+    assert [await first, await behind] == ["reply 1", "reply 2"]
+    crowd.append("another")
+    queued = batch(3)
+    crowd.pop()
+    another = batch(4)
+    assert [await queued, await another] == ["reply 3", "reply 4"]
+    assert send.batches == [[1], [2], [3, 4]]
+
+
 @pytest.mark.parametrize("failing", [False, True])
 async def test_a_lone_callers_lane_is_free_afterwards(failing: bool) -> None:
     """Whether its call failed or it gave up; what gathered meanwhile is sent."""

@@ -15,11 +15,12 @@ from tests.unit.parts import (
     trouble,
 )
 from worker import app
+from worker.cancellation import cancel_all
 from worker.config import Config, ExchangeConfig
 from worker.domain.market import ExchangePosition
 from worker.errors import ConfigError
 from worker.exchanges.base import Outcome
-from worker.ledger.calls import Book, Ledger
+from worker.ledger.calls import Book, Delivery, Ledger
 
 
 class Starting(ScriptedExchange):
@@ -30,8 +31,13 @@ class Starting(ScriptedExchange):
         self.gate = asyncio.Event()
         self.problem: Exception | None = None
         self.cancelled = False
+        self.in_the_way = ""
         #: How reading the markets ends, time after time; at last the reading is stopped.
         self.refreshing: list[Exception | None] = []
+
+    @property
+    def obstacle(self) -> str:
+        return self.in_the_way
 
     async def refresh_markets(self) -> None:
         self.calls.append(("markets", self.time.ms))
@@ -54,11 +60,11 @@ class Starting(ScriptedExchange):
 class Company:
     """A worker of two exchanges."""
 
-    def __init__(self) -> None:
+    def __init__(self, **section: Any) -> None:
         self.clock = ManualClock()
         self.exchanges = {name: Starting(self.clock) for name in ("good", "late")}
         self.good, self.late = self.exchanges.values()
-        config = Config(exchanges={name: ExchangeConfig() for name in self.exchanges})
+        config = Config(exchanges={name: ExchangeConfig(**section) for name in self.exchanges})
         factory = SimpleNamespace(all=lambda: self.exchanges)
         with mock.patch.object(app, "ExchangeFactory", return_value=factory):
             self.worker = app.Worker(config, clock=self.clock)
@@ -203,3 +209,45 @@ async def test_the_keeper_compares_the_book_with_exchanges_that_have_started() -
     assert comparison._suspected.keys() == {"good", "late"}
     assert (comparison.done, comparison.missing) == (True, "")
     assert not comparison.is_due()
+
+
+async def test_a_lone_signal_is_known_to_be_alone() -> None:
+    """The ledger sees the very entries the engine holds."""
+    worker = Company().worker
+    first = Delivery(entry_id="1-0", fields={}, token=1, deliveries=1, record=None,
+                     lease_mono_ms=10.0**9, received_mono_ms=0.0)  # fmt: skip
+    worker.engine.take([first])
+    for batch in (worker.ledger.admit, worker.ledger.commit):
+        assert len(batch._crowd) == worker.engine.in_flight == 1
+    await cancel_all(worker.engine._tasks)
+
+
+async def test_a_worker_says_while_it_cannot_send_orders() -> None:
+    """Where orders take a connection that is made beforehand, readiness hangs on that too."""
+    company = Company(order_transport="websocket")
+    for exchange in company.exchanges.values():
+        exchange.gate.set()
+    assert await company.worker._start_exchanges()
+    await asyncio.gather(*company.worker._starts.values())
+    follow = {name: task for name, task in company.worker._side_tasks() if name[:6] == "orders"}
+    assert sorted(follow) == ["orders:good", "orders:late"]
+    shown = []
+
+    class Watching(ManualClock):
+        async def sleep(self, seconds: float) -> None:
+            shown.append(company.worker.health.report()["checks"]["orders:good"])
+            company.good.in_the_way = "" if company.good.in_the_way else "no connection"
+            if len(shown) == 3:
+                raise asyncio.CancelledError
+
+    company.worker.clock = Watching()
+    with pytest.raises(asyncio.CancelledError):
+        await follow["orders:good"]()
+    can, cannot = ({"ok": True, "detail": "can be sent"}, {"ok": False, "detail": "no connection"})
+    assert shown == [can, cannot, can]
+
+
+async def test_readiness_hangs_on_no_connection_for_orders_over_rest() -> None:
+    """REST connects while it sends."""
+    company = Company()
+    assert not [name for name, _ in company.worker._side_tasks() if name.startswith("orders")]

@@ -119,6 +119,8 @@ async def _exchange(factory: ExchangeFactory, name: str, config: Config) -> Find
         return Finding("FAIL", subject, f"no answer within {EXCHANGE_TIMEOUT_S:g} s")
     except WorkerError as error:
         return Finding("FAIL", subject, str(error) or type(error).__name__)
+    if adapter.obstacle:
+        return Finding("FAIL", subject, f"no order can be sent: {adapter.obstacle}")
     return _clock(adapter, subject, config)
 
 

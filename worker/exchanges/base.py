@@ -131,6 +131,11 @@ class ExchangeAdapter(ABC):
     async def close(self) -> None:
         """Give back every connection; idempotent."""
 
+    @property
+    def obstacle(self) -> str:
+        """What keeps orders from being sent at this moment, for a person; empty if nothing does."""
+        return ""
+
     def take_turn(self, within_ms: float) -> float:
         """Take this process's next turn to send an order, where its orders are limited in number.
 

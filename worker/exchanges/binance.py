@@ -33,6 +33,8 @@ from worker.exchanges.order_socket import OrderSocket, over_sockets
 from worker.exchanges.outcomes import IncompleteReplyError
 from worker.exchanges.rounding import WireOrder
 
+#: No longer does an order wait for a connection: halt and expiry were looked at before.
+LONGEST_REACH_MS: Final = 250.0
 #: How ccxt is told which wallet and which API a call without a symbol is for.
 _SCOPES: Final[Mapping[MarketKind, dict[str, str]]] = {
     MarketKind.SPOT: {"type": "spot"},
@@ -69,7 +71,7 @@ class BinanceCCXTAdapter(CCXTAdapter):
             *self._sockets
         }:
             self._sockets[url] = OrderSocket(self.name, url, self._session, timeout_ms, self._time)
-        await asyncio.gather(*(socket.connected(timeout_ms) for socket in self._sockets.values()))
+        await asyncio.gather(*(socket.settled(timeout_ms) for socket in self._sockets.values()))
 
     async def close(self) -> None:
         """Give back every connection; idempotent."""
@@ -122,7 +124,13 @@ class BinanceCCXTAdapter(CCXTAdapter):
     async def _reach(self, info: SymbolInfo, window: SendWindow) -> None:
         if self._sockets:
             left_ms = window.expires_mono_ms - self._time.monotonic_ms()
-            await self._sockets[self._socket_url(info.kind)].connected(max(left_ms, 0.0))
+            within_ms = max(min(left_ms, LONGEST_REACH_MS), 0.0)
+            await self._sockets[self._socket_url(info.kind)].settled(within_ms)
+
+    @property
+    def obstacle(self) -> str:
+        """What keeps orders from being sent: a WebSocket that is not connected."""
+        return "; ".join(filter(None, (socket.obstacle for socket in self._sockets.values())))
 
     def _is_conditional(self, request: OrderRequest) -> bool:
         info = self._infos.get(request.symbol)

@@ -245,7 +245,7 @@ class CCXTAdapter(ExchangeAdapter):
         return reply
 
     async def _reach(self, info: SymbolInfo, window: SendWindow) -> None:
-        """Wait for the connection an order of this market goes over, at most until the window ends.
+        """Wait a moment for the connection an order of this market goes over.
 
         Only where that is made beforehand: REST connects while it sends.
         """

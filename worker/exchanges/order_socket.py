@@ -17,6 +17,7 @@ https://developers.binance.com/docs/derivatives/usds-margined-futures/websocket-
 import asyncio
 import contextlib
 import logging
+import random
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -37,11 +38,11 @@ from worker.logger import get_logger
 #: A ping every so often, and half as long for its pong: a dead connection is found and replaced
 #: before an order needs it, and no load balancer takes a quiet one for idle.
 HEARTBEAT_S: Final = 15.0
-#: From one attempt to connect to the next at least, doubled up to the longest for as long as no
-#: connection lasts that long. Binance allows 300 attempts in five minutes per address; an order
-#: that is retried meets at least one new attempt.
+#: From one attempt to connect to the next at most, doubled up to the longest for as long as no
+#: connection lasts that long, and up to half less by chance, so that a fleet does not knock as one.
+#: Binance allows 300 attempts in five minutes per address: one socket makes fewer than 30.
 SHORTEST_CYCLE_S: Final = 0.5
-LONGEST_CYCLE_S: Final = 5.0
+LONGEST_CYCLE_S: Final = 20.0
 #: How long the other side may take to say goodbye.
 _GOODBYE_S: Final = 1.0
 _CONNECTING: Final = "still connecting"
@@ -70,7 +71,7 @@ class OrderSocket:
         url: where, as ccxt knows it.
         session: connects; its middleware sends it elsewhere where configured. Not closed here.
         timeout_ms: how long connecting may take, and how long a reply.
-        clock: tells a connection that lasted from one that is refused again and again.
+        clock: tells a connection that lasted from one that is refused again and again, and waits.
     """
 
     def __init__(
@@ -87,6 +88,8 @@ class OrderSocket:
         self._settled = asyncio.Event()
         #: Why there is no connection.
         self._reason = _CONNECTING
+        #: For how long the exchange asked not to be connected to.
+        self._banned_s = 0.0
         self._waiting: dict[str, asyncio.Future[Frame | None]] = {}
         self._keeper = asyncio.create_task(self._keep(), name=f"order-socket-{name}{self._path}")
 
@@ -101,18 +104,17 @@ class OrderSocket:
         # The transport is gone a moment before the reading task has noticed.
         return ws is not None and not ws.closed and ws.get_extra_info("peername") is not None
 
-    async def connected(self, within_ms: float) -> None:
-        """Wait for the attempt to connect that is under way, if any.
+    @property
+    def obstacle(self) -> str:
+        """Why no frame can be written, for a person; empty if one can."""
+        return "" if self.is_open else f"there is no connection to {self._path}: {self._reason}"
 
-        Raises:
-            ExchangeError: not sent: it failed, or is not done after ``within_ms``.
-        """
-        if self.is_open:
-            return
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(within_ms / 1_000):
-                await self._settled.wait()
-        self._check_open()
+    async def settled(self, within_ms: float) -> None:
+        """Wait for the attempt to connect that is under way, if any, at most ``within_ms``."""
+        if not self.is_open:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(within_ms / 1_000):
+                    await self._settled.wait()
 
     async def ask(self, frame_id: str, frame: Frame) -> Frame:
         """Send ``frame`` at once, note it in the running ``Call``, and wait for its reply.
@@ -152,7 +154,7 @@ class OrderSocket:
 
     def _check_open(self) -> aiohttp.ClientWebSocketResponse:
         if self._ws is None or not self.is_open:
-            raise unsent(self._name, self._path, self._reason)
+            raise unsent(self._name, self.obstacle)
         return self._ws
 
     async def _keep(self) -> None:
@@ -168,11 +170,13 @@ class OrderSocket:
             if lasted_s >= LONGEST_CYCLE_S:
                 cycle_s = SHORTEST_CYCLE_S
             else:
-                await asyncio.sleep(max(cycle_s - lasted_s, 0.0))
+                pause_s = cycle_s * random.uniform(0.5, 1.0) - lasted_s  # noqa: S311 (no secret)
+                await self._clock.sleep(max(pause_s, self._banned_s, 0.0))
                 cycle_s = min(cycle_s * 2, LONGEST_CYCLE_S)
 
     async def _connection(self) -> str:
         """One connection from its making to its end, and what ended it."""
+        self._banned_s = 0.0
         try:
             async with asyncio.timeout(self._timeout_s):
                 ws = await self._session.ws_connect(
@@ -182,6 +186,9 @@ class OrderSocket:
                 )
         except Exception as error:  # whatever it is, the next attempt may go better
             reason = type(error).__name__
+            if isinstance(error, aiohttp.WSServerHandshakeError) and error.headers is not None:
+                self._banned_s = retry_after_seconds(error.headers.get("Retry-After"))
+                reason += f" ({error.status})"
             _log.warning("order_socket_failed", exchange=self._name, to=self._path, reason=reason)
             return reason
         self._ws, self._reason = ws, "just lost"
@@ -228,10 +235,10 @@ class OrderSocket:
         return len(waiting)
 
 
-def unsent(name: str, path: str, reason: str) -> ExchangeError:
+def unsent(name: str, obstacle: str) -> ExchangeError:
     """The failure of an order that there was no connection for."""
     return ExchangeError(
-        f"{name} create_order: nothing was sent, there is no connection to {path}: {reason}",
+        f"{name} create_order: nothing was sent, {obstacle}",
         outcome=Outcome.NOT_SENT,
         code="not_connected",
     )
@@ -327,7 +334,7 @@ def over_sockets(base: type[Any], sockets: Mapping[str, OrderSocket]) -> type[An
             """Where every frame of ccxt.pro passes: send it over our socket instead."""
             socket = sockets.get(url)
             if socket is None:
-                raise unsent(self.id, URL(url).path, "closed")
+                raise unsent(self.id, f"there is no connection to {URL(url).path}: closed")
             frame = await socket.ask(message_hash, message)
             call = current_call.get() or Call("create_order")
             try:

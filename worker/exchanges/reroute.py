@@ -70,8 +70,12 @@ async def record(
     nothing. Redirects are refused, since aiohttp would post the order again.
     """
     call = current_call.get()
-    if call is None:
-        return await handler(request)
+    if call is None:  # a WebSocket's handshake, say: what goes over it must not go elsewhere
+        response = await handler(request)
+        if response.status in _REDIRECTS:
+            response.close()
+            raise aiohttp.ClientPayloadError("redirected")
+        return response
     call.requests += 1
     call.path, call.status, call.retry_after_s, call.body = request.url.path, 0, 0.0, None
     for name, value in call.headers.items():

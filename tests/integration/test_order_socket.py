@@ -561,11 +561,12 @@ async def test_a_window_that_ends_while_connecting_is_not_sent() -> None:
 @pytest.mark.usefixtures("quickly")
 async def test_an_order_does_not_wait_long_for_a_connection() -> None:
     """Halt and expiry were looked at before the waiting: a slow connection is not waited for."""
-    async with trading(config=WEBSOCKET | {"recv_window_ms": 60_000}) as (adapter, server):
+    config = WEBSOCKET | {"recv_window_ms": 60_000, "timeout_ms": 60_000}
+    async with trading(config=config) as (adapter, server):
         server.simulator.add_fault(action="no_reply_before", **CONNECT)
         await hang_up(adapter, server)
         await under_way(adapter)
-        error = await failure(adapter, an_order())
+        error = await asyncio.wait_for(failure(adapter, an_order()), 10)
         assert (error.outcome, error.code) == (Outcome.NOT_SENT, "not_connected")
         assert "still connecting" in str(error)
         assert not any(socket._settled.is_set() for socket in adapter._sockets.values())

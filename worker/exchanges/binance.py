@@ -121,11 +121,9 @@ class BinanceCCXTAdapter(CCXTAdapter):
         accepted = (reply.get("info") or {}).get("transactTime") or reply.get("timestamp")
         return {**reply, "timestamp": accepted}
 
-    async def _reach(self, info: SymbolInfo, window: SendWindow) -> None:
+    async def _reach(self, info: SymbolInfo) -> None:
         if self._sockets:
-            left_ms = window.expires_mono_ms - self._time.monotonic_ms()
-            within_ms = max(min(left_ms, LONGEST_REACH_MS), 0.0)
-            await self._sockets[self._socket_url(info.kind)].settled(within_ms)
+            await self._sockets[self._socket_url(info.kind)].settled(LONGEST_REACH_MS)
 
     @property
     def obstacle(self) -> str:

@@ -225,7 +225,7 @@ class CCXTAdapter(ExchangeAdapter):
             params = self._order_params(request, info) | self._deadline_params(window)
             if order.stop_price is not None:
                 params |= self._trigger_params(request, info, order.stop_price)
-            await self._reach(info, window)
+            await self._reach(info)
             if self._time.monotonic_ms() >= window.expires_mono_ms:
                 raise ExchangeError(
                     f"{self.name} create_order: the send window is over",
@@ -244,7 +244,7 @@ class CCXTAdapter(ExchangeAdapter):
         )
         return reply
 
-    async def _reach(self, info: SymbolInfo, window: SendWindow) -> None:
+    async def _reach(self, info: SymbolInfo) -> None:
         """Wait a moment for the connection an order of this market goes over.
 
         Only where that is made beforehand: REST connects while it sends.

@@ -51,6 +51,7 @@ log = get_logger(__name__)
 #: Pause between attempts to start an exchange, growing to the longest.
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
 CLOCK_EVERY_S: Final = 30.0
+#: How often it is looked whether orders can be sent.
 ORDERS_EVERY_S: Final = 1.0
 #: Objects made and kept before the youngest are looked through for cycles.
 GC_ALLOCATIONS: Final = 20_000

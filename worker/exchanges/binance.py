@@ -67,10 +67,10 @@ class BinanceCCXTAdapter(CCXTAdapter):
         if not self._over_websocket or self._session is None:
             return
         timeout_ms = self._config.timeout_ms
-        for url in {self._socket_url(kind) for kind in self._config.market_types} - {
-            *self._sockets
-        }:
-            self._sockets[url] = OrderSocket(self.name, url, self._session, timeout_ms, self._time)
+        for url in map(self._socket_url, self._config.market_types):
+            if url not in self._sockets:  # a second start keeps what there is
+                socket = OrderSocket(self.name, url, self._session, timeout_ms, self._time)
+                self._sockets[url] = socket
         await asyncio.gather(*(socket.settled(timeout_ms) for socket in self._sockets.values()))
 
     async def close(self) -> None:

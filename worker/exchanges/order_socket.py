@@ -40,7 +40,7 @@ from worker.logger import get_logger
 HEARTBEAT_S: Final = 15.0
 #: From one attempt to connect to the next at most, doubled up to the longest for as long as no
 #: connection lasts that long, and up to half less by chance, so that a fleet does not knock as one.
-#: Binance allows 300 attempts in five minutes per address: one socket makes fewer than 30.
+#: Binance allows 300 attempts in five minutes per address: one socket makes fewer than 40.
 SHORTEST_CYCLE_S: Final = 0.5
 LONGEST_CYCLE_S: Final = 20.0
 #: How long the other side may take to say goodbye.
@@ -132,6 +132,9 @@ class OrderSocket:
         # Some codes mean different things in two APIs: "/ws-fapi/v1" is the one of "/fapi/v1".
         call.path = self._path.replace("/ws-", "/", 1)
         call.requests += 1
+        # "/ws-fapi/v1" is the API of "/fapi/v1", which some codes' meaning depends on.
+        call.path = self._path.replace("/ws-", "/", 1)
+        call.status, call.retry_after_s, call.body = 0, 0.0, None
         call.sent += 1
         try:
             async with asyncio.timeout(self._timeout_s):

@@ -104,6 +104,17 @@ async def under_way(adapter: BinanceCCXTAdapter) -> None:
 
 
 @asynccontextmanager
+async def connecting() -> AsyncIterator[BinanceCCXTAdapter]:
+    """An adapter that lost its connections, and whose attempts to make new ones go on for ever."""
+    config = WEBSOCKET | {"recv_window_ms": 60_000, "timeout_ms": 60_000}
+    async with trading(config=config) as (adapter, server):
+        server.simulator.add_fault(action="no_reply_before", **CONNECT)
+        await hang_up(adapter, server)
+        await under_way(adapter)
+        yield adapter
+
+
+@asynccontextmanager
 async def listening(
     answer: Callable[[web.Request], Awaitable[web.StreamResponse]],
 ) -> AsyncIterator[BaseTestServer]:
@@ -561,11 +572,7 @@ async def test_a_window_that_ends_while_connecting_is_not_sent() -> None:
 @pytest.mark.usefixtures("quickly")
 async def test_an_order_does_not_wait_long_for_a_connection() -> None:
     """Halt and expiry were looked at before the waiting: a slow connection is not waited for."""
-    config = WEBSOCKET | {"recv_window_ms": 60_000, "timeout_ms": 60_000}
-    async with trading(config=config) as (adapter, server):
-        server.simulator.add_fault(action="no_reply_before", **CONNECT)
-        await hang_up(adapter, server)
-        await under_way(adapter)
+    async with connecting() as adapter:
         error = await asyncio.wait_for(failure(adapter, an_order()), 10)
         assert (error.outcome, error.code) == (Outcome.NOT_SENT, "not_connected")
         assert "still connecting" in str(error)
@@ -695,11 +702,7 @@ async def test_closing_tells_orders_in_flight_that_their_outcome_is_open() -> No
 @pytest.mark.usefixtures("quickly")
 async def test_closing_lets_no_order_wait_for_a_connection() -> None:
     """It is told at once, not when its window ends."""
-    config = WEBSOCKET | {"recv_window_ms": 60_000, "timeout_ms": 60_000}
-    async with trading(config=config) as (adapter, server):
-        server.simulator.add_fault(action="no_reply_before", **CONNECT)
-        await hang_up(adapter, server)
-        await under_way(adapter)
+    async with connecting() as adapter:
         placing = asyncio.ensure_future(failure(adapter, an_order()))
         await asyncio.sleep(0)
         async with asyncio.timeout(10):

@@ -9,6 +9,7 @@ import socket
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from decimal import Decimal
+from functools import partial
 from random import Random
 from typing import Final
 
@@ -272,10 +273,13 @@ class Worker:
             loop.add_signal_handler(number, self._on_signal, number)
 
     def _on_signal(self, number: signal.Signals) -> None:
-        log.info("stopping", signal=signal.Signals(number).name)
         self.notifier.stopping()
         self.metrics.draining()
         self.engine.stop()
+        # In the next turn, when the waiting claim's connection is closed: from here on nothing new
+        # is taken.
+        said = partial(log.info, "stopping", signal=signal.Signals(number).name)
+        asyncio.get_running_loop().call_soon(said)
 
     async def _start_exchanges(self) -> bool:
         """Start the exchanges, trying for as long as it takes; False if stopped meanwhile.

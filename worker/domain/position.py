@@ -184,11 +184,55 @@ def reduce_position(
         The position after them, and the profit they realised in quote units. What remains below
         the market's quantity step cannot be traded: it counts as closed (``quantity`` 0).
     """
-    sold, value = total_quantity(fills), total_value(fills)
-    fee = _fees_in_quote(fills, info)
+    sold = total_quantity(fills)
     left = position.quantity - sold
     if left <= ZERO or left < info.quantity_step or left < info.min_quantity:
         left = ZERO
+    fee, fees = _fees_in_quote(fills, info), total_fees(fills, position.fees)
+    return _take_off(position, sold, total_value(fills), left, fee, fees)
+
+
+def correct_position(
+    position: Position, quantity: Decimal, price: Decimal
+) -> tuple[Position, Decimal]:
+    """Make the position what a person says it is: the difference traded elsewhere at ``price``.
+
+    Returns:
+        The position with ``quantity`` (0 for closed), and the profit that realised in quote units;
+        fees of such trades are not known here.
+    """
+    if quantity < position.quantity:
+        sold = position.quantity - quantity
+        return _take_off(position, sold, sold * price, quantity, ZERO, position.fees)
+    bought = quantity - position.quantity
+    cost = position.cost + bought * price
+    after = msgspec.structs.replace(
+        position,
+        quantity=tidy(quantity),
+        opened_quantity=tidy(position.opened_quantity + bought),
+        entry_price=ratio(cost, quantity),
+    )
+    return after, ZERO
+
+
+def _take_off(
+    position: Position,
+    sold: Decimal,
+    value: Decimal,
+    left: Decimal,
+    fee: Decimal,
+    fees: dict[str, Decimal],
+) -> tuple[Position, Decimal]:
+    """The position once ``sold`` of it went for ``value``, and what that realised.
+
+    Args:
+        position: as it was.
+        sold: in base units.
+        value: in quote units.
+        left: what is still held.
+        fee: what the sale cost, in quote units.
+        fees: every fee so far, the sale's included, by currency.
+    """
     entry_fee = position.entry_fee_open
     if left:
         entry_fee = tidy(entry_fee * sold / position.quantity)
@@ -203,7 +247,7 @@ def reduce_position(
         exit_value=tidy(position.exit_value + value),
         exit_quantity=tidy(position.exit_quantity + sold),
         fee=tidy(position.fee + fee),
-        fees=total_fees(fills, position.fees),
+        fees=fees,
         entry_fee_open=tidy(position.entry_fee_open - entry_fee) if left else ZERO,
     )
     return after, realized

@@ -17,9 +17,6 @@ from worker.domain.event import (
     OrderFilled,
     OrderPartiallyFilled,
     OrderPlaced,
-    PositionChanged,
-    PositionClosed,
-    PositionOpened,
     Severity,
     SystemError,  # noqa: A004 (its public name)
     announce,
@@ -38,6 +35,7 @@ from worker.domain.position import (
     reduce_position,
     split_fills,
 )
+from worker.domain.position_events import changed, closed, opened
 from worker.domain.refusal import DeadReason, Refusal
 from worker.domain.signal import OPEN, Signal
 from worker.errors import InvariantError
@@ -433,30 +431,14 @@ def _cancelled(end: Settlement, facts: str, filled: str, average: str | None) ->
 
 def _opening(position: Position, header: str) -> EventText:
     """The event about a new position."""
-    event = PositionOpened(
-        position_id=position.position_id,
-        direction=position.direction,
-        quantity=text(position.quantity),
-        entry_price=text(position.entry_price),
-        stop_loss=maybe_text(position.stop_loss),
-        take_profit=maybe_text(position.take_profit),
-        fee=text(position.fee),
-    )
-    return encode(event, event_id(position.position_id, "opened"), header)
+    return encode(opened(position), event_id(position.position_id, "opened"), header)
 
 
 def _changed(
     end: Settlement, position: Position, realized: Decimal, header: str, reason: str
 ) -> EventText:
     """The event about a position that has become larger or smaller."""
-    event = PositionChanged(
-        position_id=position.position_id,
-        direction=position.direction,
-        quantity=text(position.quantity),
-        entry_price=text(position.entry_price),
-        realized_pnl=text(realized),
-        reason=reason,
-    )
+    event = changed(position, realized, reason)
     return encode(event, event_id(end.order.request.client_order_id, "changed"), header)
 
 
@@ -470,20 +452,7 @@ def _reduced(
     """The event about a position that an exit has made smaller, or ended."""
     if position.quantity:
         return _changed(end, position, realized, header, "reduced by signal")
-    event = PositionClosed(
-        position_id=position.position_id,
-        direction=position.direction,
-        entry_price=text(position.entry_price),
-        quantity=text(position.opened_quantity),
-        exit_price=text(position.exit_price or ZERO),
-        realized_pnl=text(position.realized_pnl),
-        realized_pnl_pct=text(position.realized_pnl_pct),
-        fee=text(position.fee),
-        fees={currency: text(fee) for currency, fee in position.fees.items()},
-        opened_at=position.opened_at,
-        closed_at=now,
-        close_reason=_close_reason(end.order.signal),
-    )
+    event = closed(position, now, _close_reason(end.order.signal))
     return encode(event, event_id(end.order.request.client_order_id, "closed"), header)
 
 

@@ -184,6 +184,8 @@ class ExecutionPipeline:
         order = self._risk.resume(arrival, stored, record, self._proof_mono_ms(arrival, delivery))
         if not isinstance(order, AdmittedOrder):
             return order
+        if delivery.verdict is not None:
+            order = msgspec.structs.replace(order, verdict=delivery.verdict)
         if delivery.deliveries > self._max_deliveries:
             order = msgspec.structs.replace(
                 order,

@@ -140,7 +140,7 @@ def test_help_lists_every_command() -> None:
     assert named == set(COMMANDS)
     assert set(COMMANDS) == {
         "run", "demo", "submit", "tail", "status", "order", "positions", "halt", "reduce",
-        "resume", "flatten", "dead", "check", "config", "schema",
+        "resume", "flatten", "resolve", "correct", "dead", "check", "config", "schema",
     }  # fmt: skip
 
 
@@ -196,6 +196,17 @@ def test_small_commands_load_little(arguments: Sequence[str], forbidden: set[str
         ["dead", "show", "nonsense"],
         ["order"],
         ["flatten", "--reason", "x", "--timeout", "0"],
+        ["resolve", "s-1", "--absent"],
+        ["resolve", "s-1", "--reason", "x"],
+        ["resolve", "s-1", "--reason", "x", "--absent", "--filled", "1", "--price", "1"],
+        ["resolve", "s-1", "--reason", "x", "--absent", "--price", "1"],
+        ["resolve", "s-1", "--reason", "x", "--filled", "1"],
+        ["resolve", "s-1", "--reason", "x", "--filled", "0", "--price", "1"],
+        ["resolve", "s-1", "--reason", "x", "--filled", "1", "--price", "1", "--fee", "1"],
+        ["correct", "paper", "A/B", "--quantity", "1", "--reason", "x"],
+        ["correct", "paper", "A/B", "--quantity", "-1", "--price", "1", "--reason", "x"],
+        ["correct", "paper", "A/B", "--quantity", "NaN", "--price", "1", "--reason", "x"],
+        ["correct", "paper", "A/B", "--quantity", "1e30", "--price", "1", "--reason", "x"],
     ],
 )
 def test_wrong_usage_ends_with_2(arguments: Sequence[str]) -> None:

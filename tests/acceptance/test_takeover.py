@@ -355,6 +355,47 @@ def test_an_order_nobody_can_tell_of_is_unresolved_until_the_exchange_speaks(fle
     assert _json(fleet.command("status", "--json"))["unresolved"] == []
 
 
+def test_a_person_decides_what_no_exchange_tells(fleet: Fleet) -> None:
+    """One order is said not to be there, one to have traded in part; both end so, and truly once.
+
+    The symbol that waited goes on; a position the exchange has lost since is corrected.
+    """
+    fleet.layers = (*fleet.layers, {"execution": {"max_lookup_seconds": 1}})
+    fleet.start({"http": {"port": 0}}).until_ready()
+    fleet.exchange.add_fault(**CREATE, action="drop_before", count=8)
+    fleet.exchange.add_fault(**LOOK_UP, action="drop_before")
+    made = {
+        "a": signals.opening("a", signals.linear(0)),
+        "b": signals.opening("b", signals.linear(1), quantity="2"),
+    }
+    fleet.submit(*made.values())
+    wait_until(lambda: len(fleet.events("system", "SystemError")) == 2, "nothing was said")
+    said = fleet.command("resolve", "a", "--absent", "--reason", "not in their list")
+    assert "the order of a is FAILED" in said
+    traded = ("--filled", "0.5", "--price", "101", "--fee", "0.1", "--fee-currency", "USDT")
+    said = fleet.command("resolve", "b", *traded, "--reason", "their support")
+    assert "the order of b is CANCELLED" in said
+    ends = fleet.until_ended(made)
+    assert (ends["a"]["type"], ends["a"]["code"]) == ("OrderFailed", "DECIDED_ABSENT")
+    assert "not in their list" in ends["a"]["reason"]
+    assert (ends["b"]["type"], ends["b"]["filled_quantity"]) == ("OrderCancelled", "0.5")
+    (opened,) = fleet.events("positions", "PositionOpened")
+    assert (opened["signal_id"], opened["quantity"], opened["fee"]) == ("b", "0.5", "0.1")
+    assert fleet.exchange.orders() == []
+    symbol = str(made["b"]["symbol"])
+    hand = ("--price", "100", "--reason", "closed by hand")
+    fleet.command("correct", "binance", symbol, "--quantity", "0", *hand)
+    (closed,) = fleet.events("positions", "PositionClosed")
+    assert (closed["close_reason"], closed["realized_pnl"]) == ("external", "-0.6")
+    assert fleet.command("positions") == "No open positions.\n"
+    fleet.exchange.clear_faults()
+    again = signals.opening("c", signals.linear(0)), signals.opening("d", signals.linear(1))
+    fleet.submit(*again)
+    ends = fleet.until_ended(["c", "d"])
+    assert {end["type"] for end in (ends["c"], ends["d"])} == {"OrderFilled"}
+    assert len(fleet.exchange.orders()) == 2
+
+
 def _json(text: str) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(text)
     return found

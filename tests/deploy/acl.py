@@ -14,15 +14,15 @@ from worker.ledger.scripts import NAMES, source
 LEDGER: Final = ROOT / "worker" / "ledger"
 #: Which scripts each user's calls run.
 SCRIPTS: Final[Mapping[str, frozenset[str]]] = {
-    "worker": frozenset(NAMES) - {"replay"},
+    "worker": frozenset(NAMES) - {"correct", "decide", "replay"},
     "reader": frozenset({"book"}),
-    "operator": frozenset({"book", "control", "replay"}),
+    "operator": frozenset({"book", "control", "correct", "decide", "replay"}),
 }
 #: Where the commands stand that are sent as such.
 MODULES: Final[Mapping[str, tuple[str, ...]]] = {
     "worker": ("scripts.py",),
-    "outside": ("access.py", "dead_letters.py", "history.py", "reader.py", "status.py",
-                "streams.py"),
+    "outside": ("access.py", "dead_letters.py", "decisions.py", "history.py", "reader.py",
+                "status.py", "streams.py"),
 }  # fmt: skip
 #: Sent by the client library's methods, which a look at string constants does not find.
 BY_METHOD: Final[Mapping[str, frozenset[str]]] = {

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from decimal import Decimal
 from typing import Any, Final
 
 import msgspec
@@ -10,6 +11,7 @@ from redis.asyncio import Redis
 
 from worker.clock import SystemClock
 from worker.config import Config
+from worker.domain.verdict import Verdict
 from worker.ledger.access import Access
 from worker.ledger.calls import (
     Admitted,
@@ -249,6 +251,36 @@ async def operate(config: Config) -> None:
         await reader.set_trading_state(TradingState.ACTIVE, reason="test", actor="o")
         (letter,) = await reader.dead.latest(1)
         assert await reader.dead.replay(letter.id)
+
+
+async def decide(worker: Config, producer: Config, operator: Config) -> None:
+    """The operator decides an order in doubt, halves a position and ends another."""
+    whole = msgspec.json.decode(POSITION) | {"opened_quantity": "1", "signal_id": "held"}
+    async with ledger_of(worker, "w5-1-0000") as (ledger, _):
+        await produce(producer, ("x", "y", "z"))
+        doubted, *held = (await ledger.claim(3)).deliveries
+        await ledger.admit(admission(doubted, "doubted"))
+        event = ("SystemError", "e", "{}")
+        await ledger.park(doubted.entry_id, doubted.token, "doubted", 0, event)
+        for number, delivery in enumerate(held):
+            signal, symbol = f"held{number}", f"H{number}/USDT"
+            item = {"position_key": f"paper:{symbol}", "reservation": "opening", "quote": "USDT"}
+            await ledger.admit(admission(delivery, signal, position=f"paper:{symbol}"))
+            position = msgspec.json.encode(whole | {"symbol": symbol}).decode()
+            await ledger.commit(outcome(delivery, signal, position=position, **item))
+        async with AccountReader(operator) as reader:
+            verdict = Verdict(actor="o", reason="test")
+            await reader.decisions.decide("doubted", verdict)
+            for symbol, quantity in (("H0/USDT", "0.5"), ("H1/USDT", "0")):
+                await reader.decisions.correct(
+                    "paper", symbol, quantity=Decimal(quantity), price=Decimal(2),
+                    actor="o", reason="test",
+                )  # fmt: skip
+        (adopted,) = [one for one in await ledger.adopt(8) if one.verdict is not None]
+        assert (adopted.entry_id, adopted.verdict) == (doubted.entry_id, verdict)
+        book = (await ledger.book()).positions
+        assert book["paper:H0/USDT"].quantity == Decimal("0.5")
+        assert "paper:H1/USDT" not in book
 
 
 async def discard(config: Config) -> None:

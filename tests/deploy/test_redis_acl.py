@@ -25,7 +25,8 @@ ADMIN: Final = "user admin on >admin ~* &* +@all\n"
 #: Sub-keys of every kind the account has, and one of a stranger's.
 KEYS: Final = (
     "signals", "orders", "positions", "system", "dead", "control", "bell", "book", "leases",
-    "record:x", "entries", "workers", "keeper", "epoch", "replayed:1-1",
+    "record:x", "entries", "workers", "keeper", "epoch", "replayed:1-1", "verdicts", "totals",
+    "realized", "day:1",
 )  # fmt: skip
 
 
@@ -92,7 +93,7 @@ def worked(server: Server) -> set[str]:
 
 def test_the_worker_can_do_everything_the_ledger_does(clean: Server) -> None:
     """As the user `worker`, every script of the fleet runs, branch by branch."""
-    assert worked(clean) == set(NAMES) - {"replay"}
+    assert worked(clean) == set(NAMES) - {"correct", "decide", "replay"}
 
 
 def test_the_reader_can_read_everything(clean: Server) -> None:
@@ -111,9 +112,11 @@ async def _autoscale(server: Server) -> None:
 
 
 def test_the_operator_can_steer(clean: Server) -> None:
-    """As `operator`: all a reader may; submit, halt and resume, replay and discard dead letters."""
+    """As `operator`: all a reader may, and everything that a person decides."""
     worked(clean)
     do(ledger_jobs.operate(clean.config("operator")))
+    users = [clean.config(user) for user in ("worker", "producer", "operator")]
+    do(ledger_jobs.decide(*users))
     clean.client("admin").xadd("{main}:dead", {"data": "x", "reason": "r"})
     do(ledger_jobs.discard(clean.config("operator")))
 
@@ -239,7 +242,20 @@ def _runs(admin: redis.Redis, commands: Commands, user: str, command: str) -> bo
         ("reader", set()),
         (
             "operator",
-            {"signals", "control", "system", "bell", "dead", "replayed:1-1"},
+            {
+                "signals",
+                "control",
+                "system",
+                "bell",
+                "dead",
+                "replayed:1-1",
+                "verdicts",
+                "book",
+                "positions",
+                "totals",
+                "realized",
+                "day:1",
+            },
         ),
         ("metrics", set()),
         ("replica", set()),
@@ -271,7 +287,7 @@ def test_a_script_cannot_do_what_its_caller_may_not(clean: Server) -> None:
     for user, body in (
         ("reader", "return redis.call('XADD', KEYS[1], '*', 'a', 'b')"),
         ("reader", "return redis.call('HSET', '{main}:control', 'trading_state', 'ACTIVE')"),
-        ("operator", "return redis.call('HSET', '{main}:book', 'a', 'b')"),
+        ("operator", "return redis.call('HSET', '{main}:entries', 'a', 'b')"),
         ("operator", "return redis.call('XADD', '{main}:orders', '*', 'a', 'b')"),
         ("worker", "return redis.call('SET', '{other}:keeper', 'me')"),
         ("worker", "return redis.call('KEYS', '*')"),
@@ -333,7 +349,7 @@ def test_the_file_grants_what_the_code_sends(commands: Commands) -> None:
         (" +wait", " +wait +flushall", r"worker does not need \+flushall"),
         (" +zintercard", "", r"reader needs \+zintercard"),
         (" +xread ", " +xread +xadd ", r"reader does not need \+xadd"),
-        (" +set +hset +xadd +xtrim +xdel", " +set +hset +xadd +xtrim", r"operator needs \+xdel"),
+        (" +xadd +xtrim +xdel", " +xadd +xtrim", r"operator needs \+xdel"),
         ("user default off", "user default on", "the default user must be off"),
         ("~{@account@}:* -@all", "~* -@all", "worker is not confined"),
         ("-@dangerous +xadd", "+xadd", "producer has the categories"),

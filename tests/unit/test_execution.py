@@ -26,6 +26,7 @@ from worker.config import ExecutionConfig
 from worker.domain.order import OrderRequest, OrderState, Role, Side
 from worker.domain.refusal import Code, Refusal, Stage
 from worker.domain.signal import OrderType, Signal
+from worker.domain.verdict import Verdict
 from worker.exchanges.base import (
     ClockSkewError,
     CredentialsError,
@@ -774,3 +775,84 @@ async def test_an_order_that_went_elsewhere_is_not_followed_any_more(ending: typ
 async def test_the_lease_speaks_of_the_entry_it_is_for() -> None:
     """A token and an id, as a status line."""
     assert repr(lease()) == f"<Lease {ENTRY_ID} token 1 until 15000 ms>"
+
+
+# --- a person's decision ---
+
+DECIDED = Verdict(actor="ann@desk", reason="support ticket 7")
+TRADED = Verdict(
+    actor="ann@desk", reason="seen", filled=D("0.5"), price=D(101), fee=D("0.1"), fee_currency="BNB"
+)
+SILENT = trouble(Outcome.UNKNOWN)
+
+
+async def in_doubt(verdict: Verdict | None, answer: Any, resend: Resend = Resend.NEVER) -> Any:
+    """An order an earlier delivery may have sent, looked up with ``answer``; desk and end."""
+    desk = Desk(max_lookup_seconds=1)
+    desk.exchange.resend = resend
+    desk.exchange.looking = [answer]
+    return desk, await desk.send(look_up_first=True, verdict=verdict)
+
+
+@pytest.mark.parametrize("answer", [SILENT, not_found()], ids=["silent", "not found"])
+async def test_without_a_decision_an_order_nobody_tells_of_stays_unresolved(answer: Any) -> None:
+    """As it always was."""
+    desk, end = await in_doubt(None, answer)
+    assert isinstance(end, Unresolved)
+    assert desk.placed == 0
+
+
+@pytest.mark.parametrize("resend", Resend)
+@pytest.mark.parametrize("answer", [SILENT, not_found()], ids=["silent", "not found"])
+async def test_an_order_decided_to_be_absent_fails_and_is_never_sent_again(
+    answer: Any, resend: Resend
+) -> None:
+    """Whoever decided, and why, stands in the reason."""
+    desk, end = await in_doubt(DECIDED, answer, resend)
+    assert failure(end) is Code.DECIDED_ABSENT
+    assert "ann@desk" in end.refusal.reason
+    assert "support ticket 7" in end.refusal.reason
+    assert desk.placed == 0
+    assert desk.state is OrderState.FAILED
+
+
+@pytest.mark.parametrize("resend", Resend)
+@pytest.mark.parametrize("answer", [SILENT, not_found()], ids=["silent", "not found"])
+async def test_an_order_decided_to_have_traded_is_settled_so(answer: Any, resend: Resend) -> None:
+    """What was not traded counts as cancelled; the fee is kept; nothing is sent."""
+    desk, end = await in_doubt(TRADED, answer, resend)
+    assert isinstance(end, Submission)
+    assert (end.report.state, end.report.filled_quantity) == (OrderState.CANCELLED, D("0.5"))
+    (trade,) = end.report.fills
+    assert (trade.quantity, trade.price, trade.fee, trade.fee_currency) == (
+        D("0.5"),
+        D(101),
+        D("0.1"),
+        "BNB",
+    )
+    assert desk.placed == 0
+
+
+async def test_an_order_decided_to_have_traded_whole_is_filled() -> None:
+    """The two of it that were ordered."""
+    desk, end = await in_doubt(msgspec.structs.replace(TRADED, filled=D(2)), SILENT)
+    assert isinstance(end, Submission)
+    assert end.report.state is desk.state is OrderState.FILLED
+
+
+@pytest.mark.parametrize("answer", [SILENT, not_found()], ids=["silent", "not found"])
+@pytest.mark.parametrize("resend", Resend)
+async def test_a_decision_that_cannot_be_right_changes_nothing(answer: Any, resend: Resend) -> None:
+    """More than was ordered: it stays unresolved, says so, and is not sent again either."""
+    desk, end = await in_doubt(msgspec.structs.replace(TRADED, filled=D(3)), answer, resend)
+    assert isinstance(end, Unresolved)
+    assert "only 2 was ordered" in end.reason
+    assert desk.placed == 0
+
+
+@pytest.mark.parametrize("verdict", [DECIDED, TRADED], ids=["absent", "traded"])
+async def test_what_the_exchange_tells_counts_more_than_a_decision(verdict: Verdict) -> None:
+    """Found is found."""
+    _, end = await in_doubt(verdict, report())
+    assert isinstance(end, Submission)
+    assert (end.report.exchange_order_id, end.report.state) == ("X1", OrderState.FILLED)

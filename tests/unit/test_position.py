@@ -13,6 +13,7 @@ from worker.domain.money import ZERO
 from worker.domain.order import Fill, total_quantity, total_value
 from worker.domain.position import (
     Position,
+    correct_position,
     enlarge_position,
     fee_in_quote,
     open_position,
@@ -220,3 +221,37 @@ def test_a_position_survives_the_book(entry: tuple[Fill, ...], direction: Direct
     """Written to the ledger as JSON and read back it is the same, to the last digit."""
     one = opened(entry, direction)
     assert msgspec.json.decode(msgspec.json.encode(one), type=Position) == one
+
+
+# --- corrections by hand ---
+
+
+@given(fills, directions, quantities, prices)
+def test_a_correction_is_a_trade_without_fees(
+    entry: tuple[Fill, ...], direction: Direction, quantity: Decimal, price: Decimal
+) -> None:
+    """Less is what an exit of the difference leaves, more what another entry leaves."""
+    before = opened(entry, direction)
+    if quantity == before.quantity or before.quantity <= 0:
+        return
+    after, realized = correct_position(before, quantity, price)
+    difference = abs(before.quantity - quantity)
+    if quantity < before.quantity:
+        assert (after, realized) == reduce_position(before, (fill(difference, price),), NO_STEP)
+    else:
+        assert (after, realized) == (
+            enlarge_position(before, (fill(difference, price),), NO_STEP),
+            ZERO,
+        )
+
+
+def test_a_position_corrected_to_nothing_is_closed() -> None:
+    """Its profit is that of the price it went for, less the entry's fee."""
+    held = position(entry_fee_open=D("0.1"), fee=D("0.1"), fees={"USDT": D("0.1")})
+    after, realized = correct_position(held, ZERO, D(90))
+    assert (after.quantity, after.exit_price, realized) == (ZERO, D(90), D("-10.1"))
+    assert (after.realized_pnl, after.fees, after.entry_fee_open) == (
+        D("-10.1"),
+        {"USDT": D("0.1")},
+        ZERO,
+    )

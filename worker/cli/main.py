@@ -42,6 +42,8 @@ COMMANDS: Final[Mapping[str, Command]] = {
     "reduce": Command("trading", "only close positions"),
     "resume": Command("trading", "trade again"),
     "flatten": Command("flatten", "close every position, then halt"),
+    "resolve": Command("decisions", "say what became of an order its exchange does not tell of"),
+    "correct": Command("decisions", "say what is really held of a position"),
     "dead": Command("dead", "look at dead letters, replay or discard them"),
     "check": Command("check", "try configuration, Redis and every exchange"),
     "config": Command("config", "print the effective configuration, secrets hidden"),

@@ -142,7 +142,7 @@ class PositionOpened(Event, kw_only=True, frozen=True, gc=False):
 
 
 class PositionChanged(Event, kw_only=True, frozen=True, gc=False):
-    """A position was closed in part."""
+    """A position has become smaller or larger."""
 
     position_id: str
     direction: Direction

@@ -84,6 +84,10 @@ class Code(StrEnum):
     RATE_LIMITED = "RATE_LIMITED", "The exchange's rate limit outlasted the signal.", True
     CLOCK_SKEW = "CLOCK_SKEW", "This machine's clock is too far from the exchange's to send.", True
     CREDENTIALS_REFUSED = "CREDENTIALS_REFUSED", "The exchange refused the API key or its rights."
+    DECIDED_ABSENT = (
+        "DECIDED_ABSENT",
+        "The exchange does not tell, and a person said that it has no such order.",
+    )
     DELIVERIES_EXHAUSTED = (
         "DELIVERIES_EXHAUSTED",
         "worker.max_deliveries attempts died; a dead letter.",

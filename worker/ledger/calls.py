@@ -10,6 +10,7 @@ import msgspec
 from worker.clock import Clock
 from worker.domain.position import Position
 from worker.domain.refusal import Code
+from worker.domain.verdict import Verdict
 from worker.ledger.batch import Batch
 from worker.ledger.errors import LedgerUnavailableError
 from worker.ledger.items import AdmitItem, CommitItem, arguments
@@ -40,7 +41,8 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
     before the call, so the server's own expiry is never earlier. ``overdue_ms`` is for how long an
     earlier lease on it had run out. ``data_loss_ms`` is when (Redis time, Unix milliseconds, 0 for
     never) a primary took over that may lack earlier writes: an order of an older signal may exist
-    of which no record speaks, and one may still arrive until ``settled_mono_ms``.
+    of which no record speaks, and one may still arrive until ``settled_mono_ms``. ``verdict`` is
+    what a person says became of its order.
     """
 
     entry_id: str
@@ -53,6 +55,7 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
     overdue_ms: int = 0
     data_loss_ms: int = 0
     settled_mono_ms: float = 0.0
+    verdict: Verdict | None = None
 
 
 class Claim(msgspec.Struct, frozen=True, kw_only=True):
@@ -147,6 +150,7 @@ LANES: Final = 2
 #: Token, deliveries, signal, record and overdue ms of an entry in its first delivery.
 _FIRST: Final = (1, 1, b"", None, 0)
 _decode_position = msgspec.json.Decoder(Position).decode
+_decode_verdict = msgspec.json.Decoder(Verdict).decode
 
 
 class Ledger:
@@ -331,11 +335,15 @@ class Ledger:
     async def adopt(self, count: int) -> list[Delivery]:
         """Take up to ``count`` unresolved orders that are due."""
         sent = self._clock.monotonic_ms()
-        rows, told = await self._scripts.run(
+        rows, told, verdicts = await self._scripts.run(
             "adopt", self.worker, self.lease_ms, count, self._primary
         )
         self._learn(told)
-        return self._deliveries(rows, sent)
+        said = dict(zip(verdicts[::2], map(_decode_verdict, verdicts[1::2]), strict=True))
+        return [
+            msgspec.structs.replace(delivery, verdict=said.get(delivery.entry_id.encode()))
+            for delivery in self._deliveries(rows, sent)
+        ]
 
     async def resync(self, known: Iterable[str]) -> list[Delivery]:
         """Find what is leased to this worker although no reply ever said so."""

@@ -153,10 +153,5 @@ each('HSET', P .. 'book', held_places)
 each('HDEL', P .. 'book', empty)
 flush()
 for stream in pairs(grown) do trim(stream, limit) end
-for quote, profit in pairs(profits) do
-  local day = P .. 'day:' .. math.floor(at / 86400000)
-  add(day, quote, profit)
-  call('EXPIRE', day, 259200)
-  add(P .. 'realized', quote, profit)
-end
+for quote, profit in pairs(profits) do earn(quote, profit, at) end
 return {results, told, handing, handed}

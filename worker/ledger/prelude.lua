@@ -245,6 +245,15 @@ local function expose(quote, change)
   if change ~= 0 then exposures[quote] = (exposures[quote] or 0) + change end
 end
 
+-- Book what was earned today (lost, if less than 0) in a quote currency, in millionths.
+local function earn(quote, profit, at)
+  if profit == 0 then return end
+  local day = P .. 'day:' .. math.floor(at / 86400000)
+  add(day, quote, profit)
+  call('EXPIRE', day, 259200)
+  add(P .. 'realized', quote, profit)
+end
+
 local function flush()
   for n = 1, #finished, 1000 do
     call('XACK', SIGNALS, GROUP, unpack(finished, n, math.min(n + 999, #finished)))
@@ -252,6 +261,7 @@ local function flush()
   each('ZADD', P .. 'leases', leased)
   each('ZREM', P .. 'leases', finished)
   each('ZREM', P .. 'unresolved', regranted)
+  each('HDEL', P .. 'verdicts', regranted)
   local set, last, removed = {}, 0, finished
   for n = 1, #changed do
     local id = changed[n]

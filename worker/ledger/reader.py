@@ -15,6 +15,7 @@ from worker.ledger.access import OUTPUT_STREAMS, Access, StreamEntry, rfc3339
 from worker.ledger.calls import Book, Ledger, TradingState, read_book
 from worker.ledger.connection import Connections
 from worker.ledger.dead_letters import DeadLetters
+from worker.ledger.decisions import Decisions
 from worker.ledger.errors import map_exceptions
 from worker.ledger.history import History, read_history
 from worker.ledger.scripts import RedisScripts
@@ -72,6 +73,12 @@ class AccountReader:
             output_length=config.redis.output_max_length,
         )
         self.dead = DeadLetters(self.access, scripts)
+        self.decisions = Decisions(
+            self.access,
+            scripts,
+            clock=self._clock,
+            output_length=config.redis.output_max_length,
+        )
 
     async def __aenter__(self) -> Self:
         return self

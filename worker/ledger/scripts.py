@@ -32,6 +32,8 @@ NAMES: Final = (
     "claim",
     "commit",
     "control",
+    "correct",
+    "decide",
     "elect",
     "heartbeat",
     "leave",

@@ -7,6 +7,7 @@ from tenacity import RetryCallState, wait_exponential
 
 from worker.clock import Clock, Random
 from worker.config import ExecutionConfig
+from worker.domain.money import text
 from worker.domain.order import Fact, OrderReport
 from worker.domain.refusal import Code, Refusal, Stage
 from worker.exchanges.base import (
@@ -21,6 +22,7 @@ from worker.exchanges.base import (
 )
 from worker.ledger.calls import Ledger, TradingState
 from worker.ledger.errors import LedgerUnavailableError
+from worker.logger import get_logger
 from worker.orders import OrderManager
 from worker.stages.flow import AdmittedOrder, Failed, Lost, Postponed, Submission, Unresolved
 
@@ -38,6 +40,7 @@ class ExecutionMeter(Protocol):
         """Count one look-up: found, absent or unknown."""
 
 
+log = get_logger(__name__)
 #: By itself, as in :mod:`worker.domain.signal`.
 _SENT: Final = Fact.SENT
 #: An admission older than this is looked at again before its order is sent.
@@ -102,15 +105,46 @@ class OrderExecutorHandler:
         try:
             found = await self._look_up(order, order.absent_after_mono_ms)
         except _SilentError as silence:
-            return self._unresolved(order, str(silence))
+            return self._decided(order) or self._unresolved(order, str(silence))
         if found is not None:
             return self._found(order, found, attempts=1)
+        decided = self._decided(order)
+        if decided is not None:
+            return decided
         if order.give_up is not None:
             return self._end(order, order.give_up)
         was_sent = order.absent_after_mono_ms > float("-inf")
         if was_sent and order.adapter.resend is Resend.NEVER:
             return self._unresolved(order, _NEVER.format(order.adapter.name))
         return None
+
+    def _decided(self, order: AdmittedOrder) -> Submission | Failed | Lost | Unresolved | None:
+        """What a person says became of the order; None where nobody has said anything.
+
+        Asked only where the exchange does not tell, or has no such order (any more).
+        """
+        verdict = order.verdict
+        if verdict is None:
+            return None
+        ordered = order.request.quantity
+        if verdict.filled > ordered:
+            return self._unresolved(
+                order,
+                f"{verdict.actor} decided that {text(verdict.filled)} traded, but only "
+                f"{text(ordered)} was ordered: decide again",
+            )
+        log.warning(
+            "order_decided",
+            signal_id=order.signal.signal_id,
+            client_order_id=order.request.client_order_id,
+            filled=text(verdict.filled),
+            actor=verdict.actor,
+            reason=verdict.reason,
+        )
+        if verdict.filled:
+            return self._found(order, verdict.report(order.request), attempts=1)
+        reason = f"{verdict.actor} decided that it is not on {order.adapter.name}: {verdict.reason}"
+        return self._fail(order, Code.DECIDED_ABSENT, reason, attempts=1)
 
     async def _send(
         self, order: AdmittedOrder

@@ -13,6 +13,7 @@ from worker.domain.order import Fill, OrderReport, OrderRequest, Role
 from worker.domain.position import Position
 from worker.domain.refusal import DeadReason, Refusal
 from worker.domain.signal import Action, Signal
+from worker.domain.verdict import Verdict
 from worker.exchanges.base import ExchangeAdapter
 from worker.ledger.lease import Lease
 from worker.market_data import MarketView
@@ -102,6 +103,8 @@ class AdmittedOrder(msgspec.Struct, frozen=True, kw_only=True):
     #: Set where the order is only looked for: how the signal fails if there is none.
     give_up: Refusal | None = None
     absent_after_mono_ms: float = 0.0
+    #: What a person says became of it, for when the exchange does not say it.
+    verdict: Verdict | None = None
 
 
 class Submission(msgspec.Struct, frozen=True, kw_only=True):

@@ -23,7 +23,8 @@ from worker.domain.money import ZERO, text
 from worker.domain.position import Position
 from worker.domain.signal import Direction
 from worker.exchanges.base import ExchangeAdapter, ExchangeError
-from worker.ledger.calls import Book, Ledger
+from worker.ledger.calls import Ledger
+from worker.ledger.replies import Book
 from worker.logger import get_logger
 from worker.observe.metrics import Metrics
 

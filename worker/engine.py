@@ -10,8 +10,9 @@ import msgspec
 
 from worker.cancellation import cancel_all
 from worker.clock import Clock
+from worker.domain.trading_state import TradingState
 from worker.errors import InvariantError
-from worker.ledger.calls import CommitStatus, Committed, Delivery, Ledger, TradingState
+from worker.ledger.calls import Ledger
 from worker.ledger.errors import (
     GroupMissingError,
     LedgerError,
@@ -20,6 +21,7 @@ from worker.ledger.errors import (
 )
 from worker.ledger.items import CommitItem
 from worker.ledger.lease import Lease
+from worker.ledger.replies import CommitStatus, Committed, Delivery
 from worker.logger import Tell, get_logger, tell
 from worker.observe.http import Health
 from worker.observe.metrics import Metrics

@@ -13,8 +13,9 @@ from worker.cancellation import cancel_all
 from worker.clock import Clock
 from worker.comparison import Comparison
 from worker.exchanges.base import ExchangeAdapter
-from worker.ledger.calls import Delivery, Election, Ledger
+from worker.ledger.calls import Ledger
 from worker.ledger.errors import LedgerError
+from worker.ledger.replies import Delivery, Election
 from worker.logger import get_logger
 from worker.observe.http import Health
 from worker.observe.metrics import Metrics

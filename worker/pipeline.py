@@ -8,8 +8,8 @@ from worker.clock import Clock
 from worker.domain.refusal import Code, DeadReason, Refusal, Stage
 from worker.domain.signal import OPEN, MalformedSignalError, Signal, decode_signal
 from worker.domain.signature import SignatureError, Signatures, check_strategy
-from worker.ledger.calls import Delivery
 from worker.ledger.lease import Lease
+from worker.ledger.replies import Delivery
 from worker.ledger.stored import Record
 from worker.market_data import MarketData
 from worker.stages.chain import Chain, Crowd, Watch, others_first

@@ -27,9 +27,10 @@ from worker.clock import SystemClock
 from worker.config import Config
 from worker.config_file import load_config
 from worker.exchanges.paper import PaperExchange
-from worker.ledger.calls import MAX_BATCH, Delivery, Ledger
+from worker.ledger.calls import MAX_BATCH, Ledger
 from worker.ledger.connection import Connections
 from worker.ledger.lease import Lease
+from worker.ledger.replies import Delivery
 from worker.ledger.scripts import Argument, RedisScripts
 from worker.logger import Tell
 from worker.market_data import MarketData

@@ -11,19 +11,15 @@ from redis.asyncio import Redis
 
 from worker.clock import SystemClock
 from worker.config import Config
+from worker.domain.trading_state import TradingState
 from worker.domain.verdict import Verdict
 from worker.ledger.access import Access
-from worker.ledger.calls import (
-    Admitted,
-    CommitStatus,
-    Delivery,
-    Ledger,
-    TradingState,
-)
+from worker.ledger.calls import Ledger
 from worker.ledger.connection import Connections
 from worker.ledger.errors import LedgerUnavailableError
 from worker.ledger.items import AdmitItem, CommitItem
 from worker.ledger.reader import AccountReader
+from worker.ledger.replies import Admitted, CommitStatus, Delivery
 from worker.ledger.scripts import Argument, RedisScripts
 from worker.ledger.streams import submit
 

@@ -17,7 +17,7 @@ from tests.deploy import ledger_jobs
 from tests.deploy.redis_servers import KINDS, REDIS, binary, make_users
 from tests.deploy.tools import changed, run, said, tool
 from worker.config import Config, RedisConfig, Secret
-from worker.ledger.calls import TradingState
+from worker.domain.trading_state import TradingState
 from worker.ledger.embedded import free_port
 from worker.ledger.errors import LedgerError
 

@@ -12,17 +12,11 @@ from redis.asyncio import Redis
 
 from worker.clock import SystemClock
 from worker.config import RedisConfig, Secret
-from worker.ledger.calls import (
-    Admission,
-    Admitted,
-    CommitStatus,
-    Committed,
-    Delivery,
-    Ledger,
-)
+from worker.ledger.calls import Ledger
 from worker.ledger.connection import Connections
 from worker.ledger.embedded import EmbeddedServer, free_port
 from worker.ledger.items import AdmitItem, CommitItem
+from worker.ledger.replies import Admission, Admitted, CommitStatus, Committed, Delivery
 from worker.ledger.scripts import RedisScripts
 from worker.ledger.stored import Record, decode_entry, decode_record, read_place
 

@@ -13,10 +13,10 @@ from tests.unit.parts import position
 from worker.config import Config, RedisConfig, Secret
 from worker.domain.position import Position
 from worker.domain.verdict import Verdict
-from worker.ledger.calls import Delivery
 from worker.ledger.decisions import DecisionError, Decisions
 from worker.ledger.embedded import EmbeddedServer
 from worker.ledger.reader import AccountReader
+from worker.ledger.replies import Delivery
 
 D = Decimal
 ABSENT = Verdict(actor="ann@desk", reason="not in the exchange's list")

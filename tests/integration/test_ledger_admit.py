@@ -19,8 +19,10 @@ from tests.integration.fleets import (
     take_one,
 )
 from worker.domain.refusal import Code
-from worker.ledger.calls import Admitted, Delivery, Duplicate, Fenced, Ledger, TradingState
+from worker.domain.trading_state import TradingState
+from worker.ledger.calls import Ledger
 from worker.ledger.embedded import EmbeddedServer
+from worker.ledger.replies import Admitted, Delivery, Duplicate, Fenced
 
 DAY_MS, MINUTE_MS = 86_400_000, 60_000
 

@@ -8,8 +8,9 @@ from random import Random
 import pytest
 
 from tests.integration.fleets import Fleet, admission, filled, fleet_on, outcome
-from worker.ledger.calls import Admitted, CommitStatus, Delivery, Fenced, Ledger
+from worker.ledger.calls import Ledger
 from worker.ledger.embedded import EmbeddedServer
+from worker.ledger.replies import Admitted, CommitStatus, Delivery, Fenced
 
 WORKERS, GROUPS, SIGNALS = 5, 7, 140
 

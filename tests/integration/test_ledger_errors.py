@@ -25,7 +25,6 @@ from tests.integration.fleets import (
     until,
 )
 from worker.config import RedisConfig, Secret
-from worker.ledger.calls import Admitted
 from worker.ledger.embedded import EmbeddedServer
 from worker.ledger.errors import (
     GroupMissingError,
@@ -33,6 +32,7 @@ from worker.ledger.errors import (
     LedgerRefusedError,
     LedgerUnavailableError,
 )
+from worker.ledger.replies import Admitted
 
 
 @pytest.fixture

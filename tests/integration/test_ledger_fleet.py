@@ -20,9 +20,10 @@ from tests.integration.fleets import (
     take_one,
 )
 from tests.unit.parts import position
-from worker.ledger.calls import Delivery, Election, TradingState
+from worker.domain.trading_state import TradingState
 from worker.ledger.embedded import EmbeddedServer
 from worker.ledger.errors import GroupMissingError
+from worker.ledger.replies import Delivery, Election
 
 UNRESOLVED = ("SystemError", "e-unresolved", "{}")
 

@@ -14,9 +14,10 @@ from worker.clock import SystemClock
 from worker.config import Config, RedisConfig, Secret
 from worker.domain.position import Position
 from worker.domain.signal import Direction
+from worker.domain.trading_state import TradingState
 from worker.errors import ConfigError
 from worker.ledger.access import STREAMS, StreamEntry
-from worker.ledger.calls import Ledger, TradingState
+from worker.ledger.calls import Ledger
 from worker.ledger.dead_letters import DeadLetterError
 from worker.ledger.embedded import EmbeddedServer
 from worker.ledger.errors import LedgerRefusedError, LedgerUnavailableError

@@ -33,9 +33,9 @@ from tests.integration.fleets import (
     until,
 )
 from worker.config import RedisConfig, Secret
-from worker.ledger.calls import Admitted
 from worker.ledger.embedded import EmbeddedServer, find_server, free_port
 from worker.ledger.errors import LedgerError, LedgerUnavailableError
+from worker.ledger.replies import Admitted
 from worker.ledger.stored import decode_record
 
 BUNDLED = find_server(prefer_bundled=True)

@@ -13,9 +13,10 @@ from tests.simulation.redis_account import Mutation, SimulationServer
 from tests.simulation.world import World
 from worker.engine import ExecutionEngine
 from worker.exchanges.base import SendWindow
-from worker.ledger.calls import Committed, Delivery, Ledger
+from worker.ledger.calls import Ledger
 from worker.ledger.items import CommitItem
 from worker.ledger.lease import Lease
+from worker.ledger.replies import Committed, Delivery
 from worker.stages import execution
 from worker.stages.execution import OrderExecutorHandler
 from worker.stages.flow import AdmittedOrder, Arrival, Failed, Postponed

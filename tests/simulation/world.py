@@ -30,7 +30,7 @@ from tests.simulation.trace import Trace
 from tests.simulation.venue import Venue
 from worker import app
 from worker.config import Config
-from worker.ledger.calls import TradingState
+from worker.domain.trading_state import TradingState
 from worker.ledger.errors import LedgerUnavailableError
 from worker.ledger.scripts import Argument
 

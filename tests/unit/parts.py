@@ -13,6 +13,7 @@ from worker.domain.market import Balance, ExchangePosition, MarketKind, SymbolIn
 from worker.domain.order import Fill, OrderReport, OrderRequest, OrderState
 from worker.domain.position import Position
 from worker.domain.signal import Direction, Signal, decode_signal
+from worker.domain.trading_state import TradingState
 from worker.exchanges.base import (
     ExchangeAdapter,
     ExchangeClock,
@@ -23,9 +24,10 @@ from worker.exchanges.base import (
     SendWindow,
 )
 from worker.exchanges.budget import OrderBudget
-from worker.ledger.calls import Admission, Admitted, Authorization, Ledger, TradingState
+from worker.ledger.calls import Ledger
 from worker.ledger.items import AdmitItem
 from worker.ledger.lease import Lease
+from worker.ledger.replies import Admission, Admitted, Authorization
 from worker.market_data import MarketView
 from worker.stages.flow import Arrival
 

@@ -22,19 +22,14 @@ from worker.clock import SystemClock
 from worker.config import RiskConfig
 from worker.domain.order import OrderRequest, Role, Side
 from worker.domain.signal import OrderType
+from worker.domain.trading_state import TradingState
 from worker.engine import RETRY_HOLD_MS, TURNS_AHEAD, UNRESOLVED_RETRY_MS, ExecutionEngine
 from worker.errors import InvariantError
-from worker.ledger.calls import (
-    Claim,
-    CommitStatus,
-    Committed,
-    Delivery,
-    Ledger,
-    TradingState,
-)
+from worker.ledger.calls import Ledger
 from worker.ledger.errors import GroupMissingError, LedgerUnavailableError
 from worker.ledger.items import CommitItem
 from worker.ledger.lease import Lease
+from worker.ledger.replies import Claim, CommitStatus, Committed, Delivery
 from worker.observe.http import Health
 from worker.observe.metrics import Metrics
 from worker.orders import OrderManager

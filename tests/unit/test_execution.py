@@ -26,6 +26,7 @@ from worker.config import ExecutionConfig
 from worker.domain.order import OrderRequest, OrderState, Role, Side
 from worker.domain.refusal import Code, Refusal, Stage
 from worker.domain.signal import OrderType, Signal
+from worker.domain.trading_state import TradingState
 from worker.domain.verdict import Verdict
 from worker.exchanges.base import (
     ClockSkewError,
@@ -39,9 +40,9 @@ from worker.exchanges.base import (
     Resend,
 )
 from worker.exchanges.budget import OrderBudget
-from worker.ledger.calls import Authorization, TradingState
 from worker.ledger.errors import LedgerUnavailableError
 from worker.ledger.lease import Lease
+from worker.ledger.replies import Authorization
 from worker.orders import OrderManager
 from worker.stages.execution import AUTHORIZATION_TTL_MS, OrderExecutorHandler
 from worker.stages.flow import AdmittedOrder, Failed, Lost, Postponed, Submission, Unresolved

@@ -23,8 +23,9 @@ from worker.domain.market import ExchangePosition
 from worker.domain.position import Position
 from worker.exchanges.base import ExchangeAdapter, Outcome, RateLimitError
 from worker.keeper import TERM_MS, Keeper
-from worker.ledger.calls import Account, Book, Delivery, Election, Ledger
+from worker.ledger.calls import Ledger
 from worker.ledger.errors import LedgerRefusedError, LedgerUnavailableError
+from worker.ledger.replies import Account, Book, Delivery, Election
 from worker.observe.http import Health
 from worker.observe.metrics import Metrics
 

@@ -33,8 +33,8 @@ from worker.domain.refusal import Code
 from worker.domain.signal import MalformedSignalError
 from worker.domain.signature import Signatures, SigningKey, signed_fields
 from worker.exchanges.base import Outcome
-from worker.ledger.calls import Admitted, Delivery, Duplicate
 from worker.ledger.lease import Lease
+from worker.ledger.replies import Admitted, Delivery, Duplicate
 from worker.ledger.stored import Record
 from worker.market_data import MarketData
 from worker.orders import OrderManager

@@ -30,7 +30,7 @@ from worker.domain.refusal import Code, Stage
 from worker.domain.signal import Direction, OrderType, TimeInForce
 from worker.errors import InvariantError
 from worker.exchanges.base import ExchangeClock
-from worker.ledger.calls import Admitted, Duplicate, Fenced
+from worker.ledger.replies import Admitted, Duplicate, Fenced
 from worker.ledger.stored import Record
 from worker.orders import OrderManager
 from worker.stages.flow import (

@@ -20,7 +20,8 @@ from worker.config import Config, ExchangeConfig
 from worker.domain.market import ExchangePosition
 from worker.errors import ConfigError
 from worker.exchanges.base import Outcome
-from worker.ledger.calls import Book, Delivery, Ledger
+from worker.ledger.calls import Ledger
+from worker.ledger.replies import Book, Delivery
 
 
 class Starting(ScriptedExchange):

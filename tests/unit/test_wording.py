@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from worker.cli import wording
 from worker.cli.status import banner, render, to_json
 from worker.cli.wording import screen
+from worker.domain.trading_state import TradingState
 from worker.ledger.access import StreamEntry
-from worker.ledger.calls import TradingState
 from worker.ledger.status import Status, WorkerView, needs_attention
 
 _AT = datetime(2026, 1, 2, 3, 4, 5, 678_000, tzinfo=UTC)

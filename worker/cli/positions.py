@@ -8,8 +8,8 @@ import msgspec
 
 from worker.cli import session, wording
 from worker.domain.money import text
-from worker.ledger.calls import Book
 from worker.ledger.reader import AccountReader
+from worker.ledger.replies import Book
 
 _encode = msgspec.json.Encoder(decimal_format="string").encode
 

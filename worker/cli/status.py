@@ -9,7 +9,7 @@ import msgspec
 
 from worker.cli import session, wording
 from worker.domain.money import text as plain
-from worker.ledger.calls import TradingState
+from worker.domain.trading_state import TradingState
 from worker.ledger.errors import LedgerUnavailableError
 from worker.ledger.reader import AccountReader
 from worker.ledger.status import Status, needs_attention

@@ -3,7 +3,7 @@
 from argparse import ArgumentParser, Namespace
 
 from worker.cli import session
-from worker.ledger.calls import TradingState
+from worker.domain.trading_state import TradingState
 from worker.ledger.reader import AccountReader
 
 _STATE = {

@@ -9,15 +9,17 @@ from worker.clock import Clock, SystemClock, utc
 from worker.config import Config
 from worker.domain.event import Header, TradingStateChanged, encode, share
 from worker.domain.identity import event_id
+from worker.domain.trading_state import TradingState
 from worker.errors import ConfigError
 from worker.ledger import streams
 from worker.ledger.access import OUTPUT_STREAMS, Access, StreamEntry, rfc3339
-from worker.ledger.calls import Book, Ledger, TradingState, read_book
+from worker.ledger.calls import Ledger
 from worker.ledger.connection import Connections
 from worker.ledger.dead_letters import DeadLetters
 from worker.ledger.decisions import Decisions
 from worker.ledger.errors import map_exceptions
 from worker.ledger.history import History, read_history
+from worker.ledger.replies import Book, read_book
 from worker.ledger.scripts import RedisScripts
 from worker.ledger.status import Status, read_status
 

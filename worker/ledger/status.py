@@ -8,8 +8,8 @@ import msgspec
 
 from worker.clock import utc
 from worker.domain.money import tidy
+from worker.domain.trading_state import TradingState
 from worker.ledger.access import Access, Part
-from worker.ledger.calls import TradingState
 from worker.ledger.errors import GroupMissingError, translate
 from worker.ledger.stored import decode_entry, decode_record, read_place
 

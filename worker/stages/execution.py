@@ -10,6 +10,7 @@ from worker.config import ExecutionConfig
 from worker.domain.money import text
 from worker.domain.order import Fact, OrderReport
 from worker.domain.refusal import Code, Refusal, Stage
+from worker.domain.trading_state import TradingState
 from worker.exchanges.base import (
     ClockSkewError,
     CredentialsError,
@@ -20,7 +21,7 @@ from worker.exchanges.base import (
     Resend,
     SendWindow,
 )
-from worker.ledger.calls import Ledger, TradingState
+from worker.ledger.calls import Ledger
 from worker.ledger.errors import LedgerUnavailableError
 from worker.logger import get_logger
 from worker.orders import OrderManager

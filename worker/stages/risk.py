@@ -17,8 +17,9 @@ from worker.domain.refusal import Code, Refusal
 from worker.domain.signal import GTC, MARKET, OPEN, Signal, TimeInForce
 from worker.errors import InvariantError
 from worker.exchanges.base import ExchangeAdapter, Resend
-from worker.ledger.calls import Admitted, Duplicate, Fenced, Ledger
+from worker.ledger.calls import Ledger
 from worker.ledger.items import AdmitItem
+from worker.ledger.replies import Admitted, Duplicate, Fenced
 from worker.ledger.stored import Record
 from worker.logger import get_logger
 from worker.orders import OrderManager

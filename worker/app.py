@@ -25,13 +25,13 @@ from worker.engine import ExecutionEngine, SideTask
 from worker.errors import ConfigError
 from worker.exchanges.base import ExchangeAdapter, ExchangeError, Outcome
 from worker.exchanges.factory import ExchangeFactory
+from worker.in_hand import InHand
 from worker.keeper import CHECK as RECONCILIATION
 from worker.keeper import Keeper
 from worker.ledger.calls import Ledger
 from worker.ledger.connection import Connections
 from worker.ledger.embedded import EmbeddedServer
 from worker.ledger.errors import LedgerError
-from worker.ledger.lease import Lease
 from worker.ledger.scripts import RedisScripts
 from worker.logger import Tell, get_logger, tell
 from worker.market_data import MarketData
@@ -105,8 +105,7 @@ class Worker:
             patience_s=config.worker.lease_seconds / 3,
         )
         scripts.on_error = lambda error: self.metrics.ledger_error(error.kind)
-        #: The signals in hand, by entry id: the engine's.
-        self._held: dict[str, Lease] = {}
+        self._in_hand = InHand()
         self.ledger = Ledger(
             scripts,
             clock=self.clock,
@@ -115,7 +114,7 @@ class Worker:
             retention_ms=config.redis.record_retention_seconds * 1000,
             output_length=config.redis.output_max_length,
             max_waiting=config.worker.max_waiting,
-            crowd=self._held,
+            crowd=self._in_hand,
         )
         self.factory = ExchangeFactory(
             config, self.clock, holdings=self._holdings, positions=self._positions
@@ -197,7 +196,7 @@ class Worker:
             max_deliveries=config.worker.max_deliveries,
             skew_margin_ms=config.execution.skew_margin_ms,
             watch=self.tracing.watch(self.metrics.watch) if self.tracing else self.metrics.watch,
-            crowd=self._held,
+            crowd=self._in_hand,
         )
         return ExecutionEngine(
             ledger=self.ledger,
@@ -209,7 +208,7 @@ class Worker:
             concurrency=config.worker.concurrency,
             drain_s=config.worker.drain_seconds,
             status=self._status,
-            held=self._held,
+            in_hand=self._in_hand,
             tracing=self.tracing,
             tell=self._tell,
         )

@@ -12,6 +12,7 @@ from worker.cancellation import cancel_all
 from worker.clock import Clock
 from worker.domain.trading_state import TradingState
 from worker.errors import InvariantError
+from worker.in_hand import InHand
 from worker.ledger.calls import Ledger
 from worker.ledger.errors import (
     GroupMissingError,
@@ -22,7 +23,7 @@ from worker.ledger.errors import (
 from worker.ledger.items import CommitItem
 from worker.ledger.lease import Lease
 from worker.ledger.replies import CommitStatus, Committed, Delivery
-from worker.logger import Tell, get_logger, tell
+from worker.logger import Tell, bind_ids, get_logger, tell, unbind_ids
 from worker.observe.http import Health
 from worker.observe.metrics import Metrics
 from worker.observe.tracing import Tracing
@@ -34,10 +35,10 @@ log = get_logger(__name__)
 
 #: How long one wait for new signals lasts; also how soon an expired lease is noticed.
 DOORBELL_MS: Final = 500
-#: A wait takes no more of a lease than this part: leases count from before it.
+#: A wait takes at most this part of a lease, one over so many: leases count from before it.
 WAIT_SHARE: Final = 30
-#: So many turns of the loop: one for the signal, one for its batch, one in which that is sent; what
-#: two connections send in one turn goes out in no order.
+#: Turns of the loop until what was taken asks for its admission: the signal's, its batch's, and the
+#: sending; what two connections send in one turn goes out in no order.
 TURNS_AHEAD: Final = 3
 #: How long a stopping worker asks what a claim took that it cut short.
 LAST_RESYNC_S: Final = 2.0
@@ -68,7 +69,7 @@ class ExecutionEngine:
         concurrency: how many signals may be in hand at once.
         drain_s: how long what is in hand may take once stopping was asked for.
         status: what the heartbeat says of this worker, JSON.
-        held: what is in hand, by entry id, for those who want to look; kept by the engine.
+        in_hand: where to keep what is in hand, for those who want to look.
         tracing: makes a trace of every signal; None where nobody asked for it.
         tell: logs the one line of every signal.
     """
@@ -85,7 +86,7 @@ class ExecutionEngine:
         concurrency: int,
         drain_s: float,
         status: Callable[["ExecutionEngine"], bytes],
-        held: dict[str, Lease] | None = None,
+        in_hand: InHand | None = None,
         tracing: Tracing | None = None,
         tell: Tell = tell,
     ) -> None:
@@ -101,12 +102,10 @@ class ExecutionEngine:
         self._status = status
         self._tracing = tracing
         self._tell = tell
-        self._held = {} if held is None else held
+        self._in_hand = InHand() if in_hand is None else in_hand
         #: In the order they were started.
         self._tasks: dict[asyncio.Task[None], None] = {}
         self._abandoned: list[Lease] = []
-        #: Until when an earlier request of this worker for an entry not in hand may still arrive.
-        self._doubts: dict[str, float] = {}
         self._room = asyncio.Event()
         self._stopping = asyncio.Event()
         self._hurry = asyncio.Event()
@@ -122,7 +121,7 @@ class ExecutionEngine:
     @property
     def in_flight(self) -> int:
         """How many entries are in hand."""
-        return len(self._held)
+        return len(self._in_hand)
 
     def stop(self) -> None:
         """Finish what is in hand, then return from :meth:`run`; a second call hands it back now."""
@@ -160,41 +159,19 @@ class ExecutionEngine:
         """Start work on granted entries, but for grants that are in hand already."""
         loop = asyncio.get_running_loop()
         for delivery in deliveries:
-            if self._is_known(delivery):
+            if self._in_hand.knows(delivery):
                 continue
             if delivery.deliveries > 1:
                 self._metrics.takeover()
-            lease = self._hold(delivery)
+            lease = self._in_hand.take(delivery)
             task = loop.create_task(self._work(delivery, lease))
             self._tasks[task] = None
             task.add_done_callback(self._tasks.pop)
 
-    def _is_known(self, delivery: Delivery) -> bool:
-        """Whether this very grant is in hand, or a newer one.
-
-        An older one is lost: whatever runs under it knows nothing of who had the entry in between.
-        """
-        known = self._held.get(delivery.entry_id)
-        if known is None:
-            return False
-        if delivery.token < known.token or (delivery.token == known.token and not known.lost):
-            return True
-        known.lost = True
-        return False
-
-    def _hold(self, delivery: Delivery) -> Lease:
-        lease = Lease(delivery.entry_id, delivery.token, delivery.lease_mono_ms)
-        lease.doubt_until_mono_ms = self._doubts.pop(delivery.entry_id, 0.0)
-        older = self._held.get(delivery.entry_id)
-        if older is not None:
-            lease.doubt_until_mono_ms = max(lease.doubt_until_mono_ms, older.doubt_until_mono_ms)
-        self._held[delivery.entry_id] = lease
-        return lease
-
     # -- claiming ------------------------------------------------------------------------------
 
     async def introduce(self) -> None:
-        """Make the group, and let Redis and this worker know each other's primary, taking nothing.
+        """Make the group, and learn which primary this is, taking nothing.
 
         Done while the exchanges start, so that a primary lost meanwhile is noticed.
         """
@@ -209,7 +186,7 @@ class ExecutionEngine:
         pause = FIRST_PAUSE_S
         while not self._stopping.is_set():
             # The keeper adopts a few entries beside this: by so many the ceiling is soft.
-            room = self._concurrency - len(self._held)
+            room = self._concurrency - len(self._in_hand)
             if room <= 0:
                 self._room.clear()
                 await self._room.wait()
@@ -230,7 +207,7 @@ class ExecutionEngine:
             # Else what it took is somebody's once its leases have run out.
             with suppress(LedgerError, TimeoutError):
                 async with asyncio.timeout(LAST_RESYNC_S):
-                    await self._decline(await self._ledger.resync(self._held))
+                    await self._decline(await self._ledger.resync(self._in_hand))
 
     async def _claim(self, room: int, tail: bytes | None) -> bytes | None:
         """Take what there is room for, waiting for news after ``tail`` if there is one.
@@ -255,7 +232,7 @@ class ExecutionEngine:
         self.take(claim.deliveries)
         if repeats != self._seen_repeats:
             # After the claim, which learns whether a primary took over that may lack writes.
-            self.take(await self._ledger.resync(self._held))
+            self.take(await self._ledger.resync(self._in_hand))
             self._seen_repeats = repeats
         if not claim.more:
             return claim.tail
@@ -296,6 +273,7 @@ class ExecutionEngine:
         conclude = self._conclude if self._tracing is None else self._traced
         while True:
             following: Delivery | None = None
+            ids = bind_ids(entry_id=delivery.entry_id)
             try:
                 if lease.doubt_until_mono_ms:
                     delivery = await self._outlast_doubt(delivery, lease.doubt_until_mono_ms)
@@ -315,14 +293,12 @@ class ExecutionEngine:
                 self._metrics.delivery_failed()
                 await self._give_back(lease, RETRY_HOLD_MS, died=True)
             finally:
-                if self._held.get(delivery.entry_id) is lease:
-                    del self._held[delivery.entry_id]
-                    if lease.doubt_until_mono_ms:
-                        self._doubts[delivery.entry_id] = lease.doubt_until_mono_ms
-            if following is None or self._is_known(following):
+                self._in_hand.let_go(lease)
+                unbind_ids(ids)
+            if following is None or self._in_hand.knows(following):
                 break  # known: a resync was faster than the commit's reply
             self._metrics.claimed(1)
-            delivery, lease = following, self._hold(following)
+            delivery, lease = following, self._in_hand.take(following)
         self._room.set()
 
     async def _outlast_doubt(self, delivery: Delivery, until_mono_ms: float) -> Delivery:
@@ -404,13 +380,13 @@ class ExecutionEngine:
             reason=end.reason,
         )
         # Whoever adopts it takes "not found" for proof: not while a request of ours may arrive.
-        doubt_ms = lease.doubt_until_mono_ms - self._clock.monotonic_ms()
+        doubt_ms = lease.doubt_ms(self._clock.monotonic_ms())
         try:
             parked = await self._ledger.park(
                 lease.entry_id,
                 lease.token,
                 order.signal.signal_id,
-                max(UNRESOLVED_RETRY_MS, int(doubt_ms) + 1),
+                max(UNRESOLVED_RETRY_MS, doubt_ms),
                 self._scribe.unresolved(end),
             )
         except LedgerUnavailableError as error:
@@ -422,8 +398,7 @@ class ExecutionEngine:
             self._note_lost(lease)
 
     async def _give_back(self, lease: Lease, hold_ms: int, *, died: bool) -> None:
-        doubt_ms = lease.doubt_until_mono_ms - self._clock.monotonic_ms()
-        hold_ms = max(hold_ms, int(doubt_ms) + 1)
+        hold_ms = max(hold_ms, lease.doubt_ms(self._clock.monotonic_ms()))
         try:
             await self._ledger.release([(lease.entry_id, lease.token, hold_ms, died)])
         except LedgerError as error:
@@ -448,22 +423,21 @@ class ExecutionEngine:
             await self._clock.sleep(self._ledger.lease_ms / 3000)
 
     async def _renew(self) -> None:
-        held = dict(self._held)
-        now = self._clock.monotonic_ms()
-        self._doubts = {entry: until for entry, until in self._doubts.items() if until > now}
+        held = list(self._in_hand.values())
+        self._in_hand.forget_doubts(self._clock.monotonic_ms())
         try:
             lost, state, expires = await self._ledger.heartbeat(
-                [(lease.entry_id, lease.token) for lease in held.values()], self._status(self)
+                [(lease.entry_id, lease.token) for lease in held], self._status(self)
             )
         except LedgerError as error:
             self._metrics.ledger_error(getattr(error, "kind", "refused"))
             self._health.set("redis", ok=False, detail=str(error))
             return  # leases run out by themselves; nothing is sent under one that has
-        for entry_id, lease in held.items():
-            if entry_id in lost:
+        for lease in held:
+            if lease.entry_id in lost:
                 lease.lost = True
             else:
-                lease.expires_mono_ms = max(lease.expires_mono_ms, expires)
+                lease.renew(expires)
         if state is not self.trading_state:
             log.warning("trading_state", state=state.value, before=self.trading_state.value)
             self.trading_state = state
@@ -494,8 +468,7 @@ class ExecutionEngine:
             return 0
         now = self._clock.monotonic_ms()
         entries = [
-            (lease.entry_id, lease.token, max(int(lease.doubt_until_mono_ms - now) + 1, 0), False)
-            for lease in self._abandoned
+            (lease.entry_id, lease.token, lease.doubt_ms(now), False) for lease in self._abandoned
         ]
         try:
             released = await self._ledger.release(entries)

@@ -48,14 +48,14 @@ def tell(event: str, fields: dict[str, Any]) -> None:
 def bind_ids(**ids: Any) -> Token[dict[str, Any]]:
     """Add ``ids`` to every line logged from here on in this task and those it starts.
 
-    Called once per signal, at the top of its task; a task has its own context, so nothing has to
-    be undone when it ends. Elsewhere, hand the token to ``unbind_ids``.
+    Returns:
+        What undoes it, and whatever is bound after it: see :func:`unbind_ids`.
     """
     return _ids.set(_ids.get() | ids)
 
 
 def unbind_ids(token: Token[dict[str, Any]]) -> None:
-    """Undo one ``bind_ids`` in the same context."""
+    """Let the ids be those from before one ``bind_ids`` in this task."""
     _ids.reset(token)
 
 

@@ -11,6 +11,7 @@ from worker.domain.signature import SignatureError, Signatures, check_strategy
 from worker.ledger.lease import Lease
 from worker.ledger.replies import Delivery
 from worker.ledger.stored import Record
+from worker.logger import bind_ids
 from worker.market_data import MarketData
 from worker.stages.chain import Chain, Crowd, Watch, others_first
 from worker.stages.execution import OrderExecutorHandler
@@ -201,6 +202,7 @@ class ExecutionPipeline:
     async def _arrive(
         self, delivery: Delivery, lease: Lease, signal: Signal, *, ask: bool
     ) -> Arrival:
+        bind_ids(signal_id=signal.signal_id)
         view = await self._market.view(signal.exchange, signal.symbol, signal.entry_price, ask=ask)
         created_ms = signal.created_ms
         suspect_until_mono_ms = 0.0

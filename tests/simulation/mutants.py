@@ -11,8 +11,8 @@ from tests.simulation import scenarios
 from tests.simulation.exchange import SimulatedExchange
 from tests.simulation.redis_account import Mutation, SimulationServer
 from tests.simulation.world import World
-from worker.engine import ExecutionEngine
 from worker.exchanges.base import SendWindow
+from worker.in_hand import InHand
 from worker.ledger.calls import Ledger
 from worker.ledger.items import CommitItem
 from worker.ledger.lease import Lease
@@ -92,20 +92,20 @@ def _refuse_without_looking() -> AbstractContextManager[Any]:
 
 
 def _the_same_entry_twice() -> AbstractContextManager[Any]:
-    def is_known(_self: ExecutionEngine, _delivery: Delivery) -> bool:
+    def knows(_self: InHand, _delivery: Delivery) -> bool:
         return False
 
-    return mock.patch.object(ExecutionEngine, "_is_known", is_known)
+    return mock.patch.object(InHand, "knows", knows)
 
 
 def _take_the_newer_token() -> AbstractContextManager[Any]:
-    def is_known(self: ExecutionEngine, delivery: Delivery) -> bool:
-        known = self._held.get(delivery.entry_id)
+    def knows(self: InHand, delivery: Delivery) -> bool:
+        known = self.get(delivery.entry_id)
         if known is not None:
             known.token = max(known.token, delivery.token)
         return known is not None
 
-    return mock.patch.object(ExecutionEngine, "_is_known", is_known)
+    return mock.patch.object(InHand, "knows", knows)
 
 
 #: Two safeguards meet an end that knows nothing of its entry's admission; this is the second.

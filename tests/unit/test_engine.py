@@ -30,6 +30,7 @@ from worker.ledger.errors import GroupMissingError, LedgerUnavailableError
 from worker.ledger.items import CommitItem
 from worker.ledger.lease import Lease
 from worker.ledger.replies import Claim, CommitStatus, Committed, Delivery
+from worker.logger import bind_ids, bound_ids
 from worker.observe.http import Health
 from worker.observe.metrics import Metrics
 from worker.orders import OrderManager
@@ -289,6 +290,32 @@ async def test_an_entry_handed_on_is_run_next() -> None:
     assert bench.line.seen == [delivery(0).entry_id, delivery(7).entry_id]
 
 
+async def test_what_is_logged_of_an_entry_names_it_and_no_other() -> None:
+    """The next entry of the same task does not carry the signal id of the one before."""
+    bench = Bench()
+    bench.ledger.answers = [Committed(CommitStatus.COMMITTED, delivery(7))]
+    bound: list[dict[str, Any]] = []
+
+    async def act(one: Delivery, lease: Lease) -> Any:
+        bound.append(bound_ids())
+        bind_ids(signal_id=f"signal of {one.entry_id}")
+        bound.append(bound_ids())
+        return await bench.line.end(one, lease)
+
+    bench.line.act = act
+    async with running(bench):
+        bench.ledger.give(delivery(0))
+        await bench.settle(lambda: len(bench.ledger.committed) == 2)
+    assert bound == [
+        found
+        for one in (delivery(0).entry_id, delivery(7).entry_id)
+        for found in (
+            {"entry_id": one},
+            {"entry_id": one, "signal_id": f"signal of {one}"},
+        )
+    ]
+
+
 async def test_a_grant_in_hand_is_not_started_twice() -> None:
     """Whether it comes by a resync or by a slower commit's reply; nor is one that is older."""
     bench = Bench()
@@ -314,12 +341,12 @@ async def test_an_entry_granted_anew_is_begun_anew() -> None:
     bench = Bench()
     bench.line.act = never()
     bench.engine.take([delivery(1)])
-    older = bench.engine._held[delivery(1).entry_id]
+    older = bench.engine._in_hand[delivery(1).entry_id]
     bench.engine.take([delivery(1, token=3)])
     await bench.settle(lambda: len(bench.line.seen) == 2)
     assert bench.line.seen == [delivery(1).entry_id] * 2
     assert (older.lost, older.token) == (True, delivery(1).token)
-    newer = bench.engine._held[delivery(1).entry_id]
+    newer = bench.engine._in_hand[delivery(1).entry_id]
     assert (newer.lost, newer.token) == (False, 3)
     for task in bench.engine._tasks:
         task.cancel()
@@ -470,9 +497,9 @@ async def test_an_entry_that_could_not_be_held_back_waits_for_its_doubt_here() -
         delivery().entry_id,
     ]
     assert runs[-1] == (until, until)
-    bench.engine._doubts = {ENTRY_ID: bench.clock.monotonic_ms()}
+    bench.engine._in_hand._doubts = {ENTRY_ID: bench.clock.monotonic_ms()}
     await bench.engine._renew()
-    assert bench.engine._doubts == {}
+    assert bench.engine._in_hand._doubts == {}
 
 
 async def test_a_newer_grant_waits_for_the_doubt_of_the_older_one() -> None:
@@ -482,9 +509,9 @@ async def test_a_newer_grant_waits_for_the_doubt_of_the_older_one() -> None:
     bench.engine.take([delivery()])
     await bench.settle(lambda: bench.line.seen)
     until = bench.clock.monotonic_ms() + 60_000
-    bench.engine._held[delivery().entry_id].doubt_until_mono_ms = until
+    bench.engine._in_hand[delivery().entry_id].doubt_until_mono_ms = until
     bench.engine.take([delivery(token=3)])
-    assert bench.engine._held[delivery().entry_id].doubt_until_mono_ms == until
+    assert bench.engine._in_hand[delivery().entry_id].doubt_until_mono_ms == until
     for _ in range(10):
         await asyncio.sleep(0)
     assert len(bench.line.seen) == 1
@@ -715,7 +742,7 @@ async def test_a_heartbeat_extends_what_is_held_and_marks_what_is_lost() -> None
 
     bench.ledger.heartbeat = heartbeat  # type: ignore[method-assign]
     await bench.engine._renew()
-    leases = bench.engine._held
+    leases = bench.engine._in_hand
     assert leases[kept.entry_id].expires_mono_ms == kept.lease_mono_ms + 5_000
     assert not leases[kept.entry_id].lost
     assert leases[gone.entry_id].lost
@@ -743,11 +770,11 @@ async def test_a_heartbeat_that_fails_leaves_the_leases_to_run_out() -> None:
         raise AWAY
 
     bench.ledger.heartbeat = fail  # type: ignore[method-assign]
-    lease = bench.engine._held[delivery().entry_id]
+    lease = bench.engine._in_hand[delivery().entry_id]
     before = lease.expires_mono_ms
     await bench.engine._renew()
     assert (lease.lost, lease.expires_mono_ms) == (False, before)
-    assert ENTRY_ID not in bench.engine._held
+    assert ENTRY_ID not in bench.engine._in_hand
     for task in bench.engine._tasks:
         task.cancel()
     await asyncio.gather(*bench.engine._tasks, return_exceptions=True)

@@ -27,6 +27,14 @@ class Lease:
         """Whether the entry is certainly ours until ``mono_ms``."""
         return not self.lost and self.expires_mono_ms >= mono_ms
 
+    def renew(self, expires_mono_ms: float) -> None:
+        """A heartbeat was answered: it lasts until then at least."""
+        self.expires_mono_ms = max(self.expires_mono_ms, expires_mono_ms)
+
+    def doubt_ms(self, now_mono_ms: float) -> int:
+        """For how long a request of ours may still be accepted, rounded up; 0 if none may."""
+        return max(int(self.doubt_until_mono_ms - now_mono_ms) + 1, 0)
+
     def __repr__(self) -> str:
         state = "lost" if self.lost else f"until {self.expires_mono_ms:.0f} ms"
         return f"<Lease {self.entry_id} token {self.token} {state}>"

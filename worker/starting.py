@@ -3,6 +3,7 @@
 import asyncio
 import gc
 from collections.abc import Callable, Coroutine, Mapping
+from functools import partial
 from typing import Any, Final
 
 from worker.cancellation import cancel_all
@@ -124,33 +125,25 @@ class Starting:
 
     def side_tasks(self) -> list[SideTask]:
         """What goes on beside the signals: the starts not yet done, and keeping things fresh."""
+        market = self._market
         tasks: list[SideTask] = []
         for name, adapter in self._adapters.items():
             section = self._sections[name]
-            tasks.append((f"start:{name}", lambda name=name: self._starts[name]))  # type: ignore[misc]
-            tasks.append(
-                (
-                    f"balance:{name}",
-                    lambda name=name, every=section.balance_refresh_seconds: (  # type: ignore[misc]
-                        self._market.follow_balance(name, every)
-                    ),
-                )
-            )
+            balance_s, prices_s = section.balance_refresh_seconds, section.ticker_refresh_seconds
+            tasks.append((f"start:{name}", partial(self._await_start, name)))
+            tasks.append((f"balance:{name}", partial(market.follow_balance, name, balance_s)))
             if not adapter.prices_in_memory:
-                tasks.append(
-                    (
-                        f"prices:{name}",
-                        lambda name=name, every=section.ticker_refresh_seconds: (  # type: ignore[misc]
-                            self._market.follow_prices(name, every)
-                        ),
-                    )
-                )
-            tasks.append((f"markets:{name}", lambda name=name: self._follow_markets(name)))  # type: ignore[misc]
+                tasks.append((f"prices:{name}", partial(market.follow_prices, name, prices_s)))
+            tasks.append((f"markets:{name}", partial(self._follow_markets, name)))
             if not adapter.simulated:
-                tasks.append((f"clock:{name}", lambda name=name: self._follow_clock(name)))  # type: ignore[misc]
+                tasks.append((f"clock:{name}", partial(self._follow_clock, name)))
                 if section.order_transport == "websocket":
-                    tasks.append((f"orders:{name}", lambda name=name: self._follow_orders(name)))  # type: ignore[misc]
+                    tasks.append((f"orders:{name}", partial(self._follow_orders, name)))
         return tasks
+
+    async def _await_start(self, name: str) -> None:
+        """Wait until one exchange has started; what makes that impossible ends the worker."""
+        await self._starts[name]
 
     async def _follow_clock(self, name: str) -> None:
         """Keep measuring one exchange's clock, from its start on."""

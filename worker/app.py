@@ -30,7 +30,8 @@ from worker.ledger.lease import Lease
 from worker.ledger.scripts import RedisScripts
 from worker.logger import Tell, get_logger, tell
 from worker.market_data import MarketData
-from worker.observe.http import Health, HttpServer, loop_monitor
+from worker.observe.health import Health, loop_monitor
+from worker.observe.http import HttpServer
 from worker.observe.metrics import Metrics
 from worker.observe.notify import Notifier
 from worker.observe.tracing import Tracing, tracing_of
@@ -77,7 +78,7 @@ class Worker:
         self.clock = clock or SystemClock()
         self.random = Random(config.worker.seed)  # noqa: S311 (jitter, not secrets)
         self.metrics = Metrics(version=__version__, mode=config.mode)
-        self.health = Health(self.clock)
+        self.health = Health(self.clock, ("redis", "group", "markets", RECONCILIATION))
         self.orders = OrderManager(clock=self.clock)
         signals = f"{{{config.account}}}:signals"
         self.connections = Connections(
@@ -217,8 +218,6 @@ class Worker:
     async def run(self) -> int:
         """Serve, start the exchanges, work until stopped, leave; returns the exit code."""
         config = self.config
-        for check in ("redis", "group", "markets", RECONCILIATION):
-            self.health.set(check, ok=False, detail="not yet")
         self.health.set("draining", ok=True, detail="no")
         async with AsyncExitStack() as stack:
             if self.tracing is not None:

@@ -23,7 +23,7 @@ from worker.ledger.items import CommitItem
 from worker.ledger.lease import Lease
 from worker.ledger.replies import CommitStatus, Committed, Delivery
 from worker.logger import Tell, get_logger, tell
-from worker.observe.http import Health
+from worker.observe.health import Health
 from worker.observe.metrics import Metrics
 from worker.observe.tracing import Tracing
 from worker.pipeline import ExecutionPipeline

@@ -13,7 +13,7 @@ from worker.engine import SideTask
 from worker.exchanges.base import ExchangeAdapter, ExchangeError
 from worker.logger import get_logger
 from worker.market_data import MarketData
-from worker.observe.http import Health
+from worker.observe.health import Health
 from worker.observe.metrics import Metrics
 
 log = get_logger(__name__)

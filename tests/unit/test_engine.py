@@ -30,7 +30,7 @@ from worker.ledger.errors import GroupMissingError, LedgerUnavailableError
 from worker.ledger.items import CommitItem
 from worker.ledger.lease import Lease
 from worker.ledger.replies import Claim, CommitStatus, Committed, Delivery
-from worker.observe.http import Health
+from worker.observe.health import Health
 from worker.observe.metrics import Metrics
 from worker.orders import OrderManager
 from worker.pipeline import ExecutionPipeline

@@ -24,7 +24,7 @@ from worker.exchanges.base import Outcome
 from worker.ledger.calls import Ledger
 from worker.ledger.replies import Book, Delivery
 from worker.market_data import MarketData
-from worker.observe.http import Health
+from worker.observe.health import Health
 from worker.observe.metrics import Metrics
 from worker.starting import Starting
 

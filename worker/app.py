@@ -86,6 +86,7 @@ class Worker:
             key=signals,
             name=self.name,
             timeout_s=min(5.0, config.worker.lease_seconds / 3),
+            on_connect=self.metrics.ledger_reconnect,
         )
         #: The signals in hand, by entry id: the engine's.
         self._held: dict[str, Lease] = {}
@@ -105,8 +106,6 @@ class Worker:
         )
         self.engine = self._engine()
         self.metrics.in_flight_from(lambda: self.engine.in_flight)
-        self.ledger.on_batch = self._note_batch
-        self.connections.on_connect = self.metrics.ledger_reconnect
         self.starting = Starting(
             self.adapters,
             sections=config.exchanges,
@@ -138,8 +137,8 @@ class Worker:
             replicas=config.redis.replicas_required,
             replicas_timeout_ms=config.redis.replicas_timeout_ms,
             patience_s=config.worker.lease_seconds / 3,
+            on_error=lambda error: self.metrics.ledger_error(error.kind),
         )
-        scripts.on_error = lambda error: self.metrics.ledger_error(error.kind)
         return Ledger(
             scripts,
             clock=self.clock,
@@ -149,6 +148,7 @@ class Worker:
             output_length=config.redis.output_max_length,
             max_waiting=config.worker.max_waiting,
             crowd=self._held,
+            on_batch=self._note_batch,
         )
 
     def _engine(self) -> ExecutionEngine:

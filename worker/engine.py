@@ -2,9 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from contextlib import suppress
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -24,7 +24,7 @@ from worker.ledger.items import CommitItem
 from worker.ledger.lease import Lease
 from worker.ledger.replies import CommitStatus, Committed, Delivery
 from worker.logger import Tell, bind_ids, get_logger, tell, unbind_ids
-from worker.observe.http import Health
+from worker.observe.health import Health
 from worker.observe.metrics import Metrics
 from worker.observe.tracing import Tracing
 from worker.pipeline import ExecutionPipeline
@@ -53,7 +53,8 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0
 _DUPLICATE, _CONFLICT = CommitStatus.DUPLICATE, CommitStatus.CONFLICT
 _FENCED: Final = CommitStatus.FENCED
 
-SideTask = tuple[str, Callable[[], Awaitable[None]]]
+#: Its name, and the coroutine function that is its life.
+SideTask = tuple[str, Callable[[], Coroutine[Any, Any, None]]]
 
 
 class ExecutionEngine:
@@ -145,7 +146,7 @@ class ExecutionEngine:
         async with asyncio.TaskGroup() as group:
             running = [group.create_task(self._beat(), name="heartbeat")]
             for name, task in side_tasks:
-                running.append(group.create_task(_named(task), name=name))
+                running.append(group.create_task(task(), name=name))
             try:
                 await self._claim_until_stopped()
                 await self._drain()
@@ -483,7 +484,3 @@ class ExecutionEngine:
             await self._ledger.leave()
         except LedgerError as error:
             log.warning("leave_failed", error=str(error))
-
-
-async def _named(task: Callable[[], Awaitable[None]]) -> None:
-    await task()

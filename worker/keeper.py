@@ -17,7 +17,7 @@ from worker.ledger.calls import Ledger
 from worker.ledger.errors import LedgerError
 from worker.ledger.replies import Delivery, Election
 from worker.logger import get_logger
-from worker.observe.http import Health
+from worker.observe.health import Health
 from worker.observe.metrics import Metrics
 
 log = get_logger(__name__)

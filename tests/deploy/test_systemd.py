@@ -14,7 +14,7 @@ from tests.deploy import worker_config
 from tests.deploy.tools import DEPLOY, changed, missing, run, said, tool
 from worker.config import Config
 from worker.errors import ConfigError
-from worker.observe.http import MAX_BEAT_AGE_MS
+from worker.observe.health import MAX_BEAT_AGE_MS
 from worker.observe.notify import START_EXTENSION_S, Notifier
 
 SYSTEMD: Final = DEPLOY / "systemd"

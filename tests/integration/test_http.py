@@ -15,7 +15,8 @@ import pytest
 from worker.clock import SystemClock
 from worker.config import HttpConfig
 from worker.errors import ConfigError
-from worker.observe.http import BEAT_EVERY_S, MAX_REQUESTS, Health, HttpServer, loop_monitor
+from worker.observe.health import BEAT_EVERY_S, Health, loop_monitor
+from worker.observe.http import MAX_REQUESTS, HttpServer
 from worker.observe.metrics import CONTENT_TYPE, Metrics
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from worker.clock import SystemClock
+from worker.observe.health import MAX_BEAT_AGE_MS, Health
 from worker.observe.notify import EVERY_S, Notifier
 
 
@@ -48,19 +49,17 @@ def manager(place: str) -> Iterator[Manager]:
     Path(place).unlink()
 
 
-class Wellbeing:
-    def __init__(self, *, alive: bool = True, ready: bool = False) -> None:
-        self.alive = alive
-        self.ready = ready
-
-
 class CountedClock(SystemClock):
     """Sleeping takes no time; whoever follows is let go on one turn at a time."""
 
     def __init__(self) -> None:
+        self.ms = 0.0
         self.slept: list[float] = []
         self._turn = asyncio.Semaphore(0)
         self._asleep = asyncio.Event()
+
+    def monotonic_ms(self) -> float:
+        return self.ms
 
     async def sleep(self, seconds: float) -> None:
         self.slept.append(seconds)
@@ -149,22 +148,23 @@ def test_the_watchdog_is_ours_or_none(environ: dict[str, str], seconds: float | 
 async def test_following_tells_the_whole_life(manager: Manager, place: str) -> None:
     """A start asks for time until it is ready, once; readiness lost later is no death."""
     notifier = Notifier({"NOTIFY_SOCKET": place, "WATCHDOG_USEC": "4000000"})
-    wellbeing, clock = Wellbeing(), CountedClock()
-    following = asyncio.create_task(notifier.follow(wellbeing, clock))
+    clock = CountedClock()
+    health = Health(clock, ["redis"])
+    following = asyncio.create_task(notifier.follow(health, clock))
     await clock.first()
     assert manager.heard() == ["WATCHDOG=1", "EXTEND_TIMEOUT_USEC=30000000", "STATUS=starting"]
-    wellbeing.ready = True
+    health.set("redis", ok=True)
     await clock.turn()
     assert manager.heard() == ["WATCHDOG=1", "READY=1", "STATUS=working"]
     await clock.turn()
     assert manager.heard() == ["WATCHDOG=1"]
-    wellbeing.ready = False
+    health.set("redis", ok=False)
     await clock.turn()
     assert manager.heard() == ["WATCHDOG=1", "STATUS=not ready: see /readyz"]
-    wellbeing.alive = False
+    clock.ms += MAX_BEAT_AGE_MS
     await clock.turn()
     assert manager.heard() == [], "a stuck worker must not feed the watchdog"
-    wellbeing.alive = True
+    health.beat()
     notifier.stopping()
     await clock.turn()
     assert manager.heard() == ["STOPPING=1", "WATCHDOG=1", "STATUS=finishing what is in hand"]
@@ -179,7 +179,7 @@ async def test_a_start_that_is_stopped_asks_for_no_more_time(manager: Manager, p
     notifier = Notifier({"NOTIFY_SOCKET": place})
     clock = CountedClock()
     notifier.stopping()
-    following = asyncio.create_task(notifier.follow(Wellbeing(), clock))
+    following = asyncio.create_task(notifier.follow(Health(clock, ["redis"]), clock))
     await clock.first()
     assert manager.heard() == ["STOPPING=1", "STATUS=finishing what is in hand"]
     following.cancel()
@@ -189,4 +189,5 @@ async def test_a_start_that_is_stopped_asks_for_no_more_time(manager: Manager, p
 
 async def test_following_ends_at_once_without_a_manager() -> None:
     """Nothing runs in the background of a worker that nobody watches."""
-    await asyncio.wait_for(Notifier({}).follow(Wellbeing(), SystemClock()), timeout=1)
+    clock = SystemClock()
+    await asyncio.wait_for(Notifier({}).follow(Health(clock), clock), timeout=1)

@@ -408,7 +408,7 @@ class World:
 
 async def _live(worker: app.Worker) -> None:
     introduction = asyncio.create_task(worker.engine.introduce())
-    if await worker._start_exchanges():
+    if await worker.starting.start():
         await introduction
         await worker.engine.run(worker._side_tasks())
 

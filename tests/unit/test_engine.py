@@ -31,7 +31,7 @@ from worker.ledger.items import CommitItem
 from worker.ledger.lease import Lease
 from worker.ledger.replies import Claim, CommitStatus, Committed, Delivery
 from worker.logger import bind_ids, bound_ids
-from worker.observe.http import Health
+from worker.observe.health import Health
 from worker.observe.metrics import Metrics
 from worker.orders import OrderManager
 from worker.pipeline import ExecutionPipeline

@@ -26,7 +26,7 @@ from worker.keeper import TERM_MS, Keeper
 from worker.ledger.calls import Ledger
 from worker.ledger.errors import LedgerRefusedError, LedgerUnavailableError
 from worker.ledger.replies import Account, Book, Delivery, Election
-from worker.observe.http import Health
+from worker.observe.health import Health
 from worker.observe.metrics import Metrics
 
 D = Decimal

@@ -1,6 +1,7 @@
 """Exchanges start one by one: whichever works is traded on, and the others are waited for."""
 
 import asyncio
+from random import Random
 from types import SimpleNamespace
 from typing import Any, cast
 from unittest import mock
@@ -22,9 +23,13 @@ from worker.errors import ConfigError
 from worker.exchanges.base import Outcome
 from worker.ledger.calls import Ledger
 from worker.ledger.replies import Book, Delivery
+from worker.market_data import MarketData
+from worker.observe.health import Health
+from worker.observe.metrics import Metrics
+from worker.starting import Starting
 
 
-class Starting(ScriptedExchange):
+class Gated(ScriptedExchange):
     """An exchange that starts when told to, or fails as told."""
 
     def __init__(self, clock: ManualClock) -> None:
@@ -59,25 +64,48 @@ class Starting(ScriptedExchange):
 
 
 class Company:
-    """A worker of two exchanges."""
+    """Two exchanges, and what brings them up."""
 
     def __init__(self, **section: Any) -> None:
         self.clock = ManualClock()
-        self.exchanges = {name: Starting(self.clock) for name in ("good", "late")}
+        self.exchanges = {name: Gated(self.clock) for name in ("good", "late")}
         self.good, self.late = self.exchanges.values()
-        config = Config(exchanges={name: ExchangeConfig(**section) for name in self.exchanges})
-        factory = SimpleNamespace(all=lambda: self.exchanges)
-        with mock.patch.object(app, "ExchangeFactory", return_value=factory):
-            self.worker = app.Worker(config, clock=self.clock)
+        self.health = Health(self.clock)
+        self.market = MarketData(
+            self.exchanges,
+            clock=self.clock,
+            max_price_age_ms=5_000,
+            max_balance_age_ms=30_000,
+            on_error=lambda _name, error: pytest.fail(str(error)),
+            starting=self.exchanges,
+        )
+        self.starting = Starting(
+            self.exchanges,
+            sections={name: ExchangeConfig(**section) for name in self.exchanges},
+            market=self.market,
+            metrics=Metrics(version="1", mode="paper"),
+            health=self.health,
+            clock=self.clock,
+            random=Random(1),
+            stopping=asyncio.Event().wait,
+        )
 
     @property
     def markets(self) -> dict[str, Any]:
-        """What the worker says of its markets."""
-        return cast("dict[str, Any]", self.worker.health.report()["checks"]["markets"])
+        """What is said of the markets."""
+        return cast("dict[str, Any]", self.health.report()["checks"]["markets"])
 
     async def is_known(self, name: str) -> bool:
-        view = await self.worker.market.view(name, SYMBOL, None)
+        view = await self.market.view(name, SYMBOL, None)
         return view.started and view.info is not None
+
+
+def worker_of(exchanges: dict[str, Gated], clock: ManualClock) -> app.Worker:
+    """A whole worker of these exchanges."""
+    config = Config(exchanges={name: ExchangeConfig() for name in exchanges})
+    factory = SimpleNamespace(all=lambda: exchanges)
+    with mock.patch.object(app, "ExchangeFactory", return_value=factory):
+        return app.Worker(config, clock=clock)
 
 
 async def _pass_on() -> None:
@@ -89,7 +117,7 @@ async def test_one_exchange_that_works_is_enough_to_begin() -> None:
     """The other's trouble is shown, and it joins when it can."""
     company = Company()
     company.good.gate.set()
-    assert await company.worker._start_exchanges()
+    assert await company.starting.start()
     assert await company.is_known("good")
     assert not await company.is_known("late")
     assert company.markets == {"ok": False, "detail": "late: not yet"}
@@ -98,7 +126,7 @@ async def test_one_exchange_that_works_is_enough_to_begin() -> None:
     await _pass_on()
     assert company.markets == {"ok": False, "detail": "late: it was not_sent"}
     company.late.problem = None
-    await company.worker._starts["late"]
+    await company.starting._starts["late"]
     assert await company.is_known("late")
     assert company.markets == {"ok": True, "detail": "loaded"}
 
@@ -107,8 +135,8 @@ async def test_the_tasks_of_an_exchange_wait_for_its_start() -> None:
     """Nothing is asked of an exchange that is not there yet; the tasks that start it go on."""
     company = Company()
     company.good.gate.set()
-    assert await company.worker._start_exchanges()
-    tasks = [asyncio.ensure_future(task()) for name, task in company.worker._side_tasks()[1:]]
+    assert await company.starting.start()
+    tasks = [asyncio.ensure_future(task()) for _, task in company.starting.side_tasks()]
     await _pass_on()
     assert "clock" in [name for name, _ in company.good.calls]
     assert company.late.calls == []
@@ -123,10 +151,10 @@ async def test_markets_are_loaded_anew_and_a_failure_is_tried_again_soon() -> No
     """Once an hour, a little apart from other workers; after a failure once a minute."""
     company = Company()
     company.good.gate.set()
-    assert await company.worker._start_exchanges()
+    assert await company.starting.start()
     company.good.refreshing = [None, trouble(Outcome.UNKNOWN), trouble(Outcome.UNKNOWN), None]
     with pytest.raises(asyncio.CancelledError):
-        await dict(company.worker._side_tasks())["markets:good"]()
+        await dict(company.starting.side_tasks())["markets:good"]()
     at_s = [at / 1000 for name, at in company.good.calls if name == "markets"]
     pauses = [later - sooner for sooner, later in zip([0.0, *at_s], at_s, strict=False)]
     whole = [3_600.0, 3_600.0, 60.0, 60.0, 3_600.0]
@@ -137,9 +165,10 @@ async def test_markets_are_loaded_anew_and_a_failure_is_tried_again_soon() -> No
 async def test_a_stop_before_any_exchange_works_ends_the_attempts() -> None:
     """And the worker claims nothing."""
     company = Company()
-    starting = asyncio.ensure_future(company.worker._start_exchanges())
+    worker = worker_of(company.exchanges, company.clock)
+    starting = asyncio.ensure_future(worker.starting.start())
     await _pass_on()
-    company.worker.engine.stop()
+    worker.engine.stop()
     assert not await starting
     assert company.good.cancelled
     assert company.late.cancelled
@@ -151,7 +180,7 @@ async def test_a_configuration_that_cannot_work_ends_the_start() -> None:
     company.good.problem = ConfigError("exchanges.good.sandbox", "not there")
     company.good.gate.set()
     with pytest.raises(ConfigError, match="sandbox"):
-        await company.worker._start_exchanges()
+        await company.starting.start()
     assert company.late.cancelled
 
 
@@ -159,10 +188,10 @@ async def test_a_configuration_that_cannot_work_ends_the_worker_later_too() -> N
     """Beside the signals of the others."""
     company = Company()
     company.good.gate.set()
-    assert await company.worker._start_exchanges()
+    assert await company.starting.start()
     company.late.problem = ConfigError("exchanges.late.sandbox", "not there")
     company.late.gate.set()
-    tasks = dict(company.worker._side_tasks())
+    tasks = dict(company.starting.side_tasks())
     with pytest.raises(ConfigError, match="sandbox"):
         await tasks["start:late"]()
 
@@ -188,7 +217,8 @@ async def test_the_keeper_compares_the_book_with_exchanges_that_have_started() -
     Nor is the comparison complete before.
     """
     company = Company()
-    started, keeper = company.worker.started, company.worker.keeper
+    worker = worker_of(company.exchanges, company.clock)
+    started, keeper = worker.starting.started, worker.keeper
     keeper._ledger = cast("Ledger", Books())
 
     class Joined(ScriptedExchange):
@@ -214,7 +244,8 @@ async def test_the_keeper_compares_the_book_with_exchanges_that_have_started() -
 
 async def test_a_lone_signal_is_known_to_be_alone() -> None:
     """The ledger sees the very entries the engine holds."""
-    worker = Company().worker
+    company = Company()
+    worker = worker_of(company.exchanges, company.clock)
     first = Delivery(entry_id="1-0", fields={}, token=1, deliveries=1, record=None,
                      lease_mono_ms=10.0**9, received_mono_ms=0.0)  # fmt: skip
     worker.engine.take([first])
@@ -228,20 +259,20 @@ async def test_a_worker_says_while_it_cannot_send_orders() -> None:
     company = Company(order_transport="websocket")
     for exchange in company.exchanges.values():
         exchange.gate.set()
-    assert await company.worker._start_exchanges()
-    await asyncio.gather(*company.worker._starts.values())
-    follow = {name: task for name, task in company.worker._side_tasks() if name[:6] == "orders"}
+    assert await company.starting.start()
+    await asyncio.gather(*company.starting._starts.values())
+    follow = {name: task for name, task in company.starting.side_tasks() if name[:6] == "orders"}
     assert sorted(follow) == ["orders:good", "orders:late"]
     shown = []
 
     class Watching(ManualClock):
         async def sleep(self, seconds: float) -> None:
-            shown.append(company.worker.health.report()["checks"]["orders:good"])
+            shown.append(company.health.report()["checks"]["orders:good"])
             company.good.in_the_way = "" if company.good.in_the_way else "no connection"
             if len(shown) == 3:
                 raise asyncio.CancelledError
 
-    company.worker.clock = Watching()
+    company.starting._clock = Watching()
     with pytest.raises(asyncio.CancelledError):
         await follow["orders:good"]()
     can, cannot = ({"ok": True, "detail": "can be sent"}, {"ok": False, "detail": "no connection"})
@@ -251,4 +282,4 @@ async def test_a_worker_says_while_it_cannot_send_orders() -> None:
 async def test_readiness_hangs_on_no_connection_for_orders_over_rest() -> None:
     """REST connects while it sends."""
     company = Company()
-    assert not [name for name, _ in company.worker._side_tasks() if name.startswith("orders")]
+    assert not [name for name, _ in company.starting.side_tasks() if name.startswith("orders")]

@@ -47,6 +47,7 @@ class Ledger:
         output_length: about how many entries an output stream keeps.
         max_waiting: how many entries may wait in groups before no more are claimed.
         crowd: the signals that are in hand now; only their number is asked for.
+        on_batch: told of every round trip that carried several signals: step, how many, seconds.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class Ledger:
         output_length: int = 1_000_000,
         max_waiting: int = 10_000,
         crowd: Sized = (),
+        on_batch: Callable[[str, int, float], None] = lambda _step, _size, _seconds: None,
     ) -> None:
         self._scripts = scripts
         self._clock = clock
@@ -71,8 +73,7 @@ class Ledger:
         self._primary = b""
         #: The last id seen of the bell's stream.
         self._bell = b"0-0"
-        #: Told of every round trip that carried several signals: step, how many, seconds.
-        self.on_batch: Callable[[str, int, float], None] = lambda _step, _size, _seconds: None
+        self._on_batch = on_batch
         self._data_loss_ms = 0
         self._settled_mono_ms = 0.0
         self.admit: Batch[AdmitItem, Admission] = Batch(
@@ -129,7 +130,7 @@ class Ledger:
         reply = await self._scripts.run_durably(
             "admit", self.worker, *arguments(items, self.worker)
         )
-        self.on_batch("admit", len(items), (self._clock.monotonic_ms() - sent) / 1000)
+        self._on_batch("admit", len(items), (self._clock.monotonic_ms() - sent) / 1000)
         at_ms, rows = reply
         return [read_admission(row, at_ms) for row in rows]
 
@@ -147,7 +148,7 @@ class Ledger:
         statuses, told, handing, handed = reply
         if told:
             self._learn(told)
-        self.on_batch("commit", len(items), (self._clock.monotonic_ms() - sent) / 1000)
+        self._on_batch("commit", len(items), (self._clock.monotonic_ms() - sent) / 1000)
         following = dict(zip(handing, self._deliveries(handed, sent), strict=True))
         return [
             Committed(STATUS_OF[status], following.get(number))

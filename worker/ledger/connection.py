@@ -114,9 +114,18 @@ class Connections:
         key: any key of the account; in a cluster it says which primary.
         name: shown in ``CLIENT LIST``.
         timeout_s: how long a command may take before its reply counts as lost.
+        on_connect: called whenever the primary was looked for anew.
     """
 
-    def __init__(self, config: RedisConfig, *, key: str, name: str, timeout_s: float = 5.0) -> None:
+    def __init__(
+        self,
+        config: RedisConfig,
+        *,
+        key: str,
+        name: str,
+        timeout_s: float = 5.0,
+        on_connect: Callable[[], None] = lambda: None,
+    ) -> None:
         self._config = config
         self._target = parse_url(config.url.reveal())
         self._key = key
@@ -127,8 +136,7 @@ class Connections:
         self._wires: dict[Purpose, Wire] = {}
         self._primary: Address | None = None
         self._lock = asyncio.Lock()
-        #: Called whenever the primary was looked for anew.
-        self.on_connect: Callable[[], None] = lambda: None
+        self._on_connect = on_connect
         self.address = ", ".join(map(str, self._target.addresses))
 
     async def commands(self) -> Redis:
@@ -225,7 +233,7 @@ class Connections:
         if self._primary is None:
             self._primary = await self._find_primary()
             self.address = str(self._primary)
-            self.on_connect()
+            self._on_connect()
         return self._primary
 
     async def _find_primary(self) -> Address:

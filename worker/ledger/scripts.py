@@ -128,6 +128,9 @@ class RedisScripts:
         connections: where to.
         signals: the key ``{account}:signals``.
         replicas: how many replicas must have a script's writes before ``run_durably`` returns.
+        replicas_timeout_ms: how long they may take.
+        patience_s: for how long a call is repeated while Redis cannot serve.
+        on_error: told of every call that Redis could not serve.
     """
 
     def __init__(
@@ -138,6 +141,7 @@ class RedisScripts:
         replicas: int = 0,
         replicas_timeout_ms: int = 1_000,
         patience_s: float = 10.0,
+        on_error: Callable[[LedgerUnavailableError], None] = lambda _error: None,
     ) -> None:
         self._connections = connections
         self._signals = signals
@@ -152,7 +156,7 @@ class RedisScripts:
         }
         #: How often a reply was lost or a call repeated; the engine then looks for lost work.
         self.repeats = 0
-        self.on_error: Callable[[LedgerUnavailableError], None] = lambda _error: None
+        self._on_error = on_error
 
     async def run(self, name: str, *arguments: Argument) -> Any:
         """Run one script; repeated with backoff for ``patience_s`` while Redis cannot serve.
@@ -199,7 +203,7 @@ class RedisScripts:
 
     def _note(self, error: LedgerUnavailableError) -> None:
         self.repeats += 1
-        self.on_error(error)
+        self._on_error(error)
 
     async def _once(self, name: str, arguments: tuple[Argument, ...]) -> Any:
         try:

@@ -3,10 +3,11 @@
 import os
 import socket
 from collections.abc import Mapping
-from typing import Final, Protocol
+from typing import Final
 
 from worker.clock import Clock
 from worker.logger import get_logger
+from worker.observe.health import Health
 
 log = get_logger(__name__)
 
@@ -14,18 +15,6 @@ log = get_logger(__name__)
 EVERY_S: Final = 1.0
 #: How much longer a start may take, asked for with every beat while it goes on.
 START_EXTENSION_S: Final = 30.0
-
-
-class Wellbeing(Protocol):
-    """What the service manager is told of; ``worker.observe.http.Health`` is one."""
-
-    @property
-    def alive(self) -> bool:
-        """Whether the event loop runs."""
-
-    @property
-    def ready(self) -> bool:
-        """Whether the worker can do its work."""
 
 
 class Notifier:
@@ -81,7 +70,7 @@ class Notifier:
         if self._watchdog_s is not None:
             self._send("WATCHDOG=1")
 
-    async def follow(self, health: Wellbeing, clock: Clock) -> None:
+    async def follow(self, health: Health, clock: Clock) -> None:
         """Tell the manager what ``health`` says, until cancelled.
 
         Runs on the event loop, so a stuck loop falls silent by itself. A start that waits for

@@ -23,7 +23,7 @@ from worker.ledger.errors import (
 from worker.ledger.items import CommitItem
 from worker.ledger.lease import Lease
 from worker.ledger.replies import CommitStatus, Committed, Delivery
-from worker.logger import Tell, bind_ids, get_logger, tell, unbind_ids
+from worker.logger import Tell, bind_ids, get_logger, tell
 from worker.observe.health import Health
 from worker.observe.metrics import Metrics
 from worker.observe.tracing import Tracing
@@ -274,7 +274,6 @@ class ExecutionEngine:
         conclude = self._conclude if self._tracing is None else self._traced
         while True:
             following: Delivery | None = None
-            ids = bind_ids(entry_id=delivery.entry_id)
             try:
                 if lease.doubt_until_mono_ms:
                     delivery = await self._outlast_doubt(delivery, lease.doubt_until_mono_ms)
@@ -295,10 +294,10 @@ class ExecutionEngine:
                 await self._give_back(lease, RETRY_HOLD_MS, died=True)
             finally:
                 self._in_hand.let_go(lease)
-                unbind_ids(ids)
             if following is None or self._in_hand.knows(following):
                 break  # known: a resync was faster than the commit's reply
             self._metrics.claimed(1)
+            bind_ids()  # the next entry's, once it is read
             delivery, lease = following, self._in_hand.take(following)
         self._room.set()
 

@@ -7,7 +7,7 @@ imports structlog first decides. Set-up is in ``worker.observe.logs``.
 
 import sys
 from collections.abc import Callable
-from contextvars import ContextVar, Token
+from contextvars import ContextVar
 from typing import Any, Final, cast
 
 if "structlog" not in sys.modules and "rich" not in sys.modules:
@@ -22,7 +22,7 @@ else:
 
 from structlog.typing import FilteringBoundLogger
 
-__all__ = ["Tell", "bind_ids", "bound_ids", "get_logger", "structlog", "tell", "unbind_ids"]
+__all__ = ["Tell", "bind_ids", "bound_ids", "get_logger", "structlog", "tell"]
 
 #: Logs an event of level info and its fields; the dict is the callee's from then on.
 Tell = Callable[[str, dict[str, Any]], None]
@@ -45,18 +45,12 @@ def tell(event: str, fields: dict[str, Any]) -> None:
     get_logger().info(event, **fields)
 
 
-def bind_ids(**ids: Any) -> Token[dict[str, Any]]:
-    """Add ``ids`` to every line logged from here on in this task and those it starts.
+def bind_ids(**ids: Any) -> None:
+    """Put ``ids``, and none that were bound before, on every line logged from here on.
 
-    Returns:
-        What undoes it, and whatever is bound after it: see :func:`unbind_ids`.
+    In this task, and in those it starts later; without ids nothing is put there.
     """
-    return _ids.set(_ids.get() | ids)
-
-
-def unbind_ids(token: Token[dict[str, Any]]) -> None:
-    """Let the ids be those from before one ``bind_ids`` in this task."""
-    _ids.reset(token)
+    _ids.set(ids)
 
 
 def bound_ids() -> dict[str, Any]:

@@ -202,7 +202,7 @@ class ExecutionPipeline:
     async def _arrive(
         self, delivery: Delivery, lease: Lease, signal: Signal, *, ask: bool
     ) -> Arrival:
-        bind_ids(signal_id=signal.signal_id)
+        bind_ids(entry_id=delivery.entry_id, signal_id=signal.signal_id)
         view = await self._market.view(signal.exchange, signal.symbol, signal.entry_price, ask=ask)
         created_ms = signal.created_ms
         suspect_until_mono_ms = 0.0

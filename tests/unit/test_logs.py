@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from worker.clock import SystemClock
 from worker.config import LogConfig, Secret
-from worker.logger import bind_ids, bound_ids, get_logger, structlog, unbind_ids
+from worker.logger import bind_ids, bound_ids, get_logger, structlog
 from worker.observe.logs import MAX_LINE_BYTES, JsonLines, LineSink, configure_logging
 from worker.observe.redaction import HIDDEN, Redactor
 
@@ -77,9 +77,9 @@ def configured(
 def test_an_event_is_one_json_line() -> None:
     """Time, level and event first, then what was bound, then the fields, in their order."""
     stream = configured()
-    token = bind_ids(signal_id="s-1")
+    bind_ids(signal_id="s-1")
     get_logger(__name__).info("order_filled", quantity=Decimal("1.50"), attempts=2, late=None)
-    unbind_ids(token)
+    bind_ids()
     assert stream.getvalue() == (
         '{"ts":"2026-01-02T03:04:05.006Z","level":"info","event":"order_filled",'
         '"signal_id":"s-1","quantity":"1.50","attempts":2,"late":null}\n'
@@ -101,18 +101,18 @@ async def test_ids_bound_in_a_task_are_in_its_lines_only() -> None:
     await asyncio.gather(signal("a"), signal("b"))
     get_logger().info("outside")
     assert [line.get("signal_id") for line in stream.lines] == ["a", "b", None]
-    token = bind_ids(account="main")
+    bind_ids(account="main")
     assert bound_ids() == {"account": "main"}
-    unbind_ids(token)
+    bind_ids()
     assert bound_ids() == {}
 
 
 def test_a_field_wins_over_a_bound_id() -> None:
     """The line says what the caller said."""
     stream = configured()
-    token = bind_ids(symbol="BTC/USDT")
+    bind_ids(symbol="BTC/USDT")
     get_logger().info("x", symbol="ETH/USDT")
-    unbind_ids(token)
+    bind_ids()
     assert stream.last["symbol"] == "ETH/USDT"
 
 
@@ -133,10 +133,10 @@ def test_the_line_of_every_signal_is_as_structlogs_would_be() -> None:
     """Bound ids, secrets and the level count for it too."""
     stream = Capture()
     tell = configure_logging(LogConfig(format="json"), stream, ["hunter2"], clock=FixedClock())
-    token = bind_ids(trace="t-1")
+    bind_ids(trace="t-1")
     get_logger().info("signal_ended", signal_id="s-1", attempts=1, note="hunter2")
     tell("signal_ended", {"signal_id": "s-1", "attempts": 1, "note": "hunter2"})
-    unbind_ids(token)
+    bind_ids()
     first, second = stream.getvalue().splitlines()
     assert first == second
     assert "hunter2" not in first

@@ -430,13 +430,13 @@ async def test_what_is_logged_of_a_signal_names_it() -> None:
     seen: list[Any] = []
 
     def note(request: OrderRequest) -> Any:
-        seen.append(bound_ids().get("signal_id"))
+        seen.append(bound_ids())
         return report()(request)
 
     line.exchange.placing = line.exchange.looking = [note]
     await asyncio.create_task(line.run())
     await asyncio.create_task(line.run(record=await line.recorded(), deliveries=2))
-    assert seen == ["s-1"] * 3
+    assert seen == [{"entry_id": ENTRY_ID, "signal_id": "s-1"}] * 3
 
 
 async def test_an_unresolved_order_stays_so_until_proof() -> None:

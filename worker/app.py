@@ -18,6 +18,7 @@ from worker.cancellation import cancel_all
 from worker.clock import Clock, SystemClock, utc
 from worker.config import Config, Secret
 from worker.domain.signature import Signatures
+from worker.domain.trading_state import TradingState
 from worker.engine import ExecutionEngine, SideTask
 from worker.errors import ConfigError
 from worker.exchanges.factory import ExchangeFactory
@@ -171,7 +172,10 @@ class Worker:
             draining=lambda: self.engine.draining,
         )
         reconciliation = ReconciliationHandler(
-            config.reconciliation, orders=self.orders, clock=clock
+            config.reconciliation,
+            orders=self.orders,
+            clock=clock,
+            may_open=lambda: self.engine.trading_state is TradingState.ACTIVE,
         )
         scribe = Scribe(
             account=config.account,

@@ -303,7 +303,11 @@ class ReconciliationConfig(Section, kw_only=True, frozen=True, forbid_unknown_fi
     """Confirming what was sent."""
 
     verify_fill: Annotated[
-        bool, _doc("check fills against the exchange's trades before the outcome is written")
+        bool,
+        _doc(
+            "check fills against the exchange's trades before the outcome is written; where an "
+            "answer has none they are else taken as one, its fee estimated"
+        ),
     ] = True
     max_price_slippage_pct: Annotated[
         Decimal, _decimal("slippage above which a fill is reported, percent", ge="0", le="100")

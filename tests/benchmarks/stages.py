@@ -178,7 +178,7 @@ class Parts:
             draining=lambda: False,
         )
         self.reconciliation = ReconciliationHandler(
-            config.reconciliation, orders=orders, clock=clock
+            config.reconciliation, orders=orders, clock=clock, may_open=lambda: True
         )
         self.scribe = Scribe(
             account=config.account,

@@ -27,7 +27,7 @@ MODULES: Final[Mapping[str, tuple[str, ...]]] = {
 #: Sent by the client library's methods, which a look at string constants does not find.
 BY_METHOD: Final[Mapping[str, frozenset[str]]] = {
     "worker": frozenset(),
-    "reader": frozenset({"multi", "exec"}),
+    "reader": frozenset({"multi", "exec", "info"}),
     "operator": frozenset({"multi", "exec", "info", "time"}),
 }
 RUNNING: Final = frozenset({"eval", "evalsha"})

@@ -146,6 +146,9 @@ def test_the_client_library_gets_by_with_these_users(clean: Server) -> None:
     ("user", "arguments"),
     [
         ("reader", ["status", "--json"]),
+        ("reader", ["check"]),
+        ("worker", ["check"]),
+        ("operator", ["check"]),
         ("reader", ["positions", "--json"]),
         ("operator", ["halt", "--reason", "rehearsal"]),
         ("operator", ["resume"]),

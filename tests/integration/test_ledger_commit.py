@@ -474,6 +474,21 @@ async def test_retention_is_the_records_only(fleet: Fleet) -> None:
     assert len(await fleet.stream("orders")) == 2
 
 
+async def test_a_record_outlives_its_signal(fleet: Fleet) -> None:
+    """A signal that may be traded for longer than records are kept must be known to have ended."""
+    ledger = fleet.join("w1", retention_ms=60_000)
+    await fleet.send_all("abc")
+    one, two, three = await take(ledger)
+    now_ms = await fleet.now_ms()
+    await commit(ledger, outcome(one, "s-1", expires_ms=now_ms + 86_400_000))
+    await commit(ledger, outcome(two, "s-2", expires_ms=now_ms - 86_400_000))
+    await commit(ledger, outcome(three, "s-3", expires_ms=253_402_300_799_000))
+    ttl = {n: await fleet.redis.pttl(fleet.key(f"record:s-{n}")) for n in (1, 2, 3)}
+    assert 86_400_000 < ttl[1] <= 86_400_000 + 60_000
+    assert 50_000 < ttl[2] <= 60_000
+    assert ttl[3] > 7_000 * 365 * 86_400_000, "a year 9999 is a time like any other"
+
+
 async def test_an_end_that_knows_nothing_of_the_admission_is_none(fleet: Fleet) -> None:
     """Two tasks of one worker held the same grant; the reservation must not be left behind."""
     delivery = await held_one(fleet)

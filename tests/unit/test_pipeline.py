@@ -124,7 +124,7 @@ class Line:
                 draining=lambda: False,
             ),
             reconciliation=ReconciliationHandler(
-                ReconciliationConfig(), orders=orders, clock=clock
+                ReconciliationConfig(), orders=orders, clock=clock, may_open=lambda: True
             ),
             scribe=Scribe(
                 account="main", worker="w-1", risk=risk, max_slippage_pct=D(1), clock=clock

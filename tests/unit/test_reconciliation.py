@@ -2,9 +2,11 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from tests.unit.parts import (
+    PERPETUAL,
     SPOT,
     START_MS,
     D,
@@ -13,12 +15,15 @@ from tests.unit.parts import (
     fill,
     lease,
     not_found,
+    position,
     report,
     signal,
     trouble,
 )
 from worker.config import ReconciliationConfig
+from worker.domain.market import SymbolInfo
 from worker.domain.order import Fact, Fill, OrderRequest, OrderState, Role, Side
+from worker.domain.position import Position
 from worker.domain.refusal import Code, Stage
 from worker.domain.signal import OrderType
 from worker.exchanges.base import ExchangeError, Outcome
@@ -39,18 +44,30 @@ class Desk:
         self.orders = OrderManager()
         self.exchange = ScriptedExchange(self.clock)
         self.lease = lease(10**9)
+        self.may_open = True
         self.handler = ReconciliationHandler(
-            ReconciliationConfig(**config), orders=self.orders, clock=self.clock
+            ReconciliationConfig(**config),
+            orders=self.orders,
+            clock=self.clock,
+            may_open=lambda: self.may_open,
         )
 
-    async def settle(self, first: Any, *, attempts: int = 1) -> Any:
-        """Hand over an order whose create response said ``first``."""
+    async def settle(
+        self,
+        first: Any,
+        *,
+        attempts: int = 1,
+        side: Side = Side.BUY,
+        info: SymbolInfo = SPOT,
+        held: Position | None = None,
+    ) -> Any:
+        """Hand over an order whose create response said ``first``; a close of ``held`` if given."""
         request = OrderRequest(
             client_order_id="c1",
             exchange="paper",
             symbol="BTC/USDT",
             role=Role.ENTRY,
-            side=Side.BUY,
+            side=side,
             order_type=OrderType.MARKET,
             quantity=D(2),
         )
@@ -64,10 +81,10 @@ class Desk:
             digest=one.digest(),
             lease=self.lease,
             adapter=self.exchange,
-            info=SPOT,
+            info=info,
             request=request,
             reference=D(100),
-            position=None,
+            position=held,
             reserved=0,
             managed=managed,
             not_before_ms=START_MS,
@@ -115,6 +132,30 @@ async def test_an_open_order_is_polled_until_it_fills() -> None:
     assert ended.fills == (HALF, REST)
     assert ended.average_price == 100
     assert desk.exchange.times("look") == [250.0, 500.0, 750.0]
+
+
+async def test_an_entry_is_cancelled_once_the_account_may_open_nothing() -> None:
+    """Within one poll, long before its time is up; what had traded by then stays traded."""
+    desk = Desk()
+
+    def stop(request: OrderRequest) -> Any:
+        desk.may_open = False
+        return PART(request)
+
+    desk.exchange.looking = [ACTIVE, stop, report(OrderState.CANCELLED, HALF)]
+    ended = await desk.settled(ACTIVE)
+    assert (ended.report.state, ended.fills) == (OrderState.CANCELLED, (HALF,))
+    assert desk.exchange.times("cancel") == [1_000.0]
+
+
+async def test_a_close_goes_on_while_the_account_may_open_nothing() -> None:
+    """It is what the account is waiting for."""
+    desk = Desk()
+    desk.may_open = False
+    desk.exchange.looking = [ACTIVE, report(OrderState.FILLED, ONE)]
+    ended = await desk.settle(ACTIVE, side=Side.SELL, held=position())
+    assert isinstance(ended, Settlement)
+    assert "cancel" not in desk.calls
 
 
 async def test_a_failing_poll_changes_nothing() -> None:
@@ -301,12 +342,27 @@ async def test_fills_in_the_report_that_fall_short_are_completed() -> None:
     assert (await desk.settled(first)).fills == (HALF, REST)
 
 
-async def test_the_exchanges_word_can_be_taken_without_its_trades() -> None:
-    """``verify_fill = false``: one fill stands for all, its fee unknown."""
+@pytest.mark.parametrize(
+    ("info", "side", "fee", "currency"),
+    [
+        (SPOT, Side.BUY, "0.002", "BTC"),
+        (SPOT, Side.SELL, "0.2", "USDT"),
+        (PERPETUAL, Side.BUY, "0.2", "USDT"),
+        (PERPETUAL, Side.SELL, "0.2", "USDT"),
+    ],
+)
+async def test_the_exchanges_word_can_be_taken_without_its_trades(
+    info: SymbolInfo, side: Side, fee: str, currency: str
+) -> None:
+    """``verify_fill = false``: one fill stands for all, its fee is what the market usually takes.
+
+    A spot purchase's comes out of what was bought: what is sold later must have been received.
+    """
     desk = Desk(verify_fill=False)
-    ended = await desk.settled(TOLD)
+    market = msgspec.structs.replace(info, taker_fee=D("0.001"))
+    ended = await desk.settle(TOLD, side=side, info=market)
     (only,) = ended.fills
-    assert only == fill("2", "100", trade_id="X1", currency="", at_ms=0)
+    assert only == fill("2", "100", fee, currency, trade_id="X1", at_ms=0)
     assert desk.calls == []
 
 

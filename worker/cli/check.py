@@ -90,10 +90,10 @@ async def _redis(config: Config) -> Finding:
     try:
         async with AccountReader(config, name="check") as reader:
             facts = await reader.server()
-            status = await reader.status()
+            state = await reader.trading_state()
     except (LedgerError, ConfigError) as error:
         return Finding("FAIL", "redis", str(error))
-    detail = [f"{facts.address}, {facts.product}, {facts.role}, trading {status.trading_state}"]
+    detail = [f"{facts.address}, {facts.product}, {facts.role}, trading {state}"]
     level = "ok"
     if facts.eviction not in {"", "noeviction"}:
         level = "warn"

@@ -122,7 +122,7 @@ def report(sums: Sums, *, seconds: float, workers: int) -> list[str]:
     rejected = sums.failed + sums.cancelled
     rows = (
         ("filled", sums.filled, f"{sums.opened} positions opened, {sums.closed} closed"),
-        ("rejected", rejected, f"{sums.failed} failed, {sums.cancelled} cancelled by the market"),
+        ("rejected", rejected, f"{sums.failed} failed, {sums.cancelled} cancelled before they filled whole"),
         ("duplicates", sums.duplicates, "the same signal again: traded once"),
         ("dead letters", sums.dead, _counts(sums.dead_reasons)),
     )

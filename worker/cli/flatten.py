@@ -27,8 +27,10 @@ from worker.ledger.reader import AccountReader
 from worker.ledger.replies import Book
 from worker.stages.outcome import FLATTEN_PREFIX
 
-#: Closing signals for one position; more would only repeat the same failure.
-MAX_ATTEMPTS: Final = 5
+#: A closing signal that failed is followed by another after this, and ever more rarely.
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 5.0
+#: How long positions may take to close, at least; and longer than an order under way may rest.
+TIMEOUT_S, RESTING_MARGIN_S = 60.0, 30.0
 #: A closing signal outlives the wait by this, so that the halt and not its age ends it.
 EXPIRY_MARGIN_S: Final = 60
 #: How long one wait for events lasts; then the book is read again.
@@ -47,15 +49,18 @@ def configure(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--timeout",
         type=_seconds,
-        default=60.0,
         metavar="S",
-        help="seconds to wait for the positions to close (60)",
+        help="seconds to wait for the positions to close (60, or 30 more than "
+        "reconciliation.max_wait_time)",
     )
     signing.configure(parser)
 
 
 def _seconds(value: str) -> float:
-    seconds = float(value)
+    try:
+        seconds = float(value)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{value!r} is not a number of seconds") from None
     if not 0 < seconds <= 3_600:
         raise argparse.ArgumentTypeError(f"{value} is not more than 0 and at most 3600")
     return seconds
@@ -92,11 +97,13 @@ async def _flatten(
     config: Config, reader: AccountReader, signer: signing.Signer, options: Namespace
 ) -> int:
     who = session.actor()
+    resting_s = config.reconciliation.max_wait_time + RESTING_MARGIN_S
+    timeout_s = options.timeout or max(TIMEOUT_S, resting_s)
     async with reader:
         flattening = Flattening(config, reader, signer, reason=options.reason, actor=who)
         await flattening.begin()
         try:
-            left = await flattening.close_all(options.timeout)
+            left = await flattening.close_all(timeout_s)
         except BaseException:
             print("execution-worker: stopped early, trading stays REDUCING", file=sys.stderr)
             raise
@@ -142,7 +149,9 @@ class Flattening:
         }
         self._started_ms = time.time_ns() // 1_000_000
         self._outstanding: dict[str, str] = {}
-        self._attempts: dict[str, int] = {}
+        #: By position: how long the next pause is, and when the present one ends (monotonic).
+        self._pauses_s: dict[str, float] = {}
+        self._again_s: dict[str, float] = {}
         self._failures: dict[str, str] = {}
         self.submitted = 0
 
@@ -157,7 +166,7 @@ class Flattening:
         """Close every position, also those that orders under way still open.
 
         Returns:
-            What is left when time is up or nothing more can be tried, a sentence each.
+            What is left when time is up, a sentence each.
         """
         deadline = time.monotonic() + timeout_s
         expires = datetime.now(UTC) + timedelta(seconds=timeout_s + EXPIRY_MARGIN_S)
@@ -167,19 +176,20 @@ class Flattening:
             if not (book.positions or book.busy):
                 return []
             await self._submit(self._closable(book), expires)
-            if left_s <= 0 or not (self._outstanding or book.busy):
+            if left_s <= 0:
                 return self._left(book)
             wait_ms = max(1, min(LOOK_EVERY_MS, int(left_s * 1000)))
             for entry in await self._tail.read(wait_ms):
                 self._note(entry)
 
     def _closable(self, book: Book) -> list[tuple[str, Position]]:
+        now = time.monotonic()
         return [
             (key, position)
             for key, position in sorted(book.positions.items())
             if key not in self._outstanding
             and key not in book.busy
-            and self._attempts.get(key, 0) < MAX_ATTEMPTS
+            and self._again_s.get(key, now) <= now
         ]
 
     async def _submit(self, closable: Iterable[tuple[str, Position]], expires: datetime) -> None:
@@ -188,7 +198,6 @@ class Flattening:
             self.submitted += 1
             signal_id = f"{FLATTEN_PREFIX}{self._started_ms}-{self.submitted}"
             self._outstanding[key] = signal_id
-            self._attempts[key] = self._attempts.get(key, 0) + 1
             data = _encode(self._signal(signal_id, position, expires))
             entries.append(self._signer.sign({"data": data}))
         if entries:
@@ -217,6 +226,9 @@ class Flattening:
         for key, signal_id in tuple(self._outstanding.items()):
             if signal_id == subject:
                 del self._outstanding[key]
+                pause_s = self._pauses_s.get(key, FIRST_PAUSE_S)
+                self._again_s[key] = time.monotonic() + pause_s
+                self._pauses_s[key] = min(2 * pause_s, LONGEST_PAUSE_S)
                 reason = msgspec.json.decode(entry.fields["data"]).get("reason")
                 if reason:
                     self._failures[key] = reason

@@ -7,7 +7,8 @@
 -- Returns {per item a status, epoch or false, which items handed an entry on, id and delivery of
 -- each of these}: committed, duplicate, conflict or fenced; the epoch where there was an entry that
 -- could be handed on
-local worker, retention, limit = ARGV[1], ARGV[3], ARGV[4]
+local worker, retention, limit = ARGV[1], tonumber(ARGV[3]), ARGV[4]
+local OUTLIVES_MS = 60000 -- a record its signal, at least: clocks differ
 local at = now()
 local lease_ms = tonumber(ARGV[2])
 local expires = at + lease_ms
@@ -61,7 +62,7 @@ local ended = cmsgpack.pack(at) -- the end of every record
 
 -- An item's fields: the last of them says how many events there are; stream, type and id of each
 -- follow.
-local FIELDS = 16
+local FIELDS = 17
 local fields, at_records = unpacked(6)
 
 local handing, handed = {}, {}
@@ -69,7 +70,7 @@ local handing, handed = {}, {}
 -- `first` is where the fields of item `number` begin, `at_record` where ARGV has its record.
 local function commit(number, first, at_record)
   local id, token, signal, digest, reservation, place, position, quote, exposure, reserved, realized,
-    dead, trace, duplicate, take_next, events = unpack(fields, first, first + FIELDS - 1)
+    dead, trace, duplicate, take_next, expires_at, events = unpack(fields, first, first + FIELDS - 1)
   if not held(id, worker, token) then
     return repeated(id, token, signal) and 'committed' or 'fenced'
   end
@@ -97,7 +98,9 @@ local function commit(number, first, at_record)
       end
     end
     if signal ~= '' then
-      call('SET', P .. 'record:' .. signal, ARGV[at_record] .. ended, 'PX', retention)
+      -- What may still trade must be known to have traded.
+      local keep = math.max(retention, expires_at - at + OUTLIVES_MS)
+      call('SET', P .. 'record:' .. signal, ARGV[at_record] .. ended, 'PX', keep)
       records[signal] = nil
     end
   end

@@ -64,6 +64,9 @@ class CommitItem(msgspec.Struct, frozen=True, kw_only=True):
     ``exposure`` is the change against what was reserved or held before, ``reserved`` what of that
     the admission added.
 
+    ``expires_ms`` is until when (Unix milliseconds) the signal says itself that it may be traded, 0
+    if it says nothing: its record is kept until then at least.
+
     ``events`` are (stream, type, id, JSON), each with ``traceparent`` beside it where there is one.
     ``position`` None leaves the book alone, "" removes
     the position. ``dead`` is a flat list of fields and values: with it the entry's own fields go to
@@ -90,6 +93,7 @@ class CommitItem(msgspec.Struct, frozen=True, kw_only=True):
     traceparent: str = ""
     duplicate: bool = False
     take_next: bool = True
+    expires_ms: int = 0
 
     def encode(self, worker: str) -> tuple[tuple[object, ...], list[bytes | str]]:
         """As ``commit.lua`` reads it: fields and heads of events by their place; record and JSON.
@@ -117,6 +121,7 @@ class CommitItem(msgspec.Struct, frozen=True, kw_only=True):
             self.traceparent,
             self.duplicate,
             self.take_next,
+            self.expires_ms,
             len(data),
             *heads,
         )

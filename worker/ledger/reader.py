@@ -127,6 +127,16 @@ class AccountReader:
         """
         return await streams.submit(self.access, entries)
 
+    async def trading_state(self) -> TradingState:
+        """What the account may do now."""
+        (raw,) = await self.access.ask(
+            ("HGET", self.access.key("control"), "trading_state"), atomic=False
+        )
+        with map_exceptions():
+            if isinstance(raw, Exception):
+                raise raw
+        return TradingState.read(raw) if raw is not None else TradingState.ACTIVE
+
     async def set_trading_state(
         self, state: TradingState, *, reason: str, actor: str
     ) -> TradingState:
@@ -135,8 +145,7 @@ class AccountReader:
         Returns:
             What it was before.
         """
-        (raw,) = await self.access.ask(("HGET", self.access.key("control"), "trading_state"))
-        previous = TradingState.read(raw) if isinstance(raw, bytes) else TradingState.ACTIVE
+        previous = await self.trading_state()
         now_ms = self._clock.now_ms()
         account = self._config.account
         header = Header(

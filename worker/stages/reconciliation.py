@@ -1,12 +1,15 @@
 """Following an accepted order to its end, and finding out exactly what traded."""
 
 import math
+from collections.abc import Callable
 from typing import Final
 
 from worker.clock import Clock
 from worker.config import ReconciliationConfig
-from worker.domain.money import ZERO
+from worker.domain.market import MarketKind
+from worker.domain.money import ZERO, tidy
 from worker.domain.order import (
+    BUY,
     TERMINAL,
     Fill,
     OrderReport,
@@ -38,12 +41,21 @@ class ReconciliationHandler:
         config: the ``reconciliation`` section.
         orders: told what the exchange reports.
         clock: time.
+        may_open: whether the account may open positions now; if not, resting entries are cancelled.
     """
 
-    def __init__(self, config: ReconciliationConfig, *, orders: OrderManager, clock: Clock) -> None:
+    def __init__(
+        self,
+        config: ReconciliationConfig,
+        *,
+        orders: OrderManager,
+        clock: Clock,
+        may_open: Callable[[], bool],
+    ) -> None:
         self._config = config
         self._orders = orders
         self._clock = clock
+        self._may_open = may_open
 
     async def handle(self, submission: Submission) -> Settlement | Failed | Lost | Unresolved:
         """Wait for the order to end, cancelling what is still open after ``max_wait_time``."""
@@ -87,7 +99,7 @@ class ReconciliationHandler:
     async def _follow(
         self, order: AdmittedOrder, report: OrderReport
     ) -> OrderReport | Lost | Unresolved:
-        """Poll until the order ends; ask for its cancellation when its time is up.
+        """Poll until the order ends; have it cancelled when its time is up, or nothing may open.
 
         A request to cancel that fails is repeated, ever more rarely, for as long again.
         """
@@ -101,6 +113,8 @@ class ReconciliationHandler:
             waited = self._clock.monotonic_ms() - started
             if order.lease.lost:
                 return Lost()
+            if not tries and order.position is None and not self._may_open():
+                cancel_at_ms = waited
             if waited >= cancel_at_ms and (waited < 2 * patience_ms or not tries):
                 tries += 1
                 wish_s = await self._cancel(order, report)
@@ -157,7 +171,7 @@ class ReconciliationHandler:
     ) -> tuple[Fill, ...] | None:
         """The order's trades, adding up to its filled quantity; None if that cannot be had."""
         if not self._config.verify_fill:
-            return (_summary(report),) if report.average_price else None
+            return (_estimate(order, report),) if report.average_price else None
         for attempt in range(TRADE_LOOKUPS):
             if attempt:
                 await self._clock.sleep(self._config.poll_interval)
@@ -183,10 +197,20 @@ def _reported_fills(report: OrderReport) -> tuple[Fill, ...] | None:
     return report.fills if total_quantity(report.fills) == report.filled_quantity else None
 
 
-def _summary(report: OrderReport) -> Fill:
-    """One fill that stands for all, where the exchange's word is taken without its trades."""
+def _estimate(order: AdmittedOrder, report: OrderReport) -> Fill:
+    """One fill that stands for all, where the exchange's word is taken without its trades.
+
+    Its fee is what the market usually takes: of a spot purchase out of what was bought, so that no
+    more is sold later than has been received.
+    """
+    info, price = order.info, report.average_price or ZERO
+    fee, currency = report.filled_quantity * info.taker_fee, info.base
+    if info.kind is not MarketKind.SPOT or order.request.side is not BUY:
+        fee, currency = fee * price, info.quote
     return Fill(
         trade_id=report.exchange_order_id or report.client_order_id,
         quantity=report.filled_quantity,
-        price=report.average_price or ZERO,
+        price=price,
+        fee=tidy(fee),
+        fee_currency=currency,
     )

@@ -120,9 +120,10 @@ def _agrees(expected: Fate, what: str) -> bool:
 def report(sums: Sums, *, seconds: float, workers: int) -> list[str]:
     """The sums as lines for a person."""
     rejected = sums.failed + sums.cancelled
+    why = f"{sums.failed} failed, {sums.cancelled} cancelled before they filled whole"
     rows = (
         ("filled", sums.filled, f"{sums.opened} positions opened, {sums.closed} closed"),
-        ("rejected", rejected, f"{sums.failed} failed, {sums.cancelled} cancelled before they filled whole"),
+        ("rejected", rejected, why),
         ("duplicates", sums.duplicates, "the same signal again: traded once"),
         ("dead letters", sums.dead, _counts(sums.dead_reasons)),
     )

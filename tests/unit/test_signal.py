@@ -261,10 +261,45 @@ def test_metadata_is_kept_byte_for_byte() -> None:
     assert bytes(decode_signal(with_raw("metadata", f"  {raw} ")).metadata) == raw.encode()
 
 
-def test_of_a_repeated_key_the_last_counts_and_is_checked() -> None:
-    """A repeated key cannot smuggle a value past its rule."""
-    assert decode_signal(with_raw("strength", "0.25")).strength == 0.25
-    assert refusal(with_raw("strength", "2")).startswith("strength: ")
+@pytest.mark.parametrize("space", ["", " ", "\n\t"])
+@pytest.mark.parametrize("name", ["strength", "direction", "signal_id", "metadata"])
+def test_a_field_given_twice_is_refused(name: str, space: str) -> None:
+    """Which of the two is meant nobody can tell, however the text is spaced."""
+    value = json.dumps(document(metadata={"a": {}})[name])
+    again = f'{{"{name}"{space}:{value},'.encode() + payload(metadata={"a": {}})[1:]
+    assert refusal(again) == f"{name}: given more than once"
+
+
+@SIMPLE
+@given(st.text(alphabet='":,{}\\a ', max_size=12), st.sampled_from([(",", ":"), (" , ", " : ")]))
+def test_no_text_looks_like_a_field_given_twice(text: str, separators: tuple[str, str]) -> None:
+    """Neither in a value, nor as a name within ``metadata``, where names are the producer's own."""
+    whole = document(strategy_id=text, metadata={text: {"signal_id": text}, "signal_id": 1})
+    one = decode_signal(json.dumps(whole, separators=separators).encode())
+    assert one.strategy_id == text
+
+
+def test_a_field_given_twice_beside_metadata_without_end_is_refused() -> None:
+    """What is nested too deeply to be looked through is not taken on trust."""
+    deep = '{"a":' * 600 + "1" + "}" * 600
+    data = payload()[:-1] + b', "symbol": "A/B", "metadata": ' + deep.encode() + b"}"
+    assert "symbol: given more than once" in refusal(data) or "nested too deeply" in refusal(data)
+
+
+@pytest.mark.parametrize(
+    "written", ['"65_000"', '" 65000 "', '"65000 "', '"\u0666\u0665"', '"6\\u0035"']
+)
+def test_a_number_is_written_in_ascii(written: str) -> None:
+    """As the published schema has it; Python's own reading of numbers is more generous."""
+    assert refusal(with_raw("entry_price", written)).startswith("entry_price: ")
+
+
+@pytest.mark.parametrize(
+    "written", ['"65000"', "65000", '"6.5e4"', "6.5E+4", '"+65000.00"', "65000.0"]
+)
+def test_a_number_may_be_written_as_json_or_text(written: str) -> None:
+    """All of them are the same price."""
+    assert decode_signal(with_raw("entry_price", written)).entry_price == 65_000
 
 
 @SIMPLE

@@ -1,7 +1,10 @@
 """The trading signal: its shape on the wire and the rules every decoded signal obeys."""
 
+import json
+import re
+from collections.abc import Mapping
 from datetime import datetime
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from enum import StrEnum
 from typing import Annotated, Final
 
@@ -120,8 +123,12 @@ class Signal(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=Tr
         return payload_digest(written)
 
 
-#: What lies between them, with so few digits, needs no closer look.
-_SMALLEST, _LARGEST = (Decimal(1).scaleb(n) for n in (-MAX_DECIMAL_EXPONENT, MAX_DECIMAL_EXPONENT))
+#: A number that is not 0 and written like this needs no closer look.
+_plain: Final = re.compile(
+    rb'"[0-9]{1,18}(?:\.[0-9]{1,18})?"|[0-9]{1,18}(?:\.[0-9]{1,18})?'
+).fullmatch
+#: What a number may be written with, and the quotes around it.
+_DECIMAL_CHARACTERS: Final = b'"+-.0123456789Ee'
 _DECIMAL_FIELDS: Final = (
     "entry_price",
     "stop_price",
@@ -138,6 +145,7 @@ _CHOICES: Final[dict[str, type[StrEnum]]] = {
     "time_in_force": TimeInForce,
 }
 _decoder = msgspec.json.Decoder(Signal)
+_name_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _encode = msgspec.json.Encoder().encode
 _ordered = msgspec.json.Encoder(order="sorted")
 
@@ -166,34 +174,48 @@ def decode_signal(data: bytes) -> Signal:
         raise MalformedSignalError(f"data: not a JSON object: {error}") from None
     if signal.signal_id.endswith("\n"):  # the pattern's "$" lets one through
         raise MalformedSignalError("signal_id: must not end with a line break")
-    _check_decimals(signal)
+    fields = _name_fields(data)
+    names, nested = len(fields), 0
     if signal.metadata is not NO_METADATA:
-        _check_metadata(bytes(signal.metadata))
+        metadata = bytes(signal.metadata)
+        _check_metadata(metadata)
+        nested = metadata.count(b'":')
+    if data.count(b'":') != names + nested or _is_spaced(data):
+        _check_names(data)
+    _check_decimals(signal, fields)
     return signal
 
 
-def _check_decimals(signal: Signal) -> None:
+def _is_spaced(data: bytes) -> bool:
+    """Whether a name may stand apart from its colon."""
+    return b'" ' in data or b'"\n' in data or b'"\t' in data or b'"\r' in data
+
+
+def _check_names(data: bytes) -> None:
+    """Refuse a field that is given twice: which of the two is meant, nobody can tell."""
     try:
-        for value in (
-            signal.entry_price,
-            signal.stop_price,
-            signal.stop_loss,
-            signal.take_profit,
-            signal.quantity,
-            signal.size_pct,
-        ):
-            if value is not None and not (
-                _SMALLEST <= value <= _LARGEST and len(str(value)) <= MAX_DECIMAL_DIGITS
-            ):
-                break
-        else:
-            return
-    except InvalidOperation:  # a NaN cannot be compared
-        pass
+        pairs: list[tuple[str, object]] = json.loads(data, object_pairs_hook=list)
+    except RecursionError:
+        raise MalformedSignalError("metadata: nested too deeply to be looked through") from None
+    seen: set[str] = set()
+    for name, _ in pairs:
+        if name in seen:
+            raise MalformedSignalError(f"{name}: given more than once")
+        seen.add(name)
+
+
+def _check_decimals(signal: Signal, fields: Mapping[str, msgspec.Raw]) -> None:
     for name in _DECIMAL_FIELDS:
-        checked: Decimal | None = getattr(signal, name)
-        if checked is not None:
-            _check_decimal(name, checked)
+        written = fields.get(name)
+        if written is None:
+            continue
+        value: Decimal | None = getattr(signal, name)
+        if value is not None and not (value and _plain(written)):
+            _check_decimal(name, value)
+            if bytes(written).strip(_DECIMAL_CHARACTERS):
+                raise MalformedSignalError(
+                    f"{name}: {value} must be written in ASCII, as 0.5 or 5e-1 is"
+                )
 
 
 def _check_decimal(name: str, value: Decimal) -> None:

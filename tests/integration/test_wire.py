@@ -9,9 +9,10 @@ import uvloop
 from redis.exceptions import NoScriptError, ResponseError
 
 from worker.config import RedisConfig, Secret
-from worker.ledger.connection import Address, Connections, Purpose
+from worker.ledger.connection import Connections, Purpose
 from worker.ledger.embedded import EmbeddedServer
 from worker.ledger.wire import Part, Wire, connect
+from worker.redis_url import Address
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 

@@ -9,9 +9,7 @@ import ssl
 from collections.abc import Callable
 from enum import StrEnum
 from typing import Any, Final
-from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
-import msgspec
 from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster, SSLConnection
 from redis.asyncio.cluster import ClusterNode
 from redis.asyncio.connection import AbstractConnection, Connection, UnixDomainSocketConnection
@@ -20,82 +18,12 @@ from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
 
 from worker.config import RedisConfig
-from worker.errors import ConfigError
 from worker.ledger.errors import map_exceptions
 from worker.ledger.wire import CONNECT_TIMEOUT_S, Wire, connect
+from worker.redis_url import Address, Topology, parse
 
-DEFAULT_PORT: Final = 6379
 #: The library retries ten times by default; one lost reply made one XADD write two entries.
 NO_RETRY: Final = Retry(NoBackoff(), 0)
-
-
-class Address(msgspec.Struct, frozen=True):
-    """Where a server listens: host and port, or a socket's path."""
-
-    host: str = ""
-    port: int = DEFAULT_PORT
-    path: str = ""
-
-    def __str__(self) -> str:
-        return self.path or f"{self.host}:{self.port}"
-
-
-class Target(msgspec.Struct, frozen=True, kw_only=True):
-    """What a ``redis.url`` says."""
-
-    topology: str
-    addresses: tuple[Address, ...]
-    master: str = ""
-    db: int = 0
-    tls: bool = False
-    username: str = ""
-    password: str = ""
-
-
-def parse_url(url: str) -> Target:
-    """Read a ``redis.url``.
-
-    Raises:
-        ConfigError: with a sentence about the part that is wrong; the password is never in it.
-    """
-    try:
-        parts = urlsplit(url)
-        scheme, _, kind = parts.scheme.partition("+")
-        if scheme not in {"redis", "rediss", "unix"} or kind not in {"", "sentinel", "cluster"}:
-            raise ConfigError(
-                "redis.url",
-                f"scheme {parts.scheme!r} is none of redis, rediss, unix, "
-                "redis+sentinel, redis+cluster, rediss+sentinel, rediss+cluster",
-            )
-        credentials, _, places = parts.netloc.rpartition("@")
-        username, _, password = credentials.partition(":")
-        common: dict[str, Any] = {
-            "topology": kind or "standalone",
-            "tls": scheme == "rediss",
-            "username": unquote(username),
-            "password": unquote(password),
-        }
-        if scheme == "unix":
-            db = int(parse_qs(parts.query).get("db", ["0"])[0])
-            return Target(addresses=(Address(path=parts.path),), db=db, **common)
-        addresses = tuple(_address(place) for place in (places or "127.0.0.1").split(","))
-        return Target(addresses=addresses, **_path(kind, parts), **common)
-    except ValueError as error:
-        raise ConfigError("redis.url", f"not a Redis address: {error}") from None
-
-
-def _address(place: str) -> Address:
-    split = urlsplit(f"//{place}")
-    return Address(host=split.hostname or "127.0.0.1", port=split.port or DEFAULT_PORT)
-
-
-def _path(kind: str, parts: SplitResult) -> dict[str, Any]:
-    steps = [step for step in parts.path.split("/") if step]
-    if kind == "sentinel":
-        if not steps:
-            raise ConfigError("redis.url", "a sentinel address needs /<master name>")
-        return {"master": steps[0], "db": int(steps[1]) if len(steps) > 1 else 0}
-    return {"db": int(steps[0]) if steps else 0}
 
 
 class Purpose(StrEnum):
@@ -114,11 +42,14 @@ class Connections:
         key: any key of the account; in a cluster it says which primary.
         name: shown in ``CLIENT LIST``.
         timeout_s: how long a command may take before its reply counts as lost.
+
+    Raises:
+        ConfigError: ``redis.url`` is not an address.
     """
 
     def __init__(self, config: RedisConfig, *, key: str, name: str, timeout_s: float = 5.0) -> None:
         self._config = config
-        self._target = parse_url(config.url.reveal())
+        self._target = parse(config.url.reveal())
         self._key = key
         self._name = name
         self._timeout_s = timeout_s
@@ -230,9 +161,9 @@ class Connections:
 
     async def _find_primary(self) -> Address:
         target = self._target
-        if target.topology == "sentinel":
+        if target.topology is Topology.SENTINEL:
             return await self._ask_sentinels()
-        if target.topology == "cluster":
+        if target.topology is Topology.CLUSTER:
             return await self._ask_cluster()
         return target.addresses[0]
 
@@ -285,7 +216,9 @@ class Connections:
             "ssl_keyfile": self._config.tls_key_file or None,
         }
         return (
-            {"ssl": True, **options} if cluster or self._target.topology == "sentinel" else options
+            {"ssl": True, **options}
+            if cluster or self._target.topology is Topology.SENTINEL
+            else options
         )
 
     def _open(self, address: Address, *, connections: int, timeout_s: float) -> Redis:

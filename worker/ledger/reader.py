@@ -10,7 +10,6 @@ from worker.config import Config
 from worker.domain.event import Header, TradingStateChanged, encode, share
 from worker.domain.identity import event_id
 from worker.domain.trading_state import TradingState
-from worker.errors import ConfigError
 from worker.ledger import streams
 from worker.ledger.access import OUTPUT_STREAMS, Access, StreamEntry, rfc3339
 from worker.ledger.calls import Ledger
@@ -54,12 +53,6 @@ class AccountReader:
     """
 
     def __init__(self, config: Config, *, name: str = "cli", clock: Clock | None = None) -> None:
-        if config.redis.url.reveal() == "embedded":
-            raise ConfigError(
-                "redis.url",
-                '"embedded" is a server inside one worker; a command needs its address '
-                "(the worker logs it as embedded_server)",
-            )
         self._config = config
         self._clock = clock or SystemClock()
         signals = f"{{{config.account}}}:signals"

@@ -11,13 +11,8 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from hiredis import ProtocolError
 from redis.exceptions import NoScriptError, RedisError
-from tenacity import (
-    AsyncRetrying,
-    retry_if_exception_type,
-    stop_after_delay,
-    wait_random_exponential,
-)
 
+from worker.clock import Clock, Random, SystemClock
 from worker.ledger.connection import Connections, Purpose
 from worker.ledger.errors import LedgerError, LedgerUnavailableError, translate
 from worker.ledger.wire import Wire
@@ -44,6 +39,9 @@ NAMES: Final = (
     "sweep",
     "throttle",
 )
+#: The longest pause after the first repetition; doubled from one to the next, up to the last.
+FIRST_PAUSE_S: Final = 0.05
+LAST_PAUSE_S: Final = 1.0
 #: What a script's ARGV may be made of.
 Argument = bytes | str | int | float
 
@@ -128,6 +126,10 @@ class RedisScripts:
         connections: where to.
         signals: the key ``{account}:signals``.
         replicas: how many replicas must have a script's writes before ``run_durably`` returns.
+        replicas_timeout_ms: how long to wait for them.
+        patience_s: how long a call is repeated while Redis cannot serve.
+        clock: for pauses, and for how long there was patience.
+        random: for the length of pauses.
     """
 
     def __init__(
@@ -138,6 +140,8 @@ class RedisScripts:
         replicas: int = 0,
         replicas_timeout_ms: int = 1_000,
         patience_s: float = 10.0,
+        clock: Clock | None = None,
+        random: Random | None = None,
     ) -> None:
         self._connections = connections
         self._signals = signals
@@ -145,6 +149,8 @@ class RedisScripts:
         self._replicas = replicas
         self._replicas_timeout_ms = replicas_timeout_ms
         self._patience_s = patience_s
+        self._clock = clock or SystemClock()
+        self._random = random or Random()
         self._sources = {name: source(name) for name in NAMES}
         self._digests = {
             name: hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
@@ -183,19 +189,18 @@ class RedisScripts:
             return await once(name, arguments)
         except LedgerUnavailableError as error:
             self._note(error)
-        async for attempt in AsyncRetrying(
-            retry=retry_if_exception_type(LedgerUnavailableError),
-            wait=wait_random_exponential(multiplier=0.05, max=1.0),
-            stop=stop_after_delay(self._patience_s),
-            reraise=True,
-        ):
-            with attempt:
-                try:
-                    return await once(name, arguments)
-                except LedgerUnavailableError as error:
-                    self._note(error)
+        # The first time at once: where only the connection was lost, another does.
+        until_ms = self._clock.monotonic_ms() + self._patience_s * 1_000
+        longest_s = FIRST_PAUSE_S
+        while True:
+            try:
+                return await once(name, arguments)
+            except LedgerUnavailableError as error:
+                self._note(error)
+                if self._clock.monotonic_ms() >= until_ms:
                     raise
-        raise AssertionError("unreachable")
+            await self._clock.sleep(self._random.uniform(0, longest_s))
+            longest_s = min(2 * longest_s, LAST_PAUSE_S)
 
     def _note(self, error: LedgerUnavailableError) -> None:
         self.repeats += 1

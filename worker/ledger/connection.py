@@ -174,6 +174,7 @@ class Connections:
                 "socket_timeout": CONNECT_TIMEOUT_S,
                 "socket_connect_timeout": CONNECT_TIMEOUT_S,
                 "retry": NO_RETRY,
+                "ssl": self._target.tls,
                 **self._tls(),
             },
         )
@@ -191,7 +192,8 @@ class Connections:
             socket_connect_timeout=CONNECT_TIMEOUT_S,
             require_full_coverage=False,
             **self._credentials(),
-            **self._tls(cluster=True),
+            ssl=self._target.tls,
+            **self._tls(),
         )
         try:
             await cluster.initialize()
@@ -207,19 +209,15 @@ class Connections:
         password = self._config.password.reveal() or self._target.password
         return {"username": username or None, "password": password or None}
 
-    def _tls(self, *, cluster: bool = False) -> dict[str, Any]:
+    def _tls(self) -> dict[str, Any]:
+        """The library's options for TLS; empty without."""
         if not self._target.tls:
             return {}
-        options: dict[str, Any] = {
+        return {
             "ssl_ca_certs": self._config.tls_ca_file or None,
             "ssl_certfile": self._config.tls_cert_file or None,
             "ssl_keyfile": self._config.tls_key_file or None,
         }
-        return (
-            {"ssl": True, **options}
-            if cluster or self._target.topology is Topology.SENTINEL
-            else options
-        )
 
     def _open(self, address: Address, *, connections: int, timeout_s: float) -> Redis:
         kind: type[AbstractConnection] = Connection
@@ -228,9 +226,7 @@ class Connections:
             kind, options = UnixDomainSocketConnection, {"path": address.path}
         elif self._target.tls:
             kind = SSLConnection
-            tls = self._tls()
-            tls.pop("ssl", None)
-            options |= tls
+            options |= self._tls()
         pool = BlockingConnectionPool(
             max_connections=connections,
             timeout=timeout_s,

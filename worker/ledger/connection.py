@@ -147,8 +147,8 @@ class Connections:
                 return self._commands, self._blocking
             with map_exceptions():
                 address = await self._locate()
-            self._commands = self._open(address, connections=16, timeout_s=self._timeout_s)
-            self._blocking = self._open(address, connections=2, timeout_s=self._timeout_s + 2)
+            self._commands = self._client(address, connections=16, timeout_s=self._timeout_s)
+            self._blocking = self._client(address, connections=2, timeout_s=self._timeout_s + 2)
             return self._commands, self._blocking
 
     async def _locate(self) -> Address:
@@ -219,7 +219,7 @@ class Connections:
             "ssl_keyfile": self._config.tls_key_file or None,
         }
 
-    def _open(self, address: Address, *, connections: int, timeout_s: float) -> Redis:
+    def _client(self, address: Address, *, connections: int, timeout_s: float) -> Redis:
         kind: type[AbstractConnection] = Connection
         options: dict[str, Any] = {"host": address.host, "port": address.port}
         if address.path:

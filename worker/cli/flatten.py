@@ -21,6 +21,7 @@ from worker.cli.environment import configuration
 from worker.config import Config
 from worker.domain.money import text
 from worker.domain.position import Position
+from worker.domain.signature import Signer
 from worker.domain.trading_state import TradingState
 from worker.ledger.access import StreamEntry, rfc3339
 from worker.ledger.reader import AccountReader
@@ -89,7 +90,7 @@ def _check_key(config: Config, key_id: str) -> None:
 
 
 async def _flatten(
-    config: Config, reader: AccountReader, signer: signing.Signer, options: Namespace
+    config: Config, reader: AccountReader, signer: Signer, options: Namespace
 ) -> int:
     who = session.actor()
     async with reader:
@@ -123,7 +124,7 @@ class Flattening:
         self,
         config: Config,
         reader: AccountReader,
-        signer: signing.Signer,
+        signer: Signer,
         *,
         reason: str,
         actor: str,

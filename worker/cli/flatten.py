@@ -11,19 +11,19 @@ import sys
 import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterable
-from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import msgspec
 
 from worker.cli import session, signing
 from worker.cli.environment import configuration
+from worker.clock import SystemClock, rfc3339
 from worker.config import Config
 from worker.domain.money import text
 from worker.domain.position import Position
 from worker.domain.signature import Signer
 from worker.domain.trading_state import TradingState
-from worker.ledger.access import StreamEntry, rfc3339
+from worker.ledger.access import StreamEntry
 from worker.ledger.reader import AccountReader
 from worker.ledger.replies import Book
 from worker.stages.outcome import FLATTEN_PREFIX
@@ -141,7 +141,8 @@ class Flattening:
             if section.paper.prices == "signal"
             and (config.mode == "paper" or section.adapter == "paper")
         }
-        self._started_ms = time.time_ns() // 1_000_000
+        self._clock = SystemClock()
+        self._started_ms = self._clock.now_ms()
         self._outstanding: dict[str, str] = {}
         self._attempts: dict[str, int] = {}
         self._failures: dict[str, str] = {}
@@ -161,13 +162,13 @@ class Flattening:
             What is left when time is up or nothing more can be tried, a sentence each.
         """
         deadline = time.monotonic() + timeout_s
-        expires = datetime.now(UTC) + timedelta(seconds=timeout_s + EXPIRY_MARGIN_S)
+        expires_at = rfc3339(self._clock.now_ms() + (timeout_s + EXPIRY_MARGIN_S) * 1_000)
         while True:
             book = await self._reader.positions()
             left_s = deadline - time.monotonic()
             if not (book.positions or book.busy):
                 return []
-            await self._submit(self._closable(book), expires)
+            await self._submit(self._closable(book), expires_at)
             if left_s <= 0 or not (self._outstanding or book.busy):
                 return self._left(book)
             wait_ms = max(1, min(LOOK_EVERY_MS, int(left_s * 1000)))
@@ -183,23 +184,23 @@ class Flattening:
             and self._attempts.get(key, 0) < MAX_ATTEMPTS
         ]
 
-    async def _submit(self, closable: Iterable[tuple[str, Position]], expires: datetime) -> None:
+    async def _submit(self, closable: Iterable[tuple[str, Position]], expires_at: str) -> None:
         entries = []
         for key, position in closable:
             self.submitted += 1
             signal_id = f"{FLATTEN_PREFIX}{self._started_ms}-{self.submitted}"
             self._outstanding[key] = signal_id
             self._attempts[key] = self._attempts.get(key, 0) + 1
-            data = _encode(self._signal(signal_id, position, expires))
+            data = _encode(self._signal(signal_id, position, expires_at))
             entries.append(self._signer.sign({"data": data}))
         if entries:
             await self._reader.submit(entries)
 
-    def _signal(self, signal_id: str, position: Position, expires: datetime) -> dict[str, Any]:
+    def _signal(self, signal_id: str, position: Position, expires_at: str) -> dict[str, Any]:
         signal: dict[str, Any] = {
             "signal_id": signal_id,
-            "created_at": rfc3339(time.time_ns() // 1_000_000),
-            "expires_at": expires.isoformat().replace("+00:00", "Z"),
+            "created_at": rfc3339(self._clock.now_ms()),
+            "expires_at": expires_at,
             "exchange": position.exchange,
             "symbol": position.symbol,
             "action": "close",

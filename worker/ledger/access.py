@@ -7,7 +7,6 @@ from typing import Any, Final
 import msgspec
 from redis.asyncio import Redis
 
-from worker.clock import utc
 from worker.ledger.connection import Connections
 from worker.ledger.errors import LedgerUnavailableError, map_exceptions
 
@@ -108,8 +107,3 @@ def entries_of(stream: str, rows: Any) -> list[StreamEntry]:
         for row in rows or ()
         if row[1] is not None
     ]
-
-
-def rfc3339(ms: int) -> str:
-    """Unix milliseconds as an RFC 3339 time in UTC, to the millisecond."""
-    return utc(ms).isoformat(timespec="milliseconds").replace("+00:00", "Z")

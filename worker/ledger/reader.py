@@ -5,13 +5,13 @@ from typing import Final, Self
 
 import msgspec
 
-from worker.clock import Clock, SystemClock, utc
+from worker.clock import Clock, SystemClock, rfc3339, utc
 from worker.config import Config
 from worker.domain.event import Header, TradingStateChanged, encode, share
 from worker.domain.identity import event_id
 from worker.domain.trading_state import TradingState
 from worker.ledger import streams
-from worker.ledger.access import OUTPUT_STREAMS, Access, StreamEntry, rfc3339
+from worker.ledger.access import OUTPUT_STREAMS, Access, StreamEntry
 from worker.ledger.calls import Ledger
 from worker.ledger.connection import Connections
 from worker.ledger.dead_letters import DeadLetters

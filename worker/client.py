@@ -33,7 +33,7 @@ from tenacity import (
 )
 
 from worker.config import Config, RedisConfig, Secret
-from worker.domain.identity import is_account
+from worker.domain.identity import account_key, is_account
 from worker.domain.signal import MalformedSignalError, Signal, decode_signal
 from worker.domain.signature import Signer
 from worker.errors import ConfigError
@@ -101,7 +101,7 @@ def _access(url: str, account: str, redis: RedisConfig | None) -> Access:
         raise ConfigError("account", f"{account!r} is not an account's id")
     config = Config(account=account, redis=redis or RedisConfig(url=Secret(url)))
     connections = Connections(
-        config.redis, key=f"{{{account}}}:signals", name="execution-worker-client"
+        config.redis, key=account_key(account, "signals"), name="execution-worker-client"
     )
     return Access(connections, account)
 

@@ -7,6 +7,7 @@ from typing import Any, Final
 import msgspec
 from redis.asyncio import Redis
 
+from worker.domain.identity import account_key
 from worker.ledger.connection import Connections
 from worker.ledger.errors import LedgerUnavailableError, map_exceptions
 
@@ -50,7 +51,7 @@ class Access:
 
     def key(self, name: str) -> str:
         """The full name of one of the account's keys."""
-        return f"{{{self.account}}}:{name}"
+        return account_key(self.account, name)
 
     @asynccontextmanager
     async def client(self, *, blocking: bool = False) -> AsyncIterator[Redis]:

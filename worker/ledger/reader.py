@@ -8,7 +8,7 @@ import msgspec
 from worker.clock import Clock, SystemClock, rfc3339, utc
 from worker.config import Config
 from worker.domain.event import Header, TradingStateChanged, encode, share
-from worker.domain.identity import event_id
+from worker.domain.identity import account_key, event_id
 from worker.domain.trading_state import TradingState
 from worker.ledger import streams
 from worker.ledger.access import OUTPUT_STREAMS, Access, StreamEntry
@@ -55,7 +55,7 @@ class AccountReader:
     def __init__(self, config: Config, *, name: str = "cli", clock: Clock | None = None) -> None:
         self._config = config
         self._clock = clock or SystemClock()
-        signals = f"{{{config.account}}}:signals"
+        signals = account_key(config.account, "signals")
         self._connections = Connections(
             config.redis, key=signals, name=f"execution-worker-{name}", timeout_s=5.0
         )

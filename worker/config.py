@@ -10,6 +10,7 @@ from msgspec import Meta, field
 from worker.domain.identity import ACCOUNT_PATTERN
 from worker.domain.market import MarketKind
 from worker.domain.signature import SigningKey
+from worker.secret import Secret as Secret  # noqa: PLC0414 (sections are written with it)
 
 ENV_PREFIX: Final = "WORKER_"
 #: Names a signal may use when nothing is configured: all simulated.
@@ -35,34 +36,6 @@ def _decimal(meaning: str, *, ge: str | None = None, gt: str | None = None, le: 
     """Bounds of a Decimal: msgspec knows none, so they travel as ``extra`` (config_fields)."""
     bounds = {"ge": ge, "gt": gt, "le": le}
     return Meta(description=meaning, extra={k: v for k, v in bounds.items() if v is not None})
-
-
-class Secret:
-    """A string that never shows itself: not by ``str``, ``repr``, ``format`` or an encoder."""
-
-    __slots__ = ("_value",)
-
-    def __init__(self, value: str = "") -> None:
-        self._value = value
-
-    def __bool__(self) -> bool:
-        return bool(self._value)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Secret) and other._value == self._value
-
-    def __hash__(self) -> int:
-        return hash(self._value)
-
-    def __repr__(self) -> str:
-        return "Secret('********')" if self._value else "Secret('')"
-
-    def __str__(self) -> str:
-        return "********" if self._value else ""
-
-    def reveal(self) -> str:
-        """The secret itself, for the one place that needs it."""
-        return self._value
 
 
 class Section(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):

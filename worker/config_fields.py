@@ -11,8 +11,9 @@ from typing import Any, Final, Literal, get_args, get_origin, get_type_hints
 import msgspec
 from msgspec import inspect
 
-from worker.config import Config, ExchangeConfig, Secret, Section, SignatureKeyConfig
+from worker.config import Config, ExchangeConfig, Section, SignatureKeyConfig
 from worker.errors import ConfigError
+from worker.secret import Secret
 
 #: Stands for the name of an exchange or a key in the dotted names of documentation.
 ANY_NAME: Final = "<name>"

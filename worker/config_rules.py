@@ -8,6 +8,7 @@ from worker import redis_url
 from worker.config import Config, ExchangeConfig
 from worker.domain.signature import MIN_SECRET_LENGTH
 from worker.errors import ConfigError
+from worker.secret import HIDDEN
 
 EXCHANGE_NAME: Final = re.compile(r"[a-z0-9]+(?:[-_][a-z0-9]+)*")
 #: A heartbeat renews a lease every third of it, and a thirtieth may pass in the waiting claim it
@@ -159,5 +160,5 @@ def _check_address(key: str, url: str, schemes: tuple[str, ...]) -> None:
             problem = "it may have a scheme, a host, a port and a path only"
     if problem:
         # A user and password would be shown; neither belongs here, so cut them off.
-        shown = re.sub(r"//[^/]*@", "//********@", url)
+        shown = re.sub(r"//[^/]*@", f"//{HIDDEN}@", url)
         raise ConfigError(key, f'"{shown}" is not a base address: {problem}')

@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 
-from worker.observe.redaction import HIDDEN
+from worker.secret import HIDDEN
 
 
 def test_one_exchange_is_imported_alone_with_the_classes_of_the_whole_library() -> None:

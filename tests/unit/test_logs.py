@@ -22,7 +22,8 @@ from worker.clock import SystemClock
 from worker.config import LogConfig, Secret
 from worker.logger import bind_ids, bound_ids, get_logger, structlog, unbind_ids
 from worker.observe.logs import MAX_LINE_BYTES, JsonLines, LineSink, configure_logging
-from worker.observe.redaction import HIDDEN, Redactor
+from worker.observe.redaction import Redactor
+from worker.secret import HIDDEN
 
 SECRET = 'k3y/"qu\\ote+ñ'
 

@@ -35,6 +35,7 @@ from worker.exchanges.base import (
     RateLimitError,
 )
 from worker.exchanges.codes import CodeBook, Kind, Rule
+from worker.secret import HIDDEN
 
 MAX_MESSAGE_CHARS: Final = 300
 MAX_RETRY_AFTER_S: Final = 3_600.0
@@ -286,7 +287,7 @@ def redactor(*secrets: str) -> Callable[[str], str]:
 
     def redact(text: str) -> str:
         for secret in hidden:
-            text = text.replace(secret, "********")
+            text = text.replace(secret, HIDDEN)
         return text
 
     return redact
@@ -294,7 +295,7 @@ def redactor(*secrets: str) -> Callable[[str], str]:
 
 def _clean(text: str) -> str:
     text = _QUERY.sub("?…", text)
-    text = _ASSIGNED.sub(r"\1\2********", text)
+    text = _ASSIGNED.sub(rf"\1\2{HIDDEN}", text)
     text = " ".join(text.split())
     return text if len(text) <= MAX_MESSAGE_CHARS else text[: MAX_MESSAGE_CHARS - 1] + "…"
 

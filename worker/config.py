@@ -39,10 +39,10 @@ def _decimal(meaning: str, *, ge: str | None = None, gt: str | None = None, le: 
 
 
 class Section(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
-    """One table of the file."""
+    """One table of the file; every section refuses unknown keys as this one does."""
 
 
-class RedisConfig(Section, kw_only=True, frozen=True, forbid_unknown_fields=True):
+class RedisConfig(Section, kw_only=True, frozen=True):
     """Where the streams and the ledger live."""
 
     url: Annotated[
@@ -77,7 +77,7 @@ class RedisConfig(Section, kw_only=True, frozen=True, forbid_unknown_fields=True
     ] = 1_000_000
 
 
-class WorkerConfig(Section, kw_only=True, frozen=True, forbid_unknown_fields=True):
+class WorkerConfig(Section, kw_only=True, frozen=True):
     """How one process works."""
 
     concurrency: Annotated[int, _whole(1, 4_096, "signals in flight")] = 64
@@ -98,14 +98,14 @@ class WorkerConfig(Section, kw_only=True, frozen=True, forbid_unknown_fields=Tru
     ] = None
 
 
-class HttpConfig(Section, kw_only=True, frozen=True, forbid_unknown_fields=True):
+class HttpConfig(Section, kw_only=True, frozen=True):
     """Where metrics and health are served."""
 
     host: Annotated[str, _doc("address to listen on; empty turns HTTP off")] = "127.0.0.1"
     port: Annotated[int, _whole(0, 65_535, "port to listen on; 0 takes a free one")] = 9108
 
 
-class PaperConfig(Section, kw_only=True, frozen=True, forbid_unknown_fields=True):
+class PaperConfig(Section, kw_only=True, frozen=True):
     """How the simulated exchange behaves."""
 
     balance: Annotated[
@@ -139,7 +139,7 @@ class PaperConfig(Section, kw_only=True, frozen=True, forbid_unknown_fields=True
     ] = ()
 
 
-class ExchangeConfig(Section, kw_only=True, frozen=True, forbid_unknown_fields=True):
+class ExchangeConfig(Section, kw_only=True, frozen=True):
     """One exchange account."""
 
     adapter: Annotated[
@@ -182,7 +182,7 @@ class ExchangeConfig(Section, kw_only=True, frozen=True, forbid_unknown_fields=T
     paper: PaperConfig = field(default_factory=PaperConfig)
 
 
-class ValidationConfig(Section, kw_only=True, frozen=True, forbid_unknown_fields=True):
+class ValidationConfig(Section, kw_only=True, frozen=True):
     """Which signals are good enough to look at."""
 
     min_signal_strength: Annotated[float, _real("least `strength` of a signal", ge=0, le=1)] = 0.0
@@ -210,7 +210,7 @@ class ValidationConfig(Section, kw_only=True, frozen=True, forbid_unknown_fields
     ] = False
 
 
-class RiskConfig(Section, kw_only=True, frozen=True, forbid_unknown_fields=True):
+class RiskConfig(Section, kw_only=True, frozen=True):
     """What one account may hold over all its workers."""
 
     max_concurrent_positions: Annotated[
@@ -249,7 +249,7 @@ class RiskConfig(Section, kw_only=True, frozen=True, forbid_unknown_fields=True)
     ] = 30.0
 
 
-class ExecutionConfig(Section, kw_only=True, frozen=True, forbid_unknown_fields=True):
+class ExecutionConfig(Section, kw_only=True, frozen=True):
     """Sending: retries, deadlines, clocks."""
 
     max_retries: Annotated[
@@ -272,7 +272,7 @@ class ExecutionConfig(Section, kw_only=True, frozen=True, forbid_unknown_fields=
     ] = 20.0
 
 
-class ReconciliationConfig(Section, kw_only=True, frozen=True, forbid_unknown_fields=True):
+class ReconciliationConfig(Section, kw_only=True, frozen=True):
     """Confirming what was sent."""
 
     verify_fill: Annotated[
@@ -289,7 +289,7 @@ class ReconciliationConfig(Section, kw_only=True, frozen=True, forbid_unknown_fi
     ] = 0.5
 
 
-class LogConfig(Section, kw_only=True, frozen=True, forbid_unknown_fields=True):
+class LogConfig(Section, kw_only=True, frozen=True):
     """What is logged, and how."""
 
     level: Annotated[
@@ -301,7 +301,7 @@ class LogConfig(Section, kw_only=True, frozen=True, forbid_unknown_fields=True):
     ] = "auto"
 
 
-class SignatureKeyConfig(Section, kw_only=True, frozen=True, forbid_unknown_fields=True):
+class SignatureKeyConfig(Section, kw_only=True, frozen=True):
     """One key that producers sign signals with."""
 
     secret: Annotated[Secret, _doc("shared with the producer, at least 32 characters")] = Secret("")
@@ -322,7 +322,7 @@ class SignatureKeyConfig(Section, kw_only=True, frozen=True, forbid_unknown_fiel
     ] = None
 
 
-class SignaturesConfig(Section, kw_only=True, frozen=True, forbid_unknown_fields=True):
+class SignaturesConfig(Section, kw_only=True, frozen=True):
     """Who may sign signals; several keys at a time, so that one can replace another."""
 
     keys: dict[str, SignatureKeyConfig] = field(default_factory=dict)
@@ -342,7 +342,7 @@ class SignaturesConfig(Section, kw_only=True, frozen=True, forbid_unknown_fields
         )
 
 
-class TracingConfig(Section, kw_only=True, frozen=True, forbid_unknown_fields=True):
+class TracingConfig(Section, kw_only=True, frozen=True):
     """Traces for OpenTelemetry; needs the extra `otel`."""
 
     enabled: Annotated[bool, _doc("send one trace a signal; off, nothing of it is even loaded")] = (
@@ -361,7 +361,7 @@ def _default_exchanges() -> dict[str, ExchangeConfig]:
     return {name: ExchangeConfig(ccxt_id=name) for name in DEFAULT_EXCHANGES}
 
 
-class Config(Section, kw_only=True, frozen=True, forbid_unknown_fields=True):
+class Config(Section, kw_only=True, frozen=True):
     """The whole configuration."""
 
     mode: Annotated[

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from worker.config import DEFAULT_EXCHANGES, Config, ExchangeConfig, RedisConfig, Secret
+from worker.config import DEFAULT_EXCHANGES, Config, ExchangeConfig, RedisConfig, Secret, Section
 from worker.config_fields import ConfigField, Kind, fields_of, resolve, walk
 from worker.config_file import MAX_SECRET_BYTES, load_config
 from worker.config_table import config_table, mask_url, render_config, secret_strings
@@ -389,6 +389,17 @@ def test_live_mode_with_credentials_loads() -> None:
 def test_a_short_lease_is_fine_where_only_simulated_exchanges_are() -> None:
     """Their requests need no deadline, so crash tests may use short leases."""
     assert load(WORKER__LEASE_SECONDS="1").worker.lease_seconds == 1.0
+
+
+@pytest.mark.parametrize("section", Section.__subclasses__(), ids=lambda section: section.__name__)
+def test_every_section_is_frozen_strict_and_written_by_name(section: type[Section]) -> None:
+    """Strictness is inherited from the base; the other two each class says itself."""
+    config = section.__struct_config__
+    assert (config.frozen, config.forbid_unknown_fields) == (True, True)
+    with pytest.raises(TypeError, match="positional"):
+        section("anything")
+    with pytest.raises(AttributeError):
+        setattr(section(), section.__struct_fields__[0], None)
 
 
 def test_the_redis_url_is_checked_at_the_start() -> None:

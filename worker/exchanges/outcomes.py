@@ -24,6 +24,7 @@ from typing import Any, Final
 import aiohttp
 import msgspec
 
+from worker.errors import InvariantError
 from worker.exchanges.base import (
     ClockSkewError,
     CredentialsError,
@@ -114,7 +115,7 @@ def map_exceptions(
     call: Call,
     redact: Callable[[str], str] = lambda text: text,
 ) -> Iterator[Call]:
-    """The boundary: whatever is raised inside leaves as an :class:`ExchangeError`.
+    """The boundary: whatever foreign is raised inside leaves as an :class:`ExchangeError`.
 
     The foreign exception is not chained: ccxt's and aiohttp's carry signed URLs and API keys.
 
@@ -127,7 +128,7 @@ def map_exceptions(
     token = current_call.set(call)
     try:
         yield call
-    except ExchangeError:
+    except (ExchangeError, InvariantError):
         raise
     except Exception as error:  # everything foreign, by design
         mapped = classify(error, exchange, book, call, redact)

@@ -46,7 +46,6 @@ class ConfigField(msgspec.Struct, kw_only=True, frozen=True):
     kind: Kind
     meaning: str = ""
     default: Any = None
-    optional: bool = False
     choices: tuple[str, ...] = ()
     enum: type[Enum] | None = None
     pattern: str = ""
@@ -117,7 +116,6 @@ def _describe(
         kind = kind.type
     about: dict[str, Any] = {"name": name, "meaning": meaning, "default": default} | bounds
     if isinstance(kind, inspect.UnionType):
-        about["optional"] = True
         kind = next(t for t in kind.types if not isinstance(t, inspect.NoneType))
     match kind:
         case inspect.IntType() | inspect.FloatType():

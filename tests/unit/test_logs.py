@@ -79,7 +79,7 @@ def test_an_event_is_one_json_line() -> None:
     """Time, level and event first, then what was bound, then the fields, in their order."""
     stream = configured()
     token = bind_ids(signal_id="s-1")
-    get_logger(__name__).info("order_filled", quantity=Decimal("1.50"), attempts=2, late=None)
+    get_logger().info("order_filled", quantity=Decimal("1.50"), attempts=2, late=None)
     unbind_ids(token)
     assert stream.getvalue() == (
         '{"ts":"2026-01-02T03:04:05.006Z","level":"info","event":"order_filled",'

@@ -19,6 +19,7 @@ from worker.cli import session, signing
 from worker.cli.environment import configuration
 from worker.clock import SystemClock, rfc3339
 from worker.config import Config
+from worker.domain.event import TERMINAL_EVENTS
 from worker.domain.money import text
 from worker.domain.position import Position
 from worker.domain.signature import Signer
@@ -34,7 +35,7 @@ MAX_ATTEMPTS: Final = 5
 EXPIRY_MARGIN_S: Final = 60
 #: How long one wait for events lasts; then the book is read again.
 LOOK_EVERY_MS: Final = 500
-_TERMINAL: Final = frozenset({"OrderFilled", "OrderCancelled", "OrderFailed"})
+_TERMINAL: Final = frozenset(event.__name__ for event in TERMINAL_EVENTS)
 _encode = msgspec.json.Encoder().encode
 
 

@@ -48,7 +48,7 @@ from worker.logger import get_logger
 #: An RSA signature costs 29 ms of the event loop; ccxt takes longer keys than this for RSA.
 _RSA_KEY_CHARS: Final = 120
 
-_log = get_logger(__name__)
+_log = get_logger()
 
 
 class CCXTAdapter(ExchangeAdapter):

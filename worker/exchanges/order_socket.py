@@ -53,7 +53,7 @@ _UNIFIED: Final = ("clientOrderId", "stopLossPrice", "takeProfitPrice")
 
 Frame = dict[str, Any]
 
-_log = get_logger(__name__)
+_log = get_logger()
 
 
 class SocketLostError(Exception):

@@ -27,15 +27,13 @@ PATIENCE_S: Final = 3.0
 
 
 class ServerFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """What kind of Redis this is; ``clock_ahead_ms`` is its clock minus this machine's."""
+    """What kind of Redis this is."""
 
     address: str
     product: str
     role: str
     eviction: str
     append_only: bool
-    clock_ahead_ms: int
-    clock_uncertainty_ms: int
 
 
 class AccountReader:
@@ -151,12 +149,8 @@ class AccountReader:
         )
 
     async def server(self) -> ServerFacts:
-        """What kind of Redis this is, and how its clock compares."""
-        sent = self._clock.monotonic_ms()
+        """What kind of Redis this is."""
         async with self.access.client() as client:
-            seconds, micros = await client.time()
-            at_ms = self._clock.now_ms()
-            round_trip_ms = self._clock.monotonic_ms() - sent
             info = await client.info()
         product = info.get("server_name") or "redis"
         version = info.get(f"{product}_version") or info["redis_version"]
@@ -166,6 +160,4 @@ class AccountReader:
             role=str(info.get("role", "")),
             eviction=str(info.get("maxmemory_policy", "")),
             append_only=bool(info.get("aof_enabled", 0)),
-            clock_ahead_ms=int(seconds * 1000 + micros // 1000 - at_ms),
-            clock_uncertainty_ms=int(round_trip_ms / 2) + 1,
         )

@@ -11,7 +11,7 @@ def test_one_exchange_is_imported_alone_with_the_classes_of_the_whole_library() 
     """In a fresh process: few modules, and a later plain import finds the very same classes."""
     program = """
 import sys
-from worker.exchanges.loading import exchange_class
+from worker.exchanges.ccxt_import import exchange_class
 alone = exchange_class("binance")
 assert "ccxt.async_support.bybit" not in sys.modules
 assert "ccxt" not in sys.modules

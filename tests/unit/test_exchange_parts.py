@@ -20,10 +20,10 @@ from worker.exchanges.base import ExchangeError, Outcome
 from worker.exchanges.budget import OrderBudget
 from worker.exchanges.ccxt_adapter import CCXTAdapter
 from worker.exchanges.factory import ExchangeFactory
+from worker.exchanges.http_session import target
 from worker.exchanges.order_socket import OrderSocket, over_sockets
 from worker.exchanges.outcomes import IncompleteReplyError, LocalRefusalError
 from worker.exchanges.paper import PaperExchange
-from worker.exchanges.reroute import target
 from worker.exchanges.rounding import wire_order
 from worker.exchanges.timekeeping import ExchangeTime
 

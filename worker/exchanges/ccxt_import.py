@@ -1,0 +1,95 @@
+"""Imports one ccxt exchange without importing all of them.
+
+``ccxt/__init__`` and ``ccxt/async_support/__init__`` import every exchange there is: seconds of
+start-up and 40 MB a process. While one exchange's module is imported, bare packages that only
+know where to look stand in for them; they are taken away afterwards, so that a later plain
+``import ccxt`` still gives the whole library, with the same classes. The same for ``ccxt.pro``,
+which adds WebSocket methods to the asynchronous classes.
+"""
+
+import importlib
+import importlib.util
+import sys
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any, Final
+
+_PACKAGES: Final = ("ccxt", "ccxt.async_support", "ccxt.pro")
+
+
+class _Bare(ModuleType):
+    """A package whose ``__init__`` was not run; the base classes are found where they live."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        for module in ("ccxt.base.errors", "ccxt.base.exchange"):
+            found = getattr(importlib.import_module(module), name, None)
+            if found is not None:
+                return found
+        raise AttributeError(f"{self.__name__} has no {name}")
+
+
+def exchange_class(ccxt_id: str, *, pro: bool = False) -> type[Any]:
+    """The asynchronous ccxt class ``ccxt_id``, or with ``pro`` the one with WebSocket methods.
+
+    Raises:
+        KeyError: if ccxt has no such exchange.
+    """
+    if not ccxt_id.isidentifier() or ccxt_id == "base":
+        raise KeyError(ccxt_id)
+    rest, name = f"ccxt.async_support.{ccxt_id}", f"ccxt.pro.{ccxt_id}"
+    if not pro:
+        name = rest
+    try:
+        module = sys.modules.get(name) or _import_alone(name, ccxt_id, rest)
+    except ModuleNotFoundError as error:
+        if error.name not in {name, rest}:
+            raise
+        raise KeyError(ccxt_id) from None
+    found: type[Any] = getattr(module, ccxt_id)
+    return found
+
+
+def _import_alone(name: str, ccxt_id: str, rest: str) -> ModuleType:
+    if any(package in sys.modules for package in _PACKAGES):
+        return importlib.import_module(name)  # somebody has imported it all already
+    spec = importlib.util.find_spec("ccxt")
+    if spec is None or spec.submodule_search_locations is None:
+        raise ModuleNotFoundError("ccxt is not installed", name="ccxt")
+    (root,) = spec.submodule_search_locations
+    bare = {package: _Bare(package) for package in _PACKAGES}
+    for package, stand_in in bare.items():
+        stand_in.__path__ = [root + package.removeprefix("ccxt").replace(".", "/")]
+    sys.modules.update(bare)
+    try:
+        found = importlib.import_module(rest)
+        if name == rest:
+            return found
+        # A class of ccxt.pro finds its base as ``ccxt.async_support.<ccxt_id>``.
+        vars(bare["ccxt"])["async_support"] = bare["ccxt.async_support"]
+        vars(bare["ccxt.async_support"])[ccxt_id] = getattr(found, ccxt_id)
+        return importlib.import_module(name)
+    finally:
+        for package in _PACKAGES:
+            del sys.modules[package]
+
+
+def exact(base: type[Any], now_ms: Callable[[], int]) -> type[Any]:
+    """``base`` with exact numbers, and with a clock of ours.
+
+    ccxt's default number is ``float``; ``str`` keeps every digit. Its ``milliseconds()`` is what
+    requests are stamped with.
+    """
+
+    class Exact(base):  # type: ignore[misc]
+        """The ccxt class with the two changes."""
+
+        number = str
+
+        def milliseconds(self) -> int:
+            """The exchange's time, Unix milliseconds."""
+            return now_ms()
+
+    Exact.__name__ = Exact.__qualname__ = base.__name__
+    return Exact

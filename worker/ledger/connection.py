@@ -58,7 +58,8 @@ class Connections:
         self._wires: dict[Purpose, Wire] = {}
         self._primary: Address | None = None
         self._lock = asyncio.Lock()
-        #: Called whenever the primary was looked for anew.
+        self._opened: set[Purpose] = set()
+        #: Called whenever a wire was made in place of one that was lost.
         self.on_connect: Callable[[], None] = lambda: None
         self.address = ", ".join(map(str, self._target.addresses))
 
@@ -83,6 +84,8 @@ class Connections:
         """
         async with self._lock:
             wire = self.ready(purpose)
+            if wire is not None:
+                return wire
             while wire is None:
                 address = await self._locate()
                 try:
@@ -92,6 +95,9 @@ class Connections:
                 if self._primary is not address:  # dropped meanwhile: it may be elsewhere
                     wire.close()
                     wire = None
+            if purpose in self._opened:
+                self.on_connect()
+            self._opened.add(purpose)
             self._wires[purpose] = wire
             return wire
 
@@ -156,7 +162,6 @@ class Connections:
         if self._primary is None:
             self._primary = await self._find_primary()
             self.address = str(self._primary)
-            self.on_connect()
         return self._primary
 
     async def _find_primary(self) -> Address:

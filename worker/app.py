@@ -17,6 +17,7 @@ from worker import __version__
 from worker.cancellation import cancel_all
 from worker.clock import Clock, SystemClock, utc
 from worker.config import Config, Secret
+from worker.domain.identity import account_key
 from worker.domain.signature import Signatures
 from worker.domain.trading_state import TradingState
 from worker.engine import ExecutionEngine, SideTask
@@ -81,13 +82,13 @@ class Worker:
         self.metrics = Metrics(version=__version__, mode=config.mode)
         self.health = Health(self.clock, ("redis", "group", "markets", RECONCILIATION))
         self.orders = OrderManager(clock=self.clock)
-        signals = f"{{{config.account}}}:signals"
+        signals = account_key(config.account, "signals")
         self.connections = Connections(
             config.redis,
             key=signals,
             name=self.name,
             timeout_s=min(5.0, config.worker.lease_seconds / 3),
-            on_connect=self.metrics.ledger_reconnect,
+            on_reconnect=self.metrics.ledger_reconnect,
         )
         self._in_hand = InHand()
         self.ledger = self._ledger(signals)
@@ -137,6 +138,8 @@ class Worker:
             replicas=config.redis.replicas_required,
             replicas_timeout_ms=config.redis.replicas_timeout_ms,
             patience_s=config.worker.lease_seconds / 3,
+            clock=self.clock,
+            random=self.random,
             on_error=lambda error: self.metrics.ledger_error(error.kind),
         )
         return Ledger(

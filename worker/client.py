@@ -32,15 +32,16 @@ from tenacity import (
     wait_random_exponential,
 )
 
-from worker.config import Config, RedisConfig, Secret
-from worker.domain.identity import is_account
+from worker.config import Config, RedisConfig
+from worker.domain.identity import account_key, is_account
 from worker.domain.signal import MalformedSignalError, Signal, decode_signal
-from worker.domain.signature import MIN_SECRET_LENGTH, is_key_id, signed_fields
+from worker.domain.signature import Signer
 from worker.errors import ConfigError
 from worker.ledger.access import OUTPUT_STREAMS, Access, StreamEntry
 from worker.ledger.connection import Connections
 from worker.ledger.errors import LedgerUnavailableError
 from worker.ledger.streams import SubmissionError, Tail, submit
+from worker.secret import Secret
 
 __all__ = [
     "AsyncSignalProducer",
@@ -96,21 +97,12 @@ def _payload(signal: Signal) -> bytes:
     return data
 
 
-def _check_key(key_id: str, secret: str) -> None:
-    if bool(key_id) is not bool(secret):
-        raise ConfigError("key_id", "a key's id and its secret come together")
-    if key_id and not is_key_id(key_id):
-        raise ConfigError("key_id", f"{key_id!r} is not a key id")
-    if secret and len(secret) < MIN_SECRET_LENGTH:
-        raise ConfigError("secret", f"has fewer than {MIN_SECRET_LENGTH} characters")
-
-
 def _access(url: str, account: str, redis: RedisConfig | None) -> Access:
     if not is_account(account):
         raise ConfigError("account", f"{account!r} is not an account's id")
     config = Config(account=account, redis=redis or RedisConfig(url=Secret(url)))
     connections = Connections(
-        config.redis, key=f"{{{account}}}:signals", name="execution-worker-client"
+        config.redis, key=account_key(account, "signals"), name="execution-worker-client"
     )
     return Access(connections, account)
 
@@ -143,12 +135,9 @@ class AsyncSignalProducer:
         key_id: str = "",
         secret: str = "",
     ) -> None:
-        _check_key(key_id, secret)
+        self._signer = Signer(account, key_id, secret)
         self._access = _access(url, account, redis)
-        self._account = account
         self._patience_s = patience_s
-        self._key_id = key_id
-        self._secret = secret.encode()
 
     async def __aenter__(self) -> Self:
         return self
@@ -194,7 +183,7 @@ class AsyncSignalProducer:
         """
         given = {"key": key, "traceparent": traceparent}
         beside = {name: text.encode() for name, text in given.items() if text is not None}
-        entries = [self._signed({"data": _payload(signal), **beside}) for signal in signals]
+        entries = [self._signer.sign({"data": _payload(signal), **beside}) for signal in signals]
         async for attempt in AsyncRetrying(
             retry=retry_if_exception(_is_passing),
             wait=wait_random_exponential(multiplier=0.05, max=1.0),
@@ -204,11 +193,6 @@ class AsyncSignalProducer:
             with attempt:
                 return await submit(self._access, entries)
         raise AssertionError("unreachable")
-
-    def _signed(self, entry: dict[str, bytes]) -> dict[str, bytes]:
-        if not self._key_id:
-            return entry
-        return signed_fields(entry, account=self._account, key_id=self._key_id, secret=self._secret)
 
 
 def _is_passing(error: BaseException) -> bool:

@@ -41,4 +41,9 @@ def utc(ms: float) -> datetime:
     return datetime.fromtimestamp(ms / 1000, UTC)
 
 
+def rfc3339(ms: float) -> str:
+    """Unix milliseconds as an RFC 3339 time in UTC, to the millisecond."""
+    return utc(ms).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
 Random = random.Random

@@ -28,7 +28,7 @@ from worker.ledger.replies import Book
 from worker.logger import get_logger
 from worker.observe.metrics import Metrics
 
-log = get_logger(__name__)
+log = get_logger()
 
 ROUND_EVERY_MS: Final = 60_000
 #: An exchange that could not be asked is asked again after this, or after what it said itself.

@@ -10,6 +10,7 @@ from msgspec import Meta, field
 from worker.domain.identity import ACCOUNT_PATTERN
 from worker.domain.market import MarketKind
 from worker.domain.signature import SigningKey
+from worker.secret import Secret as Secret  # noqa: PLC0414 (sections are written with it)
 
 ENV_PREFIX: Final = "WORKER_"
 #: Names a signal may use when nothing is configured: all simulated.
@@ -37,39 +38,11 @@ def _decimal(meaning: str, *, ge: str | None = None, gt: str | None = None, le: 
     return Meta(description=meaning, extra={k: v for k, v in bounds.items() if v is not None})
 
 
-class Secret:
-    """A string that never shows itself: not by ``str``, ``repr``, ``format`` or an encoder."""
-
-    __slots__ = ("_value",)
-
-    def __init__(self, value: str = "") -> None:
-        self._value = value
-
-    def __bool__(self) -> bool:
-        return bool(self._value)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Secret) and other._value == self._value
-
-    def __hash__(self) -> int:
-        return hash(self._value)
-
-    def __repr__(self) -> str:
-        return "Secret('********')" if self._value else "Secret('')"
-
-    def __str__(self) -> str:
-        return "********" if self._value else ""
-
-    def reveal(self) -> str:
-        """The secret itself, for the one place that needs it."""
-        return self._value
-
-
 class Section(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
-    """One table of the file."""
+    """One table of the file; every section refuses unknown keys as this one does."""
 
 
-class RedisConfig(Section, kw_only=True, frozen=True, forbid_unknown_fields=True):
+class RedisConfig(Section, kw_only=True, frozen=True):
     """Where the streams and the ledger live."""
 
     url: Annotated[
@@ -104,7 +77,7 @@ class RedisConfig(Section, kw_only=True, frozen=True, forbid_unknown_fields=True
     ] = 1_000_000
 
 
-class WorkerConfig(Section, kw_only=True, frozen=True, forbid_unknown_fields=True):
+class WorkerConfig(Section, kw_only=True, frozen=True):
     """How one process works."""
 
     concurrency: Annotated[int, _whole(1, 4_096, "signals in flight")] = 64
@@ -125,14 +98,14 @@ class WorkerConfig(Section, kw_only=True, frozen=True, forbid_unknown_fields=Tru
     ] = None
 
 
-class HttpConfig(Section, kw_only=True, frozen=True, forbid_unknown_fields=True):
+class HttpConfig(Section, kw_only=True, frozen=True):
     """Where metrics and health are served."""
 
     host: Annotated[str, _doc("address to listen on; empty turns HTTP off")] = "127.0.0.1"
     port: Annotated[int, _whole(0, 65_535, "port to listen on; 0 takes a free one")] = 9108
 
 
-class PaperConfig(Section, kw_only=True, frozen=True, forbid_unknown_fields=True):
+class PaperConfig(Section, kw_only=True, frozen=True):
     """How the simulated exchange behaves."""
 
     balance: Annotated[
@@ -166,7 +139,7 @@ class PaperConfig(Section, kw_only=True, frozen=True, forbid_unknown_fields=True
     ] = ()
 
 
-class ExchangeConfig(Section, kw_only=True, frozen=True, forbid_unknown_fields=True):
+class ExchangeConfig(Section, kw_only=True, frozen=True):
     """One exchange account."""
 
     adapter: Annotated[
@@ -209,7 +182,7 @@ class ExchangeConfig(Section, kw_only=True, frozen=True, forbid_unknown_fields=T
     paper: PaperConfig = field(default_factory=PaperConfig)
 
 
-class ValidationConfig(Section, kw_only=True, frozen=True, forbid_unknown_fields=True):
+class ValidationConfig(Section, kw_only=True, frozen=True):
     """Which signals are good enough to look at."""
 
     min_signal_strength: Annotated[float, _real("least `strength` of a signal", ge=0, le=1)] = 0.0
@@ -237,7 +210,7 @@ class ValidationConfig(Section, kw_only=True, frozen=True, forbid_unknown_fields
     ] = False
 
 
-class RiskConfig(Section, kw_only=True, frozen=True, forbid_unknown_fields=True):
+class RiskConfig(Section, kw_only=True, frozen=True):
     """What one account may hold over all its workers."""
 
     max_concurrent_positions: Annotated[
@@ -276,7 +249,7 @@ class RiskConfig(Section, kw_only=True, frozen=True, forbid_unknown_fields=True)
     ] = 30.0
 
 
-class ExecutionConfig(Section, kw_only=True, frozen=True, forbid_unknown_fields=True):
+class ExecutionConfig(Section, kw_only=True, frozen=True):
     """Sending: retries, deadlines, clocks."""
 
     max_retries: Annotated[
@@ -299,7 +272,7 @@ class ExecutionConfig(Section, kw_only=True, frozen=True, forbid_unknown_fields=
     ] = 20.0
 
 
-class ReconciliationConfig(Section, kw_only=True, frozen=True, forbid_unknown_fields=True):
+class ReconciliationConfig(Section, kw_only=True, frozen=True):
     """Confirming what was sent."""
 
     verify_fill: Annotated[
@@ -320,7 +293,7 @@ class ReconciliationConfig(Section, kw_only=True, frozen=True, forbid_unknown_fi
     ] = 0.5
 
 
-class LogConfig(Section, kw_only=True, frozen=True, forbid_unknown_fields=True):
+class LogConfig(Section, kw_only=True, frozen=True):
     """What is logged, and how."""
 
     level: Annotated[
@@ -332,7 +305,7 @@ class LogConfig(Section, kw_only=True, frozen=True, forbid_unknown_fields=True):
     ] = "auto"
 
 
-class SignatureKeyConfig(Section, kw_only=True, frozen=True, forbid_unknown_fields=True):
+class SignatureKeyConfig(Section, kw_only=True, frozen=True):
     """One key that producers sign signals with."""
 
     secret: Annotated[Secret, _doc("shared with the producer, at least 32 characters")] = Secret("")
@@ -353,7 +326,7 @@ class SignatureKeyConfig(Section, kw_only=True, frozen=True, forbid_unknown_fiel
     ] = None
 
 
-class SignaturesConfig(Section, kw_only=True, frozen=True, forbid_unknown_fields=True):
+class SignaturesConfig(Section, kw_only=True, frozen=True):
     """Who may sign signals; several keys at a time, so that one can replace another."""
 
     keys: dict[str, SignatureKeyConfig] = field(default_factory=dict)
@@ -373,7 +346,7 @@ class SignaturesConfig(Section, kw_only=True, frozen=True, forbid_unknown_fields
         )
 
 
-class TracingConfig(Section, kw_only=True, frozen=True, forbid_unknown_fields=True):
+class TracingConfig(Section, kw_only=True, frozen=True):
     """Traces for OpenTelemetry; needs the extra `otel`."""
 
     enabled: Annotated[bool, _doc("send one trace a signal; off, nothing of it is even loaded")] = (
@@ -392,7 +365,7 @@ def _default_exchanges() -> dict[str, ExchangeConfig]:
     return {name: ExchangeConfig(ccxt_id=name) for name in DEFAULT_EXCHANGES}
 
 
-class Config(Section, kw_only=True, frozen=True, forbid_unknown_fields=True):
+class Config(Section, kw_only=True, frozen=True):
     """The whole configuration."""
 
     mode: Annotated[

@@ -11,8 +11,9 @@ from typing import Any, Final, Literal, get_args, get_origin, get_type_hints
 import msgspec
 from msgspec import inspect
 
-from worker.config import Config, ExchangeConfig, Secret, Section, SignatureKeyConfig
+from worker.config import Config, ExchangeConfig, Section, SignatureKeyConfig
 from worker.errors import ConfigError
+from worker.secret import Secret
 
 #: Stands for the name of an exchange or a key in the dotted names of documentation.
 ANY_NAME: Final = "<name>"
@@ -45,7 +46,6 @@ class ConfigField(msgspec.Struct, kw_only=True, frozen=True):
     kind: Kind
     meaning: str = ""
     default: Any = None
-    optional: bool = False
     choices: tuple[str, ...] = ()
     enum: type[Enum] | None = None
     pattern: str = ""
@@ -116,7 +116,6 @@ def _describe(
         kind = kind.type
     about: dict[str, Any] = {"name": name, "meaning": meaning, "default": default} | bounds
     if isinstance(kind, inspect.UnionType):
-        about["optional"] = True
         kind = next(t for t in kind.types if not isinstance(t, inspect.NoneType))
     match kind:
         case inspect.IntType() | inspect.FloatType():

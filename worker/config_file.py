@@ -85,6 +85,20 @@ def _read_toml(path: Path) -> dict[str, Any]:
         raise ConfigError("", f"{path} is not valid TOML: {problem}") from None
 
 
+def read_secret(key: str, path: Path) -> str:
+    """A secret from a file, without the line break at its end.
+
+    Args:
+        key: what it is for: a key, or an option of a command.
+        path: the file.
+
+    Raises:
+        ConfigError: names ``key``, the file and why it cannot be read.
+    """
+    text = _read_text(key, path, "secret file", MAX_SECRET_BYTES)
+    return text.removesuffix("\n").removesuffix("\r")
+
+
 def _read_text(key: str, path: Path, what: str, limit: int) -> str:
     try:
         with path.open("rb") as file:
@@ -156,8 +170,7 @@ def _secret_from_file(path: _Path, variable: str, file: str) -> tuple[_Path, Con
         raise ConfigError(
             _dotted(target), f"is not a secret, so {variable} cannot read it from a file"
         )
-    text = _read_text(_dotted(target), Path(file), "secret file", MAX_SECRET_BYTES)
-    return target, node, text.removesuffix("\n").removesuffix("\r")
+    return target, node, read_secret(_dotted(target), Path(file))
 
 
 def _unknown(path: _Path, origin: str) -> ConfigError:

@@ -4,25 +4,17 @@ import re
 from typing import Final
 from urllib.parse import urlsplit
 
+from worker import redis_url
 from worker.config import Config, ExchangeConfig
 from worker.domain.signature import MIN_SECRET_LENGTH
 from worker.errors import ConfigError
+from worker.secret import HIDDEN
 
 EXCHANGE_NAME: Final = re.compile(r"[a-z0-9]+(?:[-_][a-z0-9]+)*")
 #: A heartbeat renews a lease every third of it, and a thirtieth may pass in the waiting claim it
 #: counts from: over six tenths are left when all is well, three after a renewal was missed; a
 #: request that needs at most half can be sent.
 LEASE_SHARE_OF_REQUEST: Final = 0.5
-
-_REDIS_SCHEMES: Final = (
-    "redis",
-    "rediss",
-    "unix",
-    "redis+sentinel",
-    "redis+cluster",
-    "rediss+sentinel",
-    "rediss+cluster",
-)
 
 
 def check_rules(config: Config) -> None:
@@ -33,13 +25,18 @@ def check_rules(config: Config) -> None:
     """
     _check_sizes(config)
     _check_times(config)
-    check_redis_url(config.redis.url.reveal())
+    _check_redis_url(config.redis.url.reveal())
     _check_tls(config)
     _check_exchanges(config)
     _check_signatures(config)
     _check_address("tracing.endpoint", config.tracing.endpoint, ("http", "https"))
     if config.tracing.enabled and not config.tracing.endpoint:
         raise ConfigError("tracing.endpoint", "is missing: traces must go somewhere")
+
+
+def _check_redis_url(url: str) -> None:
+    if url != redis_url.EMBEDDED:
+        redis_url.parse(url)
 
 
 def _check_sizes(config: Config) -> None:
@@ -163,50 +160,5 @@ def _check_address(key: str, url: str, schemes: tuple[str, ...]) -> None:
             problem = "it may have a scheme, a host, a port and a path only"
     if problem:
         # A user and password would be shown; neither belongs here, so cut them off.
-        shown = re.sub(r"//[^/]*@", "//********@", url)
+        shown = re.sub(r"//[^/]*@", f"//{HIDDEN}@", url)
         raise ConfigError(key, f'"{shown}" is not a base address: {problem}')
-
-
-def check_redis_url(url: str) -> None:
-    """Check the shape of ``redis.url``; the error never shows it, for it may hold a password.
-
-    Raises:
-        ConfigError: naming the part that is wrong.
-    """
-    if url == "embedded":
-        return
-    scheme, separator, rest = url.partition("://")
-    if not separator or scheme not in _REDIS_SCHEMES:
-        known = ", ".join(f"{name}://" for name in _REDIS_SCHEMES)
-        raise ConfigError("redis.url", f'must begin with one of {known} or be "embedded"')
-    place = rest.partition("?")[0]
-    place = place.rpartition("@")[2]
-    if scheme == "unix":
-        if not place.startswith("/"):
-            raise ConfigError("redis.url", "unix:// needs an absolute path: unix:///run/redis.sock")
-        return
-    hosts, _, path = place.partition("/")
-    kind = scheme.partition("+")[2]
-    several = bool(kind)
-    for host in hosts.split(",") if several else [hosts]:
-        _check_host(host, scheme)
-    names = [name for name in path.split("/") if name]
-    if kind == "sentinel":
-        if not names:
-            raise ConfigError(
-                "redis.url",
-                "redis+sentinel:// needs the master's name: /<master> or /<master>/<db>",
-            )
-        names = names[1:]
-    if len(names) > 1 or (names and not re.fullmatch(r"[0-9]{1,5}", names[0])):
-        raise ConfigError("redis.url", "the database must be a whole number after the last /")
-    if kind == "cluster" and names and int(names[0]):
-        raise ConfigError("redis.url", "a cluster has database 0 only")
-
-
-def _check_host(place: str, scheme: str) -> None:
-    host = re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|[^\[\]:,]+)(?::([0-9]{1,5}))?", place)
-    if host is None or (host[2] is not None and not 0 < int(host[2]) <= 65_535):
-        raise ConfigError(
-            "redis.url", f"{scheme}:// needs host or host:port, the port from 1 to 65535"
-        )

@@ -7,10 +7,9 @@ from enum import Enum
 from typing import Any, Final
 from urllib.parse import parse_qsl, unquote
 
-from worker.config import Config, Secret, Section
+from worker.config import Config, Section
 from worker.config_fields import ConfigField, Kind, walk
-
-HIDDEN: Final = "********"
+from worker.secret import HIDDEN, Secret
 
 
 def render_config(config: Config) -> str:

@@ -258,13 +258,10 @@ class ExecutionEngine:
                 error = again
             else:
                 return
-        kind = error.kind if isinstance(error, LedgerUnavailableError) else "refused"
-        self._metrics.ledger_error(kind)
         self._health.set("redis", ok=False, detail=str(error))
-        if isinstance(error, LedgerRefusedError | LedgerUnavailableError):
-            log.error("redis_unavailable", error=str(error), retry_in_s=round(pause, 2))
-        else:
-            log.error("ledger_failed", error=str(error), retry_in_s=round(pause, 2))
+        is_away = isinstance(error, LedgerRefusedError | LedgerUnavailableError)
+        event = "redis_unavailable" if is_away else "ledger_failed"
+        log.error(event, error=str(error), retry_in_s=round(pause, 2))
         await self._clock.sleep(pause)
 
     # -- one entry -----------------------------------------------------------------------------
@@ -364,8 +361,7 @@ class ExecutionEngine:
                 item = msgspec.structs.replace(item, take_next=False)
             try:
                 return await self._ledger.commit(item)
-            except LedgerUnavailableError as error:
-                self._metrics.ledger_error(error.kind)
+            except LedgerUnavailableError:
                 if lease.lost:
                     return None
                 await self._clock.sleep(FIRST_PAUSE_S)
@@ -389,8 +385,7 @@ class ExecutionEngine:
                 max(UNRESOLVED_RETRY_MS, doubt_ms),
                 self._scribe.unresolved(end),
             )
-        except LedgerUnavailableError as error:
-            self._metrics.ledger_error(error.kind)
+        except LedgerUnavailableError:
             return  # the lease runs out and the next worker looks the order up
         if parked:
             self._metrics.parked()
@@ -430,7 +425,6 @@ class ExecutionEngine:
                 [(lease.entry_id, lease.token) for lease in held], self._status(self)
             )
         except LedgerError as error:
-            self._metrics.ledger_error(getattr(error, "kind", "refused"))
             self._health.set("redis", ok=False, detail=str(error))
             return  # leases run out by themselves; nothing is sent under one that has
         for lease in held:

@@ -10,8 +10,8 @@ KEPT_BYTES: Final = 8 << 20
 MAPPED_FROM_BYTES: Final = 4 << 20
 
 
-def keep_heap() -> bool:
-    """Tell glibc's malloc so; whether there is one to tell.
+def keep_heap() -> None:
+    """Tell glibc's malloc so, where there is one to tell.
 
     A batch of commits is one command of some 100 KB. With the default limits of 128 KiB its memory
     goes back to the kernel when it has been sent and is faulted in again for the next, which costs
@@ -20,7 +20,6 @@ def keep_heap() -> bool:
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError):
-        return False
-    return bool(
-        mallopt(_M_TRIM_THRESHOLD, KEPT_BYTES) and mallopt(_M_MMAP_THRESHOLD, MAPPED_FROM_BYTES)
-    )
+        return
+    mallopt(_M_TRIM_THRESHOLD, KEPT_BYTES)
+    mallopt(_M_MMAP_THRESHOLD, MAPPED_FROM_BYTES)

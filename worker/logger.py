@@ -35,9 +35,9 @@ def get_logger(name: str = "") -> FilteringBoundLogger:
     """A logger; cheap, usable at module level, configured when first used.
 
     Args:
-        name: the module's ``__name__``; accepted for habit's sake, not logged.
+        name: not used; some callers still say it.
     """
-    return cast("FilteringBoundLogger", structlog.get_logger(name))
+    return cast("FilteringBoundLogger", structlog.get_logger())
 
 
 def tell(event: str, fields: dict[str, Any]) -> None:

@@ -202,11 +202,6 @@ class MarketData:
             balance = await self._ask_balance(feed, wallet, info.settle)
         return MarketView(adapter, info, ticker, balance)
 
-    def adapter(self, exchange: str) -> ExchangeAdapter | None:
-        """The adapter of an exchange, None if there is no such."""
-        feed = self._feeds.get(exchange)
-        return feed.adapter if feed else None
-
     def begin(self, exchange: str) -> None:
         """Say that an exchange has started."""
         self._feeds[exchange].started.set()
@@ -278,18 +273,16 @@ class MarketData:
                 return None
             return wallet.held.get(currency, _NOTHING)
 
-    async def refresh_balance(self, exchange: str) -> bool:
-        """Read the balances of one exchange, every wallet's; whether that worked."""
+    async def refresh_balance(self, exchange: str) -> None:
+        """Read the balances of one exchange, every wallet's, whatever becomes of the others."""
         feed = self._feeds[exchange]
-        has_worked = True
         for kind in feed.adapter.wallets:
             wallet = feed.wallets[kind]
             async with wallet.refresh.lock:
-                has_worked &= await self._refresh_wallet(feed, wallet)
-        return has_worked
+                await self._refresh_wallet(feed, wallet)
 
     async def _refresh_wallet(self, feed: _Feed, wallet: _Wallet) -> bool:
-        """Read the balances; to be called under the lock."""
+        """Read the balances, and tell whether that worked; to be called under the lock."""
         asked = self._clock.monotonic_ms()
         try:
             held = await feed.adapter.get_balance(wallet.kind)

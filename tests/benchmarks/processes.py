@@ -1,6 +1,5 @@
 """The processes a benchmark is about: the server, workers, bare loops; started, watched, ended."""
 
-import ctypes
 import os
 import signal
 import subprocess
@@ -19,10 +18,9 @@ import msgspec
 from tests.benchmarks import machine
 from tests.benchmarks.signals import GROUP, ORDERS, SIGNALS
 from tests.benchmarks.wire import Wire, pairs
-from worker.ledger.embedded import EmbeddedServer, find_server, free_port
+from worker.ledger.embedded import DIE_WITH_PARENT, EmbeddedServer, find_server, free_port
 
 ROOT: Final = Path(__file__).resolve().parents[2]
-_PR_SET_PDEATHSIG: Final = 1
 _STOP_S: Final = 30.0
 _READY_S: Final = 60.0
 
@@ -61,7 +59,7 @@ class Child:
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
-                preexec_fn=_die_with_parent if sys.platform == "linux" else None,  # noqa: PLW1509
+                preexec_fn=DIE_WITH_PARENT,  # noqa: PLW1509
             )
 
     @property
@@ -118,10 +116,6 @@ class Child:
         """End it at once (SIGKILL)."""
         self._process.kill()
         self._process.wait()
-
-
-def _die_with_parent() -> None:
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 class Group(msgspec.Struct, frozen=True):

@@ -28,7 +28,7 @@ MODULES: Final[Mapping[str, tuple[str, ...]]] = {
 BY_METHOD: Final[Mapping[str, frozenset[str]]] = {
     "worker": frozenset(),
     "reader": frozenset({"multi", "exec", "info"}),
-    "operator": frozenset({"multi", "exec", "info", "time"}),
+    "operator": frozenset({"multi", "exec", "info"}),
 }
 RUNNING: Final = frozenset({"eval", "evalsha"})
 

@@ -4,14 +4,14 @@ import json
 import subprocess
 import sys
 
-from worker.observe.redaction import HIDDEN
+from worker.secret import HIDDEN
 
 
 def test_one_exchange_is_imported_alone_with_the_classes_of_the_whole_library() -> None:
     """In a fresh process: few modules, and a later plain import finds the very same classes."""
     program = """
 import sys
-from worker.exchanges.loading import exchange_class
+from worker.exchanges.ccxt_import import exchange_class
 alone = exchange_class("binance")
 assert "ccxt.async_support.bybit" not in sys.modules
 assert "ccxt" not in sys.modules

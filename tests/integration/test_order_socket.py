@@ -51,10 +51,10 @@ from worker.exchanges.base import (
 )
 from worker.exchanges.binance import BinanceCCXTAdapter
 from worker.exchanges.factory import ExchangeFactory
+from worker.exchanges.http_session import open_session
 from worker.exchanges.order_socket import OrderSocket
 from worker.exchanges.outcomes import Call, IncompleteReplyError
 from worker.exchanges.paper import PaperExchange
-from worker.exchanges.reroute import open_session
 
 D = Decimal
 SOCKETS = {SPOT: "/ws-api/v3", LINEAR: "/ws-fapi/v1"}
@@ -779,7 +779,7 @@ def test_only_a_worker_with_sockets_loads_ccxt_pro_and_only_one_exchange_of_it()
     program = """
 import sys
 import worker.exchanges.binance
-from worker.exchanges.loading import exchange_class
+from worker.exchanges.ccxt_import import exchange_class
 rest = exchange_class("binance")
 assert not any(name.startswith("ccxt.pro") for name in sys.modules)
 alone = exchange_class("binance", pro=True)

@@ -26,7 +26,7 @@ from worker.exchanges.base import (
     RateLimitError,
 )
 from worker.exchanges.ccxt_adapter import CCXTAdapter
-from worker.exchanges.reroute import record, reroute
+from worker.exchanges.http_session import record, reroute
 
 U, R, T, N = Outcome.UNKNOWN, Outcome.REFUSED, Outcome.THROTTLED, Outcome.NOT_SENT
 SPOT, LINEAR = "BTC/USDT", "BTC/USDT:USDT"

@@ -290,7 +290,8 @@ async def _off_loop(
         (["submit", "--key-id", "NO"], "is not a key id"),
         (["submit", "--key-id", "k"], "signatures.keys.k is not configured here"),
         (["submit", "--key-id", "k", "--secret-file", "/no/such"], "cannot read the secret file"),
-        (["submit", "--key-id", "k", "--secret-file", "/dev/null"], "fewer than 32 characters"),
+        (["submit", "--key-id", "k", "--secret-file", "/dev/null"], "secret: is empty"),
+        (["submit", "--key-id", "k", "--secret-file", "/dev/zero"], "larger than 65536 bytes"),
         (["flatten", "--reason", "x", "--key-id", "trend"], 'strategies must have "*"'),
     ],
 )

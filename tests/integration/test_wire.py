@@ -9,9 +9,10 @@ import uvloop
 from redis.exceptions import NoScriptError, ResponseError
 
 from worker.config import RedisConfig, Secret
-from worker.ledger.connection import Address, Connections, Purpose
+from worker.ledger.connection import Connections, Purpose
 from worker.ledger.embedded import EmbeddedServer
 from worker.ledger.wire import Part, Wire, connect
+from worker.redis_url import Address
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -208,6 +209,37 @@ async def test_a_wire_that_cannot_be_opened_leaves_the_others(server: EmbeddedSe
     await connections.invalidate(wire)
     assert not wire.is_open
     await connections.close()
+
+
+async def test_only_what_was_lost_is_made_anew() -> None:
+    """Neither a first connection counts as a reconnection, nor an attempt that fails."""
+    anew: list[str] = []
+    with EmbeddedServer() as server:
+        connections = Connections(
+            RedisConfig(url=Secret(server.url)),
+            key="{main}:x",
+            name="w",
+            on_reconnect=lambda: anew.append("one"),
+        )
+        wire = await connections.open(Purpose.SCRIPTS)
+        assert await connections.open(Purpose.SCRIPTS) is wire
+        await connections.open(Purpose.DOORBELL)
+        assert anew == []
+        server.kill()
+        with pytest.raises(ConnectionError):
+            await wire.call("PING")
+        await connections.invalidate(wire)
+        for _ in range(3):
+            with pytest.raises(ConnectionError):
+                await connections.open(Purpose.SCRIPTS)
+            await connections.invalidate(None)
+        assert anew == []
+        server.start()
+        await connections.open(Purpose.SCRIPTS)
+        await connections.open(Purpose.DOORBELL)
+        await connections.open(Purpose.REPLICATED)  # there was none before
+        assert len(anew) == 2
+        await connections.close()
 
 
 async def test_a_user_without_a_password_signs_in(server: EmbeddedServer) -> None:

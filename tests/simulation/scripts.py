@@ -8,6 +8,7 @@ from tests.simulation.faults import Call
 from tests.simulation.loop import Process, VirtualLoop
 from tests.simulation.network import Broken, Network
 from tests.simulation.redis_account import SIGNALS, RedisAccount
+from worker.clock import Clock, Random
 from worker.ledger.connection import Connections
 from worker.ledger.errors import LedgerUnavailableError
 from worker.ledger.scripts import Argument, Doorbell, RedisScripts
@@ -25,7 +26,7 @@ class SimulatedScripts(RedisScripts):
         network: the way there.
         loop: time.
         process: the worker's.
-        patience_s: as the real one's.
+        patience_s: as the real one's; so are the next two.
         detailed: whether calls are described to the faults, for scenarios that choose by content.
     """
 
@@ -37,10 +38,18 @@ class SimulatedScripts(RedisScripts):
         loop: VirtualLoop,
         process: Process,
         patience_s: float,
+        clock: Clock,
+        random: Random,
         bell: "Bell",
         detailed: bool,
     ) -> None:
-        super().__init__(cast("Connections", None), signals=SIGNALS, patience_s=patience_s)
+        super().__init__(
+            cast("Connections", None),
+            signals=SIGNALS,
+            patience_s=patience_s,
+            clock=clock,
+            random=random,
+        )
         self._account = account
         self._network = network
         self._loop = loop

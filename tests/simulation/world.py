@@ -3,7 +3,7 @@
 import asyncio
 import sys
 from collections.abc import Callable, Generator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from random import Random
 from types import SimpleNamespace
 from typing import Any, Final
@@ -141,6 +141,8 @@ class World:
                 ],
             )
         self.network = Network(self.loop, Random(story.seed + 3), faults, self.trace)
+        #: For the pauses of calls that are repeated.
+        self._pauses = Random(story.seed + 5)
         self.venue = Venue(
             self.loop.time,
             epoch_ms=EPOCH_MS,
@@ -342,6 +344,8 @@ class World:
                 loop=self.loop,
                 process=process,
                 patience_s=patience_s,
+                clock=clock,
+                random=self._pauses,
                 bell=self.bell,
                 detailed=self._detailed,
             )
@@ -384,20 +388,17 @@ class World:
 
     @contextmanager
     def _surroundings(self) -> Generator[None, None, None]:
-        """Ambient time, chance and logging of the libraries, replaced for the run."""
+        """The ambient logging, replaced for the run."""
         before = structlog.get_config() if structlog.is_configured() else None
-        with ExitStack() as stack:
-            stack.enter_context(
-                mock.patch("tenacity.time", SimpleNamespace(monotonic=self.loop.time))
-            )
-            stack.enter_context(mock.patch("tenacity.wait.random", Random(self.story.seed + 5)))
-            stack.callback(_restore_logging, before)
-            structlog.configure(
-                processors=[self._keep_line],
-                wrapper_class=structlog.make_filtering_bound_logger(10 if self._logs else 50),
-                cache_logger_on_first_use=False,
-            )
+        structlog.configure(
+            processors=[self._keep_line],
+            wrapper_class=structlog.make_filtering_bound_logger(10 if self._logs else 50),
+            cache_logger_on_first_use=False,
+        )
+        try:
             yield
+        finally:
+            _restore_logging(before)
 
     def _keep_line(
         self, _logger: Any, _method: str, line: structlog.typing.EventDict

@@ -1,8 +1,9 @@
 """The small parts under the exchange adapters: rounding, clocks, budgets, readings, the factory."""
 
+import asyncio
 from bisect import bisect_left
 from decimal import Decimal
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -13,15 +14,16 @@ from worker.config import Config, ExchangeConfig, PaperConfig, Secret
 from worker.domain.market import MarketKind, SymbolInfo
 from worker.domain.order import OrderRequest, OrderState, Role, Side
 from worker.domain.signal import OrderType
-from worker.errors import ConfigError
+from worker.errors import ConfigError, InvariantError
 from worker.exchanges import readings
 from worker.exchanges.base import ExchangeError, Outcome
 from worker.exchanges.budget import OrderBudget
 from worker.exchanges.ccxt_adapter import CCXTAdapter
 from worker.exchanges.factory import ExchangeFactory
+from worker.exchanges.http_session import target
+from worker.exchanges.order_socket import OrderSocket, over_sockets
 from worker.exchanges.outcomes import IncompleteReplyError, LocalRefusalError
 from worker.exchanges.paper import PaperExchange
-from worker.exchanges.reroute import target
 from worker.exchanges.rounding import wire_order
 from worker.exchanges.timekeeping import ExchangeTime
 
@@ -305,3 +307,46 @@ def test_market_kinds_are_spot_and_linear_perpetuals_only() -> None:
     assert readings.market_kind({"swap": True, "linear": True}) is MarketKind.LINEAR
     assert readings.market_kind({"swap": True, "linear": False}) is None
     assert readings.market_kind({"future": True, "linear": True}) is None
+
+
+async def test_an_order_outside_of_any_call_is_not_sent_over_a_socket() -> None:
+    """Whether it was sent would be noted where nobody looks: that stops the process."""
+    sent: list[str] = []
+
+    class Connected:
+        """A session whose connections are open and say nothing."""
+
+        closed = False
+
+        async def ws_connect(self, *_: object, **__: object) -> "Connected":
+            return self
+
+        def get_extra_info(self, _name: str) -> str:
+            return "a peer"
+
+        async def send_str(self, text: str) -> None:
+            sent.append(text)
+
+        async def close(self) -> None:
+            self.closed = True
+
+        def __aiter__(self) -> "Connected":
+            return self
+
+        async def __anext__(self) -> object:
+            return await asyncio.get_running_loop().create_future()
+
+    url, session = "wss://host/ws-api/v3", cast("Any", Connected())
+    socket = OrderSocket("binance", url, session, 1_000, SystemClock())
+    await socket.settled(1_000)
+    assert socket.is_open
+    with pytest.raises(InvariantError):
+        await socket.ask("1", {"id": "1"})
+
+    class Base:
+        """What is left of ccxt's class."""
+
+    with pytest.raises(InvariantError):
+        await over_sockets(Base, {url: socket})().watch(url, "1", {"id": "1"})
+    await socket.close()
+    assert sent == []

@@ -7,7 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.domain.identity import client_order_id, event_id, is_account, payload_digest
+from worker.domain.identity import (
+    account_key,
+    client_order_id,
+    event_id,
+    is_account,
+    payload_digest,
+)
 
 NAMESPACE = uuid.UUID("6f1f2d7e-90a5-5c57-8a30-3f1c7f2f5b11")
 
@@ -52,6 +58,11 @@ def test_a_client_order_id_fits_every_exchange(signal_id: str) -> None:
     made = client_order_id("main", signal_id, "entry")
     assert len(made) == 32
     assert set(made) <= set("0123456789abcdef")
+
+
+def test_an_accounts_keys_share_a_hash_tag() -> None:
+    """Which is public: producers and consumers write the same names."""
+    assert account_key("main", "signals") == "{main}:signals"
 
 
 def test_event_ids_tell_first_and_further_apart() -> None:

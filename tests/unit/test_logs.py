@@ -22,7 +22,8 @@ from worker.clock import SystemClock
 from worker.config import LogConfig, Secret
 from worker.logger import bind_ids, bound_ids, get_logger, structlog
 from worker.observe.logs import MAX_LINE_BYTES, JsonLines, LineSink, configure_logging
-from worker.observe.redaction import HIDDEN, Redactor
+from worker.observe.redaction import Redactor
+from worker.secret import HIDDEN
 
 SECRET = 'k3y/"qu\\ote+ñ'
 
@@ -78,7 +79,7 @@ def test_an_event_is_one_json_line() -> None:
     """Time, level and event first, then what was bound, then the fields, in their order."""
     stream = configured()
     bind_ids(signal_id="s-1")
-    get_logger(__name__).info("order_filled", quantity=Decimal("1.50"), attempts=2, late=None)
+    get_logger().info("order_filled", quantity=Decimal("1.50"), attempts=2, late=None)
     bind_ids()
     assert stream.getvalue() == (
         '{"ts":"2026-01-02T03:04:05.006Z","level":"info","event":"order_filled",'

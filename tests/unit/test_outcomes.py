@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from worker.errors import InvariantError
 from worker.exchanges.base import (
     ExchangeError,
     InvalidOrderError,
@@ -143,6 +144,8 @@ def test_the_boundary_lets_nothing_foreign_out_and_keeps_our_own() -> None:
     with pytest.raises(OrderNotFoundError) as kept, boundary:
         raise own
     assert kept.value is own
+    with pytest.raises(InvariantError), map_exceptions("x", BINANCE, created()):
+        raise InvariantError("stop")
     assert current_call.get() is None
 
 

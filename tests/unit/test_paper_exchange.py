@@ -351,9 +351,7 @@ async def test_a_repeated_client_order_id_returns_the_first_order() -> None:
     assert on.resend is Resend.IDEMPOTENT
     first = await place(on, order())
     assert await place(on, order(quantity=D(7), side=Side.SELL), "500") == first
-    assert (await on.get_balance())["USDT"].free == D(100_000) - first.fills[0].fee - first.fills[
-        0
-    ].price * first.filled_quantity
+    assert await on.get_trades(order(), first) == first.fills
 
 
 REFUSED = [
@@ -473,20 +471,11 @@ async def test_an_order_is_found_by_the_exchanges_id_too() -> None:
     assert await on.get_order(order(""), report.exchange_order_id) == report
 
 
-async def test_the_wallet_of_a_lone_instance_follows_its_fills() -> None:
-    """Quote currencies only: what was paid and received, less fees."""
-    on = exchange(spread_bps=D(0), slippage_bps=D(0), fee_pct=D(1), balance=D(1_000))
-    await place(on, order("b"))
-    await place(on, order("s", side=Side.SELL, quantity=D("0.5")), "120")
-    balance = await on.get_balance()
-    assert balance["USDT"].free == D(1_000) - 101 + D("59.4")
-    assert balance["EUR"].free == balance["EUR"].total == D(1_000)
-    assert "BTC" in balance  # a quote of other coins, untouched by what was bought
-    assert balance["BTC"].free == D(1_000)
-
-
-async def test_the_ledgers_holdings_decide_where_they_are_given() -> None:
-    """All workers' trades count, not only this instance's."""
+async def test_the_ledgers_holdings_and_positions_are_the_exchanges() -> None:
+    """All workers' trades count, and an instance keeps no books of its own."""
+    held = ExchangePosition(
+        symbol="SOL/USDT:USDT", direction=Direction.LONG, quantity=D(1), entry_price=D(150)
+    )
     asked: list[str] = []
 
     async def holdings(name: str) -> Mapping[str, Decimal]:
@@ -494,31 +483,27 @@ async def test_the_ledgers_holdings_decide_where_they_are_given() -> None:
         return {"USDT": D(-250), "SOL": D("2.5")}
 
     async def positions(name: str) -> list[ExchangePosition]:
-        return []
+        asked.append(name)
+        return [held]
 
     config = ExchangeConfig(paper=PaperConfig(balance=D(1_000)))
     on = PaperExchange("okx", config, ManualClock(), holdings=holdings, positions=positions)
     await place(on, order())
     balance = await on.get_balance()
-    assert (balance["USDT"].free, balance["SOL"].free, asked) == (D(750), D("2.5"), ["okx"])
+    assert (balance["USDT"].free, balance["SOL"].free) == (D(750), D("2.5"))
+    assert await on.get_positions() == [held]
+    assert asked == ["okx", "okx"]
+
+
+async def test_without_a_ledger_nothing_has_moved() -> None:
+    """Every quote currency, a coin other coins are quoted in among them, is at its start."""
+    on = exchange(balance=D(1_000))
+    await place(on, order())
+    await place(on, order("perpetual", symbol="BTC/USDT:USDT"))
+    balance = await on.get_balance()
+    assert {"USDT", "EUR", "BTC"} < set(balance)
+    assert {(one.free, one.total) for one in balance.values()} == {(D(1_000), D(1_000))}
     assert await on.get_positions() == []
-
-
-async def test_linear_fills_net_to_a_position() -> None:
-    """Adding averages the entry, reducing keeps it, crossing zero starts anew."""
-    on = exchange(**FREE)
-    perp = "BTC/USDT:USDT"
-    steps = [
-        (Side.BUY, "1", "100", (Direction.LONG, D(1), D(100))),
-        (Side.BUY, "1", "200", (Direction.LONG, D(2), D(150))),
-        (Side.SELL, "1.5", "300", (Direction.LONG, D("0.5"), D(150))),
-        (Side.SELL, "1", "400", (Direction.SHORT, D("0.5"), D(400))),
-        (Side.BUY, "0.5", "400", None),
-    ]
-    for number, (side, quantity, price, expected) in enumerate(steps):
-        await place(on, order(f"c{number}", symbol=perp, side=side, quantity=D(quantity)), price)
-        held = [(p.direction, p.quantity, p.entry_price) for p in await on.get_positions()]
-        assert held == ([expected] if expected else [])
 
 
 async def test_a_ticker_surrounds_the_assumed_price() -> None:

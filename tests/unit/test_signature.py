@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from worker.domain.signature import (
     SignatureError,
     Signatures,
+    Signer,
     SigningKey,
     check_strategy,
     is_key_id,
@@ -69,6 +70,15 @@ def _grouped(group: bytes) -> dict[bytes, bytes]:
         {"data": DATA, "key": group}, account="main", key_id="k-1", secret=SECRET
     )
     return {name.encode(): value for name, value in signed.items()}
+
+
+def test_a_signer_signs_with_its_key_or_changes_nothing() -> None:
+    """What both the client and the commands put on the stream."""
+    entry = {"data": DATA, "key": b"g"}
+    signed = Signer("main", "k-1", SECRET.decode()).sign(entry)
+    assert signed == signed_fields(entry, account="main", key_id="k-1", secret=SECRET)
+    none = Signer("main")
+    assert (none.sign(entry), bool(none)) == (entry, False)
 
 
 def test_this_format_never_changes() -> None:

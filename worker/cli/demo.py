@@ -1,10 +1,8 @@
 """``demo``: the whole thing at work, made up: a private server, two workers, a mix of signals."""
 
 import asyncio
-import ctypes
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -26,7 +24,7 @@ from worker.config import ENV_PREFIX
 from worker.config_file import load_config
 from worker.errors import WorkerError
 from worker.ledger.access import OUTPUT_STREAMS, STREAMS, StreamEntry
-from worker.ledger.embedded import EmbeddedServer
+from worker.ledger.embedded import DIE_WITH_PARENT, EmbeddedServer
 from worker.ledger.reader import AccountReader
 from worker.ledger.status import Status
 
@@ -43,7 +41,6 @@ LAST_EVENTS: Final = 20
 #: What the live screen shows besides the last events.
 _OTHER_LINES: Final = 12
 _SEED: Final = 7
-_PR_SET_PDEATHSIG: Final = 1
 
 _GO_ON: Final = """\
 Go on with a Redis of your own:
@@ -126,14 +123,10 @@ def _start(stack: ExitStack, environ: Mapping[str, str], log: Path) -> "subproce
             stdout=output,
             stderr=output,
             start_new_session=True,
-            preexec_fn=_die_with_parent if sys.platform == "linux" else None,  # noqa: PLW1509
+            preexec_fn=DIE_WITH_PARENT,  # noqa: PLW1509
         )
     stack.callback(_end, process)
     return process
-
-
-def _die_with_parent() -> None:
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:

@@ -1,12 +1,13 @@
 """The demo's signals: good ones, and one of every way in which a signal can be wrong."""
 
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from random import Random
 from typing import Any, Final, NamedTuple
 
 import msgspec
+
+from worker.clock import SystemClock, rfc3339
 
 _PRICES: Final = {
     "BTC/USDT": 65_000.0,
@@ -183,4 +184,4 @@ class DemoSignals:
 
 
 def _time(ahead_s: float) -> str:
-    return (datetime.now(UTC) + timedelta(seconds=ahead_s)).isoformat().replace("+00:00", "Z")
+    return rfc3339(SystemClock().now_ms() + ahead_s * 1_000)

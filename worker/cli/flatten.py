@@ -11,18 +11,20 @@ import sys
 import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterable
-from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import msgspec
 
 from worker.cli import session, signing
 from worker.cli.environment import configuration
+from worker.clock import SystemClock, rfc3339
 from worker.config import Config
+from worker.domain.event import TERMINAL_EVENTS
 from worker.domain.money import text
 from worker.domain.position import Position
+from worker.domain.signature import Signer
 from worker.domain.trading_state import TradingState
-from worker.ledger.access import StreamEntry, rfc3339
+from worker.ledger.access import StreamEntry
 from worker.ledger.reader import AccountReader
 from worker.ledger.replies import Book
 from worker.stages.outcome import FLATTEN_PREFIX
@@ -35,7 +37,7 @@ TIMEOUT_S, RESTING_MARGIN_S = 60.0, 30.0
 EXPIRY_MARGIN_S: Final = 60
 #: How long one wait for events lasts; then the book is read again.
 LOOK_EVERY_MS: Final = 500
-_TERMINAL: Final = frozenset({"OrderFilled", "OrderCancelled", "OrderFailed"})
+_TERMINAL: Final = frozenset(event.__name__ for event in TERMINAL_EVENTS)
 _encode = msgspec.json.Encoder().encode
 
 
@@ -94,7 +96,7 @@ def _check_key(config: Config, key_id: str) -> None:
 
 
 async def _flatten(
-    config: Config, reader: AccountReader, signer: signing.Signer, options: Namespace
+    config: Config, reader: AccountReader, signer: Signer, options: Namespace
 ) -> int:
     who = session.actor()
     resting_s = config.reconciliation.max_wait_time + RESTING_MARGIN_S
@@ -130,7 +132,7 @@ class Flattening:
         self,
         config: Config,
         reader: AccountReader,
-        signer: signing.Signer,
+        signer: Signer,
         *,
         reason: str,
         actor: str,
@@ -147,7 +149,8 @@ class Flattening:
             if section.paper.prices == "signal"
             and (config.mode == "paper" or section.adapter == "paper")
         }
-        self._started_ms = time.time_ns() // 1_000_000
+        self._clock = SystemClock()
+        self._started_ms = self._clock.now_ms()
         self._outstanding: dict[str, str] = {}
         #: By position: how long the next pause is, and when the present one ends (monotonic).
         self._pauses_s: dict[str, float] = {}
@@ -169,13 +172,13 @@ class Flattening:
             What is left when time is up, a sentence each.
         """
         deadline = time.monotonic() + timeout_s
-        expires = datetime.now(UTC) + timedelta(seconds=timeout_s + EXPIRY_MARGIN_S)
+        expires_at = rfc3339(self._clock.now_ms() + (timeout_s + EXPIRY_MARGIN_S) * 1_000)
         while True:
             book = await self._reader.positions()
             left_s = deadline - time.monotonic()
             if not (book.positions or book.busy):
                 return []
-            await self._submit(self._closable(book), expires)
+            await self._submit(self._closable(book), expires_at)
             if left_s <= 0:
                 return self._left(book)
             wait_ms = max(1, min(LOOK_EVERY_MS, int(left_s * 1000)))
@@ -192,22 +195,22 @@ class Flattening:
             and self._again_s.get(key, now) <= now
         ]
 
-    async def _submit(self, closable: Iterable[tuple[str, Position]], expires: datetime) -> None:
+    async def _submit(self, closable: Iterable[tuple[str, Position]], expires_at: str) -> None:
         entries = []
         for key, position in closable:
             self.submitted += 1
             signal_id = f"{FLATTEN_PREFIX}{self._started_ms}-{self.submitted}"
             self._outstanding[key] = signal_id
-            data = _encode(self._signal(signal_id, position, expires))
+            data = _encode(self._signal(signal_id, position, expires_at))
             entries.append(self._signer.sign({"data": data}))
         if entries:
             await self._reader.submit(entries)
 
-    def _signal(self, signal_id: str, position: Position, expires: datetime) -> dict[str, Any]:
+    def _signal(self, signal_id: str, position: Position, expires_at: str) -> dict[str, Any]:
         signal: dict[str, Any] = {
             "signal_id": signal_id,
-            "created_at": rfc3339(time.time_ns() // 1_000_000),
-            "expires_at": expires.isoformat().replace("+00:00", "Z"),
+            "created_at": rfc3339(self._clock.now_ms()),
+            "expires_at": expires_at,
             "exchange": position.exchange,
             "symbol": position.symbol,
             "action": "close",

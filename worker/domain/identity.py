@@ -17,6 +17,11 @@ def is_account(name: str) -> bool:
     return _ACCOUNT.fullmatch(name) is not None
 
 
+def account_key(account: str, name: str) -> str:
+    """The full name of one of an account's keys; its braces put them all into one cluster slot."""
+    return f"{{{account}}}:{name}"
+
+
 def client_order_id(account: str, signal_id: str, leg: str) -> str:
     """The 32 hex digits of a version 5 UUID over account, signal and leg.
 

@@ -9,6 +9,8 @@ from typing import Final
 
 import msgspec
 
+from worker.errors import ConfigError
+
 KEY_ID_PATTERN: Final = r"^[a-z0-9]+([-_][a-z0-9]+)*$"
 MAX_KEY_ID_LENGTH: Final = 32
 #: A secret of fewer characters could be guessed; ``openssl rand -hex 32`` makes a good one.
@@ -92,6 +94,44 @@ def signed_fields(
         secret, account=account, key_id=key_id, key=entry.get("key", b""), data=entry["data"]
     )
     return {**entry, KEY_ID_FIELD: key_id.encode(), SIGNATURE_FIELD: signature.encode()}
+
+
+class Signer:
+    """Signs stream entries with one key, or with none.
+
+    Args:
+        account: the account they are for.
+        key_id: the key's id; empty to sign nothing.
+        secret: the key's secret.
+
+    Raises:
+        ConfigError: names ``key_id`` or ``secret``, whichever cannot be one.
+    """
+
+    def __init__(self, account: str, key_id: str = "", secret: str = "") -> None:
+        if secret and not key_id:
+            raise ConfigError("key_id", "is empty: a key's id and its secret come together")
+        if key_id and not is_key_id(key_id):
+            raise ConfigError("key_id", f"{key_id!r} is not a key id")
+        if key_id and not secret:
+            raise ConfigError("secret", "is empty: a key's id and its secret come together")
+        if key_id and len(secret) < MIN_SECRET_LENGTH:
+            raise ConfigError("secret", f"has fewer than {MIN_SECRET_LENGTH} characters")
+        self._account = account
+        self._key_id = key_id
+        self._secret = secret.encode()
+
+    def __bool__(self) -> bool:
+        return bool(self._key_id)
+
+    def __repr__(self) -> str:
+        return f"<Signer {self._key_id or 'of nothing'}>"
+
+    def sign(self, entry: Mapping[str, bytes]) -> Mapping[str, bytes]:
+        """The entry with its signature; as it is where there is no key."""
+        if not self._key_id:
+            return entry
+        return signed_fields(entry, account=self._account, key_id=self._key_id, secret=self._secret)
 
 
 class Signatures:

@@ -50,7 +50,6 @@ class ExchangeClock(msgspec.Struct, frozen=True):
 
     offset_ms: float = 0.0
     uncertainty_ms: float = 0.0
-    measured_mono_ms: float = 0.0
 
 
 class ExchangeError(WorkerError):

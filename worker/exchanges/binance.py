@@ -28,7 +28,7 @@ from worker.exchanges.base import (
     SendWindow,
 )
 from worker.exchanges.ccxt_adapter import CCXTAdapter
-from worker.exchanges.loading import exchange_class
+from worker.exchanges.ccxt_import import exchange_class
 from worker.exchanges.order_socket import OrderSocket, over_sockets
 from worker.exchanges.outcomes import IncompleteReplyError
 from worker.exchanges.rounding import WireOrder

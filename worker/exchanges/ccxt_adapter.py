@@ -30,8 +30,9 @@ from worker.exchanges.base import (
     SendWindow,
 )
 from worker.exchanges.budget import OrderBudget
+from worker.exchanges.ccxt_import import exact, exchange_class
 from worker.exchanges.codes import ANY_CODES, CODE_BOOKS
-from worker.exchanges.loading import exact, exchange_class
+from worker.exchanges.http_session import open_session, target
 from worker.exchanges.outcomes import (
     Call,
     IncompleteReplyError,
@@ -40,7 +41,6 @@ from worker.exchanges.outcomes import (
     map_exceptions,
     redactor,
 )
-from worker.exchanges.reroute import open_session, target
 from worker.exchanges.rounding import WireOrder, wire_order
 from worker.exchanges.timekeeping import ExchangeTime
 from worker.logger import get_logger
@@ -48,7 +48,7 @@ from worker.logger import get_logger
 #: An RSA signature costs 29 ms of the event loop; ccxt takes longer keys than this for RSA.
 _RSA_KEY_CHARS: Final = 120
 
-_log = get_logger(__name__)
+_log = get_logger()
 
 
 class CCXTAdapter(ExchangeAdapter):

@@ -13,10 +13,11 @@ from typing import Final, Protocol
 import msgspec
 
 from worker.clock import Clock
-from worker.config import Config, ExchangeConfig, Secret
+from worker.config import Config, ExchangeConfig
 from worker.domain.market import ExchangePosition
 from worker.errors import ConfigError
 from worker.exchanges.base import ExchangeAdapter
+from worker.secret import Secret
 
 Holdings = Callable[[str], Awaitable[Mapping[str, Decimal]]]
 Positions = Callable[[str], Awaitable[list[ExchangePosition]]]

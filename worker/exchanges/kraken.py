@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Final
 
 import msgspec
 
-from worker.clock import Clock, utc
+from worker.clock import Clock, rfc3339
 from worker.config import ExchangeConfig
 from worker.domain.market import MarketKind
 from worker.domain.order import OrderReport, OrderRequest
@@ -38,8 +38,7 @@ class KrakenCCXTAdapter(CCXTAdapter):
         super().__init__(name, config, clock)
 
     def _deadline_params(self, window: SendWindow) -> dict[str, Any]:
-        deadline = utc(window.timestamp_ms + window.valid_ms)
-        return {"deadline": deadline.isoformat(timespec="milliseconds").replace("+00:00", "Z")}
+        return {"deadline": rfc3339(window.timestamp_ms + window.valid_ms)}
 
     async def _look_up(self, request: OrderRequest, exchange_order_id: str) -> Mapping[str, Any]:
         for listed in (self._ccxt.fetch_open_orders, self._ccxt.fetch_closed_orders):

@@ -26,6 +26,7 @@ import msgspec
 from yarl import URL
 
 from worker.clock import Clock
+from worker.errors import InvariantError
 from worker.exchanges.base import ExchangeError, Outcome
 from worker.exchanges.outcomes import (
     Call,
@@ -52,7 +53,7 @@ _UNIFIED: Final = ("clientOrderId", "stopLossPrice", "takeProfitPrice")
 
 Frame = dict[str, Any]
 
-_log = get_logger(__name__)
+_log = get_logger()
 
 
 class SocketLostError(Exception):
@@ -123,14 +124,13 @@ class OrderSocket:
             ExchangeError: not sent: there is no connection.
             SocketLostError: the connection ended first.
             TimeoutError: there is no reply after ``timeout_ms``.
+            InvariantError: no ``Call`` is running.
         """
+        call = _running()
         text = msgspec.json.encode(frame).decode()
-        call = current_call.get() or Call("create_order")
         ws = self._check_open()
         reply: asyncio.Future[Frame | None] = asyncio.get_running_loop().create_future()
         self._waiting[frame_id] = reply
-        # Some codes mean different things in two APIs: "/ws-fapi/v1" is the one of "/fapi/v1".
-        call.path = self._path.replace("/ws-", "/", 1)
         call.requests += 1
         # "/ws-fapi/v1" is the API of "/fapi/v1", which some codes' meaning depends on.
         call.path = self._path.replace("/ws-", "/", 1)
@@ -238,6 +238,14 @@ class OrderSocket:
         return len(waiting)
 
 
+def _running() -> Call:
+    """The call that an order is part of."""
+    call = current_call.get()
+    if call is None:  # whether the order was sent would be noted where nobody looks
+        raise InvariantError("an order is about to be sent outside of any call")
+    return call
+
+
 def unsent(name: str, obstacle: str) -> ExchangeError:
     """The failure of an order that there was no connection for."""
     return ExchangeError(
@@ -338,8 +346,8 @@ def over_sockets(base: type[Any], sockets: Mapping[str, OrderSocket]) -> type[An
             socket = sockets.get(url)
             if socket is None:
                 raise unsent(self.id, f"there is no connection to {URL(url).path}: closed")
+            call = _running()
             frame = await socket.ask(message_hash, message)
-            call = current_call.get() or Call("create_order")
             try:
                 return read_reply(frame, call, self.milliseconds())
             except FrameError:

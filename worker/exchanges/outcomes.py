@@ -24,6 +24,7 @@ from typing import Any, Final
 import aiohttp
 import msgspec
 
+from worker.errors import InvariantError
 from worker.exchanges.base import (
     ClockSkewError,
     CredentialsError,
@@ -35,6 +36,7 @@ from worker.exchanges.base import (
     RateLimitError,
 )
 from worker.exchanges.codes import CodeBook, Kind, Rule
+from worker.secret import HIDDEN
 
 MAX_MESSAGE_CHARS: Final = 300
 MAX_RETRY_AFTER_S: Final = 3_600.0
@@ -113,7 +115,7 @@ def map_exceptions(
     call: Call,
     redact: Callable[[str], str] = lambda text: text,
 ) -> Iterator[Call]:
-    """The boundary: whatever is raised inside leaves as an :class:`ExchangeError`.
+    """The boundary: whatever foreign is raised inside leaves as an :class:`ExchangeError`.
 
     The foreign exception is not chained: ccxt's and aiohttp's carry signed URLs and API keys.
 
@@ -126,7 +128,7 @@ def map_exceptions(
     token = current_call.set(call)
     try:
         yield call
-    except ExchangeError:
+    except (ExchangeError, InvariantError):
         raise
     except Exception as error:  # everything foreign, by design
         mapped = classify(error, exchange, book, call, redact)
@@ -286,7 +288,7 @@ def redactor(*secrets: str) -> Callable[[str], str]:
 
     def redact(text: str) -> str:
         for secret in hidden:
-            text = text.replace(secret, "********")
+            text = text.replace(secret, HIDDEN)
         return text
 
     return redact
@@ -294,7 +296,7 @@ def redactor(*secrets: str) -> Callable[[str], str]:
 
 def _clean(text: str) -> str:
     text = _QUERY.sub("?…", text)
-    text = _ASSIGNED.sub(r"\1\2********", text)
+    text = _ASSIGNED.sub(rf"\1\2{HIDDEN}", text)
     text = " ".join(text.split())
     return text if len(text) <= MAX_MESSAGE_CHARS else text[: MAX_MESSAGE_CHARS - 1] + "…"
 

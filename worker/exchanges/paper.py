@@ -29,7 +29,6 @@ from worker.domain.order import (
     OrderState,
     Side,
 )
-from worker.domain.signal import LONG, SHORT
 from worker.errors import ConfigError
 from worker.exchanges.base import (
     ClockSkewError,
@@ -65,9 +64,8 @@ class PaperExchange(ExchangeAdapter):
         price_source: a real exchange that lends its markets and, with ``paper.prices = "live"``,
             its prices; started and closed together with this one.
         holdings: the signed change of every currency since the start over all workers together;
-            without it this instance keeps a wallet of its own, in quote currencies.
-        positions: open derivative positions over all workers together; without it this instance
-            nets its own fills.
+            none without it.
+        positions: open derivative positions over all workers together; none without it.
 
     Raises:
         ConfigError: for ``prices = "live"`` without a source, or a malformed ``paper.symbols``.
@@ -117,8 +115,6 @@ class PaperExchange(ExchangeAdapter):
         self._finished: deque[str] = deque()
         #: Open orders a later price may fill or trigger, by symbol.
         self._waiting: dict[str, dict[str, PaperOrder]] = {}
-        self._wallet: dict[str, Decimal] = {}
-        self._net: dict[str, tuple[Decimal, Decimal]] = {}
 
     def __repr__(self) -> str:
         return f"<PaperExchange {self.name}: {len(self._open)} open, {len(self._reports)} known>"
@@ -223,7 +219,7 @@ class PaperExchange(ExchangeAdapter):
     async def get_balance(self, kind: MarketKind = MarketKind.SPOT) -> Mapping[str, Balance]:
         """Every quote currency starts at ``paper.balance``; others hold what trading left there."""
         await self._travel()
-        change = self._wallet if self._holdings is None else await self._holdings(self.name)
+        change = await self._holdings(self.name) if self._holdings is not None else {}
         amounts = dict.fromkeys(self._markets.quotes, self._balance)
         for currency, amount in change.items():
             amounts[currency] = amounts.get(currency, ZERO) + amount
@@ -232,17 +228,7 @@ class PaperExchange(ExchangeAdapter):
     async def get_positions(self) -> list[ExchangePosition]:
         """Open linear positions; spot trades are holdings."""
         await self._travel()
-        if self._positions is not None:
-            return await self._positions(self.name)
-        return [
-            ExchangePosition(
-                symbol=symbol,
-                direction=LONG if amount > 0 else SHORT,
-                quantity=abs(amount),
-                entry_price=price,
-            )
-            for symbol, (amount, price) in self._net.items()
-        ]
+        return await self._positions(self.name) if self._positions is not None else []
 
     async def get_ticker(self, symbol: str) -> Ticker:
         """The assumed price with its made-up spread, or the source's ticker.
@@ -336,7 +322,7 @@ class PaperExchange(ExchangeAdapter):
         order = PaperOrder(request, info, self._time.now_ms())
         report = self._matching.trade(order, reference, order.accepted_ms)
         if report is not None:
-            self._traded(order, report)
+            self._settle(report)
             return report
         report = self._open[client_id] = self._reports[client_id] = order.report(OrderState.ACTIVE)
         self._waiting.setdefault(request.symbol, {})[client_id] = order
@@ -382,12 +368,7 @@ class PaperExchange(ExchangeAdapter):
         """Let a waiting order meet the market."""
         report = self._matching.trade(order, reference, self._time.now_ms())
         if report is not None:
-            self._traded(order, report)
-
-    def _traded(self, order: PaperOrder, report: OrderReport) -> None:
-        if self._holdings is None:
-            self._book(order.info, order.request.side, report.fills)
-        self._settle(report)
+            self._settle(report)
 
     def _settle(self, report: OrderReport) -> None:
         """Remember an order that no longer waits: as finished, or open for the rest of it."""
@@ -405,27 +386,6 @@ class PaperExchange(ExchangeAdapter):
         self._finished.append(client_id)
         if len(self._finished) > MAX_FINISHED_ORDERS:
             del self._reports[self._finished.popleft()]
-
-    def _book(self, info: SymbolInfo, side: Side, fills: tuple[Fill, ...]) -> None:
-        """Keep the books of an instance that trades alone: the wallet and the net positions."""
-        buys = side is BUY
-        for fill in fills:
-            signed = fill.quantity if buys else -fill.quantity
-            left = self._wallet.get(info.quote, ZERO) - signed * fill.price - fill.fee
-            self._wallet[info.quote] = left
-            if info.kind is MarketKind.LINEAR:
-                self._net_position(info.symbol, signed, fill.price)
-
-    def _net_position(self, symbol: str, signed: Decimal, price: Decimal) -> None:
-        held, entry = self._net.get(symbol, (ZERO, ZERO))
-        after = held + signed
-        if not after:
-            del self._net[symbol]
-        elif not held or (held > 0) is (signed > 0):
-            mean = tidy((abs(held) * entry + abs(signed) * price) / abs(after))
-            self._net[symbol] = (after, mean)
-        else:
-            self._net[symbol] = (after, entry if (after > 0) is (held > 0) else price)
 
 
 def _id_of(request: OrderRequest, exchange_order_id: str) -> str:

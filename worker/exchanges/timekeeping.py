@@ -33,7 +33,7 @@ class ExchangeTime:
         Raises:
             ExchangeError: the last one, if every attempt failed.
         """
-        best: tuple[float, float, float] | None = None
+        best: tuple[float, float] | None = None
         failure: ExchangeError | None = None
         for _ in range(CLOCK_SAMPLES):
             sent = self._clock.monotonic_ms()
@@ -46,12 +46,12 @@ class ExchangeTime:
             uncertainty = (back - sent + self._grain_ms) / 2
             if best is None or uncertainty < best[0]:
                 # The answer was true somewhere between: take the middle of both intervals.
-                best = uncertainty, stamp + self._grain_ms / 2 - (sent + back) / 2, back
+                best = uncertainty, stamp + self._grain_ms / 2 - (sent + back) / 2
         if best is None:
             raise failure or ExchangeError("the exchange's clock was not measured")
-        self._uncertainty_ms, self._offset_ms, measured = best
+        self._uncertainty_ms, self._offset_ms = best
         ours = self._clock.now_ms() - self._clock.monotonic_ms()
-        return ExchangeClock(self._offset_ms - ours, self._uncertainty_ms, measured)
+        return ExchangeClock(self._offset_ms - ours, self._uncertainty_ms)
 
     def window(self, valid_ms: int) -> SendWindow:
         """A window that opens now; its local end allows for the whole clock uncertainty."""

@@ -7,7 +7,7 @@ from typing import Any, Final
 import msgspec
 from redis.asyncio import Redis
 
-from worker.clock import utc
+from worker.domain.identity import account_key
 from worker.ledger.connection import Connections
 from worker.ledger.errors import LedgerUnavailableError, map_exceptions
 
@@ -51,7 +51,7 @@ class Access:
 
     def key(self, name: str) -> str:
         """The full name of one of the account's keys."""
-        return f"{{{self.account}}}:{name}"
+        return account_key(self.account, name)
 
     @asynccontextmanager
     async def client(self, *, blocking: bool = False) -> AsyncIterator[Redis]:
@@ -108,8 +108,3 @@ def entries_of(stream: str, rows: Any) -> list[StreamEntry]:
         for row in rows or ()
         if row[1] is not None
     ]
-
-
-def rfc3339(ms: int) -> str:
-    """Unix milliseconds as an RFC 3339 time in UTC, to the millisecond."""
-    return utc(ms).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -9,9 +9,7 @@ import ssl
 from collections.abc import Callable
 from enum import StrEnum
 from typing import Any, Final
-from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
-import msgspec
 from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster, SSLConnection
 from redis.asyncio.cluster import ClusterNode
 from redis.asyncio.connection import AbstractConnection, Connection, UnixDomainSocketConnection
@@ -20,82 +18,12 @@ from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
 
 from worker.config import RedisConfig
-from worker.errors import ConfigError
 from worker.ledger.errors import map_exceptions
 from worker.ledger.wire import CONNECT_TIMEOUT_S, Wire, connect
+from worker.redis_url import Address, Topology, parse
 
-DEFAULT_PORT: Final = 6379
 #: The library retries ten times by default; one lost reply made one XADD write two entries.
 NO_RETRY: Final = Retry(NoBackoff(), 0)
-
-
-class Address(msgspec.Struct, frozen=True):
-    """Where a server listens: host and port, or a socket's path."""
-
-    host: str = ""
-    port: int = DEFAULT_PORT
-    path: str = ""
-
-    def __str__(self) -> str:
-        return self.path or f"{self.host}:{self.port}"
-
-
-class Target(msgspec.Struct, frozen=True, kw_only=True):
-    """What a ``redis.url`` says."""
-
-    topology: str
-    addresses: tuple[Address, ...]
-    master: str = ""
-    db: int = 0
-    tls: bool = False
-    username: str = ""
-    password: str = ""
-
-
-def parse_url(url: str) -> Target:
-    """Read a ``redis.url``.
-
-    Raises:
-        ConfigError: with a sentence about the part that is wrong; the password is never in it.
-    """
-    try:
-        parts = urlsplit(url)
-        scheme, _, kind = parts.scheme.partition("+")
-        if scheme not in {"redis", "rediss", "unix"} or kind not in {"", "sentinel", "cluster"}:
-            raise ConfigError(
-                "redis.url",
-                f"scheme {parts.scheme!r} is none of redis, rediss, unix, "
-                "redis+sentinel, redis+cluster, rediss+sentinel, rediss+cluster",
-            )
-        credentials, _, places = parts.netloc.rpartition("@")
-        username, _, password = credentials.partition(":")
-        common: dict[str, Any] = {
-            "topology": kind or "standalone",
-            "tls": scheme == "rediss",
-            "username": unquote(username),
-            "password": unquote(password),
-        }
-        if scheme == "unix":
-            db = int(parse_qs(parts.query).get("db", ["0"])[0])
-            return Target(addresses=(Address(path=parts.path),), db=db, **common)
-        addresses = tuple(_address(place) for place in (places or "127.0.0.1").split(","))
-        return Target(addresses=addresses, **_path(kind, parts), **common)
-    except ValueError as error:
-        raise ConfigError("redis.url", f"not a Redis address: {error}") from None
-
-
-def _address(place: str) -> Address:
-    split = urlsplit(f"//{place}")
-    return Address(host=split.hostname or "127.0.0.1", port=split.port or DEFAULT_PORT)
-
-
-def _path(kind: str, parts: SplitResult) -> dict[str, Any]:
-    steps = [step for step in parts.path.split("/") if step]
-    if kind == "sentinel":
-        if not steps:
-            raise ConfigError("redis.url", "a sentinel address needs /<master name>")
-        return {"master": steps[0], "db": int(steps[1]) if len(steps) > 1 else 0}
-    return {"db": int(steps[0]) if steps else 0}
 
 
 class Purpose(StrEnum):
@@ -114,7 +42,10 @@ class Connections:
         key: any key of the account; in a cluster it says which primary.
         name: shown in ``CLIENT LIST``.
         timeout_s: how long a command may take before its reply counts as lost.
-        on_connect: called whenever the primary was looked for anew.
+        on_reconnect: called whenever a wire was made in place of one that was lost.
+
+    Raises:
+        ConfigError: ``redis.url`` is not an address.
     """
 
     def __init__(
@@ -124,10 +55,10 @@ class Connections:
         key: str,
         name: str,
         timeout_s: float = 5.0,
-        on_connect: Callable[[], None] = lambda: None,
+        on_reconnect: Callable[[], None] = lambda: None,
     ) -> None:
         self._config = config
-        self._target = parse_url(config.url.reveal())
+        self._target = parse(config.url.reveal())
         self._key = key
         self._name = name
         self._timeout_s = timeout_s
@@ -136,7 +67,8 @@ class Connections:
         self._wires: dict[Purpose, Wire] = {}
         self._primary: Address | None = None
         self._lock = asyncio.Lock()
-        self._on_connect = on_connect
+        self._opened: set[Purpose] = set()
+        self._on_reconnect = on_reconnect
         self.address = ", ".join(map(str, self._target.addresses))
 
     async def commands(self) -> Redis:
@@ -160,6 +92,8 @@ class Connections:
         """
         async with self._lock:
             wire = self.ready(purpose)
+            if wire is not None:
+                return wire
             while wire is None:
                 address = await self._locate()
                 try:
@@ -169,6 +103,9 @@ class Connections:
                 if self._primary is not address:  # dropped meanwhile: it may be elsewhere
                     wire.close()
                     wire = None
+            if purpose in self._opened:
+                self._on_reconnect()
+            self._opened.add(purpose)
             self._wires[purpose] = wire
             return wire
 
@@ -224,8 +161,8 @@ class Connections:
                 return self._commands, self._blocking
             with map_exceptions():
                 address = await self._locate()
-            self._commands = self._open(address, connections=16, timeout_s=self._timeout_s)
-            self._blocking = self._open(address, connections=2, timeout_s=self._timeout_s + 2)
+            self._commands = self._client(address, connections=16, timeout_s=self._timeout_s)
+            self._blocking = self._client(address, connections=2, timeout_s=self._timeout_s + 2)
             return self._commands, self._blocking
 
     async def _locate(self) -> Address:
@@ -233,14 +170,13 @@ class Connections:
         if self._primary is None:
             self._primary = await self._find_primary()
             self.address = str(self._primary)
-            self._on_connect()
         return self._primary
 
     async def _find_primary(self) -> Address:
         target = self._target
-        if target.topology == "sentinel":
+        if target.topology is Topology.SENTINEL:
             return await self._ask_sentinels()
-        if target.topology == "cluster":
+        if target.topology is Topology.CLUSTER:
             return await self._ask_cluster()
         return target.addresses[0]
 
@@ -251,6 +187,7 @@ class Connections:
                 "socket_timeout": CONNECT_TIMEOUT_S,
                 "socket_connect_timeout": CONNECT_TIMEOUT_S,
                 "retry": NO_RETRY,
+                "ssl": self._target.tls,
                 **self._tls(),
             },
         )
@@ -268,7 +205,8 @@ class Connections:
             socket_connect_timeout=CONNECT_TIMEOUT_S,
             require_full_coverage=False,
             **self._credentials(),
-            **self._tls(cluster=True),
+            ssl=self._target.tls,
+            **self._tls(),
         )
         try:
             await cluster.initialize()
@@ -284,28 +222,24 @@ class Connections:
         password = self._config.password.reveal() or self._target.password
         return {"username": username or None, "password": password or None}
 
-    def _tls(self, *, cluster: bool = False) -> dict[str, Any]:
+    def _tls(self) -> dict[str, Any]:
+        """The library's options for TLS; empty without."""
         if not self._target.tls:
             return {}
-        options: dict[str, Any] = {
+        return {
             "ssl_ca_certs": self._config.tls_ca_file or None,
             "ssl_certfile": self._config.tls_cert_file or None,
             "ssl_keyfile": self._config.tls_key_file or None,
         }
-        return (
-            {"ssl": True, **options} if cluster or self._target.topology == "sentinel" else options
-        )
 
-    def _open(self, address: Address, *, connections: int, timeout_s: float) -> Redis:
+    def _client(self, address: Address, *, connections: int, timeout_s: float) -> Redis:
         kind: type[AbstractConnection] = Connection
         options: dict[str, Any] = {"host": address.host, "port": address.port}
         if address.path:
             kind, options = UnixDomainSocketConnection, {"path": address.path}
         elif self._target.tls:
             kind = SSLConnection
-            tls = self._tls()
-            tls.pop("ssl", None)
-            options |= tls
+            options |= self._tls()
         pool = BlockingConnectionPool(
             max_connections=connections,
             timeout=timeout_s,

@@ -58,6 +58,10 @@ def _die_with_parent() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
+#: The ``preexec_fn`` of a child that the kernel ends with us, where it can.
+DIE_WITH_PARENT: Final = _die_with_parent if sys.platform == "linux" else None
+
+
 class EmbeddedServer:
     """One server process on loopback that never outlives this process.
 
@@ -109,7 +113,7 @@ class EmbeddedServer:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            preexec_fn=_die_with_parent if sys.platform == "linux" else None,  # noqa: PLW1509
+            preexec_fn=DIE_WITH_PARENT,  # noqa: PLW1509
         )
         deadline = time.monotonic() + START_TIMEOUT_S
         while not self._answers():

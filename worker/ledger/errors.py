@@ -10,13 +10,15 @@ from worker.errors import WorkerError
 
 
 class LedgerError(WorkerError):
-    """Anything the ledger can fail with."""
+    """Anything the ledger can fail with; ``kind`` is a bounded word for metrics."""
+
+    kind = "refused"
 
 
 class LedgerUnavailableError(LedgerError):
     """Redis cannot serve us now; every script may be called again with the same arguments.
 
-    ``kind`` is a bounded word for metrics; ``moved`` says that the primary must be looked up anew.
+    ``moved`` says that the primary must be looked up anew.
     """
 
     def __init__(self, message: str, *, kind: str, moved: bool = False) -> None:
@@ -31,6 +33,8 @@ class LedgerRefusedError(LedgerError):
 
 class GroupMissingError(LedgerError):
     """The stream or its consumer group is gone; it must be created before the next claim."""
+
+    kind = "group"
 
 
 #: Error prefixes that pass by themselves. (word, kind, whether to look for the primary again)

@@ -14,6 +14,7 @@ from worker.ledger.access import (
     Access,
     StreamEntry,
     entries_of,
+    split_id,
 )
 from worker.ledger.dead_letters import DeadLetter, dead_letter, signal_id_of
 from worker.ledger.stored import Record, decode_record
@@ -206,4 +207,4 @@ def _event(entry: StreamEntry) -> StoredEvent:
 
 
 def _at(entry_id: str) -> datetime:
-    return utc(int(entry_id.partition("-")[0]))
+    return utc(split_id(entry_id)[0])

@@ -5,14 +5,13 @@ from typing import Final, Self
 
 import msgspec
 
-from worker.clock import Clock, SystemClock, utc
+from worker.clock import Clock, SystemClock, rfc3339, utc
 from worker.config import Config
 from worker.domain.event import Header, TradingStateChanged, encode, share
-from worker.domain.identity import event_id
+from worker.domain.identity import account_key, event_id
 from worker.domain.trading_state import TradingState
-from worker.errors import ConfigError
 from worker.ledger import streams
-from worker.ledger.access import OUTPUT_STREAMS, Access, StreamEntry, rfc3339
+from worker.ledger.access import OUTPUT_STREAMS, Access, StreamEntry
 from worker.ledger.calls import Ledger
 from worker.ledger.connection import Connections
 from worker.ledger.dead_letters import DeadLetters
@@ -28,15 +27,13 @@ PATIENCE_S: Final = 3.0
 
 
 class ServerFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """What kind of Redis this is; ``clock_ahead_ms`` is its clock minus this machine's."""
+    """What kind of Redis this is."""
 
     address: str
     product: str
     role: str
     eviction: str
     append_only: bool
-    clock_ahead_ms: int
-    clock_uncertainty_ms: int
 
 
 class AccountReader:
@@ -54,15 +51,9 @@ class AccountReader:
     """
 
     def __init__(self, config: Config, *, name: str = "cli", clock: Clock | None = None) -> None:
-        if config.redis.url.reveal() == "embedded":
-            raise ConfigError(
-                "redis.url",
-                '"embedded" is a server inside one worker; a command needs its address '
-                "(the worker logs it as embedded_server)",
-            )
         self._config = config
         self._clock = clock or SystemClock()
-        signals = f"{{{config.account}}}:signals"
+        signals = account_key(config.account, "signals")
         self._connections = Connections(
             config.redis, key=signals, name=f"execution-worker-{name}", timeout_s=5.0
         )
@@ -167,12 +158,8 @@ class AccountReader:
         )
 
     async def server(self) -> ServerFacts:
-        """What kind of Redis this is, and how its clock compares."""
-        sent = self._clock.monotonic_ms()
+        """What kind of Redis this is."""
         async with self.access.client() as client:
-            seconds, micros = await client.time()
-            at_ms = self._clock.now_ms()
-            round_trip_ms = self._clock.monotonic_ms() - sent
             info = await client.info()
         product = info.get("server_name") or "redis"
         version = info.get(f"{product}_version") or info["redis_version"]
@@ -182,6 +169,4 @@ class AccountReader:
             role=str(info.get("role", "")),
             eviction=str(info.get("maxmemory_policy", "")),
             append_only=bool(info.get("aof_enabled", 0)),
-            clock_ahead_ms=int(seconds * 1000 + micros // 1000 - at_ms),
-            clock_uncertainty_ms=int(round_trip_ms / 2) + 1,
         )

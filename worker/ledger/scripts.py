@@ -11,13 +11,8 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from hiredis import ProtocolError
 from redis.exceptions import NoScriptError, RedisError
-from tenacity import (
-    AsyncRetrying,
-    retry_if_exception_type,
-    stop_after_delay,
-    wait_random_exponential,
-)
 
+from worker.clock import Clock, Random, SystemClock
 from worker.ledger.connection import Connections, Purpose
 from worker.ledger.errors import LedgerError, LedgerUnavailableError, translate
 from worker.ledger.wire import Wire
@@ -44,6 +39,9 @@ NAMES: Final = (
     "sweep",
     "throttle",
 )
+#: The longest pause after the first repetition; doubled from one to the next, up to the last.
+FIRST_PAUSE_S: Final = 0.05
+LAST_PAUSE_S: Final = 1.0
 #: What a script's ARGV may be made of.
 Argument = bytes | str | int | float
 
@@ -128,9 +126,11 @@ class RedisScripts:
         connections: where to.
         signals: the key ``{account}:signals``.
         replicas: how many replicas must have a script's writes before ``run_durably`` returns.
-        replicas_timeout_ms: how long they may take.
-        patience_s: for how long a call is repeated while Redis cannot serve.
-        on_error: told of every call that Redis could not serve.
+        replicas_timeout_ms: how long to wait for them.
+        patience_s: how long a call is repeated while Redis cannot serve.
+        clock: for pauses, and for how long there was patience.
+        random: for the length of pauses.
+        on_error: told of every call that failed.
     """
 
     def __init__(
@@ -141,7 +141,9 @@ class RedisScripts:
         replicas: int = 0,
         replicas_timeout_ms: int = 1_000,
         patience_s: float = 10.0,
-        on_error: Callable[[LedgerUnavailableError], None] = lambda _error: None,
+        on_error: Callable[[LedgerError], None] = lambda _error: None,
+        clock: Clock | None = None,
+        random: Random | None = None,
     ) -> None:
         self._connections = connections
         self._signals = signals
@@ -149,6 +151,8 @@ class RedisScripts:
         self._replicas = replicas
         self._replicas_timeout_ms = replicas_timeout_ms
         self._patience_s = patience_s
+        self._clock = clock or SystemClock()
+        self._random = random or Random()
         self._sources = {name: source(name) for name in NAMES}
         self._digests = {
             name: hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
@@ -157,6 +161,7 @@ class RedisScripts:
         #: How often a reply was lost or a call repeated; the engine then looks for lost work.
         self.repeats = 0
         self._on_error = on_error
+        self._is_hung_up = False
 
     async def run(self, name: str, *arguments: Argument) -> Any:
         """Run one script; repeated with backoff for ``patience_s`` while Redis cannot serve.
@@ -183,27 +188,25 @@ class RedisScripts:
         name: str,
         arguments: tuple[Argument, ...],
     ) -> Any:
-        try:
-            return await once(name, arguments)
-        except LedgerUnavailableError as error:
-            self._note(error)
-        async for attempt in AsyncRetrying(
-            retry=retry_if_exception_type(LedgerUnavailableError),
-            wait=wait_random_exponential(multiplier=0.05, max=1.0),
-            stop=stop_after_delay(self._patience_s),
-            reraise=True,
-        ):
-            with attempt:
-                try:
-                    return await once(name, arguments)
-                except LedgerUnavailableError as error:
-                    self._note(error)
+        until_ms = None
+        longest_s = FIRST_PAUSE_S
+        while True:
+            try:
+                return await once(name, arguments)
+            except LedgerError as error:
+                self._on_error(error)
+                if not isinstance(error, LedgerUnavailableError):
                     raise
-        raise AssertionError("unreachable")
-
-    def _note(self, error: LedgerUnavailableError) -> None:
-        self.repeats += 1
-        self._on_error(error)
+                self.repeats += 1
+                now_ms = self._clock.monotonic_ms()
+                if until_ms is not None and now_ms >= until_ms:
+                    raise
+            if until_ms is None:
+                # The first time at once: where only the connection was lost, another does.
+                until_ms = now_ms + self._patience_s * 1_000
+                continue
+            await self._clock.sleep(self._random.uniform(0, longest_s))
+            longest_s = min(2 * longest_s, LAST_PAUSE_S)
 
     async def _once(self, name: str, arguments: tuple[Argument, ...]) -> Any:
         try:
@@ -243,10 +246,13 @@ class RedisScripts:
         Raises:
             LedgerError: as :meth:`run`, at the first failure; whether the script ran is unknown.
         """
+        self._is_hung_up = False
         try:
             return await self._after(doorbell, name, arguments)
-        except LedgerError:
+        except LedgerError as error:
             self.repeats += 1
+            if not self._is_hung_up:
+                self._on_error(error)
             raise
         except asyncio.CancelledError:
             self.hang_up()
@@ -273,6 +279,7 @@ class RedisScripts:
 
     def hang_up(self) -> None:
         """Wait no longer: with its connection Redis drops a script that has not begun."""
+        self._is_hung_up = True
         wire = self._connections.ready(Purpose.DOORBELL)
         if wire is not None:
             wire.close()

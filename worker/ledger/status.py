@@ -9,7 +9,7 @@ import msgspec
 from worker.clock import utc
 from worker.domain.money import tidy
 from worker.domain.trading_state import TradingState
-from worker.ledger.access import Access, Part
+from worker.ledger.access import Access, Part, split_id
 from worker.ledger.errors import GroupMissingError, translate
 from worker.ledger.stored import decode_entry, decode_record, read_place
 
@@ -193,7 +193,7 @@ def _amounts(raw: dict[bytes, bytes]) -> dict[str, Decimal]:
 
 
 def _age(entry_id: bytes | None, at_ms: int) -> int | None:
-    return None if not entry_id else max(at_ms - int(entry_id.partition(b"-")[0]), 0)
+    return None if not entry_id else max(at_ms - split_id(entry_id.decode())[0], 0)
 
 
 def _worker(name: str, raw: bytes, at_ms: int, silent_after_ms: int) -> WorkerView:

@@ -138,10 +138,10 @@ async def connect(
     """Open a connection and set it up.
 
     Args:
-        host: where to, together with
-        port: unless there is
-        path: a socket's.
-        timeout_s: how long a reply may take.
+        host: the server's name or address; not used with ``path``.
+        port: its port; not used with ``path``.
+        path: of the server's unix socket; empty for TCP.
+        timeout_s: how long a reply may take, seconds.
         tls: how to encrypt, if at all.
         setup: commands that must succeed first: sign in, choose the database, give a name.
 

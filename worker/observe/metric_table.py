@@ -71,7 +71,7 @@ ERROR_KINDS: Final = (
 )  # fmt: skip
 LEDGER_ERRORS: Final = (
     "connection", "timeout", "loading", "busy", "oom", "disk", "replicas", "readonly", "moved",
-    "clients", "refused",
+    "clients", "group", "refused",
 )  # fmt: skip
 
 _FAST: Final = (

@@ -382,7 +382,7 @@ class Metrics:
         self._counters["ledger_errors_total"](kind).inc()
 
     def ledger_reconnect(self) -> None:
-        """Count a connection made anew."""
+        """Count a connection made in place of one that was lost."""
         self._counters["ledger_reconnects_total"]().inc()
 
     def loop_lag(self, seconds: float) -> None:

@@ -9,7 +9,7 @@ from worker.clock import Clock
 from worker.logger import get_logger
 from worker.observe.health import Health
 
-log = get_logger(__name__)
+log = get_logger()
 
 #: How often the state is looked at where no watchdog asks for more.
 EVERY_S: Final = 1.0
@@ -29,6 +29,7 @@ class Notifier:
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._address = _address(environ.get("NOTIFY_SOCKET", ""))
+        #: Seconds of silence after which the manager kills this process; None for no watchdog.
         self._watchdog_s = _watchdog_s(environ) if self._address else None
         self._socket: socket.socket | None = None
         self._said = ""
@@ -38,11 +39,6 @@ class Notifier:
     def listening(self) -> bool:
         """Whether a service manager asked to be told."""
         return bool(self._address)
-
-    @property
-    def watchdog_s(self) -> float | None:
-        """Seconds of silence after which the manager kills this process; None for no watchdog."""
-        return self._watchdog_s
 
     @property
     def interval_s(self) -> float:

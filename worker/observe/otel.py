@@ -16,6 +16,7 @@ from opentelemetry.trace import Span, SpanKind, Status, StatusCode, set_span_in_
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from worker.config import TracingConfig
+from worker.domain.identity import account_key
 from worker.observe.tracing import Watch
 
 #: How long one delivery to the collector may take, its repetitions included; also the last one.
@@ -78,7 +79,7 @@ class OpenTelemetry:
         self._provider = TracerProvider(sampler, resource, shutdown_on_exit=False)
         self._provider.add_span_processor(processor)
         self._tracer = self._provider.get_tracer("execution-worker", version)
-        self._destination = f"{{{account}}}:signals"
+        self._destination = account_key(account, "signals")
 
     @contextmanager
     def signal(

@@ -1,8 +1,9 @@
-"""Sends requests elsewhere below ccxt, and notes for each call what the wire really saw.
+"""One exchange's HTTP session: sends requests elsewhere below ccxt, and notes what the wire saw.
 
 ccxt keeps the exchange's own URLs (its error classes depend on them, and so do its signatures), so
 a proxy or a simulator is put in by a client middleware of aiohttp, which sees REST and WebSocket
-requests alike after they were signed.
+requests alike after they were signed. Another collects the evidence that each call's outcome is
+told by (:mod:`worker.exchanges.outcomes`).
 """
 
 import ssl

@@ -147,7 +147,7 @@ class Worker:
             clock=self.clock,
             worker=self.name,
             lease_ms=int(config.worker.lease_seconds * 1000),
-            retention_ms=config.redis.record_retention_seconds * 1000,
+            retention_ms=int(config.record_retention_s * 1000),
             output_length=config.redis.output_max_length,
             max_waiting=config.worker.max_waiting,
             crowd=self._in_hand,

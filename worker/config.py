@@ -38,6 +38,10 @@ def _decimal(meaning: str, *, ge: str | None = None, gt: str | None = None, le: 
     return Meta(description=meaning, extra={k: v for k, v in bounds.items() if v is not None})
 
 
+#: A record outlives its signal by this, for clocks differ.
+CLOCKS_S: Final = 60
+
+
 class Section(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
     """One table of the file; every section refuses unknown keys as this one does."""
 
@@ -67,7 +71,13 @@ class RedisConfig(Section, kw_only=True, frozen=True):
     tls_cert_file: Annotated[str, _doc("client certificate")] = ""
     tls_key_file: Annotated[str, _doc("client key")] = ""
     record_retention_seconds: Annotated[
-        int, _whole(60, 31_536_000, "how long a finished order's record is kept, seconds")
+        int,
+        _whole(
+            60,
+            31_536_000,
+            "how long a finished order's record is kept, seconds; at least as long as its signal "
+            "may trade",
+        ),
     ] = 604_800
     signal_retention_seconds: Annotated[
         int, _whole(0, 31_536_000, "how long finished input entries are kept, seconds")
@@ -386,6 +396,13 @@ class Config(Section, kw_only=True, frozen=True):
     signatures: SignaturesConfig = field(default_factory=SignaturesConfig)
     tracing: TracingConfig = field(default_factory=TracingConfig)
     log: LogConfig = field(default_factory=LogConfig)
+
+    @property
+    def record_retention_s(self) -> float:
+        """How long a record is kept: a signal may not be young enough to trade once it is gone."""
+        return max(
+            self.redis.record_retention_seconds, self.validation.max_signal_age_seconds + CLOCKS_S
+        )
 
     @property
     def valid_exchanges(self) -> frozenset[str]:

@@ -580,3 +580,15 @@ def test_our_check_agrees_with_the_structs_own() -> None:
         assert refusal(**environ).key == f"worker.{name}"
     assert set(fields_of(RedisConfig)) == set(RedisConfig.__struct_fields__)
     assert set(fields_of(ExchangeConfig)) == set(ExchangeConfig.__struct_fields__)
+
+
+@pytest.mark.parametrize(
+    ("retention", "age", "kept"), [("60", "30", 90), ("604800", "30", 604_800), ("60", "600", 660)]
+)
+def test_a_record_is_kept_while_its_signal_may_trade(retention: str, age: str, kept: int) -> None:
+    """However short records are to be kept."""
+    environ = {
+        "WORKER_REDIS__RECORD_RETENTION_SECONDS": retention,
+        "WORKER_VALIDATION__MAX_SIGNAL_AGE_SECONDS": age,
+    }
+    assert load_config(None, environ).record_retention_s == kept

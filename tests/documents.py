@@ -41,7 +41,8 @@ SIGNAL_FIELDS: Final[Mapping[str, str]] = {
     "size_pct": "Size in percent of the balance; by default `risk.default_position_size_pct`.",
     "expires_at": "No order is sent from then on; by default `created_at` plus "
     "`validation.max_signal_age_seconds`.",
-    "strategy_id": "Who decided; carried into the events, and compared with the signing key.",
+    "strategy_id": "Who decided, at most 128 characters; carried into the events, and compared "
+    "with the signing key.",
     "metadata": "The producer's own, at most 4096 bytes; carried into the events untouched.",
 }
 
@@ -81,7 +82,8 @@ EVENT_FIELDS: Final[Mapping[str, str]] = {
     "previous": "The state before.",
     "price": "The order's limit, in quote units.",
     "quantity": "In base units: what was ordered; of a position what it now holds, or held.",
-    "realized_pnl": "Profit net of fees, in quote units.",
+    "realized_pnl": "Profit net of fees, in quote units: of `PositionChanged` that of this change, "
+    "of `PositionClosed` that of the whole position, changes included.",
     "realized_pnl_pct": "The same, in percent of what the position cost.",
     "reason": "A sentence for a person.",
     "retriable": "Whether a new signal for the same idea may do better.",

@@ -243,16 +243,27 @@ class RiskConfig(Section, kw_only=True, frozen=True):
     ] = Decimal("2.0")
     max_total_exposure_pct: Annotated[
         Decimal,
-        _decimal("largest sum of positions, % of the balance; 0 = off", ge="0", le="1000000"),
+        _decimal(
+            "largest sum of positions, % of what is left in the wallet that pays for the next one "
+            "(spot purchases make it smaller); 0 = off",
+            ge="0",
+            le="1000000",
+        ),
     ] = Decimal(0)
     max_daily_loss_pct: Annotated[
         Decimal,
         _decimal(
-            "realised loss of a UTC day that stops new positions, %; 0 = off", ge="0", le="100"
+            "realised loss of a UTC day that stops new positions, % of that wallet; fees that "
+            "cannot be converted to the quote currency, and funding, do not count; 0 = off",
+            ge="0",
+            le="100",
         ),
     ] = Decimal(0)
     max_orders_per_minute: Annotated[
-        int, _whole(0, 1_000_000, "orders the account may send a minute; 0 = off")
+        int,
+        _whole(
+            0, 1_000_000, "entries the account may send a minute, closes are not held up; 0 = off"
+        ),
     ] = 0
     max_balance_age_seconds: Annotated[
         float, _real("age at which a balance no longer counts, seconds", gt=0, le=3_600)

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
-from worker.cli import session, wording
+from worker.cli import arguments, session, wording
 from worker.ledger.dead_letters import DeadLetter
 from worker.ledger.reader import AccountReader
 
@@ -19,7 +19,9 @@ def configure(parser: ArgumentParser) -> None:
     """The command's arguments."""
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     listing = actions.add_parser("list", help="the newest dead letters, newest first")
-    listing.add_argument("--limit", type=int, default=50, metavar="N", help="how many (50)")
+    listing.add_argument(
+        "--limit", type=arguments.count, default=50, metavar="N", help="how many (50)"
+    )
     listing.add_argument("--json", action="store_true", help="one JSON object a line")
     show = actions.add_parser("show", help="one dead letter, whole")
     show.add_argument("--json", action="store_true", help="one JSON object")
@@ -42,7 +44,7 @@ def run(options: Namespace) -> int:
 
 async def _list(reader: AccountReader, options: Namespace) -> int:
     async with reader:
-        letters = await reader.dead.latest(max(options.limit, 1))
+        letters = await reader.dead.latest(options.limit)
     for letter in letters:
         print(to_json(letter).decode() if options.json else one_line(letter))
     if not letters and not options.json:

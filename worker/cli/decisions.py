@@ -1,13 +1,11 @@
 """``resolve`` and ``correct``: what only a person can know."""
 
-import argparse
 import asyncio
 import time
 from argparse import ArgumentParser, Namespace
-from decimal import Decimal, InvalidOperation
 from typing import Final
 
-from worker.cli import session
+from worker.cli import arguments, session
 from worker.domain.money import ZERO, text
 from worker.domain.verdict import Verdict
 from worker.errors import WorkerError
@@ -15,8 +13,6 @@ from worker.ledger.reader import AccountReader
 
 #: How often the record is looked at while the keeper is waited for.
 LOOK_EVERY_S: Final = 0.5
-#: Amounts have no more digits than this on either side of the point.
-MAX_DIGITS: Final = 18
 
 
 class UndecidedError(WorkerError):
@@ -29,7 +25,12 @@ def configure(parser: ArgumentParser) -> None:
         _configure_resolve(parser)
     else:
         _configure_correct(parser)
-    parser.add_argument("--reason", required=True, help="how you know, for whoever looks next")
+    parser.add_argument(
+        "--reason",
+        type=arguments.reason,
+        required=True,
+        help="how you know, for whoever looks next",
+    )
     parser.set_defaults(refuse_usage=parser.error)
 
 
@@ -41,13 +42,15 @@ def _configure_resolve(parser: ArgumentParser) -> None:
     parser.add_argument("signal_id", metavar="SIGNAL_ID")
     became = parser.add_mutually_exclusive_group(required=True)
     became.add_argument("--absent", action="store_true", help="the exchange has no such order")
-    became.add_argument("--filled", type=_more_than_nothing, metavar="Q", help="base units traded")
-    parser.add_argument("--price", type=_more_than_nothing, metavar="P", help="their mean price")
-    parser.add_argument("--fee", type=_amount, metavar="F", help="what they cost in fees (0)")
+    became.add_argument("--filled", type=arguments.some, metavar="Q", help="base units traded")
+    parser.add_argument("--price", type=arguments.some, metavar="P", help="their mean price")
+    parser.add_argument(
+        "--fee", type=arguments.amount, metavar="F", help="what they cost in fees (0)"
+    )
     parser.add_argument("--fee-currency", default="", metavar="C", help="the fee's currency")
     parser.add_argument(
         "--timeout",
-        type=float,
+        type=arguments.seconds,
         default=60.0,
         metavar="S",
         help="seconds to wait until the keeper has acted on it (60)",
@@ -63,37 +66,18 @@ def _configure_correct(parser: ArgumentParser) -> None:
     parser.add_argument("symbol", metavar="SYMBOL")
     parser.add_argument(
         "--quantity",
-        type=_amount,
+        type=arguments.amount,
         required=True,
         metavar="Q",
         help="base units that are held; 0 for none",
     )
     parser.add_argument(
         "--price",
-        type=_more_than_nothing,
+        type=arguments.some,
         required=True,
         metavar="P",
         help="at which the difference traded",
     )
-
-
-def _amount(written: str) -> Decimal:
-    try:
-        amount = Decimal(written)
-    except InvalidOperation:
-        raise argparse.ArgumentTypeError(f"{written!r} is not a decimal number") from None
-    if not amount.is_finite() or amount < 0:
-        raise argparse.ArgumentTypeError(f"{written} is not an amount of 0 or more")
-    if amount.adjusted() >= MAX_DIGITS or int(amount.as_tuple().exponent) < -MAX_DIGITS:
-        raise argparse.ArgumentTypeError(f"{written} has more than {MAX_DIGITS} digits on a side")
-    return amount
-
-
-def _more_than_nothing(written: str) -> Decimal:
-    amount = _amount(written)
-    if not amount:
-        raise argparse.ArgumentTypeError(f"{written} is not more than 0")
-    return amount
 
 
 def run(options: Namespace) -> int:

@@ -6,7 +6,6 @@ only when the book is empty (or time is up) is it set to ``HALTED``. The closing
 same way as any other: ordered within their symbol, each sent exactly once.
 """
 
-import argparse
 import sys
 import time
 from argparse import ArgumentParser, Namespace
@@ -15,7 +14,7 @@ from typing import Any, Final
 
 import msgspec
 
-from worker.cli import session, signing
+from worker.cli import arguments, session, signing
 from worker.cli.environment import configuration
 from worker.clock import SystemClock, rfc3339
 from worker.config import Config
@@ -47,25 +46,17 @@ def configure(parser: ArgumentParser) -> None:
         "Set the account to REDUCING, submit a closing signal for every open position, wait until "
         "none is left, then set it to HALTED. Exit 1 with a list if any is left."
     )
-    parser.add_argument("--reason", required=True, help="why, for whoever looks next")
+    parser.add_argument(
+        "--reason", type=arguments.reason, required=True, help="why, for whoever looks next"
+    )
     parser.add_argument(
         "--timeout",
-        type=_seconds,
+        type=arguments.seconds,
         metavar="S",
         help="seconds to wait for the positions to close (60, or 30 more than "
         "reconciliation.max_wait_time)",
     )
     signing.configure(parser)
-
-
-def _seconds(value: str) -> float:
-    try:
-        seconds = float(value)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{value!r} is not a number of seconds") from None
-    if not 0 < seconds <= 3_600:
-        raise argparse.ArgumentTypeError(f"{value} is not more than 0 and at most 3600")
-    return seconds
 
 
 def run(options: Namespace) -> int:

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from worker.cli import session, wording
+from worker.cli import arguments, session, wording
 from worker.domain.money import text as plain
 from worker.domain.trading_state import TradingState
 from worker.ledger.errors import LedgerUnavailableError
@@ -26,7 +26,11 @@ def configure(parser: ArgumentParser) -> None:
     """The command's arguments."""
     parser.add_argument("--watch", action="store_true", help="go on until interrupted")
     parser.add_argument(
-        "--interval", type=float, default=1.0, metavar="S", help="seconds between looks (1)"
+        "--interval",
+        type=arguments.seconds,
+        default=1.0,
+        metavar="S",
+        help="seconds between looks (1)",
     )
     parser.add_argument("--json", action="store_true", help="one JSON object (a line each look)")
 

@@ -131,7 +131,8 @@ def parse(document: bytes) -> list[Item]:
     ]
     if not any(line.data.startswith(b"{") and _is_json(line.data) for line in lines):
         raise InputError(
-            f"the input is not JSON: no line of it is a JSON object ({_json_problem(text)})"
+            "the input is not JSON Lines: no line of it is a JSON object"
+            + (f" ({problem})" if (problem := _json_problem(text)) else "")
         )
     return lines
 

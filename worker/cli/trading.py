@@ -2,7 +2,7 @@
 
 from argparse import ArgumentParser, Namespace
 
-from worker.cli import session
+from worker.cli import arguments, session
 from worker.domain.trading_state import TradingState
 from worker.ledger.reader import AccountReader
 
@@ -15,9 +15,11 @@ _STATE = {
 
 def configure(parser: ArgumentParser) -> None:
     """The command's arguments; a reason must be given to stop, may be given to go on."""
+    may_be_silent = parser.prog.endswith("resume")
     parser.add_argument(
         "--reason",
-        required=not parser.prog.endswith("resume"),
+        type=str if may_be_silent else arguments.reason,
+        required=not may_be_silent,
         default="",
         help="why, for whoever looks next",
     )

@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- Change the trading state and say so; saying the same again changes nothing.
+-- Change the trading state and say so; the same state again only changes who says it, and why.
 -- ARGV: state, reason, actor, at (RFC 3339), event id, event data, output length
 -- Returns the state before
 local before = call('HGET', P .. 'control', 'trading_state') or 'ACTIVE'

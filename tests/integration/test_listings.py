@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from tests.integration.binance import LINEAR, SPOT, an_order, trading
 from tests.integration.canned import Asked, Canned, canned_server
-from tests.integration.test_ccxt_adapter import LINEAR, SPOT, an_order, trading
 from tests.integration.venues import adapter_for, stock
 from worker.domain.order import OrderState
 from worker.exchanges.base import ExchangeError, Outcome

@@ -11,6 +11,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import BaseTestServer, TestServer
 from multidict import CIMultiDict, CIMultiDictProxy
+from structlog.testing import capture_logs
 from yarl import URL
 
 from tests.exchange_simulator import Settings, serve
@@ -35,14 +36,20 @@ from tests.unit.parts import ManualClock
 from worker.clock import SystemClock
 from worker.config import Config, ExchangeConfig, Secret
 from worker.domain.market import MarketKind
-from worker.domain.order import OrderState
-from worker.exchanges import order_socket
+from worker.domain.order import OrderReport, OrderState
+from worker.exchanges import binance, order_socket
 from worker.exchanges.base import CredentialsError, ExchangeError, Outcome, SendWindow
 from worker.exchanges.binance import BinanceCCXTAdapter
 from worker.exchanges.factory import ExchangeFactory
 from worker.exchanges.order_socket import OrderSocket
 from worker.exchanges.paper import PaperExchange
 from worker.exchanges.reroute import open_session
+
+
+def spot_socket(adapter: BinanceCCXTAdapter) -> OrderSocket:
+    """What spot orders go over."""
+    (socket,) = (s for url, s in adapter._sockets.items() if url.endswith(SOCKETS[SPOT]))
+    return socket
 
 
 async def under_way(adapter: BinanceCCXTAdapter) -> None:
@@ -93,6 +100,7 @@ async def test_a_socket_closed_while_idle_is_replaced_before_the_next_order() ->
 @pytest.mark.usefixtures("quickly")
 async def test_an_order_right_after_the_exchange_hung_up_is_never_a_question() -> None:
     """It waits for the attempt under way, or is not sent; the closed socket is not written to."""
+    unsent = 0
     async with trading(config=WEBSOCKET) as (adapter, server):
         for _ in range(3):
             await all_open(adapter)
@@ -101,13 +109,17 @@ async def test_an_order_right_after_the_exchange_hung_up_is_never_a_question() -
                 *(adapter.place_order(an_order(), adapter.open_window()) for _ in range(3)),
                 return_exceptions=True,
             )
-            for error in results:
-                assert not isinstance(error, ExchangeError) or error.outcome is Outcome.NOT_SENT
+            for result in results:
+                if not isinstance(result, OrderReport):
+                    assert isinstance(result, ExchangeError), repr(result)
+                    assert result.outcome is Outcome.NOT_SENT
+                    unsent += 1
+        assert len(server.simulator.orders()) == 3 * 3 - unsent
 
 
 def transport_of(adapter: BinanceCCXTAdapter) -> asyncio.Transport:
     """What spot orders are written to."""
-    (socket,) = (s for url, s in adapter._sockets.items() if url.endswith(SOCKETS[SPOT]))
+    socket = spot_socket(adapter)
     assert socket._ws is not None
     connection = socket._ws._response.connection
     assert connection is not None
@@ -242,13 +254,42 @@ async def test_what_goes_over_a_socket_follows_no_redirect() -> None:
 @pytest.mark.usefixtures("quickly")
 async def test_a_dead_connection_is_found_by_its_pings(monkeypatch: pytest.MonkeyPatch) -> None:
     """The other side says nothing any more, not even pong: the connection is replaced."""
-    monkeypatch.setattr(order_socket, "HEARTBEAT_S", 0.05)
+    monkeypatch.setattr(order_socket, "HEARTBEAT_S", 0.2)
     async with serve(Settings(api_key=KEY, secret=SECRET)) as server:
         server.answers_pings = False
         adapter = an_adapter(server.url, **WEBSOCKET)
-        await adapter.start()
-        await server.until(lambda _: connections(server) > 1)
+        with capture_logs() as lines:
+            await adapter.start()
+            first = spot_socket(adapter)._ws
+            assert first is not None
+            await server.until(lambda _: connections(server) > 1)
         await adapter.close()
+    reasons = [line["reason"] for line in lines if line["event"] == "order_socket_lost"]
+    assert set(reasons) == {"error"}
+    assert "No PONG received" in str(first.exception())
+
+
+async def test_a_connection_whose_pings_are_answered_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next ping goes out, long after the last one's answer was due: nothing was replaced."""
+    answered = {path: asyncio.Semaphore(0) for path in SOCKETS.values()}
+
+    class Answering(web.WebSocketResponse):
+        async def pong(self, message: bytes = b"") -> None:
+            await super().pong(message)
+            assert self._req is not None
+            answered[self._req.path].release()
+
+    monkeypatch.setattr(order_socket, "HEARTBEAT_S", 0.4)
+    monkeypatch.setattr(web, "WebSocketResponse", Answering)
+    async with trading(config=WEBSOCKET) as (adapter, server):
+        with capture_logs() as lines:
+            async with asyncio.timeout(10):
+                for _ in range(2):
+                    for path in SOCKETS.values():
+                        await answered[path].acquire()
+            assert adapter.obstacle == ""
+        assert [line["event"] for line in lines] == []
+        assert [connections(server, path) for path in SOCKETS.values()] == [1, 1]
 
 
 class Refusing:
@@ -318,15 +359,20 @@ async def test_closing_tells_orders_in_flight_that_their_outcome_is_open() -> No
 
 
 @pytest.mark.usefixtures("quickly")
-async def test_closing_lets_no_order_wait_for_a_connection() -> None:
-    """It is told at once, not when its window ends."""
+async def test_closing_lets_no_order_wait_for_a_connection(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is told at once, not when its window ends or it has waited for long enough."""
+    monkeypatch.setattr(binance, "LONGEST_REACH_MS", 60_000.0)
     async with connecting() as adapter:
         placing = asyncio.ensure_future(failure(adapter, an_order()))
         await asyncio.sleep(0)
+        assert not placing.done()
         async with asyncio.timeout(10):
             await adapter.close()
             error = await placing
         assert (error.outcome, error.code) == (Outcome.NOT_SENT, "not_connected")
+        assert "there is no connection to /ws-api/v3: closed" in str(error)
 
 
 # ---- who has one -----------------------------------------------------------------------------

@@ -30,6 +30,8 @@ from worker.exchanges.outcomes import (
 )
 
 BINANCE = CODE_BOOKS["binance"]
+#: Binance's codes for too many requests, too many orders, and too much of everybody's.
+OVERLOADED = (-1003, -1015, -1008)
 
 
 def created(**seen: object) -> Call:
@@ -60,14 +62,19 @@ def test_whatever_a_server_says_there_is_an_outcome_and_noise_is_no_rejection(
         assert outcome is Outcome.UNKNOWN
 
 
-@given(st.integers(-30_000, -1), st.text(max_size=20), st.sampled_from([500, 502, 503, 504, 408]))
+@given(
+    st.integers(-30_000, -1) | st.sampled_from(OVERLOADED),
+    st.text(max_size=20),
+    st.sampled_from([500, 502, 503, 504, 408]),
+)
 def test_no_binance_spot_code_with_a_server_failure_is_a_rejection(
     code: int, text: str, status: int
 ) -> None:
     """Binance: any 5XX leaves the execution status unknown; only overload codes say otherwise."""
     body = json.dumps({"code": code, "msg": text}).encode()
     call = created(status=status, body=body, path="/api/v3/order")
-    assert outcome_of(RuntimeError(), call) in {Outcome.UNKNOWN, Outcome.THROTTLED}
+    expected = Outcome.THROTTLED if code in OVERLOADED else Outcome.UNKNOWN
+    assert outcome_of(RuntimeError(), call) is expected
 
 
 #: How each exchange says a code and its text.

@@ -357,6 +357,7 @@ async def test_a_missing_right_is_refused_for_good(fleet: Fleet) -> None:
         config = RedisConfig(url=Secret(fleet.url), username=name, password=Secret("pw"))
         error = await trouble(fleet.join("w1", config=config, patience_s=0.0).claim(1))
         assert isinstance(error, LedgerRefusedError), error
+        assert "NOPERM" in str(error)
         await fleet.redis.execute_command("ACL", "DELUSER", name)
 
 

@@ -183,7 +183,7 @@ async def test_an_order_waits_for_the_attempt_under_way() -> None:
 
 @pytest.mark.usefixtures("quickly")
 async def test_a_window_that_ends_while_connecting_is_not_sent() -> None:
-    """The order never waits longer than its window; one that is over is not sent at all."""
+    """However long the order waited: under a window that is over it is not sent at all."""
     async with trading(config=WEBSOCKET | {"recv_window_ms": 100}) as (adapter, server):
         server.simulator.add_fault(delay_ms=400, **CONNECT)
         await hang_up(adapter, server)

@@ -255,8 +255,8 @@ async def test_a_request_delayed_past_its_window_is_refused_by_the_exchange(tran
 async def test_the_window_is_fixed_before_sending_and_an_old_one_is_not_sent() -> None:
     """The timestamp on the wire is the window's; a window that is over stays here."""
     async with trading() as (adapter, server):
-        window = adapter.open_window()
-        await asyncio.sleep(0.05)
+        opened = adapter.open_window()
+        window = type(opened)(opened.timestamp_ms - 50, opened.valid_ms, opened.expires_mono_ms)
         await adapter.place_order(an_order(), window)
         order = server.simulator.orders()[-1]
         assert order.conditions.window.timestamp_ms == window.timestamp_ms

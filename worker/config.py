@@ -112,7 +112,9 @@ class HttpConfig(Section, kw_only=True, frozen=True):
     """Where metrics and health are served."""
 
     host: Annotated[str, _doc("address to listen on; empty turns HTTP off")] = "127.0.0.1"
-    port: Annotated[int, _whole(0, 65_535, "port to listen on; 0, or if it is taken, a free one")] = 9108
+    port: Annotated[
+        int, _whole(0, 65_535, "port to listen on; 0, or if it is taken, a free one")
+    ] = 9108
 
 
 class PaperConfig(Section, kw_only=True, frozen=True):

@@ -2,21 +2,30 @@
 
 import asyncio
 import gc
-import itertools
 import logging
 import warnings
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from decimal import Decimal
 from typing import Any
 
 import pytest
 
-from tests.exchange_simulator import Server, Settings, serve
+from tests.exchange_simulator import Settings, serve
+from tests.integration.binance import (
+    KEY,
+    LINEAR,
+    SECRET,
+    SPOT,
+    D,
+    a_limit,
+    a_stop,
+    all_open,
+    an_adapter,
+    an_order,
+    trading,
+)
 from worker.clock import SystemClock
-from worker.config import ExchangeConfig, Secret
+from worker.config import Secret
 from worker.domain.market import Balance, MarketKind
-from worker.domain.order import OrderRequest, OrderState, Role, Side
+from worker.domain.order import OrderState, Role, Side
 from worker.domain.signal import Direction, OrderType, TimeInForce
 from worker.exchanges import order_socket
 from worker.exchanges.base import (
@@ -29,81 +38,7 @@ from worker.exchanges.base import (
     Outcome,
     RateLimitError,
 )
-from worker.exchanges.binance import BinanceCCXTAdapter
 from worker.market_data import MarketData
-
-SPOT, LINEAR = "BTC/USDT", "BTC/USDT:USDT"
-KEY, SECRET = "sim-key-0123456789", "sim-secret-9876543210"
-D = Decimal
-_ids = itertools.count(1)
-
-
-def an_order(symbol: str = SPOT, **changes: Any) -> OrderRequest:
-    """A market buy of 0.01 BTC under a fresh client id, unless changed."""
-    fields: dict[str, Any] = {
-        "client_order_id": f"{next(_ids):032x}",
-        "exchange": "binance",
-        "symbol": symbol,
-        "role": Role.ENTRY,
-        "side": Side.BUY,
-        "order_type": OrderType.MARKET,
-        "quantity": D("0.01"),
-    }
-    return OrderRequest(**fields | changes)
-
-
-def a_limit(symbol: str = SPOT, price: str = "55000", **changes: Any) -> OrderRequest:
-    """A good-till-cancelled limit buy, which rests at the default price."""
-    fields: dict[str, Any] = {"order_type": OrderType.LIMIT, "price": D(price)}
-    return an_order(symbol, **fields | {"time_in_force": TimeInForce.GTC} | changes)
-
-
-def a_stop(symbol: str = SPOT, stop: str = "55000", **changes: Any) -> OrderRequest:
-    """A protective sell that triggers at ``stop``."""
-    fields: dict[str, Any] = {
-        "order_type": OrderType.STOP,
-        "stop_price": D(stop),
-        "side": Side.SELL,
-        "role": Role.STOP_LOSS,
-        "reduce_only": symbol == LINEAR,
-    }
-    return an_order(symbol, **fields | changes)
-
-
-@asynccontextmanager
-async def trading(
-    *, config: dict[str, Any] | None = None, **settings: Any
-) -> AsyncIterator[tuple[BinanceCCXTAdapter, Server]]:
-    """A started adapter and the simulator it trades on."""
-    chosen: dict[str, Any] = {"api_key": KEY, "secret": SECRET, "base_balance": D(100)}
-    async with serve(Settings(**chosen | settings)) as server:
-        adapter = an_adapter(server.url, **config or {})
-        await adapter.start()
-        try:
-            yield adapter, server
-        finally:
-            await adapter.close()
-
-
-def an_adapter(url: str, **changes: Any) -> BinanceCCXTAdapter:
-    """A Binance adapter for both market kinds."""
-    fields: dict[str, Any] = {
-        "adapter": "ccxt",
-        "api_key": Secret(KEY),
-        "secret": Secret(SECRET),
-        "base_url": url,
-        "ws_base_url": url.replace("http:", "ws:"),
-        "market_types": (MarketKind.SPOT, MarketKind.LINEAR),
-    }
-    return BinanceCCXTAdapter("binance", ExchangeConfig(**fields | changes), SystemClock())
-
-
-async def all_open(adapter: BinanceCCXTAdapter) -> None:
-    """Wait until orders can be sent over every socket there is."""
-    for socket in adapter._sockets.values():
-        while not socket.is_open:
-            await socket.settled(10_000)
-            await asyncio.sleep(0)
 
 
 async def test_spot_market_order_reports_fills_and_fees_at_once() -> None:
@@ -320,8 +255,8 @@ async def test_a_request_delayed_past_its_window_is_refused_by_the_exchange(tran
 async def test_the_window_is_fixed_before_sending_and_an_old_one_is_not_sent() -> None:
     """The timestamp on the wire is the window's; a window that is over stays here."""
     async with trading() as (adapter, server):
-        window = adapter.open_window()
-        await asyncio.sleep(0.05)
+        opened = adapter.open_window()
+        window = type(opened)(opened.timestamp_ms - 50, opened.valid_ms, opened.expires_mono_ms)
         await adapter.place_order(an_order(), window)
         order = server.simulator.orders()[-1]
         assert order.conditions.window.timestamp_ms == window.timestamp_ms
@@ -483,8 +418,11 @@ async def test_turns_are_counted_and_an_order_is_sent_at_once_whatever_they_say(
         assert 400 < turns[2] <= 500
         assert 900 < turns[3] <= 1_000
         assert adapter.take_turn(within_ms=600) > 600  # too late for this one: not taken
+        while adapter.take_turn(within_ms=60_000) < 10_000:
+            pass
         window = adapter.open_window()
-        await asyncio.gather(*(adapter.place_order(an_order(), window) for _ in range(6)))
+        async with asyncio.timeout(5):
+            await asyncio.gather(*(adapter.place_order(an_order(), window) for _ in range(6)))
         assert len(server.simulator.orders()) == 6
 
 

@@ -33,6 +33,37 @@ print(len(sys.modules) - few)
     assert int(done.stdout) > 100
 
 
+def test_only_a_worker_with_sockets_loads_ccxt_pro_and_only_one_exchange_of_it() -> None:
+    """In a fresh process; and a later plain import finds the very same classes."""
+    program = """
+import sys
+import worker.exchanges.binance
+from worker.exchanges.ccxt_import import exchange_class
+rest = exchange_class("binance")
+assert not any(name.startswith("ccxt.pro") for name in sys.modules)
+alone = exchange_class("binance", pro=True)
+assert issubclass(alone, rest)
+assert "ccxt.pro.bybit" not in sys.modules
+assert "ccxt" not in sys.modules
+for name in ("nowhere", "base", "../binance"):
+    try:
+        exchange_class(name, pro=True)
+    except KeyError:
+        continue
+    raise AssertionError(name)
+import ccxt.pro as whole
+import ccxt.async_support
+assert whole.binance is alone, "another class"
+assert ccxt.async_support.binance is rest
+assert issubclass(whole.bybit, whole.Exchange)
+assert exchange_class("okx", pro=True) is whole.okx
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+
+
 def test_a_dying_process_leaves_one_json_line() -> None:
     """The whole command, seen from outside: no plain traceback, no secret, no rich."""
     program = (

@@ -22,12 +22,27 @@ from tests.integration.fleets import (
 from worker.clock import SystemClock
 from worker.ledger.embedded import EmbeddedServer
 from worker.ledger.errors import LedgerError, LedgerUnavailableError
+from worker.ledger.replies import Claim
 
 
 @pytest.fixture
 async def fleet(server: EmbeddedServer) -> AsyncIterator[Fleet]:
     async with fleet_on(server.url) as made:
         yield made
+
+
+async def _nobody_is_blocked(fleet: Fleet) -> bool:
+    return bool((await fleet.redis.info("clients"))["blocked_clients"] == 0)
+
+
+async def blocked(fleet: Fleet, waiting: "asyncio.Task[Claim]") -> None:
+    """Wait until the claim waits on the server."""
+
+    async def waits() -> bool:
+        return waiting.done() or not await _nobody_is_blocked(fleet)
+
+    await until(waits, what="the claim waits")
+    assert not waiting.done()
 
 
 # --- new entries ---
@@ -86,21 +101,20 @@ async def test_a_claim_that_waits_takes_what_rings(fleet: Fleet) -> None:
     tail = (await fleet["w1"].claim(5)).tail
     assert (await fleet["w1"].claim(5, after=tail, wait_ms=1)).deliveries == []
     await fleet.redis.script_flush()
-    asked_mono_ms = SystemClock().monotonic_ms() + 1  # before the waiting, 50 ms and more
-    waiting = asyncio.create_task(fleet["w1"].claim(5, after=tail, wait_ms=3_000))
-    await asyncio.sleep(0.05)
-    assert not waiting.done()
+    waiting = asyncio.create_task(fleet["w1"].claim(5, after=tail, wait_ms=30_000))
+    await blocked(fleet, waiting)
+    waits_mono_ms = SystemClock().monotonic_ms()
     entry_id = await fleet.send("a")
     claim = await asyncio.wait_for(waiting, 2)
     assert [delivery.entry_id for delivery in claim.deliveries] == [entry_id]
-    assert claim.deliveries[0].lease_mono_ms <= asked_mono_ms + 15_000
+    assert claim.deliveries[0].lease_mono_ms < waits_mono_ms + 15_000
 
 
 async def test_a_cancelled_waiting_claim_takes_nothing(fleet: Fleet) -> None:
     """Its connection is closed, and Redis drops the script that waits on it."""
     tail = (await fleet["w1"].claim(5)).tail
-    waiting = asyncio.create_task(fleet["w1"].claim(5, after=tail, wait_ms=3_000))
-    await asyncio.sleep(0.05)
+    waiting = asyncio.create_task(fleet["w1"].claim(5, after=tail, wait_ms=30_000))
+    await blocked(fleet, waiting)
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await waiting
@@ -116,23 +130,19 @@ async def test_a_ring_wakes_a_worker_once(fleet: Fleet) -> None:
     head = await take_one(fleet["w1"])
     tail = (await fleet["w2"].claim(1)).tail
     await commit(fleet["w1"], outcome(head, take_next=False))  # rings
-    await fleet["w2"].claim(5, after=tail, wait_ms=3_000)
-    waiting = asyncio.create_task(fleet["w2"].claim(5, after=tail, wait_ms=3_000))
-    await asyncio.sleep(0.05)
-    assert not waiting.done()
+    heard = await asyncio.wait_for(fleet["w2"].claim(5, after=tail, wait_ms=30_000), 5)
+    assert len(heard.deliveries) == 1
+    waiting = asyncio.create_task(fleet["w2"].claim(5, after=tail, wait_ms=30_000))
+    await blocked(fleet, waiting)
     waiting.cancel()
-
-
-async def _nobody_is_blocked(fleet: Fleet) -> bool:
-    return bool((await fleet.redis.info("clients"))["blocked_clients"] == 0)
 
 
 async def test_a_waiting_claim_whose_reply_is_lost_counts_as_repeated(fleet: Fleet) -> None:
     """It may have taken something, so that a resync is due."""
     ledger = fleet.join("w1", patience_s=0.0)
     tail = (await ledger.claim(5)).tail
-    waiting = asyncio.create_task(ledger.claim(5, after=tail, wait_ms=3_000))
-    await asyncio.sleep(0.05)
+    waiting = asyncio.create_task(ledger.claim(5, after=tail, wait_ms=30_000))
+    await blocked(fleet, waiting)
     await fleet.redis.client_kill_filter(_type="normal", skipme=True)
     with pytest.raises(LedgerUnavailableError):
         await asyncio.wait_for(waiting, 2)

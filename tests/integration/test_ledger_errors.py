@@ -25,6 +25,7 @@ from tests.integration.fleets import (
     until,
 )
 from worker.config import RedisConfig, Secret
+from worker.ledger.connection import Purpose
 from worker.ledger.embedded import EmbeddedServer
 from worker.ledger.errors import (
     GroupMissingError,
@@ -304,9 +305,12 @@ async def test_calls_under_way_when_the_server_dies_all_end_in_ledger_errors(
 ) -> None:
     """No foreign exception comes through, whatever the client was doing at that moment."""
     async with fleet_on(spare.url) as fleet:
-        ledger = fleet.join("w1", patience_s=0.0)
+        ledger = fleet.join("w1", patience_s=0.0, timeout_s=60.0)
         await fleet.send_all(str(n) for n in range(200))
         deliveries = await take(ledger, 200)
+        wire = fleet.connections[-1].ready(Purpose.SCRIPTS)
+        assert wire is not None
+        spare.pause()  # or some would be answered before it dies
         calls: list[Awaitable[object]] = [
             ledger.admit(admission(d, f"s-{n}")) for n, d in enumerate(deliveries)
         ]
@@ -314,12 +318,18 @@ async def test_calls_under_way_when_the_server_dies_all_end_in_ledger_errors(
         calls += [
             asyncio.ensure_future(ledger.claim(0, after=b"$", wait_ms=1_000)) for _ in range(2)
         ]
-        await asyncio.sleep(0)
+
+        async def under_way() -> bool:
+            return len(wire._waiting) > 50
+
+        await until(under_way, what="the heartbeats and a batch of admissions have been sent")
         spare.kill()
         results = await asyncio.gather(*calls, return_exceptions=True)
-        errors = [result for result in results if isinstance(result, BaseException)]
-        assert errors
-        assert {type(error) for error in errors} == {LedgerUnavailableError}
+        kinds = [
+            result.kind if isinstance(result, LedgerUnavailableError) else repr(result)
+            for result in results
+        ]
+        assert kinds == ["connection"] * len(calls)
 
 
 # --- servers that refuse us ---
@@ -347,6 +357,7 @@ async def test_a_missing_right_is_refused_for_good(fleet: Fleet) -> None:
         config = RedisConfig(url=Secret(fleet.url), username=name, password=Secret("pw"))
         error = await trouble(fleet.join("w1", config=config, patience_s=0.0).claim(1))
         assert isinstance(error, LedgerRefusedError), error
+        assert "NOPERM" in str(error)
         await fleet.redis.execute_command("ACL", "DELUSER", name)
 
 

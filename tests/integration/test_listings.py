@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from tests.integration.binance import LINEAR, SPOT, an_order, trading
 from tests.integration.canned import Asked, Canned, canned_server
-from tests.integration.test_ccxt_adapter import LINEAR, SPOT, an_order, trading
 from tests.integration.venues import adapter_for, stock
 from worker.domain.order import OrderState
 from worker.exchanges.base import ExchangeError, Outcome
@@ -74,11 +74,13 @@ async def test_a_market_that_was_not_there_at_the_start_trades_after_a_refresh()
 async def test_orders_do_not_wait_for_markets_that_are_being_loaded() -> None:
     """However long that takes, and whether it ends well or not."""
     async with trading() as (adapter, server):
-        server.simulator.add_fault(
+        rule = server.simulator.add_fault(
             path="exchangeInfo", delay_ms=1_500, action="http_status", status=503, body="busy"
         )
         loading = asyncio.ensure_future(adapter.refresh_markets())
-        await asyncio.sleep(0.05)
+        async with asyncio.timeout(5):
+            while not server.simulator.faults.armed[rule].hits:  # noqa: ASYNC110 (no event)
+                await asyncio.sleep(0)
         asked = time.monotonic()
         await adapter.place_order(an_order(), adapter.open_window())
         await adapter.get_ticker(LINEAR)

@@ -5,6 +5,7 @@ import os
 import secrets
 import socket
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -117,11 +118,22 @@ def test_a_manager_that_is_gone_or_full_stops_nothing(place: str) -> None:
     """Messages that cannot be delivered are dropped, without waiting and without an exception."""
     notifier = Notifier({"NOTIFY_SOCKET": place})
     notifier.ready()
-    manager = Manager(place)
-    for _ in range(10_000):
-        notifier.stopping()
-    assert manager.heard(), "a manager that comes later is heard by"
+    manager, told = Manager(place), threading.Event()
+
+    def tell() -> None:
+        for _ in range(10_000):
+            notifier.stopping()
+        told.set()
+
+    threading.Thread(target=tell, daemon=True).start()  # beside us: it might wait for ever
+    assert told.wait(10), "a manager that does not read is waited for, or is in the way"
+    heard = manager.heard()
+    assert set(heard) == {"STOPPING=1"}, "a manager that comes later hears what is said from then"
+    assert len(heard) < 10_000, "the manager was never full"
+    notifier.ready()
+    assert manager.heard() == ["READY=1"], "nothing is said later that was dropped"
     manager.socket.close()
+    notifier.ready()
     notifier.close()
     Path(place).unlink()
 

@@ -396,8 +396,9 @@ async def test_no_server_is_an_outage() -> None:
     """A closed port is reported as unreachable, at once."""
     config = Config(redis=RedisConfig(url=Secret("redis://127.0.0.1:1/0")))
     async with AccountReader(config) as reader:
-        with pytest.raises(LedgerUnavailableError, match="cannot be reached"):
-            await reader.status()
+        async with asyncio.timeout(3):
+            with pytest.raises(LedgerUnavailableError, match="cannot be reached"):
+                await reader.status()
 
 
 def test_a_command_cannot_look_into_an_embedded_server() -> None:

@@ -86,9 +86,10 @@ async def test_silence_ends_every_call_in_time() -> None:
     async with serving(silent) as port:
         wire = await dial(port, timeout_s=0.05)
         calls = [wire.call("PING"), wire.call("PING")]
-        for call in calls:
-            with pytest.raises(TimeoutError):
-                await call
+        async with asyncio.timeout(3):
+            for call in calls:
+                with pytest.raises(TimeoutError, match="no reply in time"):
+                    await call
         assert not wire.is_open
         with pytest.raises(ConnectionError):
             await wire.call("PING")
@@ -124,15 +125,32 @@ async def test_a_cut_fails_what_is_under_way() -> None:
 
 
 async def test_an_error_nobody_asked_for_is_the_connections_own() -> None:
-    """``max number of clients reached`` comes without a call, and then the end."""
+    """``max number of clients reached`` comes without a call, and is the end on this side too."""
 
-    async def serve(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"-ERR max number of clients reached\r\n")
+        await silent(reader, writer)
+
+    async with serving(serve) as port:
+        wire = await dial(port)
+        async with asyncio.timeout(5):
+            while wire.is_open:  # noqa: ASYNC110 (a wire has no event for its end)
+                await asyncio.sleep(0)
+        with pytest.raises(ConnectionError):
+            await wire.call("PING")
+
+
+async def test_a_call_that_crosses_such_an_error_is_told_what_it_says() -> None:
+    """Nobody can tell it from a reply, and whoever has to wait for a free place learns why."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
         writer.write(b"-ERR max number of clients reached\r\n")
         await writer.drain()
         writer.close()
 
     async with serving(serve) as port:
-        with pytest.raises((ResponseError, ConnectionError)):
+        with pytest.raises(ResponseError, match="max number of clients"):
             await (await dial(port)).call("PING")
 
 

@@ -23,10 +23,22 @@ from worker.config import RiskConfig
 from worker.domain.order import OrderRequest, Role, Side
 from worker.domain.signal import OrderType
 from worker.domain.trading_state import TradingState
-from worker.engine import RETRY_HOLD_MS, TURNS_AHEAD, UNRESOLVED_RETRY_MS, ExecutionEngine
+from worker.engine import (
+    FIRST_PAUSE_S,
+    LONGEST_PAUSE_S,
+    RETRY_HOLD_MS,
+    TURNS_AHEAD,
+    UNRESOLVED_RETRY_MS,
+    ExecutionEngine,
+)
 from worker.errors import InvariantError
 from worker.ledger.calls import Ledger
-from worker.ledger.errors import GroupMissingError, LedgerUnavailableError
+from worker.ledger.errors import (
+    GroupMissingError,
+    LedgerError,
+    LedgerRefusedError,
+    LedgerUnavailableError,
+)
 from worker.ledger.items import CommitItem
 from worker.ledger.lease import Lease
 from worker.ledger.replies import Claim, CommitStatus, Committed, Delivery
@@ -713,13 +725,27 @@ async def test_an_introduction_that_fails_stops_nobody() -> None:
 
 
 async def test_a_claim_that_fails_is_tried_again() -> None:
-    """With a pause, for ever."""
+    """With a pause that doubles up to the longest, for ever; a claim that succeeds forgets it."""
     bench = Bench()
+    pauses: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+
+    bench.clock.sleep = sleep  # type: ignore[method-assign]
+    bench.ledger.claims = [AWAY, LedgerRefusedError("no"), LedgerError("odd")] * 20
+    bench.ledger.give(delivery())
+    claiming = asyncio.create_task(bench.engine._claim_until_stopped())
+    await bench.settle(lambda: bench.ledger.committed)
+    grown = [min(FIRST_PAUSE_S * 2**n, LONGEST_PAUSE_S) for n in range(60)]
+    assert pauses == grown
+
     bench.ledger.claims = [AWAY, AWAY]
-    async with running(bench):
-        bench.ledger.give(delivery())
-        await bench.settle(lambda: bench.ledger.committed)
-    assert len(bench.ledger.rooms) >= 3
+    bench.ledger.give(delivery(1))
+    await bench.settle(lambda: len(bench.ledger.committed) == 2)
+    assert pauses == [*grown, FIRST_PAUSE_S, FIRST_PAUSE_S * 2]
+    bench.stop()
+    await asyncio.wait_for(claiming, 5)
 
 
 async def test_a_heartbeat_extends_what_is_held_and_marks_what_is_lost() -> None:

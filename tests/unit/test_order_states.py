@@ -106,7 +106,8 @@ def test_every_state_an_exchange_reports_is_a_fact() -> None:
     """The states of our own making are no exchange's to report."""
     ours = {OrderState.PENDING, OrderState.FAILED, OrderState.UNRESOLVED}
     for state in set(OrderState) - ours:
-        assert advance(OrderState.SUBMITTED, fact_of(state)) in {state, OrderState.ACTIVE}
+        known = OrderState.ACTIVE if state is OrderState.SUBMITTED else state
+        assert advance(OrderState.SUBMITTED, fact_of(state)) is known
     for state in ours:
         with pytest.raises(KeyError):
             fact_of(state)

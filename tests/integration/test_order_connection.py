@@ -264,13 +264,11 @@ async def test_a_dead_connection_is_found_by_its_pings(monkeypatch: pytest.Monke
         adapter = an_adapter(server.url, **WEBSOCKET)
         with capture_logs() as lines:
             await adapter.start()
-            first = spot_socket(adapter)._ws
-            assert first is not None
             await server.until(lambda _: connections(server) > 1)
         await adapter.close()
     reasons = [line["reason"] for line in lines if line["event"] == "order_socket_lost"]
-    assert set(reasons) == {"error"}
-    assert "No PONG received" in str(first.exception())
+    assert reasons
+    assert all("No PONG received" in reason for reason in reasons)
 
 
 async def test_a_connection_whose_pings_are_answered_stays(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -218,6 +218,8 @@ class OrderSocket:
 
     async def _read(self, ws: aiohttp.ClientWebSocketResponse) -> str:
         async for message in ws:
+            if message.type is aiohttp.WSMsgType.ERROR:  # a missing pong is one
+                return str(ws.exception() or "error")
             if message.type is not aiohttp.WSMsgType.TEXT:
                 return str(message.type.name).lower()
             # Nobody can tell whose reply a frame was that is not JSON: it ends the connection.

@@ -16,10 +16,13 @@ from worker.domain.signal import OrderType
 from worker.errors import ConfigError
 from worker.exchanges.base import OrderNotFoundError, Outcome, Resend
 from worker.exchanges.ccxt_adapter import CCXTAdapter
+from worker.exchanges.paging import Page, Row, read_pages
 from worker.exchanges.rounding import WireOrder
 
 #: Orders listed in a look-up, newest first.
 _LISTED: Final = 250
+#: Fills asked for at a time.
+_FILLS: Final = 100
 
 
 class CoinbaseCCXTAdapter(CCXTAdapter):
@@ -76,10 +79,15 @@ class CoinbaseCCXTAdapter(CCXTAdapter):
             exchange_order_id = str((await self._look_up(request, "")).get("id") or "")
         await self._ccxt.cancel_order(exchange_order_id, request.symbol)
 
-    async def _trades(
-        self, request: OrderRequest, report: OrderReport
-    ) -> Iterable[Mapping[str, Any]]:
-        found: Iterable[Mapping[str, Any]] = await self._ccxt.fetch_my_trades(
-            request.symbol, None, None, {"order_id": report.exchange_order_id}
-        )
-        return found
+    async def _trades(self, request: OrderRequest, report: OrderReport) -> Iterable[Row]:
+        market = self._ccxt.market(request.symbol)
+        # Not ``order_id``: that is ignored, and everything the account ever traded is listed.
+        query = {"order_ids": report.exchange_order_id, "limit": _FILLS}
+
+        async def ask(cursor: str) -> Page:
+            more = {"cursor": cursor} if cursor else {}
+            reply = await self._ccxt.v3PrivateGetBrokerageOrdersHistoricalFills(query | more)
+            rows = self._ccxt.parse_trades(reply["fills"], market)
+            return Page(rows, str(reply.get("cursor") or ""))
+
+        return await read_pages(f"{self.name} get_trades", _FILLS, ask)

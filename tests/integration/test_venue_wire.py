@@ -219,6 +219,24 @@ async def test_bybit_cancels_by_our_id_and_reads_fees() -> None:
         assert (fill.fee, fill.fee_currency) == (D("0.0000125"), "BTC")
 
 
+async def test_bybit_positions_are_asked_for_in_every_settle_currency() -> None:
+    """A position in a USDC perpetual is seen as well as one in USDT; neither is seen twice."""
+
+    def positions(asked: Asked) -> dict[str, Any]:
+        symbol = {"USDT": "BTCUSDT", "USDC": "BTCPERP"}[asked.query["settleCoin"]]
+        row = {"symbol": symbol, "side": "Sell", "size": "0.5", "avgPrice": "60000"}
+        return {"retCode": 0, "result": {"list": [row | {"positionIdx": 0}]}}
+
+    async with trading("bybit") as (adapter, server):
+        server.replies["GET /v5/position/list"] = positions
+        held = await adapter.get_positions()
+        assert [(one.symbol, one.quantity) for one in held] == [
+            ("BTC/USDC:USDC", D("0.5")),
+            ("BTC/USDT:USDT", D("0.5")),
+        ]
+        assert all(asked.query["category"] == "linear" for asked in server.asked)
+
+
 async def test_okx_sends_contracts_client_id_and_its_deadline_header() -> None:
     """A swap's quantity leaves as contracts; expTime is the window's end."""
     async with trading("okx") as (adapter, server):

@@ -85,6 +85,9 @@ def _bybit(server: CannedServer) -> None:
             "priceFilter": {"tickSize": "0.01"},
         }
         rows = [] if "status" in asked.query else [market | extra]
+        if rows and asked.query["category"] == "linear":
+            dollar = {"symbol": "BTCPERP", "quoteCoin": "USDC", "settleCoin": "USDC"}
+            rows.append(market | extra | dollar)
         result = {"category": asked.query["category"], "list": rows}
         return {"retCode": 0, "retMsg": "OK", "result": result}
 

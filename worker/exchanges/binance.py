@@ -171,8 +171,8 @@ class BinanceCCXTAdapter(CCXTAdapter):
     def _wallet_params(self, kind: MarketKind) -> dict[str, Any]:
         return _scope(kind)
 
-    def _positions_params(self) -> dict[str, Any]:
-        return {"subType": "linear"}
+    def _positions_params(self) -> Iterable[dict[str, Any]]:
+        return ({"subType": "linear"},)
 
     async def get_ticker(self, symbol: str) -> Ticker:
         """Best bid and ask; ``last`` is their mean (one light call, the same on both markets).

@@ -1,4 +1,4 @@
-"""Bybit v5 (unified account): spot and USDT perpetuals.
+"""Bybit v5 (unified account): spot, and perpetuals settled in USDT and USDC.
 
 A request is refused once ``recv_window`` has passed since its timestamp
 (https://bybit-exchange.github.io/docs/v5/guide#parameters-for-authenticated-endpoints), and a
@@ -106,8 +106,11 @@ class BybitCCXTAdapter(CCXTAdapter):
 
         return await read_pages(f"{self.name} get_trades", _EXECUTIONS, ask)
 
-    def _positions_params(self) -> dict[str, Any]:
-        return {"subType": "linear", "settleCoin": "USDT"}
+    def _positions_params(self) -> Iterable[dict[str, Any]]:
+        # Bybit answers for one settle currency at a time.
+        linear = (info for info in self._infos.values() if info.kind is MarketKind.LINEAR)
+        for currency in sorted({info.settle for info in linear}):
+            yield {"subType": "linear", "settleCoin": currency}
 
 
 def _ended_early(order: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -390,14 +390,16 @@ class CCXTAdapter(ExchangeAdapter):
             return []
         with self._boundary("get_positions"):
             found = []
-            for row in await self._ccxt.fetch_positions(None, self._positions_params()):
-                info = self._infos.get(str(row.get("symbol")))
-                if info is not None and (held := readings.position(row, info)) is not None:
-                    found.append(held)
+            for params in self._positions_params():
+                for row in await self._ccxt.fetch_positions(None, params):
+                    info = self._infos.get(str(row.get("symbol")))
+                    if info is not None and (held := readings.position(row, info)) is not None:
+                        found.append(held)
             return found
 
-    def _positions_params(self) -> dict[str, Any]:
-        return {}
+    def _positions_params(self) -> Iterable[dict[str, Any]]:
+        """The parameters of each question it takes to hear of all positions."""
+        return ({},)
 
     async def get_ticker(self, symbol: str) -> Ticker:
         """The market's price now."""

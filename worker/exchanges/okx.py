@@ -76,5 +76,5 @@ class OkxCCXTAdapter(CCXTAdapter):
 
         return await read_pages(f"{self.name} get_trades", _FILLS, ask)
 
-    def _positions_params(self) -> dict[str, Any]:
-        return {"instType": "SWAP"}
+    def _positions_params(self) -> Iterable[dict[str, Any]]:
+        return ({"instType": "SWAP"},)

@@ -19,6 +19,7 @@ from tests.integration.venues import (
     now_ms,
     stock,
 )
+from worker.clock import SystemClock
 from worker.domain.market import MarketKind
 from worker.domain.order import OrderRequest, OrderState, Role, Side
 from worker.domain.signal import OrderType, TimeInForce
@@ -437,6 +438,33 @@ async def test_coinbase_refuses_stop_market_orders_before_sending() -> None:
             await adapter.place_order(stop, adapter.open_window())
         assert raised.value.outcome is Outcome.REFUSED
         assert server.asked == []
+
+
+@pytest.mark.parametrize(("venue", "known_to_ms"), [("kraken", 350), ("coinbase", 100)])
+async def test_the_clock_is_known_better_than_to_the_second(venue: str, known_to_ms: int) -> None:
+    """Kraken's tells whole seconds, so its ticks are waited for; Coinbase's has milliseconds."""
+    async with trading(venue, clock=SystemClock()) as (adapter, _):
+        assert adapter.clock.uncertainty_ms < known_to_ms
+        assert abs(adapter.clock.offset_ms) <= adapter.clock.uncertainty_ms + 1
+
+
+@pytest.mark.parametrize(
+    ("route", "reply"),
+    [
+        ("GET /0/public/Time", {"error": [], "result": {}}),
+        ("GET /api/v3/brokerage/time", {"iso": "2026-01-01T00:00:00Z"}),
+    ],
+)
+async def test_a_clock_that_tells_no_time_is_not_taken_for_1970(
+    route: str, reply: dict[str, Any]
+) -> None:
+    """The exchange does not start, rather than refuse every order for a clock that is off."""
+    venue = "kraken" if "public" in route else "coinbase"
+    async with canned_server() as server:
+        stock(server, venue)
+        server.replies[route] = reply
+        with pytest.raises(ExchangeError, match="fetch_time: incomplete_reply"):
+            await adapter_for(venue, server.url).start()
 
 
 @pytest.mark.parametrize("venue", ["kraken", "coinbase"])

@@ -1,4 +1,4 @@
-"""The small parts under the exchange adapters: rounding, clocks, budgets, readings, the factory."""
+"""The small parts under the exchange adapters: rounding, budgets, readings, the factory."""
 
 from bisect import bisect_left
 from decimal import Decimal
@@ -15,7 +15,6 @@ from worker.domain.order import OrderRequest, OrderState, Role, Side
 from worker.domain.signal import OrderType
 from worker.errors import ConfigError
 from worker.exchanges import readings
-from worker.exchanges.base import ExchangeError, Outcome
 from worker.exchanges.budget import OrderBudget
 from worker.exchanges.ccxt_adapter import CCXTAdapter
 from worker.exchanges.factory import ExchangeFactory
@@ -23,7 +22,6 @@ from worker.exchanges.outcomes import IncompleteReplyError, LocalRefusalError
 from worker.exchanges.paper import PaperExchange
 from worker.exchanges.reroute import target
 from worker.exchanges.rounding import wire_order
-from worker.exchanges.timekeeping import ExchangeTime
 
 D = Decimal
 
@@ -105,43 +103,6 @@ def test_quantities_become_contracts() -> None:
     """0.0125 base units of 0.01 a contract are 1.25 contracts."""
     info = an_info(contract_size=D("0.01"), quantity_step=D("0.0001"))
     assert D(wire_order(a_request(quantity=D("0.01259")), info).amount) == D("1.25")
-
-
-async def test_the_clock_takes_the_shortest_round_trip_and_ignores_wall_clock_steps() -> None:
-    """Four samples, the second is the fastest; a step of the wall clock changes nothing."""
-    clock = FakeClock()
-    keeper = ExchangeTime(clock, 1.0)
-    trips = iter([80.0, 10.0, 40.0, 60.0])
-    ahead = 90_000.0
-
-    async def ask() -> float:
-        trip = next(trips)
-        clock.advance(trip / 2)
-        stamp = float(int(clock.wall + ahead))
-        clock.advance(trip / 2)
-        return stamp
-
-    measured = await keeper.measure(ask)
-    assert measured.uncertainty_ms == 5.5
-    assert abs(measured.offset_ms - ahead) <= measured.uncertainty_ms
-    true = clock.wall + ahead
-    clock.wall += 3_600_000  # somebody sets the clock
-    assert abs(keeper.now_ms() - true) <= measured.uncertainty_ms
-    window = keeper.window(5_000)
-    assert window.valid_ms == 5_000
-    # the exchange's clock may be behind what we think by the uncertainty
-    assert window.expires_mono_ms >= clock.mono + 5_000 + measured.uncertainty_ms
-
-
-async def test_a_clock_that_cannot_be_measured_says_why() -> None:
-    """Some failures are survived, all are not."""
-    keeper = ExchangeTime(FakeClock(), 1.0)
-
-    async def fail() -> float:
-        raise ExchangeError("down", outcome=Outcome.NOT_SENT)
-
-    with pytest.raises(ExchangeError, match="down"):
-        await keeper.measure(fail)
 
 
 @given(st.floats(0.1, 1_000), st.integers(1, 200))

@@ -61,7 +61,7 @@ class CCXTAdapter(ExchangeAdapter):
     """
 
     resend = Resend.NEVER
-    #: The grain of the exchange's own clock as ``fetch_time`` tells it.
+    #: The grain of the exchange's own clock as ``_fetch_time`` tells it.
     clock_grain_ms: ClassVar[float] = 1.0
 
     def __init__(self, name: str, config: ExchangeConfig, clock: Clock) -> None:
@@ -197,9 +197,13 @@ class CCXTAdapter(ExchangeAdapter):
 
     async def _ask_time(self) -> float:
         with self._boundary("fetch_time"):
-            return float(readings.decimal(await self._fetch_time()))
+            stamp = float(readings.decimal(await self._fetch_time()))
+            if stamp <= 0:
+                raise IncompleteReplyError("the reply holds no time")
+            return stamp
 
     async def _fetch_time(self) -> Any:
+        """The exchange's time, Unix milliseconds."""
         return await self._ccxt.fetch_time()
 
     def now_ms(self) -> int:

@@ -6,7 +6,7 @@ Orders cannot be looked up by that id, only listed; and market orders cannot be 
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 
 from worker.clock import Clock
 from worker.config import ExchangeConfig
@@ -29,7 +29,6 @@ class CoinbaseCCXTAdapter(CCXTAdapter):
     """Coinbase; cancels by exchange id only."""
 
     resend = Resend.IDEMPOTENT
-    clock_grain_ms: ClassVar[float] = 1_000.0  # ccxt reads whole seconds
 
     def __init__(self, name: str, config: ExchangeConfig, clock: Clock) -> None:
         if MarketKind.LINEAR in config.market_types:
@@ -37,10 +36,11 @@ class CoinbaseCCXTAdapter(CCXTAdapter):
         super().__init__(name, config, clock)
 
     def _options(self) -> dict[str, Any]:
-        return {
-            "fetchTime": "v3PublicGetBrokerageTime",
-            "fetchBalance": "v3PrivateGetBrokerageAccounts",
-        }
+        return {"fetchBalance": "v3PrivateGetBrokerageAccounts"}
+
+    async def _fetch_time(self) -> Any:
+        # ccxt reads the whole seconds beside it.
+        return (await self._ccxt.v3PublicGetBrokerageTime()).get("epochMillis")
 
     def _order_params(self, request: OrderRequest, info: SymbolInfo) -> dict[str, Any]:
         params = super()._order_params(request, info)

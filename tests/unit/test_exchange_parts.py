@@ -164,6 +164,35 @@ def test_fills_are_deduplicated_ordered_and_in_base_units() -> None:
     assert doubled[0].quantity == D(1)
 
 
+def a_trade(**fields: Any) -> dict[str, Any]:
+    """A trade as ccxt has it."""
+    return {"id": "1", "amount": "2", "price": "5", "timestamp": 1} | fields
+
+
+def costs(*fees: tuple[str, str]) -> list[dict[str, str]]:
+    """Fees as ccxt has them."""
+    return [{"currency": currency, "cost": cost, "rate": "0.001"} for currency, cost in fees]
+
+
+@pytest.mark.parametrize(
+    ("fees", "expected"),
+    [
+        (costs(("BNB", "0.1"), ("B", "3")), (("BNB", D("0.1")), ("B", D(3)))),
+        (costs(("B", "1"), ("GT", "2"), ("B", "0.5")), (("B", D("1.5")), ("GT", D(2)))),
+        (costs(("B", "0"), ("GT", "2")), (("GT", D(2)),)),
+        (costs(("B", "-0.1")), (("B", D("-0.1")),)),
+        (costs(("B", "0")), (("", D(0)),)),
+    ],
+)
+def test_every_fee_of_a_trade_is_kept(
+    fees: list[dict[str, str]], expected: tuple[tuple[str, D], ...]
+) -> None:
+    """Summed by currency, the one that is told first in front."""
+    (fill,) = readings.fills([a_trade(fees=fees, fee=fees[-1])], an_info())
+    assert fill.fees == expected
+    assert (fill.fee_currency, fill.fee) == expected[0]
+
+
 @pytest.mark.parametrize("value", ["NaN", "Infinity", "abc", "1e"])
 def test_numbers_that_are_none_are_refused(value: str) -> None:
     """They would poison every later sum."""

@@ -12,7 +12,7 @@ from worker.clock import Clock, SystemClock
 from worker.config import Config, ExchangeConfig, PaperConfig, Secret
 from worker.domain.market import MarketKind, SymbolInfo
 from worker.domain.order import OrderRequest, OrderState, Role, Side
-from worker.domain.signal import OrderType
+from worker.domain.signal import Direction, OrderType
 from worker.errors import ConfigError
 from worker.exchanges import readings
 from worker.exchanges.budget import OrderBudget
@@ -164,6 +164,15 @@ def test_fills_are_deduplicated_ordered_and_in_base_units() -> None:
     assert doubled[0].quantity == D(1)
 
 
+def test_positions_are_in_base_units() -> None:
+    """Contracts times what one of them is, however the exchange signs a short."""
+    row = {"contracts": "-30", "side": "short", "entryPrice": "5"}
+    held = readings.position(row, an_info(contract_size=D("0.01")))
+    assert held is not None
+    assert (held.direction, held.quantity, held.entry_price) == (Direction.SHORT, D("0.3"), D(5))
+    assert readings.position({"contracts": "0"}, an_info()) is None
+
+
 def a_trade(**fields: Any) -> dict[str, Any]:
     """A trade as ccxt has it."""
     return {"id": "1", "amount": "2", "price": "5", "timestamp": 1} | fields
@@ -287,6 +296,26 @@ async def test_an_exchange_ccxt_does_not_have_is_a_configuration_error() -> None
 
 
 # ---- markets ------------------------------------------------------------------------------
+
+
+def test_a_contracts_limits_are_in_base_units() -> None:
+    """A market of 0.01 a contract takes 0.05 to 10 of the base currency, in steps of 0.01."""
+    market = {
+        "symbol": "A/B:B",
+        "base": "A",
+        "quote": "B",
+        "settle": "B",
+        "contract": True,
+        "contractSize": "0.01",
+        "precision": {"amount": "1", "price": "0.5"},
+        "limits": {"amount": {"min": "5", "max": "1000"}, "cost": {"min": "7"}},
+    }
+    info = readings.symbol_info(market, MarketKind.LINEAR, precision_mode=4)
+    assert (info.min_quantity, info.max_quantity) == (D("0.05"), D(10))
+    assert (info.quantity_step, info.contract_size) == (D("0.01"), D("0.01"))
+    assert (info.price_tick, info.min_notional) == (D("0.5"), D(7))
+    spot = readings.symbol_info(market | {"contract": False}, MarketKind.SPOT, precision_mode=4)
+    assert (spot.min_quantity, spot.max_quantity, spot.quantity_step) == (D(5), D(1000), D(1))
 
 
 def test_market_kinds_are_spot_and_linear_perpetuals_only() -> None:

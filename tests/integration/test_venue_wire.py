@@ -218,6 +218,11 @@ async def test_bybit_cancels_by_our_id_and_reads_fees() -> None:
         (fill,) = await adapter.get_trades(an_order(), report)
         assert (fill.trade_id, fill.quantity, fill.price) == ("T-1", D("0.0125"), D(60000))
         assert (fill.fee, fill.fee_currency) == (D("0.0000125"), "BTC")
+        for told, currency in (("MNT", "MNT"), ("", "BTC")):  # nothing told: what it ordinarily is
+            row = trade | {"feeCurrency": told}
+            server.replies["GET /v5/execution/list"] = {"retCode": 0, "result": {"list": [row]}}
+            (fill,) = await adapter.get_trades(an_order(), report)
+            assert fill.fee_currency == currency
 
 
 async def test_bybit_positions_are_asked_for_in_every_settle_currency() -> None:

@@ -101,7 +101,8 @@ class BybitCCXTAdapter(CCXTAdapter):
         async def ask(cursor: str) -> Page:
             more = {"cursor": cursor} if cursor else {}
             result = (await self._ccxt.privateGetV5ExecutionList(query | more))["result"]
-            rows = self._ccxt.parse_trades(result["list"], market)
+            executions = [_with_fee_coin(execution) for execution in result["list"]]
+            rows = self._ccxt.parse_trades(executions, market)
             return Page(rows, str(result.get("nextPageCursor") or ""))
 
         return await read_pages(f"{self.name} get_trades", _EXECUTIONS, ask)
@@ -111,6 +112,12 @@ class BybitCCXTAdapter(CCXTAdapter):
         linear = (info for info in self._infos.values() if info.kind is MarketKind.LINEAR)
         for currency in sorted({info.settle for info in linear}):
             yield {"subType": "linear", "settleCoin": currency}
+
+
+def _with_fee_coin(execution: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Name the fee's currency as ccxt looks for it: without that name it guesses base or quote."""
+    named = execution.get("feeCurrency")
+    return {**execution, "feeCoin": named} if named else execution
 
 
 def _ended_early(order: Mapping[str, Any]) -> Mapping[str, Any]:

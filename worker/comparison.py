@@ -199,14 +199,19 @@ async def _differences(
     adapter: ExchangeAdapter, held: Mapping[str, Position], busy: frozenset[str]
 ) -> list[str]:
     """What one exchange says differently from the book, a sentence each."""
+    found: list[str] = []
     spot: dict[str, Position] = {}
     linear: dict[str, Position] = {}
     for symbol, position in held.items():
         info = adapter.get_symbol_info(symbol)
         if info is None:
-            return [f"{symbol}: the book has a position in a market the exchange does not list"]
+            found.append(
+                f"{symbol}: the book has a position in a market the exchange does not list"
+            )
+            continue
         (linear if info.kind is MarketKind.LINEAR else spot)[symbol] = position
-    found = await _spot_differences(adapter, spot) if spot else []
+    if spot:
+        found += await _spot_differences(adapter, spot)
     there = {position.symbol: position for position in await adapter.get_positions()}
     for symbol in linear.keys() | there.keys():
         if f"{adapter.name}:{symbol}" in busy:

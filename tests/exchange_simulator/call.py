@@ -124,17 +124,17 @@ class Call:
         wanted = self.integer("orderId")
         start = self.integer("startTime") or 0
         end = self.integer("endTime") or 1 << 62
-        first = self.integer("fromId") or 0
+        first = self.integer("fromId")
         limit = min(self.integer("limit") or 500, _MAX_LIMIT)
         rows = [
             (trade.trade_id, shape(order, trade))
             for order in self.engine.of_symbol(space, symbol)
             if wanted in (None, order.order_id) and order.visible_ms <= self.now_ms
             for trade in order.trades
-            if start <= trade.time_ms <= end and trade.trade_id >= first
+            if start <= trade.time_ms <= end and trade.trade_id >= (first or 0)
         ]
         rows.sort(key=lambda row: row[0])
-        kept = rows[:limit] if first or start else rows[-limit:]
+        kept = rows[-limit:] if first is None and not start else rows[:limit]
         return [row for _, row in kept]
 
 

@@ -19,6 +19,7 @@ from tests.integration.venues import (
     now_ms,
     stock,
 )
+from worker.clock import SystemClock
 from worker.domain.market import MarketKind
 from worker.domain.order import OrderRequest, OrderState, Role, Side
 from worker.domain.signal import OrderType, TimeInForce
@@ -217,6 +218,29 @@ async def test_bybit_cancels_by_our_id_and_reads_fees() -> None:
         (fill,) = await adapter.get_trades(an_order(), report)
         assert (fill.trade_id, fill.quantity, fill.price) == ("T-1", D("0.0125"), D(60000))
         assert (fill.fee, fill.fee_currency) == (D("0.0000125"), "BTC")
+        for told, currency in (("MNT", "MNT"), ("", "BTC")):  # nothing told: what it ordinarily is
+            row = trade | {"feeCurrency": told}
+            server.replies["GET /v5/execution/list"] = {"retCode": 0, "result": {"list": [row]}}
+            (fill,) = await adapter.get_trades(an_order(), report)
+            assert fill.fee_currency == currency
+
+
+async def test_bybit_positions_are_asked_for_in_every_settle_currency() -> None:
+    """A position in a USDC perpetual is seen as well as one in USDT; neither is seen twice."""
+
+    def positions(asked: Asked) -> dict[str, Any]:
+        symbol = {"USDT": "BTCUSDT", "USDC": "BTCPERP"}[asked.query["settleCoin"]]
+        row = {"symbol": symbol, "side": "Sell", "size": "0.5", "avgPrice": "60000"}
+        return {"retCode": 0, "result": {"list": [row | {"positionIdx": 0}]}}
+
+    async with trading("bybit") as (adapter, server):
+        server.replies["GET /v5/position/list"] = positions
+        held = await adapter.get_positions()
+        assert [(one.symbol, one.quantity) for one in held] == [
+            ("BTC/USDC:USDC", D("0.5")),
+            ("BTC/USDT:USDT", D("0.5")),
+        ]
+        assert all(asked.query["category"] == "linear" for asked in server.asked)
 
 
 async def test_okx_sends_contracts_client_id_and_its_deadline_header() -> None:
@@ -419,6 +443,33 @@ async def test_coinbase_refuses_stop_market_orders_before_sending() -> None:
             await adapter.place_order(stop, adapter.open_window())
         assert raised.value.outcome is Outcome.REFUSED
         assert server.asked == []
+
+
+@pytest.mark.parametrize(("venue", "known_to_ms"), [("kraken", 350), ("coinbase", 100)])
+async def test_the_clock_is_known_better_than_to_the_second(venue: str, known_to_ms: int) -> None:
+    """Kraken's tells whole seconds, so its ticks are waited for; Coinbase's has milliseconds."""
+    async with trading(venue, clock=SystemClock()) as (adapter, _):
+        assert adapter.clock.uncertainty_ms < known_to_ms
+        assert abs(adapter.clock.offset_ms) <= adapter.clock.uncertainty_ms + 1
+
+
+@pytest.mark.parametrize(
+    ("route", "reply"),
+    [
+        ("GET /0/public/Time", {"error": [], "result": {}}),
+        ("GET /api/v3/brokerage/time", {"iso": "2026-01-01T00:00:00Z"}),
+    ],
+)
+async def test_a_clock_that_tells_no_time_is_not_taken_for_1970(
+    route: str, reply: dict[str, Any]
+) -> None:
+    """The exchange does not start, rather than refuse every order for a clock that is off."""
+    venue = "kraken" if "public" in route else "coinbase"
+    async with canned_server() as server:
+        stock(server, venue)
+        server.replies[route] = reply
+        with pytest.raises(ExchangeError, match="fetch_time: incomplete_reply"):
+            await adapter_for(venue, server.url).start()
 
 
 @pytest.mark.parametrize("venue", ["kraken", "coinbase"])

@@ -1,5 +1,6 @@
 """Canned markets, clocks and accounts of exchanges, enough for an adapter to start on."""
 
+import asyncio
 import time
 from typing import Any
 
@@ -40,7 +41,16 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-def adapter_for(venue: str, url: str, **changes: Any) -> CCXTAdapter:
+class Impatient(SystemClock):
+    """Real time, but nobody waits: Kraken's coarse clock is not worth a second in every test."""
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(0)
+
+
+def adapter_for(
+    venue: str, url: str, *, clock: SystemClock | None = None, **changes: Any
+) -> CCXTAdapter:
     """An adapter of ``venue`` against ``url``, both market kinds where the venue has them."""
     kinds = (MarketKind.SPOT, MarketKind.LINEAR)
     settings: dict[str, Any] = {
@@ -52,7 +62,7 @@ def adapter_for(venue: str, url: str, **changes: Any) -> CCXTAdapter:
         "base_url": url,
         "market_types": kinds[:1] if venue in {"kraken", "coinbase"} else kinds,
     }
-    return _ADAPTERS[venue](venue, ExchangeConfig(**settings | changes), SystemClock())
+    return _ADAPTERS[venue](venue, ExchangeConfig(**settings | changes), clock or Impatient())
 
 
 def stock(server: CannedServer, venue: str) -> None:
@@ -85,6 +95,9 @@ def _bybit(server: CannedServer) -> None:
             "priceFilter": {"tickSize": "0.01"},
         }
         rows = [] if "status" in asked.query else [market | extra]
+        if rows and asked.query["category"] == "linear":
+            dollar = {"symbol": "BTCPERP", "quoteCoin": "USDC", "settleCoin": "USDC"}
+            rows.append(market | extra | dollar)
         result = {"category": asked.query["category"], "list": rows}
         return {"retCode": 0, "retMsg": "OK", "result": result}
 

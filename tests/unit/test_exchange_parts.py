@@ -1,4 +1,4 @@
-"""The small parts under the exchange adapters: rounding, clocks, budgets, readings, the factory."""
+"""The small parts under the exchange adapters: rounding, budgets, readings, the factory."""
 
 import asyncio
 from bisect import bisect_left
@@ -13,10 +13,9 @@ from worker.clock import Clock, SystemClock
 from worker.config import Config, ExchangeConfig, PaperConfig, Secret
 from worker.domain.market import MarketKind, SymbolInfo
 from worker.domain.order import OrderRequest, OrderState, Role, Side
-from worker.domain.signal import OrderType
+from worker.domain.signal import Direction, OrderType
 from worker.errors import ConfigError, InvariantError
 from worker.exchanges import readings
-from worker.exchanges.base import ExchangeError, Outcome
 from worker.exchanges.budget import OrderBudget
 from worker.exchanges.ccxt_adapter import CCXTAdapter
 from worker.exchanges.factory import ExchangeFactory
@@ -25,7 +24,6 @@ from worker.exchanges.order_socket import OrderSocket, over_sockets
 from worker.exchanges.outcomes import IncompleteReplyError, LocalRefusalError
 from worker.exchanges.paper import PaperExchange
 from worker.exchanges.rounding import wire_order
-from worker.exchanges.timekeeping import ExchangeTime
 
 D = Decimal
 
@@ -109,43 +107,6 @@ def test_quantities_become_contracts() -> None:
     assert D(wire_order(a_request(quantity=D("0.01259")), info).amount) == D("1.25")
 
 
-async def test_the_clock_takes_the_shortest_round_trip_and_ignores_wall_clock_steps() -> None:
-    """Four samples, the second is the fastest; a step of the wall clock changes nothing."""
-    clock = FakeClock()
-    keeper = ExchangeTime(clock, 1.0)
-    trips = iter([80.0, 10.0, 40.0, 60.0])
-    ahead = 90_000.0
-
-    async def ask() -> float:
-        trip = next(trips)
-        clock.advance(trip / 2)
-        stamp = float(int(clock.wall + ahead))
-        clock.advance(trip / 2)
-        return stamp
-
-    measured = await keeper.measure(ask)
-    assert measured.uncertainty_ms == 5.5
-    assert abs(measured.offset_ms - ahead) <= measured.uncertainty_ms
-    true = clock.wall + ahead
-    clock.wall += 3_600_000  # somebody sets the clock
-    assert abs(keeper.now_ms() - true) <= measured.uncertainty_ms
-    window = keeper.window(5_000)
-    assert window.valid_ms == 5_000
-    # the exchange's clock may be behind what we think by the uncertainty
-    assert window.expires_mono_ms >= clock.mono + 5_000 + measured.uncertainty_ms
-
-
-async def test_a_clock_that_cannot_be_measured_says_why() -> None:
-    """Some failures are survived, all are not."""
-    keeper = ExchangeTime(FakeClock(), 1.0)
-
-    async def fail() -> float:
-        raise ExchangeError("down", outcome=Outcome.NOT_SENT)
-
-    with pytest.raises(ExchangeError, match="down"):
-        await keeper.measure(fail)
-
-
 @given(st.floats(0.1, 1_000), st.integers(1, 200))
 def test_a_budget_is_never_exceeded(per_second: float, orders: int) -> None:
     """In any second, at most a burst and what has accrued; a turn too late is nobody's."""
@@ -203,6 +164,44 @@ def test_fills_are_deduplicated_ordered_and_in_base_units() -> None:
     assert found[1].fee == D("-0.1")
     doubled = readings.fills([trade], an_info(contract_size=D("0.5")))
     assert doubled[0].quantity == D(1)
+
+
+def test_positions_are_in_base_units() -> None:
+    """Contracts times what one of them is, however the exchange signs a short."""
+    row = {"contracts": "-30", "side": "short", "entryPrice": "5"}
+    held = readings.position(row, an_info(contract_size=D("0.01")))
+    assert held is not None
+    assert (held.direction, held.quantity, held.entry_price) == (Direction.SHORT, D("0.3"), D(5))
+    assert readings.position({"contracts": "0"}, an_info()) is None
+
+
+def a_trade(**fields: Any) -> dict[str, Any]:
+    """A trade as ccxt has it."""
+    return {"id": "1", "amount": "2", "price": "5", "timestamp": 1} | fields
+
+
+def costs(*fees: tuple[str, str]) -> list[dict[str, str]]:
+    """Fees as ccxt has them."""
+    return [{"currency": currency, "cost": cost, "rate": "0.001"} for currency, cost in fees]
+
+
+@pytest.mark.parametrize(
+    ("fees", "expected"),
+    [
+        (costs(("BNB", "0.1"), ("B", "3")), (("BNB", D("0.1")), ("B", D(3)))),
+        (costs(("B", "1"), ("GT", "2"), ("B", "0.5")), (("B", D("1.5")), ("GT", D(2)))),
+        (costs(("B", "0"), ("GT", "2")), (("GT", D(2)),)),
+        (costs(("B", "-0.1")), (("B", D("-0.1")),)),
+        (costs(("B", "0")), (("", D(0)),)),
+    ],
+)
+def test_every_fee_of_a_trade_is_kept(
+    fees: list[dict[str, str]], expected: tuple[tuple[str, D], ...]
+) -> None:
+    """Summed by currency, the one that is told first in front."""
+    (fill,) = readings.fills([a_trade(fees=fees, fee=fees[-1])], an_info())
+    assert fill.fees == expected
+    assert (fill.fee_currency, fill.fee) == expected[0]
 
 
 @pytest.mark.parametrize("value", ["NaN", "Infinity", "abc", "1e"])
@@ -299,6 +298,26 @@ async def test_an_exchange_ccxt_does_not_have_is_a_configuration_error() -> None
 
 
 # ---- markets ------------------------------------------------------------------------------
+
+
+def test_a_contracts_limits_are_in_base_units() -> None:
+    """A market of 0.01 a contract takes 0.05 to 10 of the base currency, in steps of 0.01."""
+    market = {
+        "symbol": "A/B:B",
+        "base": "A",
+        "quote": "B",
+        "settle": "B",
+        "contract": True,
+        "contractSize": "0.01",
+        "precision": {"amount": "1", "price": "0.5"},
+        "limits": {"amount": {"min": "5", "max": "1000"}, "cost": {"min": "7"}},
+    }
+    info = readings.symbol_info(market, MarketKind.LINEAR, precision_mode=4)
+    assert (info.min_quantity, info.max_quantity) == (D("0.05"), D(10))
+    assert (info.quantity_step, info.contract_size) == (D("0.01"), D("0.01"))
+    assert (info.price_tick, info.min_notional) == (D("0.5"), D(7))
+    spot = readings.symbol_info(market | {"contract": False}, MarketKind.SPOT, precision_mode=4)
+    assert (spot.min_quantity, spot.max_quantity, spot.quantity_step) == (D(5), D(1000), D(1))
 
 
 def test_market_kinds_are_spot_and_linear_perpetuals_only() -> None:

@@ -33,9 +33,20 @@ currencies = st.sampled_from(["USDT", "BTC", "BNB"])
 directions = st.sampled_from(Direction)
 
 
-#: Some trades of one order, with fees in any currency.
-fills = st.lists(st.tuples(quantities, prices, fees, currencies), min_size=1, max_size=4).map(
-    lambda trades: tuple(fill(*trade, trade_id=f"t{n}") for n, trade in enumerate(trades))
+def _paid(trade: Fill, more_fees: dict[str, Decimal]) -> Fill:
+    return msgspec.structs.replace(trade, more_fees=tuple(more_fees.items()))
+
+
+#: A trade with fees in any currencies, and some of one order.
+trades = st.builds(
+    _paid,
+    st.builds(fill, quantities, prices, fees, currencies),
+    st.dictionaries(currencies, fees, max_size=2),
+)
+fills = st.lists(trades, min_size=1, max_size=4).map(
+    lambda found: tuple(
+        msgspec.structs.replace(one, trade_id=f"t{n}") for n, one in enumerate(found)
+    )
 )
 
 
@@ -67,6 +78,18 @@ def test_opening_by_example() -> None:
     assert one.symbol == SYMBOL
     assert one.exit_price is None
     assert one.realized_pnl_pct == 0
+
+
+def test_a_trade_that_cost_in_several_currencies_is_charged_for_all() -> None:
+    """Each comes into its own sum; the base one out of what was bought; each is cut in two."""
+    trade = _paid(fill("2", "100", "0.1"), {"BTC": D("0.002"), "BNB": D(3)})
+    one = opened((trade,))
+    assert one.fees == {"USDT": D("0.1"), "BTC": D("0.002"), "BNB": D(3)}
+    assert one.quantity == D("1.998")
+    assert one.fee == D("0.3")  # 0.1 + 0.002 · 100
+    first, rest = split_fills((trade,), D("0.5"))
+    assert total_fees(first) == {"USDT": D("0.025"), "BTC": D("0.0005"), "BNB": D("0.75")}
+    assert total_fees(rest) == {"USDT": D("0.075"), "BTC": D("0.0015"), "BNB": D("2.25")}
 
 
 def test_a_short_receives_what_it_sold() -> None:
@@ -136,7 +159,7 @@ def test_fills_are_split_without_losing_any(entry: tuple[Fill, ...], quantity: D
     assert total_quantity(first) == min(quantity, bought)
     assert total_quantity(first) + total_quantity(rest) == bought
     assert total_value(first) + total_value(rest) == total_value(entry)
-    assert sum(fill.fee for fill in (*first, *rest)) == sum(fill.fee for fill in entry)
+    assert total_fees((*first, *rest)) == total_fees(entry)
     assert all(fill.quantity > 0 for fill in (*first, *rest))
 
 
@@ -157,7 +180,7 @@ def test_profit_is_what_came_in_less_what_went_out(
     trade = fill(before.quantity, price, fee)
     _, realized = reduce_position(before, (trade,), NO_STEP)
     sign = 1 if direction is Direction.LONG else -1
-    converted = sum(Fraction(fee_in_quote(one, SPOT) or 0) for one in (*entry, trade))
+    converted = sum(Fraction(fee_in_quote(one, SPOT)) for one in (*entry, trade))
     moved = Fraction(trade.price) - Fraction(before.entry_price)
     expected = sign * moved * Fraction(before.quantity) - converted
     assert abs(Fraction(realized) - expected) < Fraction(1, 10**9)
@@ -200,10 +223,10 @@ def test_long_and_short_are_mirror_images(
 @given(st.lists(st.tuples(fees, currencies), max_size=6))
 def test_fees_are_summed_by_currency(charged: list[tuple[Decimal, str]]) -> None:
     """Nothing is lost between currencies, and no zero is listed."""
-    trades = tuple(fill("1", "100", *one) for one in charged)
-    fees_of = total_fees(trades)
-    assert sum(fees_of.values()) == sum(one.fee for one in trades)
-    assert set(fees_of) == {one.fee_currency for one in trades if one.fee}
+    paid = tuple(fill("1", "100", *one) for one in charged)
+    fees_of = total_fees(paid)
+    assert sum(fees_of.values()) == sum(one.fee for one in paid)
+    assert set(fees_of) == {one.fee_currency for one in paid if one.fee}
     assert all(fees_of.values())
 
 

@@ -160,7 +160,10 @@ class OrderRequest(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fie
 
 
 class Fill(msgspec.Struct, kw_only=True, frozen=True, gc=False):
-    """One trade of an order; ``fee`` may be negative (a rebate)."""
+    """One trade of an order; ``fee`` may be negative (a rebate).
+
+    ``more_fees`` is what was paid in other currencies beside it, as (currency, amount).
+    """
 
     trade_id: str
     quantity: Decimal
@@ -168,6 +171,12 @@ class Fill(msgspec.Struct, kw_only=True, frozen=True, gc=False):
     fee: Decimal = ZERO
     fee_currency: str = ""
     at_ms: int = 0
+    more_fees: tuple[tuple[str, Decimal], ...] = ()
+
+    @property
+    def fees(self) -> tuple[tuple[str, Decimal], ...]:
+        """All that was paid for it, as (currency, amount)."""
+        return ((self.fee_currency, self.fee), *self.more_fees)
 
 
 class OrderReport(msgspec.Struct, kw_only=True, frozen=True, gc=False):

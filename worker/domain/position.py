@@ -61,20 +61,20 @@ class Position(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=
         return ratio(self.realized_pnl * HUNDRED, basis) if basis else ZERO
 
 
-def fee_in_quote(fill: Fill, info: SymbolInfo) -> Decimal | None:
-    """The fill's fee in quote units, or None if its currency cannot be converted from the fill."""
-    if not fill.fee or fill.fee_currency == info.quote:
-        return fill.fee
-    if fill.fee_currency == info.base:
-        return fill.fee * fill.price
-    return None
+def fee_in_quote(fill: Fill, info: SymbolInfo) -> Decimal:
+    """Those of the fill's fees that the fill itself can convert, in quote units."""
+    total = ZERO
+    for currency, fee in fill.fees:
+        if currency == info.quote:
+            total += fee
+        elif currency == info.base:
+            total += fee * fill.price
+    return total
 
 
 def _fees_in_quote(fills: tuple[Fill, ...], info: SymbolInfo) -> Decimal:
     """Those of the fills' fees that can be converted, in quote units."""
-    if len(fills) == 1:
-        return fee_in_quote(fills[0], info) or ZERO
-    return sum((fee_in_quote(fill, info) or ZERO for fill in fills), ZERO)
+    return sum((fee_in_quote(fill, info) for fill in fills), ZERO)
 
 
 def total_fees(
@@ -83,8 +83,9 @@ def total_fees(
     """Fees summed by currency, zero ones left out, on top of those paid ``before``."""
     fees = {**before}
     for fill in fills:
-        if fill.fee:
-            fees[fill.fee_currency] = fees.get(fill.fee_currency, ZERO) + fill.fee
+        for currency, fee in fill.fees:
+            if fee:
+                fees[currency] = fees.get(currency, ZERO) + fee
     return fees
 
 
@@ -156,7 +157,7 @@ def enlarge_position(position: Position, fills: tuple[Fill, ...], info: SymbolIn
 def split_fills(
     fills: tuple[Fill, ...], quantity: Decimal
 ) -> tuple[tuple[Fill, ...], tuple[Fill, ...]]:
-    """Fills up to ``quantity`` together, and the rest; the one in between is cut, its fee too."""
+    """Fills up to ``quantity`` together, and the rest; the one in between is cut, its fees too."""
     first: list[Fill] = []
     rest: list[Fill] = []
     for fill in fills:
@@ -166,13 +167,25 @@ def split_fills(
             first.append(fill)
             continue
         if part:
-            fee = tidy(fill.fee * part / fill.quantity)
-            first.append(msgspec.structs.replace(fill, quantity=part, fee=fee))
-            fill = msgspec.structs.replace(  # noqa: PLW2901
-                fill, quantity=fill.quantity - part, fee=fill.fee - fee
-            )
+            taken, fill = _cut(fill, part)  # noqa: PLW2901
+            first.append(taken)
         rest.append(fill)
     return tuple(first), tuple(rest)
+
+
+def _cut(fill: Fill, part: Decimal) -> tuple[Fill, Fill]:
+    """The fill's first ``part``, with its share of each fee, and what is left of it."""
+    taken, left = [], []
+    for currency, fee in fill.fees:
+        share = tidy(fee * part / fill.quantity)
+        taken.append((currency, share))
+        left.append((currency, fee - share))
+    return _resized(fill, part, taken), _resized(fill, fill.quantity - part, left)
+
+
+def _resized(fill: Fill, quantity: Decimal, fees: list[tuple[str, Decimal]]) -> Fill:
+    (_, fee), *more_fees = fees
+    return msgspec.structs.replace(fill, quantity=quantity, fee=fee, more_fees=tuple(more_fees))
 
 
 def reduce_position(

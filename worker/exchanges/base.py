@@ -46,7 +46,7 @@ class SendWindow(msgspec.Struct, frozen=True, gc=False):
 
 
 class ExchangeClock(msgspec.Struct, frozen=True):
-    """The exchange's clock minus ours: ``offset_ms`` ± ``uncertainty_ms`` (half a round trip)."""
+    """The exchange's clock minus ours: ``offset_ms`` ± ``uncertainty_ms``."""
 
     offset_ms: float = 0.0
     uncertainty_ms: float = 0.0

@@ -31,10 +31,13 @@ from worker.exchanges.ccxt_adapter import CCXTAdapter
 from worker.exchanges.ccxt_import import exchange_class
 from worker.exchanges.order_socket import OrderSocket, over_sockets
 from worker.exchanges.outcomes import IncompleteReplyError
+from worker.exchanges.paging import Page, Row, read_pages
 from worker.exchanges.rounding import WireOrder
 
 #: No longer does an order wait for a connection: halt and expiry were looked at before.
 LONGEST_REACH_MS: Final = 250.0
+#: Trades of one reply, the most there can be.
+_TRADES: Final = 1_000
 #: How ccxt is told which wallet and which API a call without a symbol is for.
 _SCOPES: Final[Mapping[MarketKind, dict[str, str]]] = {
     MarketKind.SPOT: {"type": "spot"},
@@ -151,21 +154,25 @@ class BinanceCCXTAdapter(CCXTAdapter):
     def _kinds(self, symbol: str | None) -> Iterable[MarketKind]:
         return self._config.market_types if symbol is None else (self._info(symbol).kind,)
 
-    async def _trades(
-        self, request: OrderRequest, report: OrderReport
-    ) -> Iterable[Mapping[str, Any]]:
-        found: Iterable[Mapping[str, Any]] = await self._ccxt.fetch_my_trades(
-            request.symbol, None, 1_000, {"orderId": report.exchange_order_id}
-        )
-        return found
+    async def _trades(self, request: OrderRequest, report: OrderReport) -> Iterable[Row]:
+        async def ask(from_id: str) -> Page:
+            params = {"orderId": report.exchange_order_id}
+            if from_id:
+                params["fromId"] = from_id
+            rows = await self._ccxt.fetch_my_trades(request.symbol, None, _TRADES, params)
+            if not from_id:
+                return Page(rows, "0")  # the newest there are: if not all, begin with the oldest
+            return Page(rows, str(1 + max((int(row["id"]) for row in rows), default=0)))
+
+        return await read_pages(f"{self.name} get_trades", _TRADES, ask)
 
     # ---- account and market -------------------------------------------------------------------
 
     def _wallet_params(self, kind: MarketKind) -> dict[str, Any]:
         return _scope(kind)
 
-    def _positions_params(self) -> dict[str, Any]:
-        return {"subType": "linear"}
+    def _positions_params(self) -> Iterable[dict[str, Any]]:
+        return ({"subType": "linear"},)
 
     async def get_ticker(self, symbol: str) -> Ticker:
         """Best bid and ask; ``last`` is their mean (one light call, the same on both markets).

@@ -1,4 +1,4 @@
-"""Bybit v5 (unified account): spot and USDT perpetuals.
+"""Bybit v5 (unified account): spot, and perpetuals settled in USDT and USDC.
 
 A request is refused once ``recv_window`` has passed since its timestamp
 (https://bybit-exchange.github.io/docs/v5/guide#parameters-for-authenticated-endpoints), and a
@@ -7,14 +7,17 @@ matching engine took the order.
 """
 
 from collections.abc import AsyncIterator, Iterable, Mapping
-from typing import Any
+from typing import Any, Final
 
 from worker.domain.market import MarketKind, SymbolInfo
 from worker.domain.order import OrderReport, OrderRequest, Role, Side
 from worker.exchanges.base import OrderNotFoundError, Outcome, Resend
 from worker.exchanges.ccxt_adapter import CCXTAdapter
+from worker.exchanges.paging import Page, Row, read_pages
 
 _PAGE = 50
+#: Executions of one reply, the most there can be.
+_EXECUTIONS: Final = 100
 
 
 class BybitCCXTAdapter(CCXTAdapter):
@@ -85,16 +88,36 @@ class BybitCCXTAdapter(CCXTAdapter):
                 for order in await self._ccxt.fetch_open_orders(symbol, None, _PAGE, params):
                     yield order
 
-    async def _trades(
-        self, request: OrderRequest, report: OrderReport
-    ) -> Iterable[Mapping[str, Any]]:
-        found: Iterable[Mapping[str, Any]] = await self._ccxt.fetch_my_trades(
-            request.symbol, None, 100, {"orderId": report.exchange_order_id}
-        )
-        return found
+    async def _trades(self, request: OrderRequest, report: OrderReport) -> Iterable[Row]:
+        market = self._ccxt.market(request.symbol)
+        query = {
+            "category": "spot" if market["spot"] else "linear",
+            "symbol": market["id"],
+            "orderId": report.exchange_order_id,
+            "execType": "Trade",
+            "limit": _EXECUTIONS,
+        }
 
-    def _positions_params(self) -> dict[str, Any]:
-        return {"subType": "linear", "settleCoin": "USDT"}
+        async def ask(cursor: str) -> Page:
+            more = {"cursor": cursor} if cursor else {}
+            result = (await self._ccxt.privateGetV5ExecutionList(query | more))["result"]
+            executions = [_with_fee_coin(execution) for execution in result["list"]]
+            rows = self._ccxt.parse_trades(executions, market)
+            return Page(rows, str(result.get("nextPageCursor") or ""))
+
+        return await read_pages(f"{self.name} get_trades", _EXECUTIONS, ask)
+
+    def _positions_params(self) -> Iterable[dict[str, Any]]:
+        # Bybit answers for one settle currency at a time.
+        linear = (info for info in self._infos.values() if info.kind is MarketKind.LINEAR)
+        for currency in sorted({info.settle for info in linear}):
+            yield {"subType": "linear", "settleCoin": currency}
+
+
+def _with_fee_coin(execution: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Name the fee's currency as ccxt looks for it: without that name it guesses base or quote."""
+    named = execution.get("feeCurrency")
+    return {**execution, "feeCoin": named} if named else execution
 
 
 def _ended_early(order: Mapping[str, Any]) -> Mapping[str, Any]:

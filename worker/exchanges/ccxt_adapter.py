@@ -61,7 +61,7 @@ class CCXTAdapter(ExchangeAdapter):
     """
 
     resend = Resend.NEVER
-    #: The grain of the exchange's own clock as ``fetch_time`` tells it.
+    #: The grain of the exchange's own clock as ``_fetch_time`` tells it.
     clock_grain_ms: ClassVar[float] = 1.0
 
     def __init__(self, name: str, config: ExchangeConfig, clock: Clock) -> None:
@@ -197,9 +197,13 @@ class CCXTAdapter(ExchangeAdapter):
 
     async def _ask_time(self) -> float:
         with self._boundary("fetch_time"):
-            return float(readings.decimal(await self._fetch_time()))
+            stamp = float(readings.decimal(await self._fetch_time()))
+            if stamp <= 0:
+                raise IncompleteReplyError("the reply holds no time")
+            return stamp
 
     async def _fetch_time(self) -> Any:
+        """The exchange's time, Unix milliseconds."""
         return await self._ccxt.fetch_time()
 
     def now_ms(self) -> int:
@@ -390,14 +394,16 @@ class CCXTAdapter(ExchangeAdapter):
             return []
         with self._boundary("get_positions"):
             found = []
-            for row in await self._ccxt.fetch_positions(None, self._positions_params()):
-                info = self._infos.get(str(row.get("symbol")))
-                if info is not None and (held := readings.position(row, info)) is not None:
-                    found.append(held)
+            for params in self._positions_params():
+                for row in await self._ccxt.fetch_positions(None, params):
+                    info = self._infos.get(str(row.get("symbol")))
+                    if info is not None and (held := readings.position(row, info)) is not None:
+                        found.append(held)
             return found
 
-    def _positions_params(self) -> dict[str, Any]:
-        return {}
+    def _positions_params(self) -> Iterable[dict[str, Any]]:
+        """The parameters of each question it takes to hear of all positions."""
+        return ({},)
 
     async def get_ticker(self, symbol: str) -> Ticker:
         """The market's price now."""

@@ -6,7 +6,7 @@ Orders cannot be looked up by that id, only listed; and market orders cannot be 
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 
 from worker.clock import Clock
 from worker.config import ExchangeConfig
@@ -16,17 +16,19 @@ from worker.domain.signal import OrderType
 from worker.errors import ConfigError
 from worker.exchanges.base import OrderNotFoundError, Outcome, Resend
 from worker.exchanges.ccxt_adapter import CCXTAdapter
+from worker.exchanges.paging import Page, Row, read_pages
 from worker.exchanges.rounding import WireOrder
 
 #: Orders listed in a look-up, newest first.
 _LISTED: Final = 250
+#: Fills asked for at a time.
+_FILLS: Final = 100
 
 
 class CoinbaseCCXTAdapter(CCXTAdapter):
     """Coinbase; cancels by exchange id only."""
 
     resend = Resend.IDEMPOTENT
-    clock_grain_ms: ClassVar[float] = 1_000.0  # ccxt reads whole seconds
 
     def __init__(self, name: str, config: ExchangeConfig, clock: Clock) -> None:
         if MarketKind.LINEAR in config.market_types:
@@ -34,10 +36,11 @@ class CoinbaseCCXTAdapter(CCXTAdapter):
         super().__init__(name, config, clock)
 
     def _options(self) -> dict[str, Any]:
-        return {
-            "fetchTime": "v3PublicGetBrokerageTime",
-            "fetchBalance": "v3PrivateGetBrokerageAccounts",
-        }
+        return {"fetchBalance": "v3PrivateGetBrokerageAccounts"}
+
+    async def _fetch_time(self) -> Any:
+        # ccxt reads the whole seconds beside it.
+        return (await self._ccxt.v3PublicGetBrokerageTime()).get("epochMillis")
 
     def _order_params(self, request: OrderRequest, info: SymbolInfo) -> dict[str, Any]:
         params = super()._order_params(request, info)
@@ -76,10 +79,15 @@ class CoinbaseCCXTAdapter(CCXTAdapter):
             exchange_order_id = str((await self._look_up(request, "")).get("id") or "")
         await self._ccxt.cancel_order(exchange_order_id, request.symbol)
 
-    async def _trades(
-        self, request: OrderRequest, report: OrderReport
-    ) -> Iterable[Mapping[str, Any]]:
-        found: Iterable[Mapping[str, Any]] = await self._ccxt.fetch_my_trades(
-            request.symbol, None, None, {"order_id": report.exchange_order_id}
-        )
-        return found
+    async def _trades(self, request: OrderRequest, report: OrderReport) -> Iterable[Row]:
+        market = self._ccxt.market(request.symbol)
+        # Not ``order_id``: that is ignored, and everything the account ever traded is listed.
+        query = {"order_ids": report.exchange_order_id, "limit": _FILLS}
+
+        async def ask(cursor: str) -> Page:
+            more = {"cursor": cursor} if cursor else {}
+            reply = await self._ccxt.v3PrivateGetBrokerageOrdersHistoricalFills(query | more)
+            rows = self._ccxt.parse_trades(reply["fills"], market)
+            return Page(rows, str(reply.get("cursor") or ""))
+
+        return await read_pages(f"{self.name} get_trades", _FILLS, ask)

@@ -17,10 +17,13 @@ from worker.domain.order import OrderReport, OrderRequest
 from worker.errors import ConfigError
 from worker.exchanges.base import OrderNotFoundError, Outcome, Resend, SendWindow
 from worker.exchanges.ccxt_adapter import CCXTAdapter
+from worker.exchanges.paging import MAX_PAGES, Row, too_long
 
 MIN_DEADLINE_MS: Final = 2_000
 #: Slack on the shortest deadline, for the request's way.
 _TRAVEL_MS: Final = 500
+#: Trades that one question may be about.
+_QUERIED: Final = 20
 
 
 class KrakenCCXTAdapter(CCXTAdapter):
@@ -53,16 +56,19 @@ class KrakenCCXTAdapter(CCXTAdapter):
             code="not_listed",
         )
 
-    async def _trades(
-        self, request: OrderRequest, report: OrderReport
-    ) -> Iterable[Mapping[str, Any]]:
-        found: Iterable[Mapping[str, Any]] = await self._ccxt.fetch_order_trades(
-            report.exchange_order_id,
-            request.symbol,
-            None,
-            None,
-            {"trades": await self._trade_ids(report)},
-        )
+    async def _trades(self, request: OrderRequest, report: OrderReport) -> Iterable[Row]:
+        ids = await self._trade_ids(report)
+        if len(ids) > MAX_PAGES * _QUERIED:
+            raise too_long(f"{self.name} get_trades", _QUERIED)
+        market = self._ccxt.market(request.symbol)
+        found: list[Row] = []
+        # Not by ccxt's ``fetch_order_trades``: after batches that are all full it asks about no
+        # trade at all, which Kraken refuses.
+        for first in range(0, len(ids), _QUERIED):
+            asked = {"txid": ",".join(ids[first : first + _QUERIED])}
+            trades = (await self._ccxt.privatePostQueryTrades(asked))["result"]
+            rows = [{**trade, "id": trade_id} for trade_id, trade in trades.items()]
+            found += self._ccxt.parse_trades(rows, market)
         return found
 
     async def _trade_ids(self, report: OrderReport) -> list[str]:

@@ -13,8 +13,11 @@ from worker.domain.market import MarketKind, SymbolInfo
 from worker.domain.order import OrderReport, OrderRequest
 from worker.exchanges.base import Resend, SendWindow
 from worker.exchanges.ccxt_adapter import CCXTAdapter
+from worker.exchanges.paging import Page, Row, read_pages
 
 _TYPES: Final[Mapping[MarketKind, str]] = {MarketKind.SPOT: "spot", MarketKind.LINEAR: "swap"}
+#: Fills of one reply, the most there can be.
+_FILLS: Final = 100
 
 
 class OkxCCXTAdapter(CCXTAdapter):
@@ -60,15 +63,18 @@ class OkxCCXTAdapter(CCXTAdapter):
                     named = (order.get("info") or {}).get("algoClOrdId")
                     yield {**order, "clientOrderId": named}
 
-    async def _trades(
-        self, request: OrderRequest, report: OrderReport
-    ) -> Iterable[Mapping[str, Any]]:
-        # ``fills``: ccxt's ``fills-history`` is the archive of three months.
+    async def _trades(self, request: OrderRequest, report: OrderReport) -> Iterable[Row]:
         market = self._ccxt.market(request.symbol)
-        query = {"instId": market["id"], "ordId": report.exchange_order_id}
-        reply = await self._ccxt.privateGetTradeFills(query)
-        found: Iterable[Mapping[str, Any]] = self._ccxt.parse_trades(reply["data"], market)
-        return found
+        query = {"instId": market["id"], "ordId": report.exchange_order_id, "limit": str(_FILLS)}
 
-    def _positions_params(self) -> dict[str, Any]:
-        return {"instType": "SWAP"}
+        async def ask(bill: str) -> Page:
+            # ``fills``: ccxt's ``fills-history`` is the archive of three months.
+            reply = await self._ccxt.privateGetTradeFills(query | ({"after": bill} if bill else {}))
+            rows = reply["data"]  # newest first
+            oldest = str(rows[-1].get("billId") or "") if rows else ""
+            return Page(self._ccxt.parse_trades(rows, market), oldest)
+
+        return await read_pages(f"{self.name} get_trades", _FILLS, ask)
+
+    def _positions_params(self) -> Iterable[dict[str, Any]]:
+        return ({"instType": "SWAP"},)

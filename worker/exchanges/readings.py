@@ -95,7 +95,7 @@ def fills(
         # Without an id an execution cannot be told from a repeat; Kraken lists ids without amounts.
         if not trade_id or not trade.get("amount"):
             continue
-        fee, currency = _fee(trade)
+        (currency, fee), *more_fees = _fees(trade)
         found[trade_id] = Fill(
             trade_id=trade_id,
             quantity=tidy(decimal(trade.get("amount")) * info.contract_size),
@@ -103,6 +103,7 @@ def fills(
             fee=fee,
             fee_currency=currency,
             at_ms=int(trade.get("timestamp") or at_ms),
+            more_fees=tuple(more_fees),
         )
     return tuple(sorted(found.values(), key=lambda fill: (fill.at_ms, _natural(fill.trade_id))))
 
@@ -111,11 +112,14 @@ def _natural(trade_id: str) -> tuple[int, str]:
     return (int(trade_id), "") if trade_id.isdigit() else (0, trade_id)
 
 
-def _fee(trade: Mapping[str, Any]) -> tuple[Decimal, str]:
-    fees = [fee for fee in (trade.get("fees") or [trade.get("fee")]) if fee and fee.get("cost")]
-    if not fees:
-        return ZERO, ""
-    return tidy(decimal(fees[0]["cost"])), str(fees[0].get("currency") or "")
+def _fees(trade: Mapping[str, Any]) -> list[tuple[str, Decimal]]:
+    """What a trade cost, one sum a currency, in the order told; a zero if nothing."""
+    paid: dict[str, Decimal] = {}
+    for fee in trade.get("fees") or [trade.get("fee")]:
+        if fee and (cost := decimal(fee.get("cost"))):
+            currency = str(fee.get("currency") or "")
+            paid[currency] = tidy(paid.get(currency, ZERO) + cost)
+    return list(paid.items()) or [("", ZERO)]
 
 
 def market_kind(market: Mapping[str, Any]) -> MarketKind | None:

@@ -203,7 +203,7 @@ async def test_the_admission_says_all_the_ledger_needs() -> None:
     await desk.admitted(quantity="1.5")
     (item,) = desk.ledger.admitted
     assert (item.entry, item.token, item.signal) == (ENTRY_ID, 1, "s-1")
-    assert (item.exchange, item.position, item.action) == ("paper", f"paper:{SYMBOL}", "open")
+    assert (item.exchange, item.position_key, item.action) == ("paper", f"paper:{SYMBOL}", "open")
     assert (item.quote, item.notional) == ("USDT", 150_000_000)
     assert item.max_exposure == 5_000_000_000
     assert item.max_loss == 250_000_000

@@ -281,7 +281,7 @@ class RiskManagementHandler:
             signal=arrival.signal.signal_id,
             digest=arrival.digest,
             exchange=arrival.signal.exchange,
-            position=position_key(arrival.signal),
+            position_key=position_key(arrival.signal),
             action=arrival.signal.action.value,
             quote=intent.info.quote,
             intent=_written(arrival, plan),

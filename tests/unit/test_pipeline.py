@@ -44,6 +44,7 @@ from worker.stages.flow import Postponed, Unresolved
 from worker.stages.outcome import Ending, Scribe
 from worker.stages.reconciliation import ReconciliationHandler
 from worker.stages.risk import RiskManagementHandler
+from worker.stages.sizing import Sizing
 from worker.stages.validation import ValidationHandler
 
 
@@ -91,8 +92,9 @@ class Line:
         self.exchange.placing = [report()]
         self.exchange.looking = [not_found()]
         self.lease: Lease = lease(10**9)
+        sizing = Sizing(RiskConfig(), account="main")
         risk = RiskManagementHandler(
-            RiskConfig(), account="main", ledger=ledger, orders=orders, clock=clock
+            RiskConfig(), sizing=sizing, ledger=ledger, orders=orders, clock=clock
         )
         validation = ValidationHandler(
             ValidationConfig(), exchanges=["paper"], max_size_pct=D(5), clock=clock
@@ -125,7 +127,7 @@ class Line:
                 ReconciliationConfig(), orders=orders, clock=clock
             ),
             scribe=Scribe(
-                account="main", worker="w-1", risk=risk, max_slippage_pct=D(1), clock=clock
+                account="main", worker="w-1", sizing=sizing, max_slippage_pct=D(1), clock=clock
             ),
             clock=clock,
             max_deliveries=5,

@@ -52,7 +52,7 @@ from worker.stages.flow import (
     position_key,
     reservation_of,
 )
-from worker.stages.risk import RiskManagementHandler
+from worker.stages.sizing import Sizing
 
 _encode = msgspec.json.Encoder().encode
 
@@ -87,7 +87,7 @@ class Scribe:
     Args:
         account: named in every event.
         worker: named in every event.
-        risk: knows the stop a new position gets.
+        sizing: knows the stop a new position gets.
         max_slippage_pct: above it a fill is flagged.
         clock: the events' time.
     """
@@ -97,13 +97,13 @@ class Scribe:
         *,
         account: str,
         worker: str,
-        risk: RiskManagementHandler,
+        sizing: Sizing,
         max_slippage_pct: Decimal,
         clock: Clock,
     ) -> None:
         self._account = account
         self._worker = worker
-        self._risk = risk
+        self._sizing = sizing
         self._max_slippage_bps = max_slippage_pct * HUNDRED
         self._clock = clock
 
@@ -356,7 +356,7 @@ class Scribe:
             opened_at=now,
             signal_id=signal.signal_id,
             strategy_id=signal.strategy_id,
-            stop_loss=self._risk.stop_loss(order, price),
+            stop_loss=self._sizing.stop_loss(signal, price, order.info),
             take_profit=signal.take_profit,
         )
 

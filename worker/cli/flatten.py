@@ -21,11 +21,11 @@ from worker.cli.environment import configuration
 from worker.config import Config
 from worker.domain.money import text
 from worker.domain.position import Position
+from worker.domain.position_events import FLATTEN_PREFIX
 from worker.domain.trading_state import TradingState
 from worker.ledger.access import StreamEntry, rfc3339
 from worker.ledger.reader import AccountReader
 from worker.ledger.replies import Book
-from worker.stages.outcome import FLATTEN_PREFIX
 
 #: Closing signals for one position; more would only repeat the same failure.
 MAX_ATTEMPTS: Final = 5

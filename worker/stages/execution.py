@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Final, Protocol
 
-from tenacity import RetryCallState, wait_exponential
+from tenacity import AsyncRetrying, RetryCallState, wait_exponential
 
 from worker.clock import Clock, Random
 from worker.config import ExecutionConfig
@@ -80,8 +80,10 @@ class OrderExecutorHandler:
         self._meter = meter
         self._draining = draining
         self._look_up = LookUp(config, clock=clock, meter=meter)
-        self._wait = wait_exponential(
-            multiplier=config.base_delay, exp_base=config.backoff_factor, max=config.max_delay
+        self._retrying = AsyncRetrying(
+            wait=wait_exponential(
+                multiplier=config.base_delay, exp_base=config.backoff_factor, max=config.max_delay
+            )
         )
 
     async def handle(
@@ -342,10 +344,11 @@ class OrderExecutorHandler:
 
     def _delay(self, attempts: int) -> float:
         """``min(base · factor^(n-1), max)``, plus or minus the jitter, in seconds."""
-        state = RetryCallState(None, None, (), {})  # type: ignore[arg-type]
+        # The state tenacity gives a retried block of code; whether to go on at all is decided here.
+        state = RetryCallState(self._retrying, fn=None, args=(), kwargs={})
         state.attempt_number = attempts
         jitter = 1 + self._random.uniform(-self._config.jitter, self._config.jitter)
-        return float(self._wait(state)) * jitter
+        return self._retrying.wait(state) * jitter
 
     def _too_late(self, order: AdmittedOrder, delay_s: float) -> bool:
         return self._clock.now_ms() + delay_s * 1000 >= order.expires_ms

@@ -44,6 +44,7 @@ from worker.stages.execution import OrderExecutorHandler
 from worker.stages.outcome import Scribe
 from worker.stages.reconciliation import ReconciliationHandler
 from worker.stages.risk import RiskManagementHandler
+from worker.stages.sizing import Sizing
 from worker.stages.validation import ValidationHandler
 from worker.starting import Starting, note_exchange_error
 
@@ -162,8 +163,9 @@ class Worker:
             max_size_pct=config.risk.max_position_size_pct,
             clock=clock,
         )
+        sizing = Sizing(config.risk, account=config.account)
         risk = RiskManagementHandler(
-            config.risk, account=config.account, ledger=self.ledger, orders=self.orders, clock=clock
+            config.risk, sizing=sizing, ledger=self.ledger, orders=self.orders, clock=clock
         )
         execution = OrderExecutorHandler(
             config.execution,
@@ -183,7 +185,7 @@ class Worker:
         scribe = Scribe(
             account=config.account,
             worker=self.name,
-            risk=risk,
+            sizing=sizing,
             max_slippage_pct=config.reconciliation.max_price_slippage_pct,
             clock=clock,
         )

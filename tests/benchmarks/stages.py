@@ -43,6 +43,7 @@ from worker.stages.flow import AdmittedOrder, Arrival, Intent, Settlement, Submi
 from worker.stages.outcome import Scribe
 from worker.stages.reconciliation import ReconciliationHandler
 from worker.stages.risk import RiskManagementHandler
+from worker.stages.sizing import Sizing
 from worker.stages.validation import ValidationHandler
 
 NAME: Final = "stages"
@@ -165,8 +166,9 @@ class Parts:
             max_size_pct=config.risk.max_position_size_pct,
             clock=clock,
         )
+        sizing = Sizing(config.risk, account=config.account)
         self.risk = RiskManagementHandler(
-            config.risk, account=config.account, ledger=self.ledger, orders=orders, clock=clock
+            config.risk, sizing=sizing, ledger=self.ledger, orders=orders, clock=clock
         )
         self.execution = OrderExecutorHandler(
             config.execution,
@@ -183,7 +185,7 @@ class Parts:
         self.scribe = Scribe(
             account=config.account,
             worker=_WORKER,
-            risk=self.risk,
+            sizing=sizing,
             max_slippage_pct=config.reconciliation.max_price_slippage_pct,
             clock=clock,
         )

@@ -71,7 +71,7 @@ def admission(delivery: Delivery, signal: str, **changes: Any) -> AdmitItem:
         signal=signal,
         digest=signal,
         exchange="paper",
-        position=f"paper:{signal}",
+        position_key=f"paper:{signal}",
         action="open",
         quote="USDT",
         intent="{}",
@@ -173,7 +173,8 @@ async def _work(ledger: Ledger, entry_b: str) -> None:
     assert done.following is not None, "the group's next entry is handed on"
     closing = done.following
     assert isinstance(
-        await ledger.admit(admission(closing, "sa2", position="paper:sa", action="close")), Admitted
+        await ledger.admit(admission(closing, "sa2", position_key="paper:sa", action="close")),
+        Admitted,
     )
     closed = await ledger.commit(
         outcome(
@@ -261,7 +262,7 @@ async def decide(worker: Config, producer: Config, operator: Config) -> None:
         for number, delivery in enumerate(held):
             signal, symbol = f"held{number}", f"H{number}/USDT"
             item = {"position_key": f"paper:{symbol}", "reservation": "opening", "quote": "USDT"}
-            await ledger.admit(admission(delivery, signal, position=f"paper:{symbol}"))
+            await ledger.admit(admission(delivery, signal, position_key=f"paper:{symbol}"))
             position = msgspec.json.encode(whole | {"symbol": symbol}).decode()
             await ledger.commit(outcome(delivery, signal, position=position, **item))
         async with AccountReader(operator) as reader:

@@ -148,7 +148,7 @@ def admission(delivery: Delivery, signal: str = "s-1", **fields: Any) -> AdmitIt
         "signal": signal,
         "digest": f"digest of {signal}",
         "exchange": "x",
-        "position": f"x:{signal}",
+        "position_key": f"x:{signal}",
         "action": "open",
         "quote": "USDT",
         "intent": '{"intent": 1}',

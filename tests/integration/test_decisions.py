@@ -137,7 +137,7 @@ async def taken(fleet: Fleet) -> Delivery:
 async def hold(fleet: Fleet, signal: str = "s-1") -> None:
     """Let the book have 1 at 100, worth a hundred million millionths."""
     delivery = await taken(fleet)
-    await admit(fleet["w1"], delivery, signal, position=PLACE)
+    await admit(fleet["w1"], delivery, signal, position_key=PLACE)
     text = msgspec.json.encode(HELD).decode()
     item = filled(
         delivery,
@@ -220,7 +220,7 @@ async def test_a_position_a_signal_works_on_is_left_alone(
     """What comes of the signal would be written over it."""
     await hold(fleet)
     closing = await taken(fleet)
-    await admit(fleet["w1"], closing, "s-2", position=PLACE, action="close")
+    await admit(fleet["w1"], closing, "s-2", position_key=PLACE, action="close")
     before = await fleet.hash("book")
     with pytest.raises(DecisionError, match="a signal is working on"):
         await correct(decisions, "0")
@@ -271,7 +271,7 @@ async def test_there_must_be_something_to_correct(fleet: Fleet, decisions: Decis
     with pytest.raises(DecisionError, match="the book has no position x B/USDT:USDT"):
         await correct(decisions, "0")
     delivery = await taken(fleet)
-    await admit(fleet["w1"], delivery, position=PLACE)
+    await admit(fleet["w1"], delivery, position_key=PLACE)
     with pytest.raises(DecisionError, match="the book has no position x B/USDT:USDT"):
         await correct(decisions, "0")
     await commit(fleet["w1"], filled(delivery, position_key=PLACE, position=None))

@@ -103,7 +103,7 @@ async def test_a_close_brings_the_position_as_it_is(fleet: Fleet) -> None:
     """And the same again when asked again."""
     await open_position(fleet)
     (delivery,) = await held(fleet, 1)
-    item = admission(delivery, action="close", position="x:s-0", notional=0)
+    item = admission(delivery, action="close", position_key="x:s-0", notional=0)
     for _ in range(2):
         answer = await fleet["w1"].admit(item)
         assert isinstance(answer, Admitted)
@@ -165,7 +165,7 @@ async def test_todays_loss_stops_new_positions_at_its_limit(
     one, two = await held(fleet, 2)
     answer = await fleet["w1"].admit(admission(one, max_loss=limit))
     assert isinstance(answer, Admitted) if passes else answer is Code.DAILY_LOSS_LIMIT
-    close = admission(two, "s-2", action="close", position="x:s-0", max_loss=limit)
+    close = admission(two, "s-2", action="close", position_key="x:s-0", max_loss=limit)
     assert isinstance(await fleet["w1"].admit(close), Admitted)
 
 
@@ -203,20 +203,20 @@ async def test_a_symbol_has_one_position_and_one_change_at_a_time(fleet: Fleet) 
 
     async def refused(action: str) -> Any:
         one = next(tried)
-        return await ledger.admit(admission(one, one.entry_id, action=action, position="x:P"))
+        return await ledger.admit(admission(one, one.entry_id, action=action, position_key="x:P"))
 
     assert await refused("close") is Code.NO_POSITION
-    await admit(ledger, opening, "s-1", position="x:P")
+    await admit(ledger, opening, "s-1", position_key="x:P")
     assert await refused("open") is Code.POSITION_BUSY
     assert await refused("close") is Code.POSITION_BUSY
     await commit(ledger, filled(opening, "s-1", position_key="x:P"))
     assert await refused("open") is Code.POSITION_EXISTS
-    await admit(ledger, closing, "s-2", action="close", position="x:P", notional=0)
+    await admit(ledger, closing, "s-2", action="close", position_key="x:P", notional=0)
     assert await refused("close") is Code.POSITION_BUSY
     closed = {"position_key": "x:P", "position": "", "reservation": "closing", "exposure": -100}
     await commit(ledger, filled(closing, "s-2", **closed))
     assert await refused("close") is Code.NO_POSITION
-    await admit(ledger, next(tried), "s-3", position="x:P")
+    await admit(ledger, next(tried), "s-3", position_key="x:P")
 
 
 async def test_a_refusal_stands_until_the_entry_changes_hands(fleet: Fleet) -> None:
@@ -254,7 +254,7 @@ async def test_what_the_trading_state_lets_through(
         await fleet.redis.hset(fleet.key("control"), "trading_state", state)
     one, two = await held(fleet, 2)
     opening = await fleet["w1"].admit(admission(one))
-    closing = await fleet["w1"].admit(admission(two, "s-2", action="close", position="x:s-0"))
+    closing = await fleet["w1"].admit(admission(two, "s-2", action="close", position_key="x:s-0"))
     assert opening is opens if opens else isinstance(opening, Admitted)
     assert closing is closes if closes else isinstance(closing, Admitted)
     said = (await fleet["w1"].heartbeat([], b"{}"))[1]
@@ -283,9 +283,9 @@ async def test_a_used_id_is_recognised_within_one_call(fleet: Fleet) -> None:
     """The same signal on three entries, asked for at the same moment: one order."""
     one, two, three = await held(fleet, 3)
     asked = [
-        admission(one, position="x:P"),
-        admission(two, position="x:Q"),
-        admission(three, position="x:R", digest="another"),
+        admission(one, position_key="x:P"),
+        admission(two, position_key="x:Q"),
+        admission(three, position_key="x:R", digest="another"),
     ]
     first, second, third = await fleet["w1"]._admit(asked)
     assert isinstance(first, Admitted)
@@ -341,7 +341,9 @@ async def test_many_workers_never_exceed_a_limit_together(
     await fleet.send_all(f"g{n}" for n in range(30))
     hands = [(f"w{n}", await take(fleet[f"w{n}"], 5)) for n in range(6)]
     tries = [
-        fleet[worker].admit(admission(one, f"s-{one.entry_id}", position=one.entry_id, **limits))
+        fleet[worker].admit(
+            admission(one, f"s-{one.entry_id}", position_key=one.entry_id, **limits)
+        )
         for worker, deliveries in hands
         for one in deliveries
     ]
@@ -355,12 +357,12 @@ async def test_a_place_given_back_can_be_taken_again(fleet: Fleet) -> None:
     """A failure after admission frees position, exposure and symbol."""
     one, two = await held(fleet, 2)
     limits = {"max_positions": 1, "max_exposure": 100}
-    await admit(fleet["w1"], one, "s-1", position="x:P", **limits)
+    await admit(fleet["w1"], one, "s-1", position_key="x:P", **limits)
     await commit(
         fleet["w1"],
         outcome(one, reservation="opening", position_key="x:P", quote="USDT", exposure=-100),
     )
-    await admit(fleet["w1"], two, "s-2", position="x:P", **limits)
+    await admit(fleet["w1"], two, "s-2", position_key="x:P", **limits)
     assert await fleet.hash("totals") == {"USDT": "100"}
 
 
@@ -385,7 +387,7 @@ async def test_ledgers_of_one_batch_do_not_share_their_answers(fleet: Fleet) -> 
     deliveries = await held(fleet, 5)
     ledger: Ledger = fleet["w1"]
     items = [
-        admission(one, f"s-{n}", max_positions=3, position=f"x:{min(n, 1)}")
+        admission(one, f"s-{n}", max_positions=3, position_key=f"x:{min(n, 1)}")
         for n, one in enumerate(deliveries)
     ]
     answers = await asyncio.gather(*map(ledger.admit, items))
@@ -397,7 +399,7 @@ async def test_an_order_only_looked_for_may_join_a_position(fleet: Fleet) -> Non
     """It may have traded before its record was lost: then it is part of what is there."""
     await open_position(fleet)
     (delivery,) = await held(fleet, 1)
-    item = admission(delivery, position="x:s-0", only_look=True)
+    item = admission(delivery, position_key="x:s-0", only_look=True)
     answer = await fleet["w1"].admit(item)
     assert isinstance(answer, Admitted)
     assert answer.position == b'{"held": 1}'
@@ -411,8 +413,8 @@ async def test_an_order_only_looked_for_waits_while_the_position_is_changed(flee
     """Two changes of one position at a time would lose one of them."""
     await open_position(fleet)
     first, second = await held(fleet, 2)
-    await admit(fleet["w1"], first, "s-1", action="close", position="x:s-0", notional=0)
-    item = admission(second, "s-2", position="x:s-0", only_look=True)
+    await admit(fleet["w1"], first, "s-1", action="close", position_key="x:s-0", notional=0)
+    item = admission(second, "s-2", position_key="x:s-0", only_look=True)
     assert await fleet["w1"].admit(item) is Code.POSITION_BUSY
 
 

@@ -165,7 +165,7 @@ async def test_the_book_is_left_emptied_or_written(
     """None leaves the position alone, an empty text removes it."""
     await fleet.redis.hset(fleet.key("book"), "x:P", '{"before": 1}')
     delivery = await held_one(fleet)
-    await admit(fleet["w1"], delivery, action="close", position="x:P", notional=0)
+    await admit(fleet["w1"], delivery, action="close", position_key="x:P", notional=0)
     await commit(
         fleet["w1"],
         filled(delivery, reservation="closing", position_key="x:P", position=position),
@@ -179,7 +179,7 @@ async def test_without_a_reservation_the_book_is_nobodys_business(fleet: Fleet) 
     first, second = [(await fleet.send(key)) for key in "ab"]
     a, b = await take(fleet["w1"])
     assert [a.entry_id, b.entry_id] == [first, second]
-    await admit(fleet["w1"], a, "s-1", position="x:P")
+    await admit(fleet["w1"], a, "s-1", position_key="x:P")
     await commit(fleet["w1"], outcome(b, "s-2", position_key="x:P"))
     assert await fleet.reserved("opening") == {"x:P": "s-1"}
 
@@ -190,7 +190,7 @@ async def test_an_order_whose_admission_was_lost_joins_what_another_has_reserved
     """It traded, so its position counts; the place stays the other's until that one ends."""
     await fleet.send_all("ab")
     lost, other = await take(fleet["w1"])
-    await admit(fleet["w1"], other, "s-2", position="x:P")
+    await admit(fleet["w1"], other, "s-2", position_key="x:P")
     for position in ('{"held": 1}', "", '{"held": 3}', None):
         await fleet["w1"].commit(filled(lost, "s-1", position_key="x:P", position=position))
         await fleet.send("c")
@@ -207,7 +207,7 @@ async def test_a_place_that_two_orders_of_one_batch_leave_empty_is_free(fleet: F
     """One was admitted, the other's admission was lost with a primary; neither traded."""
     await fleet.send_all("abc")
     other, lost, third = await take(fleet["w1"])
-    await admit(fleet["w1"], other, "s-2", position="x:P")
+    await admit(fleet["w1"], other, "s-2", position_key="x:P")
     unfilled = {"state": "CANCELLED", "position_key": "x:P", "position": None}
     await asyncio.gather(
         commit(fleet["w1"], filled(other, "s-2", reserved=100, exposure=-100, **unfilled)),
@@ -215,7 +215,7 @@ async def test_a_place_that_two_orders_of_one_batch_leave_empty_is_free(fleet: F
     )
     assert await fleet.hash("book") == {}
     assert (await fleet["w1"].book()).positions == {}
-    await admit(fleet["w1"], third, "s-3", position="x:P")
+    await admit(fleet["w1"], third, "s-3", position_key="x:P")
 
 
 async def test_a_place_somebody_changes_is_taken_even_without_a_position(fleet: Fleet) -> None:
@@ -223,12 +223,12 @@ async def test_a_place_somebody_changes_is_taken_even_without_a_position(fleet: 
     await fleet.redis.hset(fleet.key("book"), "x:P", '{"held": 1}')
     await fleet.send_all("abc")
     lost, other, third = await take(fleet["w1"])
-    close = {"position": "x:P", "action": "close", "notional": 0}
+    close = {"position_key": "x:P", "action": "close", "notional": 0}
     await admit(fleet["w1"], other, "s-2", **close)
     closed = filled(lost, "s-1", reservation="closing", position_key="x:P", position="")
     await commit(fleet["w1"], closed)
     assert await fleet.hash("book") == {"x:P": "closing s-2"}
-    refused = await fleet["w1"].admit(admission(third, "s-3", position="x:P"))
+    refused = await fleet["w1"].admit(admission(third, "s-3", position_key="x:P"))
     assert refused is Code.POSITION_EXISTS
 
 

@@ -363,8 +363,8 @@ async def test_the_book_lists_positions_and_what_is_being_changed(fleet: Fleet) 
     a, b = await take(fleet["w1"])
     one = position()
     await fleet.redis.hset(fleet.key("book"), "x:P", msgspec.json.encode(one))
-    await admit(fleet["w1"], a, "s-1", action="close", position="x:P", notional=0)
-    await admit(fleet["w1"], b, "s-2", position="x:Q")
+    await admit(fleet["w1"], a, "s-1", action="close", position_key="x:P", notional=0)
+    await admit(fleet["w1"], b, "s-2", position_key="x:Q")
     book = await fleet["w1"].book()
     assert book.positions == {"x:P": one}
     assert book.busy == {"x:P", "x:Q"}

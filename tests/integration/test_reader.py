@@ -82,7 +82,7 @@ class Account:
                 signal=signal_id,
                 digest="d",
                 exchange="paper",
-                position=f"paper:{symbol}",
+                position_key=f"paper:{symbol}",
                 action="open",
                 quote="USDT",
                 intent=msgspec.json.encode(intent).decode(),

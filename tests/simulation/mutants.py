@@ -18,8 +18,8 @@ from worker.ledger.items import CommitItem
 from worker.ledger.lease import Lease
 from worker.ledger.replies import Committed, Delivery
 from worker.stages import execution
-from worker.stages.execution import OrderExecutorHandler
 from worker.stages.flow import AdmittedOrder, Arrival, Failed, Postponed
+from worker.stages.look_up import LookUp
 from worker.stages.risk import RiskManagementHandler
 
 Patch = Callable[[], AbstractContextManager[Any]]
@@ -54,12 +54,12 @@ def _resume_without_look_up() -> AbstractContextManager[Any]:
 
 
 def _believe_not_found_at_once() -> AbstractContextManager[Any]:
-    original = OrderExecutorHandler._look_up
+    original = LookUp.find
 
-    async def look_up(self: OrderExecutorHandler, order: AdmittedOrder, _after: float) -> Any:
+    async def find(self: LookUp, order: AdmittedOrder, _after: float) -> Any:
         return await original(self, order, float("-inf"))
 
-    return mock.patch.object(OrderExecutorHandler, "_look_up", look_up)
+    return mock.patch.object(LookUp, "find", find)
 
 
 def _requests_without_deadline() -> AbstractContextManager[Any]:

@@ -13,7 +13,6 @@ from tests.unit.parts import (
     SPOT,
     START_MS,
     D,
-    FakeLedger,
     ManualClock,
     ScriptedExchange,
     signal,
@@ -49,7 +48,7 @@ from worker.orders import OrderManager
 from worker.pipeline import ExecutionPipeline
 from worker.stages.flow import AdmittedOrder, Lost, Postponed, Unresolved
 from worker.stages.outcome import Ending, Scribe
-from worker.stages.risk import RiskManagementHandler
+from worker.stages.sizing import Sizing
 
 AWAY = LedgerUnavailableError("away", kind="connection")
 
@@ -183,13 +182,7 @@ class Bench:
         self.scribe = Scribe(
             account="main",
             worker="w-1",
-            risk=RiskManagementHandler(
-                RiskConfig(),
-                account="main",
-                ledger=FakeLedger().as_ledger(),
-                orders=OrderManager(),
-                clock=self.clock,
-            ),
+            sizing=Sizing(RiskConfig(), account="main"),
             max_slippage_pct=D(1),
             clock=self.clock,
         )

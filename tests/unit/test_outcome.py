@@ -17,7 +17,6 @@ from tests.unit.parts import (
     START_MS,
     SYMBOL,
     D,
-    FakeLedger,
     ManualClock,
     ScriptedExchange,
     fill,
@@ -38,7 +37,7 @@ from worker.ledger.items import CommitItem
 from worker.orders import OrderManager
 from worker.stages.flow import AdmittedOrder, Failed, Malformed, Repeated, Settlement, Unresolved
 from worker.stages.outcome import Scribe
-from worker.stages.risk import RiskManagementHandler
+from worker.stages.sizing import Sizing
 
 ENTRY_CLIENT_ID = client_order_id("main", "s-1", "entry")
 EXIT_CLIENT_ID = client_order_id("main", "s-1", "exit")
@@ -51,15 +50,12 @@ class Desk:
     def __init__(self) -> None:
         self.clock = ManualClock()
         self.orders = OrderManager()
-        self.risk = RiskManagementHandler(
-            RiskConfig(),
-            account="main",
-            ledger=FakeLedger().as_ledger(),
-            orders=self.orders,
-            clock=self.clock,
-        )
         self.scribe = Scribe(
-            account="main", worker="w-1", risk=self.risk, max_slippage_pct=D(1), clock=self.clock
+            account="main",
+            worker="w-1",
+            sizing=Sizing(RiskConfig(), account="main"),
+            max_slippage_pct=D(1),
+            clock=self.clock,
         )
 
     def order(

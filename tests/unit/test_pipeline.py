@@ -46,6 +46,7 @@ from worker.stages.flow import Postponed, Unresolved
 from worker.stages.outcome import Ending, Scribe
 from worker.stages.reconciliation import ReconciliationHandler
 from worker.stages.risk import RiskManagementHandler
+from worker.stages.sizing import Sizing
 from worker.stages.validation import ValidationHandler
 
 
@@ -93,8 +94,9 @@ class Line:
         self.exchange.placing = [report()]
         self.exchange.looking = [not_found()]
         self.lease: Lease = lease(10**9)
+        sizing = Sizing(RiskConfig(), account="main")
         risk = RiskManagementHandler(
-            RiskConfig(), account="main", ledger=ledger, orders=orders, clock=clock
+            RiskConfig(), sizing=sizing, ledger=ledger, orders=orders, clock=clock
         )
         validation = ValidationHandler(
             ValidationConfig(), exchanges=["paper"], max_size_pct=D(5), clock=clock
@@ -127,7 +129,7 @@ class Line:
                 ReconciliationConfig(), orders=orders, clock=clock, may_open=lambda: True
             ),
             scribe=Scribe(
-                account="main", worker="w-1", risk=risk, max_slippage_pct=D(1), clock=clock
+                account="main", worker="w-1", sizing=sizing, max_slippage_pct=D(1), clock=clock
             ),
             clock=clock,
             max_deliveries=5,

@@ -1,4 +1,4 @@
-"""Risk: sizes and prices of the order, what is reserved for it, and each refusal's sentence."""
+"""Risk: what is reserved for an order, and what each answer of the ledger makes of it."""
 
 from typing import Any
 
@@ -24,10 +24,9 @@ from tests.unit.parts import (
     signal,
 )
 from worker.config import RiskConfig
-from worker.domain.identity import client_order_id
-from worker.domain.order import OrderState, Role, Side
+from worker.domain.order import OrderState, Side
 from worker.domain.refusal import Code, Stage
-from worker.domain.signal import Direction, OrderType, TimeInForce
+from worker.domain.signal import OrderType
 from worker.errors import InvariantError
 from worker.exchanges.base import ExchangeClock
 from worker.ledger.replies import Admitted, Duplicate, Fenced
@@ -43,6 +42,7 @@ from worker.stages.flow import (
     StoredIntent,
 )
 from worker.stages.risk import RiskManagementHandler, recorded
+from worker.stages.sizing import Sizing
 
 LONG = msgspec.json.encode(position())
 CLOSE: dict[str, Any] = {"action": "close", "direction": None, "strength": None}
@@ -58,7 +58,7 @@ class Desk:
         self.exchange = ScriptedExchange(self.clock)
         self.handler = RiskManagementHandler(
             RiskConfig(**config),
-            account="main",
+            sizing=Sizing(RiskConfig(**config), account="main"),
             ledger=self.ledger.as_ledger(),
             orders=self.orders,
             clock=self.clock,
@@ -99,91 +99,18 @@ class Desk:
 # --- the order ---
 
 
-async def test_a_market_order_is_sized_by_risk() -> None:
-    """2% of 10,000 at 100; the id follows from account, signal and leg."""
+async def test_what_is_admitted_is_followed_and_may_be_sent_at_once() -> None:
+    """Nothing of a fresh signal can be at the exchange, so nothing is looked for."""
     order = await Desk().admitted()
-    request = order.request
-    assert request.quantity == 2
-    assert request.client_order_id == client_order_id("main", "s-1", "entry")
-    assert (request.role, request.side) == (Role.ENTRY, Side.BUY)
-    assert (request.price, request.stop_price, request.time_in_force) == (None, None, None)
-    assert not request.reduce_only
     assert order.managed.state is OrderState.PENDING
     assert not order.look_up_first
 
 
-@pytest.mark.parametrize(
-    ("direction", "kind", "entry", "trigger", "expected"),
-    [
-        ("long", "limit", "99.999", None, ("99.99", None)),
-        ("short", "limit", "99.991", None, ("100", None)),
-        ("long", "stop", None, "101.019", (None, "101.01")),
-        ("short", "stop_limit", "98.001", "99.001", ("98.01", "99.01")),
-    ],
-)
-async def test_prices_are_rounded_to_the_side_that_cannot_cost_more(
-    direction: str,
-    kind: str,
-    entry: str | None,
-    trigger: str | None,
-    expected: tuple[str | None, str | None],
-) -> None:
-    """A buyer's price down, a seller's up, both onto the tick."""
-    order = await Desk().admitted(
-        info=PERPETUAL, direction=direction, order_type=kind, entry_price=entry, stop_price=trigger
-    )
-    price, stop = order.request.price, order.request.stop_price
-    assert (price, stop) == tuple(None if one is None else D(one) for one in expected)
-
-
-async def test_a_limit_order_is_sized_by_its_own_price() -> None:
-    """Not by the market's: 200 at 80 are 2.5."""
-    order = await Desk().admitted(order_type="limit", entry_price="80", reference="80")
-    assert order.request.quantity == D("2.5")
-    assert order.request.time_in_force is TimeInForce.GTC
-
-
-@pytest.mark.parametrize(
-    ("kind", "asked", "sent"),
-    [
-        ("market", "IOC", None),
-        ("market", None, None),
-        ("limit", None, "GTC"),
-        ("limit", "FOK", "FOK"),
-        ("stop", "GTC", None),
-    ],
-)
-async def test_time_in_force_goes_where_it_means_something(
-    kind: str, asked: str | None, sent: str | None
-) -> None:
-    """Limits have one; market and stop-market orders have none."""
-    order = await Desk().admitted(
-        order_type=kind,
-        time_in_force=asked,
-        entry_price="100" if kind == "limit" else None,
-        stop_price="100" if kind == "stop" else None,
-    )
-    assert order.request.time_in_force == sent
-
-
-@pytest.mark.parametrize(
-    ("fields", "code"),
-    [
-        ({"stop_loss": "97.99"}, Code.STOP_LOSS_TOO_FAR),
-        ({"stop_loss": "98", "take_profit": "102.9"}, Code.RISK_REWARD_TOO_LOW),
-        ({"quantity": "5.1"}, Code.POSITION_TOO_LARGE),
-        ({"quantity": "0.01"}, Code.BELOW_MINIMUM),
-        ({"free": None}, Code.BALANCE_UNKNOWN),
-        ({"free": "0"}, Code.BELOW_MINIMUM),
-    ],
-)
-async def test_what_the_signal_alone_decides_never_reaches_the_ledger(
-    fields: dict[str, Any], code: Code
-) -> None:
+async def test_what_the_signal_alone_decides_never_reaches_the_ledger() -> None:
     """No round trip for an order that cannot be; nothing is reserved, nothing followed."""
     desk = Desk()
-    ended = await desk.refused(**fields)
-    assert ended.refusal.code is code
+    ended = await desk.refused(quantity="5.1")
+    assert ended.refusal.code is Code.POSITION_TOO_LARGE
     assert ended.order is None
     assert desk.ledger.admitted == []
     assert desk.orders.statistics() == {"active": 0}
@@ -203,7 +130,7 @@ async def test_the_admission_says_all_the_ledger_needs() -> None:
     await desk.admitted(quantity="1.5")
     (item,) = desk.ledger.admitted
     assert (item.entry, item.token, item.signal) == (ENTRY_ID, 1, "s-1")
-    assert (item.exchange, item.position, item.action) == ("paper", f"paper:{SYMBOL}", "open")
+    assert (item.exchange, item.position_key, item.action) == ("paper", f"paper:{SYMBOL}", "open")
     assert (item.quote, item.notional) == ("USDT", 150_000_000)
     assert item.max_exposure == 5_000_000_000
     assert item.max_loss == 250_000_000
@@ -256,29 +183,14 @@ async def test_after_lost_writes_an_order_is_looked_up_first() -> None:
 # --- closing ---
 
 
-@pytest.mark.parametrize(
-    ("asked", "held", "sent"),
-    [(None, "1.5", "1.5"), ("0.5", "1.5", "0.5"), ("9", "1.5", "1.5"), (None, "1.50009", "1.5")],
-)
-async def test_a_close_sells_what_is_held_at_most(asked: str | None, held: str, sent: str) -> None:
-    """The whole position or the quantity asked for, down to the step, reduce-only."""
+async def test_a_close_follows_from_what_the_ledger_says_is_held() -> None:
+    """Its order is made after admission, so admission reserves nothing for it."""
     desk = Desk()
-    desk.ledger.admissions = [Admitted(msgspec.json.encode(position(quantity=D(held))), 0.0)]
-    order = await desk.admitted(quantity=asked, **CLOSE)
-    assert order.request.quantity == D(sent)
-    assert order.request.side is Side.SELL
+    desk.ledger.admissions = [Admitted(msgspec.json.encode(position(quantity=D("1.5"))), 0.0)]
+    order = await desk.admitted(**CLOSE)
+    assert (order.request.quantity, order.request.side) == (D("1.5"), Side.SELL)
     assert order.request.reduce_only
-    assert order.request.client_order_id == client_order_id("main", "s-1", "exit")
     assert desk.ledger.admitted[0].notional == 0
-
-
-async def test_a_short_is_bought_back() -> None:
-    """The side follows from the position, whatever the signal leaves out."""
-    desk = Desk()
-    short = position(direction=Direction.SHORT, symbol=PERPETUAL.symbol)
-    desk.ledger.admissions = [Admitted(msgspec.json.encode(short), 0.0)]
-    order = await desk.admitted(info=PERPETUAL, **CLOSE)
-    assert order.request.side is Side.BUY
 
 
 @pytest.mark.parametrize(
@@ -422,18 +334,3 @@ async def test_a_market_this_worker_does_not_know_is_left_to_another() -> None:
     (line,) = lines
     assert (line["log_level"], line["event"]) == ("warning", "order_market_unknown")
     assert (line["signal_id"], line["exchange"], line["symbol"]) == ("s-1", "paper", SYMBOL)
-
-
-@pytest.mark.parametrize(
-    ("fields", "stop"),
-    [
-        ({}, "98"),
-        ({"stop_loss": "99.5"}, "99.5"),
-        ({"direction": "short"}, "102"),
-    ],
-)
-async def test_every_position_gets_a_stop(fields: dict[str, Any], stop: str) -> None:
-    """The signal's own, else the default distance from the real entry price."""
-    desk = Desk()
-    order = await desk.admitted(info=PERPETUAL, **fields)
-    assert desk.handler.stop_loss(order, D(100)) == D(stop)

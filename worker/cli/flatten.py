@@ -21,12 +21,12 @@ from worker.config import Config
 from worker.domain.event import TERMINAL_EVENTS
 from worker.domain.money import text
 from worker.domain.position import Position
+from worker.domain.position_events import FLATTEN_PREFIX
 from worker.domain.signature import Signer
 from worker.domain.trading_state import TradingState
 from worker.ledger.access import StreamEntry
 from worker.ledger.reader import AccountReader
 from worker.ledger.replies import Book
-from worker.stages.outcome import FLATTEN_PREFIX
 
 #: A closing signal that failed is followed by another after this, and ever more rarely.
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 5.0

@@ -2,8 +2,11 @@
 
 from datetime import datetime
 from decimal import Decimal
+from typing import Final
 
 from worker.domain.event import (
+    BY_FLATTEN,
+    BY_SIGNAL,
     CloseReason,
     PositionChanged,
     PositionClosed,
@@ -12,6 +15,10 @@ from worker.domain.event import (
 )
 from worker.domain.money import ZERO, text
 from worker.domain.position import Position
+from worker.domain.signal import Signal
+
+#: A close carrying this id prefix comes from ``execution-worker flatten``.
+FLATTEN_PREFIX: Final = "flatten-"
 
 
 def opened(position: Position) -> PositionOpened:
@@ -55,3 +62,9 @@ def closed(position: Position, at: datetime, reason: CloseReason) -> PositionClo
         closed_at=at,
         close_reason=reason,
     )
+
+
+def close_reason(signal: Signal) -> CloseReason:
+    """Who asked for the close that ended it."""
+    is_flatten = signal.signal_id.startswith(FLATTEN_PREFIX)
+    return BY_FLATTEN if is_flatten else BY_SIGNAL

@@ -23,7 +23,7 @@ class AdmitItem(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     signal: str
     digest: str
     exchange: str
-    position: str
+    position_key: str
     action: str
     quote: str
     intent: str
@@ -42,7 +42,7 @@ class AdmitItem(msgspec.Struct, frozen=True, kw_only=True, gc=False):
             self.signal,
             self.digest,
             self.exchange,
-            self.position,
+            self.position_key,
             self.action,
             self.quote,
             self.notional,

@@ -17,9 +17,6 @@ Next = TypeVar("Next")
 #: The signals that are in hand at this moment; only their number is asked for.
 Crowd = Sized
 
-#: A stage takes one value and returns the next, or one that ends the chain.
-Stage = Callable[[Now], Awaitable[Next | Ended]]
-
 
 @coroutine
 def others_first() -> Generator[None, None, None]:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Final, Protocol
 
-from tenacity import RetryCallState, wait_exponential
+from tenacity import AsyncRetrying, RetryCallState, wait_exponential
 
 from worker.clock import Clock, Random
 from worker.config import ExecutionConfig
@@ -16,7 +16,6 @@ from worker.exchanges.base import (
     CredentialsError,
     ExchangeError,
     InsufficientBalanceError,
-    OrderNotFoundError,
     Outcome,
     Resend,
     SendWindow,
@@ -26,9 +25,10 @@ from worker.ledger.errors import LedgerUnavailableError
 from worker.logger import get_logger
 from worker.orders import OrderManager
 from worker.stages.flow import AdmittedOrder, Failed, Lost, Postponed, Submission, Unresolved
+from worker.stages.look_up import LookUp, LookUpMeter, SilentError
 
 
-class ExecutionMeter(Protocol):
+class ExecutionMeter(LookUpMeter, Protocol):
     """What the stage reports; metrics in production."""
 
     def submission(self, exchange: str, outcome: str) -> None:
@@ -37,19 +37,12 @@ class ExecutionMeter(Protocol):
     def retry(self, exchange: str, cause: str) -> None:
         """Count one repetition and why."""
 
-    def lookup(self, exchange: str, result: str) -> None:
-        """Count one look-up: found, absent or unknown."""
-
 
 log = get_logger(__name__)
 #: By itself, as in :mod:`worker.domain.signal`.
 _SENT: Final = Fact.SENT
 #: An admission older than this is looked at again before its order is sent.
 AUTHORIZATION_TTL_MS = 250.0
-#: Pauses between look-ups of one order, seconds: the first, and the longest.
-FIRST_LOOKUP_S, LONGEST_LOOKUP_S = 0.1, 2.0
-#: A loop's timers have a grain of a millisecond and may fire half of one early.
-TIMER_GRAIN_S = 0.001
 
 
 class OrderExecutorHandler:
@@ -86,8 +79,11 @@ class OrderExecutorHandler:
         self._random = random
         self._meter = meter
         self._draining = draining
-        self._wait = wait_exponential(
-            multiplier=config.base_delay, exp_base=config.backoff_factor, max=config.max_delay
+        self._look_up = LookUp(config, clock=clock, meter=meter)
+        self._retrying = AsyncRetrying(
+            wait=wait_exponential(
+                multiplier=config.base_delay, exp_base=config.backoff_factor, max=config.max_delay
+            )
         )
 
     async def handle(
@@ -104,8 +100,8 @@ class OrderExecutorHandler:
         """Look for what an earlier delivery may have sent; None if it may be sent now."""
         self._orders.note(order.managed, Fact.SENT)
         try:
-            found = await self._look_up(order, order.absent_after_mono_ms)
-        except _SilentError as silence:
+            found = await self._look_up.find(order, order.absent_after_mono_ms)
+        except SilentError as silence:
             return self._decided(order) or self._unresolved(order, str(silence))
         if found is not None:
             return self._found(order, found, attempts=1)
@@ -329,8 +325,8 @@ class OrderExecutorHandler:
         """After an unknown outcome: ask until it is proven one way or the other."""
         absent_after = window.expires_mono_ms + order.adapter.visibility_ms
         try:
-            found = await self._look_up(order, absent_after)
-        except _SilentError as silence:
+            found = await self._look_up.find(order, absent_after)
+        except SilentError as silence:
             return self._unresolved(order, f"{error}; {silence}")
         order.lease.doubt_until_mono_ms = 0.0
         if found is not None:
@@ -346,58 +342,13 @@ class OrderExecutorHandler:
         self._orders.note(order.managed, Fact.LOST)
         return Unresolved(order=order, reason=reason)
 
-    async def _look_up(
-        self, order: AdmittedOrder, absent_after_mono_ms: float
-    ) -> OrderReport | None:
-        """Ask the exchange for the order by its client id.
-
-        Returns:
-            The report, or None once "not found" was the answer to a question asked after
-            ``absent_after_mono_ms``.
-
-        Raises:
-            _SilentError: no proof within ``execution.max_lookup_seconds``.
-        """
-        name = order.adapter.name
-        give_up = self._clock.monotonic_ms() + self._config.max_lookup_seconds * 1000
-        pause = FIRST_LOOKUP_S
-        while True:
-            asked = self._clock.monotonic_ms()
-            try:
-                report = await order.adapter.get_order(order.request)
-            except OrderNotFoundError:
-                if asked >= absent_after_mono_ms:
-                    self._meter.lookup(name, "absent")
-                    return None
-                problem = "not found, which proves nothing yet"
-            except ExchangeError as error:
-                self._meter.lookup(name, "unknown")
-                problem = str(error)
-            else:
-                if self._is_ours(order, report):
-                    self._meter.lookup(name, "found")
-                    return report
-                problem = f"an older order {report.exchange_order_id} has the same client order id"
-            now = self._clock.monotonic_ms()
-            if order.lease.lost or now > give_up:
-                raise _SilentError(problem)
-            wait_s = pause
-            if now < absent_after_mono_ms:
-                wait_s = min(pause, (absent_after_mono_ms - now) / 1000 + TIMER_GRAIN_S)
-            await self._clock.sleep(max(wait_s, 0.001))
-            pause = min(pause * 2, LONGEST_LOOKUP_S)
-
-    def _is_ours(self, order: AdmittedOrder, report: OrderReport) -> bool:
-        """Exchanges enforce an id's uniqueness among open orders only, so its age counts too."""
-        margin = self._config.skew_margin_ms + self._config.max_clock_skew_ms
-        return not report.created_ms or report.created_ms >= order.not_before_ms - margin
-
     def _delay(self, attempts: int) -> float:
         """``min(base · factor^(n-1), max)``, plus or minus the jitter, in seconds."""
-        state = RetryCallState(None, None, (), {})  # type: ignore[arg-type]
+        # The state tenacity gives a retried block of code; whether to go on at all is decided here.
+        state = RetryCallState(self._retrying, fn=None, args=(), kwargs={})
         state.attempt_number = attempts
         jitter = 1 + self._random.uniform(-self._config.jitter, self._config.jitter)
-        return float(self._wait(state)) * jitter
+        return self._retrying.wait(state) * jitter
 
     def _too_late(self, order: AdmittedOrder, delay_s: float) -> bool:
         return self._clock.now_ms() + delay_s * 1000 >= order.expires_ms
@@ -425,10 +376,6 @@ class OrderExecutorHandler:
 #: After any other end of this stage another delivery goes on.
 _DECIDED: Final = (Submission, Failed)
 _NEVER: Final = "not found, and {} cannot refuse a late request, so it is not sent again"
-
-
-class _SilentError(Exception):
-    """The exchange proves nothing."""
 
 
 def _code_of(error: ExchangeError) -> Code:

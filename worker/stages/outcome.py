@@ -6,16 +6,10 @@ from decimal import Decimal
 import msgspec
 
 from worker.clock import Clock, utc
+from worker.domain import order_events
 from worker.domain.event import (
-    BY_FLATTEN,
-    BY_SIGNAL,
-    CloseReason,
     EventText,
     Header,
-    OrderCancelled,
-    OrderFailed,
-    OrderFilled,
-    OrderPartiallyFilled,
     OrderPlaced,
     Severity,
     SystemError,  # noqa: A004 (its public name)
@@ -35,7 +29,7 @@ from worker.domain.position import (
     reduce_position,
     split_fills,
 )
-from worker.domain.position_events import changed, closed, opened
+from worker.domain.position_events import changed, close_reason, closed, opened
 from worker.domain.refusal import DeadReason, Refusal
 from worker.domain.signal import OPEN, Signal
 from worker.errors import InvariantError
@@ -52,7 +46,7 @@ from worker.stages.flow import (
     position_key,
     reservation_of,
 )
-from worker.stages.risk import RiskManagementHandler
+from worker.stages.sizing import Sizing
 
 _encode = msgspec.json.Encoder().encode
 
@@ -69,7 +63,7 @@ class Ending(msgspec.Struct, frozen=True, kw_only=True):
     slippage_bps: Decimal | None = None
 
 
-class Outcome(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class OutcomeRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What the record keeps of a finished order, for ``execution-worker order``."""
 
     state: OrderState
@@ -87,7 +81,7 @@ class Scribe:
     Args:
         account: named in every event.
         worker: named in every event.
-        risk: knows the stop a new position gets.
+        sizing: knows the stop a new position gets.
         max_slippage_pct: above it a fill is flagged.
         clock: the events' time.
     """
@@ -97,13 +91,13 @@ class Scribe:
         *,
         account: str,
         worker: str,
-        risk: RiskManagementHandler,
+        sizing: Sizing,
         max_slippage_pct: Decimal,
         clock: Clock,
     ) -> None:
         self._account = account
         self._worker = worker
-        self._risk = risk
+        self._sizing = sizing
         self._max_slippage_bps = max_slippage_pct * HUNDRED
         self._clock = clock
 
@@ -118,14 +112,7 @@ class Scribe:
         slippage = _slippage_bps(order, end.average_price)
         filled, average = text(end.filled), maybe_text(end.average_price)
         position, realized, changes = self._position(end, header, now)
-        facts = _facts(end, header)
-        events = [announce(OrderPlaced, event_id(request.client_order_id, "placed"), facts)]
-        if not is_whole or len(end.fills) > 1:
-            events += _partials(end, facts, end.fills[:-1] if is_whole else end.fills)
-        if is_whole:
-            events.append(self._filled(end, facts, filled, average, slippage, now_ms))
-        else:
-            events.append(_cancelled(end, facts, filled, average))
+        events = self._order_events(end, header, filled, average, slippage, now_ms)
         item = CommitItem(
             entry=order.lease.entry_id,
             token=order.lease.token,
@@ -133,7 +120,7 @@ class Scribe:
             digest=order.digest,
             state=FILLED if is_whole else CANCELLED,
             outcome=_encode(
-                Outcome(
+                OutcomeRecord(
                     state=report.state,
                     client_order_id=request.client_order_id,
                     exchange_order_id=report.exchange_order_id,
@@ -176,15 +163,7 @@ class Scribe:
             if order
             else client_order_id(self._account, signal.signal_id, leg_of(signal))
         )
-        event = OrderFailed(
-            stage=refusal.stage,
-            code=refusal.code,
-            reason=refusal.reason,
-            retriable=refusal.code.retriable,
-            attempts=refusal.attempts,
-            client_order_id=client_id if refusal.attempts else None,
-            exchange_order_id=refusal.exchange_order_id,
-        )
+        event = order_events.failed(refusal, client_id)
         header = self._header(signal, utc(self._clock.now_ms()))
         state = OrderState.REJECTED if refusal.exchange_order_id else OrderState.FAILED
         outcome = {"state": state.value, "stage": refusal.stage, "code": refusal.code,
@@ -286,27 +265,39 @@ class Scribe:
             )
         )
 
-    def _filled(
+    def _order_events(
         self,
         end: Settlement,
-        facts: str,
+        header: str,
         filled: str,
         average: str | None,
         slippage_bps: Decimal | None,
         now_ms: int,
-    ) -> EventText:
-        currency, fees = _fees(end)
-        event = OrderFilled(
-            filled_quantity=filled,
-            average_price=average or "0",
-            fee=fees.get(currency, "0"),
-            fee_currency=currency,
-            fees=fees,
-            slippage_bps=maybe_text(slippage_bps),
-            slippage_exceeded=slippage_bps is not None and slippage_bps > self._max_slippage_bps,
-            latency_ms=_latency_ms(end.order.lease, now_ms),
-        )
-        return encode(event, event_id(end.order.request.client_order_id, "filled"), facts)
+    ) -> list[EventText]:
+        """The events about the order: that it was placed, each part of it that traded, its end."""
+        order, report, fills = end.order, end.report, end.fills
+        client_id, quote = order.request.client_order_id, order.info.quote
+        is_whole = report.state is FILLED
+        facts = f"{header},{share(order_events.placed(order.request, report, end.attempts))}"
+        events = [announce(OrderPlaced, event_id(client_id, "placed"), facts)]
+        if not is_whole or len(fills) > 1:
+            events += _partials(client_id, fills[:-1] if is_whole else fills, facts)
+        if is_whole:
+            whole = order_events.filled(
+                filled,
+                average,
+                end.fees,
+                quote,
+                slippage_bps=slippage_bps,
+                slippage_exceeded=slippage_bps is not None
+                and slippage_bps > self._max_slippage_bps,
+                latency_ms=_latency_ms(order.lease, now_ms),
+            )
+            events.append(encode(whole, event_id(client_id, "filled"), facts))
+        else:
+            cut = order_events.cancelled(filled, average, end.fees, quote, report)
+            events.append(encode(cut, event_id(client_id, "cancelled"), facts))
+        return events
 
     def _position(
         self, end: Settlement, header: str, now: datetime
@@ -356,7 +347,7 @@ class Scribe:
             opened_at=now,
             signal_id=signal.signal_id,
             strategy_id=signal.strategy_id,
-            stop_loss=self._risk.stop_loss(order, price),
+            stop_loss=self._sizing.stop_loss(signal, price, order.info),
             take_profit=signal.take_profit,
         )
 
@@ -373,60 +364,12 @@ class Scribe:
         )  # fmt: skip
 
 
-def _facts(end: Settlement, header: str) -> str:
-    """What the events about the order share: the header and the order's facts."""
-    request = end.order.request
-    placed = OrderPlaced(
-        client_order_id=request.client_order_id,
-        exchange_order_id=end.report.exchange_order_id,
-        role=request.role,
-        side=request.side,
-        order_type=request.order_type,
-        quantity=text(request.quantity),
-        price=maybe_text(request.price),
-        attempts=end.attempts,
-    )
-    return f"{header},{share(placed)}"
-
-
-def _fees(end: Settlement) -> tuple[str, dict[str, str]]:
-    """The currency whose fee is told first, and every fee."""
-    fees, quote = end.fees, end.order.info.quote
-    currency = quote if quote in fees or not fees else next(iter(fees))
-    return currency, {name: text(amount) for name, amount in fees.items()}
-
-
-def _partials(end: Settlement, facts: str, fills: tuple[Fill, ...]) -> list[EventText]:
-    """An event for each of ``fills``, with what had traded by then."""
+def _partials(client_id: str, fills: tuple[Fill, ...], facts: str) -> list[EventText]:
+    """An event about each of ``fills``."""
     return [
-        encode(
-            OrderPartiallyFilled(
-                last_quantity=text(fill.quantity),
-                last_price=text(fill.price),
-                filled_quantity=text(sum((one.quantity for one in fills[:number]), ZERO)),
-                average_price=text(average_price(fills[:number]) or ZERO),
-            ),
-            event_id(end.order.request.client_order_id, "partial", number),
-            facts,
-        )
-        for number, fill in enumerate(fills, start=1)
+        encode(part, event_id(client_id, "partial", number), facts)
+        for number, part in enumerate(order_events.partly_filled(fills), start=1)
     ]
-
-
-def _cancelled(end: Settlement, facts: str, filled: str, average: str | None) -> EventText:
-    """The event about an order that ended before it had traded whole."""
-    state, reason = end.report.state, end.report.reason
-    told = "not filled in the time allowed" if state is CANCELLED else str(state)
-    currency, fees = _fees(end)
-    event = OrderCancelled(
-        filled_quantity=filled,
-        average_price=average,
-        fee=fees.get(currency, "0"),
-        fee_currency=currency,
-        fees=fees,
-        reason=reason or told,
-    )
-    return encode(event, event_id(end.order.request.client_order_id, "cancelled"), facts)
 
 
 def _opening(position: Position, header: str) -> EventText:
@@ -452,17 +395,8 @@ def _reduced(
     """The event about a position that an exit has made smaller, or ended."""
     if position.quantity:
         return _changed(end, position, realized, header, "reduced by signal")
-    event = closed(position, now, _close_reason(end.order.signal))
+    event = closed(position, now, close_reason(end.order.signal))
     return encode(event, event_id(end.order.request.client_order_id, "closed"), header)
-
-
-#: A close carrying this id prefix comes from ``execution-worker flatten``.
-FLATTEN_PREFIX = "flatten-"
-
-
-def _close_reason(signal: Signal) -> CloseReason:
-    is_flatten = signal.signal_id.startswith(FLATTEN_PREFIX)
-    return BY_FLATTEN if is_flatten else BY_SIGNAL
 
 
 def _worth(position: Position | None) -> int:

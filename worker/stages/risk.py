@@ -1,4 +1,4 @@
-"""How large, how far the stop, and whether the account may: sizing, then one admission."""
+"""Whether the account may have the order: one question to the ledger, and what it answers."""
 
 from decimal import Decimal
 from typing import Final
@@ -7,14 +7,13 @@ import msgspec
 
 from worker.clock import Clock
 from worker.config import RiskConfig
-from worker.domain.identity import client_order_id
-from worker.domain.limits import RewardRule, SizeRule, StopRule, millionths, refuse
+from worker.domain.limits import millionths, refuse
 from worker.domain.market import SymbolInfo
-from worker.domain.money import ZERO, ceil_to, floor_to, text, tidy
-from worker.domain.order import BUY, ENTRY, EXIT, Fact, OrderRequest, Side, opening_side
+from worker.domain.money import ZERO
+from worker.domain.order import Fact, OrderRequest
 from worker.domain.position import Position
 from worker.domain.refusal import Code, Refusal
-from worker.domain.signal import GTC, MARKET, OPEN, Signal, TimeInForce
+from worker.domain.signal import OPEN, Signal
 from worker.errors import InvariantError
 from worker.exchanges.base import ExchangeAdapter, Resend
 from worker.ledger.calls import Ledger
@@ -33,9 +32,9 @@ from worker.stages.flow import (
     Postponed,
     Repeated,
     StoredIntent,
-    leg_of,
     position_key,
 )
+from worker.stages.sizing import Sizing, check_exit
 
 log = get_logger(__name__)
 
@@ -52,36 +51,29 @@ class RiskManagementHandler:
 
     Args:
         config: the ``risk`` section.
-        account: whose limits.
-        ledger: where they are reserved.
+        sizing: makes the order.
+        ledger: where the account's limits are kept.
         orders: follows what is admitted.
-        clock: for the record.
+        clock: how old a permission is.
     """
 
     def __init__(
         self,
         config: RiskConfig,
         *,
-        account: str,
+        sizing: Sizing,
         ledger: Ledger,
         orders: OrderManager,
         clock: Clock,
     ) -> None:
         self._config = config
-        self._account = account
+        self._sizing = sizing
         self._ledger = ledger
         self._orders = orders
         self._clock = clock
         #: In millionths of the quote currency for each unit of the balance, 0 for no limit.
         self._max_exposure = config.max_total_exposure_pct * MILLIONTHS_A_PERCENT
         self._max_loss = config.max_daily_loss_pct * MILLIONTHS_A_PERCENT
-        self._size = SizeRule(
-            default_pct=config.default_position_size_pct, max_pct=config.max_position_size_pct
-        )
-        self._stop = StopRule(
-            default_pct=config.default_stop_loss_pct, max_pct=config.max_stop_loss_pct
-        )
-        self._reward = RewardRule(min_ratio=config.min_risk_reward_ratio)
 
     async def handle(self, intent: Intent) -> AdmittedOrder | Failed | Repeated | Lost | Postponed:
         """Size the order, check its risk, and reserve its place under the account's limits."""
@@ -89,7 +81,7 @@ class RiskManagementHandler:
         request: OrderRequest | None = None
         price = intent.reference or ZERO
         if arrival.signal.action is OPEN:
-            sized = self._entry(intent)
+            sized = self._sizing.entry_request(intent)
             if isinstance(sized, Refusal):
                 return Failed(refusal=sized, signal=arrival.signal, digest=arrival.digest)
             request, price = sized
@@ -114,8 +106,8 @@ class RiskManagementHandler:
         request: OrderRequest | None = None
         price = reference or ZERO
         if is_opening:
-            sized = self._entry(intent) if reference is not None else None
-            request = sized[0] if isinstance(sized, tuple) else self._unsized(intent)
+            sized = self._sizing.entry_request(intent) if reference is not None else None
+            request = sized[0] if isinstance(sized, tuple) else self._sizing.unsized_request(intent)
         return await self._admit(intent, request, price, refused.refusal)
 
     async def _admit(
@@ -144,7 +136,7 @@ class RiskManagementHandler:
         answer = await self._ledger.admit(self._item(intent, plan))
         if isinstance(answer, Admitted):
             order = self._admitted(intent, plan, answer, asked_mono_ms)
-            breach = None if refusal is not None else _check_exit(order)
+            breach = None if refusal is not None else check_exit(order)
             if breach is None:
                 return order
             self._orders.note(order.managed, Fact.FAILED)
@@ -196,77 +188,6 @@ class RiskManagementHandler:
             absent_after_mono_ms=absent_after_mono_ms,
         )
 
-    def _entry(self, intent: Intent) -> tuple[OrderRequest, Decimal] | Refusal:
-        signal, info = intent.arrival.signal, intent.info
-        balance = intent.arrival.view.balance
-        direction, reference = signal.direction, intent.reference
-        if direction is None or reference is None:
-            raise AssertionError("validation lets no entry through without direction and price")
-        if balance is None:
-            return refuse(
-                Code.BALANCE_UNKNOWN,
-                f"{signal.exchange} did not tell the {info.settle} balance in the last "
-                f"{self._config.max_balance_age_seconds:g} s",
-            )
-        side = opening_side(direction)
-        price, limit, trigger = _prices(signal, side, reference, info)
-        breach = self._check_protection(signal, price)
-        if breach is not None:
-            return breach
-        quantity = self._size.quantity(
-            asked=signal.quantity,
-            size_pct=signal.size_pct,
-            free=balance.free,
-            price=price,
-            info=info,
-        )
-        if isinstance(quantity, Refusal):
-            return quantity
-        request = OrderRequest(
-            client_order_id=client_order_id(self._account, signal.signal_id, ENTRY),
-            exchange=signal.exchange,
-            symbol=signal.symbol,
-            role=ENTRY,
-            side=side,
-            order_type=signal.order_type,
-            quantity=quantity,
-            price=limit,
-            stop_price=trigger,
-            time_in_force=_time_in_force(signal),
-        )
-        return request, price
-
-    def _unsized(self, intent: Intent) -> OrderRequest:
-        """What a look-up needs, where the order cannot be sized any more."""
-        signal = intent.arrival.signal
-        direction = signal.direction
-        if direction is None:
-            raise AssertionError("no order of an entry without a direction is looked for")
-        return OrderRequest(
-            client_order_id=client_order_id(self._account, signal.signal_id, ENTRY),
-            exchange=signal.exchange,
-            symbol=signal.symbol,
-            role=ENTRY,
-            side=opening_side(direction),
-            order_type=signal.order_type,
-            quantity=signal.quantity or intent.info.quantity_step,
-        )
-
-    def _check_protection(self, signal: Signal, price: Decimal) -> Refusal | None:
-        if signal.stop_loss is None:
-            return None
-        breach = self._stop.check(price, signal.stop_loss)
-        if breach is None and signal.take_profit is not None:
-            breach = self._reward.check(price, signal.stop_loss, signal.take_profit)
-        return breach
-
-    def stop_loss(self, order: AdmittedOrder, entry_price: Decimal) -> Decimal | None:
-        """The stop a position opened by ``order`` gets: the signal's, else the default one."""
-        signal = order.signal
-        if signal.stop_loss is not None or signal.direction is None:
-            return signal.stop_loss
-        return self._stop.default_stop(signal.direction, entry_price, order.info)
-
     def _item(
         self,
         intent: Intent,
@@ -281,7 +202,7 @@ class RiskManagementHandler:
             signal=arrival.signal.signal_id,
             digest=arrival.digest,
             exchange=arrival.signal.exchange,
-            position=position_key(arrival.signal),
+            position_key=position_key(arrival.signal),
             action=arrival.signal.action.value,
             quote=intent.info.quote,
             intent=_written(arrival, plan),
@@ -304,7 +225,7 @@ class RiskManagementHandler:
         if request is None:
             if position is None:
                 raise InvariantError(f"{arrival.signal.signal_id}: admitted to close nothing")
-            request = exit_request(self._account, arrival.signal, position, info)
+            request = self._sizing.exit_request(arrival.signal, position, info)
             if plan.reference is None and intent.adapter.simulated:
                 # Nobody here has seen a price yet: the simulation goes on from the entry's.
                 intent.adapter.assume_price(arrival.signal.symbol, position.entry_price)
@@ -370,74 +291,3 @@ def _written(arrival: Arrival, plan: Plan) -> str:
 def _share(total: Decimal, limit: Decimal) -> int:
     """``limit`` millionths for each unit of ``total``; 0 only where it is switched off."""
     return max(int(total * limit), 1) if limit else 0
-
-
-def _prices(
-    signal: Signal, side: Side, reference: Decimal, info: SymbolInfo
-) -> tuple[Decimal, Decimal | None, Decimal | None]:
-    """The price to size with, the limit price and the trigger, each on the market's grid.
-
-    A limit is rounded to the side that cannot cost more than the signal said.
-    """
-    safe = floor_to if side is BUY else ceil_to
-    limit = trigger = None
-    if signal.order_type.needs_price and signal.entry_price is not None:
-        limit = safe(signal.entry_price, info.price_tick)
-    if signal.order_type.needs_stop_price and signal.stop_price is not None:
-        trigger = safe(signal.stop_price, info.price_tick)
-    return limit or trigger or reference, limit, trigger
-
-
-def _time_in_force(signal: Signal) -> TimeInForce | None:
-    if signal.order_type is MARKET:
-        return None
-    if signal.order_type.needs_price:
-        return signal.time_in_force or GTC
-    return None
-
-
-def exit_request(
-    account: str, signal: Signal, position: Position, info: SymbolInfo
-) -> OrderRequest:
-    """The order that closes ``position``, whole or by the signal's quantity.
-
-    A pure function of its arguments: every delivery of the signal makes the same order.
-    """
-    quantity = position.quantity
-    if signal.quantity is not None:
-        quantity = min(quantity, signal.quantity)
-    side = opening_side(position.direction).opposite
-    _, limit, trigger = _prices(signal, side, signal.entry_price or ZERO, info)
-    return OrderRequest(
-        client_order_id=client_order_id(account, signal.signal_id, EXIT),
-        exchange=signal.exchange,
-        symbol=signal.symbol,
-        role=leg_of(signal),
-        side=side,
-        order_type=signal.order_type,
-        quantity=floor_to(quantity, info.quantity_step),
-        price=limit,
-        stop_price=trigger,
-        time_in_force=_time_in_force(signal),
-        reduce_only=True,
-    )
-
-
-def _check_exit(order: AdmittedOrder) -> Refusal | None:
-    """What can be wrong with a close only once the position is known."""
-    signal, position = order.signal, order.position
-    if position is None:
-        return None
-    if signal.direction is not None and signal.direction is not position.direction:
-        return refuse(
-            Code.NO_POSITION,
-            f"direction: the open position in {signal.symbol} is {position.direction}, "
-            f"not {signal.direction}",
-        )
-    if order.request.quantity <= 0:
-        return refuse(
-            Code.BELOW_MINIMUM,
-            f"quantity: {text(tidy(position.quantity))} is under the market's step of "
-            f"{text(order.info.quantity_step)}",
-        )
-    return None

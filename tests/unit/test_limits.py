@@ -11,13 +11,14 @@ from hypothesis import strategies as st
 from tests.unit.parts import PERPETUAL, SPOT
 from worker.domain.limits import (
     MAX_MILLIONTHS,
+    MAX_NOTIONAL,
     RewardRule,
     SizeRule,
     StopRule,
     millionths,
     millionths_signed,
 )
-from worker.domain.market import SymbolInfo
+from worker.domain.market import MarketKind, SymbolInfo
 from worker.domain.money import ZERO, floor_to
 from worker.domain.refusal import Code, Refusal, Stage
 from worker.domain.signal import Direction
@@ -41,6 +42,7 @@ def size(
     pct: str | None = None,
     free: str = "10000",
     price: str = "100",
+    worth: str | None = None,
     info: SymbolInfo = SPOT,
 ) -> Decimal | Refusal:
     return RULE.quantity(
@@ -48,6 +50,7 @@ def size(
         size_pct=None if pct is None else D(pct),
         free=D(free),
         price=D(price),
+        worth=D(worth or price),
         info=info,
     )
 
@@ -77,7 +80,9 @@ def test_a_size_is_never_above_the_cap_nor_off_the_grid(
     rule = SizeRule(default_pct=default, max_pct=cap)
     info = msgspec.structs.replace(SPOT, quantity_step=step, min_notional=ZERO, max_quantity=ZERO)
     asked = None if share is None else (free * cap / 100 / price * share).quantize(D("1e-8"))
-    answer = rule.quantity(asked=asked, size_pct=pct, free=free, price=price, info=info)
+    answer = rule.quantity(
+        asked=asked, size_pct=pct, free=free, price=price, worth=price, info=info
+    )
     room = Fraction(free) * Fraction(cap) / 100
     wanted = Fraction(free) * Fraction(default if pct is None else pct) / 100
     hair = Fraction(1, 10**20)
@@ -109,6 +114,9 @@ def test_a_size_is_never_above_the_cap_nor_off_the_grid(
         ({"asked": "5"}, "5"),  # exactly the cap
         ({"price": "3"}, "66.6666"),
         ({"free": "10000000", "price": "1"}, "1000"),  # the market's largest order
+        ({"worth": "125"}, "2"),  # its size follows from the price,
+        ({"pct": "5", "worth": "125"}, "4"),  # the cap from what it may come to
+        ({"asked": "4", "worth": "125"}, "4"),
     ],
 )
 def test_sizes_by_example(given_size: dict[str, str], expected: str) -> None:
@@ -120,6 +128,7 @@ def test_sizes_by_example(given_size: dict[str, str], expected: str) -> None:
     ("given_size", "expected"),
     [
         ({"asked": "5.0001"}, Code.POSITION_TOO_LARGE),
+        ({"asked": "4.0001", "worth": "125"}, Code.POSITION_TOO_LARGE),
         ({"asked": "0.00009"}, Code.BELOW_MINIMUM),
         ({"asked": "0.0499"}, Code.BELOW_MINIMUM),  # worth 4.99 of at least 5
         ({"free": "0"}, Code.BELOW_MINIMUM),
@@ -137,6 +146,41 @@ def test_the_smallest_order_is_allowed() -> None:
     """Exactly the minimum value passes."""
     assert size(asked="0.05") == D("0.05")
     assert size(free="250") == D("0.05")
+
+
+FEE = msgspec.structs.replace(SPOT, taker_fee=D("0.001"))
+
+
+@pytest.mark.parametrize(
+    ("asked", "info", "passes"),
+    [
+        ("0.05", FEE, False),  # 0.0499 of it are received, worth 4.99 of at least 5
+        ("0.0501", FEE, True),
+        ("0.0001", msgspec.structs.replace(FEE, min_notional=ZERO), False),  # nothing is left
+        ("0.0002", msgspec.structs.replace(FEE, min_notional=ZERO), True),
+        ("0.05", msgspec.structs.replace(FEE, kind=MarketKind.LINEAR), True),
+    ],
+)
+def test_what_is_received_can_be_sold_again(asked: str, info: SymbolInfo, passes: bool) -> None:
+    """A spot purchase pays its fee in what it bought: too little of it could never be closed."""
+    answer = size(asked=asked, info=info)
+    if passes:
+        assert answer == D(asked)
+    else:
+        assert code(answer) is Code.BELOW_MINIMUM
+        assert "take back" in answer.reason  # type: ignore[union-attr]
+
+
+def test_more_than_the_limits_can_count_is_refused() -> None:
+    """Beyond it every position would weigh the same."""
+    huge = msgspec.structs.replace(SPOT, max_quantity=ZERO, quantity_step=ZERO)
+    free, most = str(10**15), MAX_NOTIONAL
+    assert code(size(asked=str(most), price="1", free=free, info=huge)) is Code.POSITION_TOO_LARGE
+    assert size(asked=str(int(most) - 1), price="1", free=free, info=huge) == int(most) - 1
+    assert (millionths(most * 2), millionths_signed(-most * 2)) == (
+        MAX_MILLIONTHS,
+        -MAX_MILLIONTHS,
+    )
 
 
 STOPS = StopRule(default_pct=D(2), max_pct=D(2))
@@ -161,6 +205,13 @@ def test_default_stops_lie_on_the_grid() -> None:
     """2% away, rounded down to a tick."""
     assert STOPS.default_stop(Direction.LONG, D("123.45"), SPOT) == D("120.98")
     assert STOPS.default_stop(Direction.SHORT, D("123.45"), PERPETUAL) == D("125.91")
+
+
+def test_a_default_stop_is_no_further_away_than_a_stop_may_be() -> None:
+    """Where only the largest distance was made smaller."""
+    near = StopRule(default_pct=D(2), max_pct=D("0.5"))
+    assert near.default_stop(Direction.LONG, D(100), SPOT) == D("99.5")
+    assert near.check(D(100), D("99.5")) is None
 
 
 @pytest.mark.parametrize(

@@ -214,7 +214,11 @@ def test_an_entry_filled_in_part_and_cancelled() -> None:
     [
         (OrderState.CANCELLED, "", "not filled in the time allowed"),
         (OrderState.CANCELLED, "by the user", "by the user"),
-        (OrderState.EXPIRED, "", "EXPIRED"),
+        (
+            OrderState.EXPIRED,
+            "",
+            "the exchange ended it: nothing to trade against, or its time was up",
+        ),
         (OrderState.EXPIRED, "IOC", "IOC"),
     ],
 )

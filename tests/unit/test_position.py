@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.unit.parts import SPOT, START, SYMBOL, fill, position
+from tests.unit.parts import PERPETUAL, SPOT, START, SYMBOL, fill, position
+from worker.domain.market import SymbolInfo
 from worker.domain.money import ZERO
 from worker.domain.order import Fill, total_quantity, total_value
 from worker.domain.position import (
@@ -24,7 +25,7 @@ from worker.domain.position import (
 from worker.domain.signal import Direction
 
 D = Decimal
-NO_STEP = msgspec.structs.replace(SPOT, quantity_step=ZERO, min_quantity=ZERO)
+NO_STEP = msgspec.structs.replace(SPOT, quantity_step=ZERO, min_quantity=ZERO, min_notional=ZERO)
 
 quantities = st.decimals(D("0.0001"), D(1000), places=4)
 prices = st.decimals(D("0.01"), D(100_000), places=2)
@@ -123,12 +124,21 @@ def test_a_partial_close_charges_its_share_of_the_entry_fee() -> None:
 
 
 @pytest.mark.parametrize(
-    ("left", "remains"), [("0.00009", False), ("0.0001", True), ("0.0002", True)]
+    ("left", "info", "remains"),
+    [
+        ("0.00009", PERPETUAL, False),
+        ("0.0001", PERPETUAL, True),
+        ("0.0499", PERPETUAL, True),  # what only reduces may be worth less than the minimum
+        ("0.0499", SPOT, False),
+        ("0.05", SPOT, True),  # worth 5 at 100, the minimum
+    ],
 )
-def test_dust_below_the_step_counts_as_closed(left: str, remains: bool) -> None:
-    """What cannot be traded any more must not keep the symbol occupied."""
+def test_dust_that_cannot_be_traded_counts_as_closed(
+    left: str, info: SymbolInfo, remains: bool
+) -> None:
+    """What is left must not keep the symbol, and a place under the limits, occupied."""
     before = position(quantity=D(1) + D(left))
-    after, _ = reduce_position(before, (fill("1", "100"),), SPOT)
+    after, _ = reduce_position(before, (fill("1", "100"),), info)
     assert (after.quantity > 0) is remains
 
 

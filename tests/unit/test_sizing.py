@@ -79,6 +79,44 @@ def test_prices_are_rounded_to_the_side_that_cannot_cost_more(
     assert found == tuple(None if one is None else D(one) for one in expected)
 
 
+@pytest.mark.parametrize(
+    ("fields", "quantity", "worth"),
+    [
+        ({"entry_price": "100"}, "2", "104"),  # a market order trades at what the market asks
+        ({"entry_price": "100", "size_pct": "5"}, "4.8076", "104"),  # 5% of 10,000, at 104
+        ({"order_type": "limit", "entry_price": "100"}, "2", "100"),  # a limit never costs more
+        ({"order_type": "stop", "stop_price": "105"}, "1.9047", "105"),
+        ({"order_type": "stop", "stop_price": "6"}, "4.8076", "104"),  # never below the market
+    ],
+)
+def test_the_cap_counts_what_an_order_may_come_to(
+    fields: dict[str, Any], quantity: str, worth: str
+) -> None:
+    """With the market at 104, whatever price the producer goes by."""
+    exchange = ScriptedExchange(ManualClock())
+    case = arrival(signal(**fields), exchange, price="104")
+    found = SIZING.entry_request(
+        Intent(arrival=case, adapter=exchange, info=SPOT, reference=D(100))
+    )
+    assert not isinstance(found, Refusal)
+    assert (found[0].quantity, found[1]) == (D(quantity), D(worth))
+
+
+def test_a_stop_is_measured_from_the_market_too() -> None:
+    """Where a market order will really trade: 1.9% from the producer's price is 5.7% from 104."""
+    exchange = ScriptedExchange(ManualClock())
+    one = signal(entry_price="100", stop_loss="98.1")
+    for price, code in (("100", None), ("104", Code.STOP_LOSS_TOO_FAR)):
+        intent = Intent(
+            arrival=arrival(one, exchange, price=price),
+            adapter=exchange,
+            info=SPOT,
+            reference=D(100),
+        )
+        found = SIZING.entry_request(intent)
+        assert (found.code if isinstance(found, Refusal) else None) is code
+
+
 def test_a_limit_order_is_sized_by_its_own_price() -> None:
     """Not by the market's: 200 at 80 are 2.5."""
     request = entry(order_type="limit", entry_price="80")

@@ -78,6 +78,10 @@ PASSES: dict[str, dict[str, Any]] = {
     "a short perpetual": SHORT | {"stop_loss": "100.01", "take_profit": "99.99"},
     "a close": CLOSE,
     "a close without strength at all": CLOSE | {"quantity": "1"},
+    "a limit that rests, its target below the market": LIMIT
+    | {"entry_price": "96", "stop_loss": "95", "take_profit": "99"},
+    "a trigger the market has reached": STOP,
+    "a close's trigger anywhere": CLOSE | STOP | {"stop_price": "1"},
     "protection around a trigger": STOP | {"stop_price": "104", "stop_loss": "101"},
 }
 
@@ -184,6 +188,36 @@ REFUSED: dict[str, tuple[Code, str, dict[str, Any]]] = {
         "take_profit",
         SHORT | {"take_profit": "101"},
     ),
+    "a stop above where the market would fill": (
+        Code.STOP_LOSS_WRONG_SIDE,
+        "stop_loss",
+        {"entry_price": "104.9", "stop_loss": "103"},
+    ),
+    "a target below where the market would fill": (
+        Code.TAKE_PROFIT_WRONG_SIDE,
+        "take_profit",
+        {"entry_price": "96", "take_profit": "99"},
+    ),
+    "a stop above where a limit would fill": (
+        Code.STOP_LOSS_WRONG_SIDE,
+        "stop_loss",
+        LIMIT | {"entry_price": "104", "stop_loss": "103"},
+    ),
+    "a trigger the market has passed": (
+        Code.STOP_PRICE_PASSED,
+        "stop_price",
+        STOP | {"stop_price": "99.99"},
+    ),
+    "a short's trigger the market has passed": (
+        Code.STOP_PRICE_PASSED,
+        "stop_price",
+        SHORT | STOP | {"stop_price": "100.01"},
+    ),
+    "a close by a share of the balance": (
+        Code.FIELD_NOT_ALLOWED,
+        "size_pct",
+        CLOSE | {"size_pct": "2"},
+    ),
     "a stop beyond its own trigger": (
         Code.STOP_LOSS_WRONG_SIDE,
         "stop_loss",
@@ -236,6 +270,9 @@ async def test_a_close_does_not_fail_for_want_of_a_price() -> None:
         (LIMIT | {"entry_price": "99"}, "99"),
         (CLOSE | {"entry_price": "250"}, "250"),
         (CLOSE, "100"),
+        (STOP | {"stop_price": "103"}, "103"),  # a stop trades at its trigger
+        (STOP | {"stop_price": "103", "entry_price": "102"}, "102"),
+        (CLOSE | STOP | {"stop_price": "97"}, "97"),
     ],
 )
 async def test_the_reference_is_the_signals_price_or_the_markets(

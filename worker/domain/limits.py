@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 
-from worker.domain.market import SymbolInfo
+from worker.domain.market import MarketKind, SymbolInfo
 from worker.domain.money import HUNDRED, ZERO, floor_to, ratio, text, tidy
 from worker.domain.refusal import Code, Refusal, Stage
 from worker.domain.signal import LONG, Direction
@@ -15,6 +15,13 @@ from worker.domain.signal import LONG, Direction
 def refuse(code: Code, reason: str) -> Refusal:
     """A refusal of the risk stage."""
     return Refusal(Stage.RISK, code, reason)
+
+
+#: What the ledger's scripts can count exactly: their numbers are doubles.
+MAX_MILLIONTHS: Final = 2**53
+_MILLION: Final = Decimal(1_000_000)
+#: Quote units that come to as much.
+MAX_NOTIONAL: Final = MAX_MILLIONTHS / _MILLION
 
 
 class SizeRule(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,6 +37,7 @@ class SizeRule(msgspec.Struct, frozen=True, kw_only=True):
         size_pct: Decimal | None,
         free: Decimal,
         price: Decimal,
+        worth: Decimal,
         info: SymbolInfo,
     ) -> Decimal | Refusal:
         """The order's quantity in base units, on the market's grid and never above the cap.
@@ -39,22 +47,29 @@ class SizeRule(msgspec.Struct, frozen=True, kw_only=True):
             size_pct: the signal's own size in percent of ``free``, if any.
             free: free balance in quote units.
             price: the price to size with, quote units.
+            worth: the highest price it may come to, which the cap counts with.
             info: the market's rules.
         """
         cap = free * self.max_pct / HUNDRED
         if asked is None:
             budget = free * (self.default_pct if size_pct is None else size_pct) / HUNDRED
-            quantity = floor_to(min(budget, cap) / price, info.quantity_step)
+            quantity = floor_to(min(budget / price, cap / worth), info.quantity_step)
             if info.max_quantity:
                 quantity = min(quantity, floor_to(info.max_quantity, info.quantity_step))
         else:
             quantity = floor_to(asked, info.quantity_step)
-        notional = quantity * price
-        if notional > cap:
+        most = quantity * worth
+        if most > cap:
             return refuse(
                 Code.POSITION_TOO_LARGE,
-                f"quantity {text(quantity)} is worth {text(tidy(notional))} {info.quote}, over "
+                f"quantity {text(quantity)} is worth {text(tidy(most))} {info.quote}, over "
                 f"risk.max_position_size_pct ({self.max_pct}%) of the free {text(tidy(free))}",
+            )
+        if most >= MAX_NOTIONAL:
+            return refuse(
+                Code.POSITION_TOO_LARGE,
+                f"quantity {text(quantity)} is worth {text(tidy(most))} {info.quote}, more than "
+                "the account's limits can count",
             )
         if quantity <= 0 or quantity < info.min_quantity:
             return refuse(
@@ -62,13 +77,28 @@ class SizeRule(msgspec.Struct, frozen=True, kw_only=True):
                 f"quantity {text(quantity)} is under the market's minimum of "
                 f"{text(max(info.min_quantity, info.quantity_step))} {info.base}",
             )
-        if notional < info.min_notional:
-            return refuse(
-                Code.BELOW_MINIMUM,
-                f"the order is worth {text(tidy(notional))} {info.quote}, under the market's "
-                f"minimum of {text(info.min_notional)}",
-            )
-        return quantity
+        return _check_minimum(quantity, price, info) or quantity
+
+
+def _check_minimum(quantity: Decimal, price: Decimal, info: SymbolInfo) -> Refusal | None:
+    """Whether the market takes the order, and would take back what is received of it."""
+    notional = quantity * price
+    if notional < info.min_notional:
+        return refuse(
+            Code.BELOW_MINIMUM,
+            f"the order is worth {text(tidy(notional))} {info.quote}, under the market's "
+            f"minimum of {text(info.min_notional)}",
+        )
+    if info.kind is not MarketKind.SPOT:
+        return None  # fees are paid on top, and what only reduces has no minimum
+    received = floor_to(quantity * (1 - info.taker_fee), info.quantity_step)
+    if not received or received < info.min_quantity or received * price < info.min_notional:
+        return refuse(
+            Code.BELOW_MINIMUM,
+            f"of quantity {text(quantity)} the fee leaves {text(tidy(received))} {info.base}, "
+            "which the market would not take back",
+        )
+    return None
 
 
 class StopRule(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,7 +109,7 @@ class StopRule(msgspec.Struct, frozen=True, kw_only=True):
 
     def default_stop(self, direction: Direction, price: Decimal, info: SymbolInfo) -> Decimal:
         """The stop of a signal that brings none, on the market's price grid."""
-        distance = price * self.default_pct / HUNDRED
+        distance = price * min(self.default_pct, self.max_pct) / HUNDRED
         stop = price - distance if direction is LONG else price + distance
         return tidy(floor_to(stop, info.price_tick))
 
@@ -111,11 +141,6 @@ class RewardRule(msgspec.Struct, frozen=True, kw_only=True):
             f"take_profit {text(target)} over stop_loss {text(stop)} at {text(price)} is "
             f"{text(found)}:1; risk.min_risk_reward_ratio is {self.min_ratio}:1",
         )
-
-
-#: What the ledger's scripts can count exactly: their numbers are doubles.
-MAX_MILLIONTHS: Final = 2**53
-_MILLION: Final = Decimal(1_000_000)
 
 
 def millionths(amount: Decimal) -> int:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from decimal import Decimal
+from typing import Final
 
 from worker.domain.event import (
     OrderCancelled,
@@ -12,8 +13,22 @@ from worker.domain.event import (
     maybe_text,
 )
 from worker.domain.money import ZERO, text
-from worker.domain.order import CANCELLED, Fill, OrderReport, OrderRequest, average_price
+from worker.domain.order import (
+    CANCELLED,
+    Fill,
+    OrderReport,
+    OrderRequest,
+    OrderState,
+    average_price,
+)
 from worker.domain.refusal import Refusal
+
+#: Why an order ended, where its exchange does not say.
+_UNSAID: Final = {
+    CANCELLED: "not filled in the time allowed",
+    OrderState.EXPIRED: "the exchange ended it: nothing to trade against, or its time was up",
+    OrderState.REJECTED: "the exchange rejected what was left of it",
+}
 
 
 def placed(request: OrderRequest, report: OrderReport, attempts: int) -> OrderPlaced:
@@ -75,7 +90,6 @@ def cancelled(
     report: OrderReport,
 ) -> OrderCancelled:
     """It ended before all of it had traded."""
-    unsaid = "not filled in the time allowed" if report.state is CANCELLED else str(report.state)
     currency, told = _fees(fees, quote)
     return OrderCancelled(
         filled_quantity=quantity,
@@ -83,7 +97,7 @@ def cancelled(
         fee=told.get(currency, "0"),
         fee_currency=currency,
         fees=told,
-        reason=report.reason or unsaid,
+        reason=report.reason or _UNSAID.get(report.state, str(report.state)),
     )
 
 

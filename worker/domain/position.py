@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 
-from worker.domain.market import SymbolInfo
+from worker.domain.market import MarketKind, SymbolInfo
 from worker.domain.money import HUNDRED, ZERO, ratio, tidy
 from worker.domain.order import Fill, average_price, total_quantity, total_value
 from worker.domain.signal import LONG, Direction
@@ -194,15 +194,18 @@ def reduce_position(
     """Apply an exit's fills.
 
     Returns:
-        The position after them, and the profit they realised in quote units. What remains below
-        the market's quantity step cannot be traded: it counts as closed (``quantity`` 0).
+        The position after them, and the profit they realised in quote units. What remains is too
+        little to be traded where it is below the market's quantity step or minimum, or on spot
+        worth less than its minimum: it counts as closed (``quantity`` 0).
     """
-    sold = total_quantity(fills)
+    sold, value = total_quantity(fills), total_value(fills)
     left = position.quantity - sold
     if left <= ZERO or left < info.quantity_step or left < info.min_quantity:
         left = ZERO
+    elif info.kind is MarketKind.SPOT and left * value < info.min_notional * sold:
+        left = ZERO  # worth less, at the price it traded at, than the market takes
     fee, fees = _fees_in_quote(fills, info), total_fees(fills, position.fees)
-    return _take_off(position, sold, total_value(fills), left, fee, fees)
+    return _take_off(position, sold, value, left, fee, fees)
 
 
 def correct_position(

@@ -51,6 +51,11 @@ class Code(StrEnum):
         True,
     )
     PRICE_DEVIATION = "PRICE_DEVIATION", "entry_price is too far from the market price."
+    STOP_PRICE_PASSED = (
+        "STOP_PRICE_PASSED",
+        "The market has passed stop_price already: the order would go out at once.",
+        True,
+    )
     STOP_LOSS_WRONG_SIDE = "STOP_LOSS_WRONG_SIDE", "stop_loss is on the profit side of the price."
     TAKE_PROFIT_WRONG_SIDE = (
         "TAKE_PROFIT_WRONG_SIDE",

@@ -177,7 +177,7 @@ class PaperExchange(ExchangeAdapter):
         report = self._open.get(_id_of(request, exchange_order_id))
         if report is None:
             raise _not_found(request, "open order")
-        self._settle(cancelled(report, "cancelled on request"))
+        self._settle(cancelled(report, ""))
 
     async def get_order(self, request: OrderRequest, exchange_order_id: str = "") -> OrderReport:
         """The order as it is now.

@@ -140,6 +140,7 @@ class Scribe:
             exposure=_worth(position) - _worth(order.position) - order.reserved,
             reserved=order.reserved,
             realized=millionths_signed(realized) if realized else 0,
+            expires_ms=_says_until_ms(signal),
         )
         return Ending(
             item=item,
@@ -183,6 +184,7 @@ class Scribe:
             quote=order.info.quote if order else "",
             exposure=-order.reserved if order else 0,
             reserved=order.reserved if order else 0,
+            expires_ms=_says_until_ms(signal),
         )
         return Ending(
             item=item,
@@ -397,6 +399,11 @@ def _reduced(
         return _changed(end, position, realized, header, "reduced by signal")
     event = closed(position, now, close_reason(end.order.signal))
     return encode(event, event_id(end.order.request.client_order_id, "closed"), header)
+
+
+def _says_until_ms(signal: Signal) -> int:
+    """Until when the signal says itself that it may be traded, Unix milliseconds; 0 for nothing."""
+    return int(signal.expires_at.timestamp() * 1000) if signal.expires_at is not None else 0
 
 
 def _worth(position: Position | None) -> int:

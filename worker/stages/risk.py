@@ -7,7 +7,7 @@ import msgspec
 
 from worker.clock import Clock
 from worker.config import RiskConfig
-from worker.domain.limits import millionths, refuse
+from worker.domain.limits import MAX_MILLIONTHS, millionths, refuse
 from worker.domain.market import SymbolInfo
 from worker.domain.money import ZERO
 from worker.domain.order import Fact, OrderRequest
@@ -290,4 +290,4 @@ def _written(arrival: Arrival, plan: Plan) -> str:
 
 def _share(total: Decimal, limit: Decimal) -> int:
     """``limit`` millionths for each unit of ``total``; 0 only where it is switched off."""
-    return max(int(total * limit), 1) if limit else 0
+    return min(max(int(total * limit), 1), MAX_MILLIONTHS) if limit else 0

@@ -34,7 +34,7 @@ class Sizing:
         self._reward = RewardRule(min_ratio=config.min_risk_reward_ratio)
 
     def entry_request(self, intent: Intent) -> tuple[OrderRequest, Decimal] | Refusal:
-        """The order that opens a position, and the price it is sized with."""
+        """The order that opens a position, and the highest price it may come to."""
         signal, info = intent.arrival.signal, intent.info
         balance = intent.arrival.view.balance
         direction, reference = signal.direction, intent.reference
@@ -48,14 +48,21 @@ class Sizing:
             )
         side = opening_side(direction)
         price, limit, trigger = _prices(signal, side, reference, info)
+        ticker = intent.arrival.view.ticker
+        market = ticker.last if ticker is not None else price
         breach = self._check_protection(signal, price)
+        if breach is None and signal.order_type is MARKET and market != price:
+            breach = self._check_protection(signal, market)
         if breach is not None:
             return breach
+        # A limit is the most that is paid; all else trades at what the market asks by then.
+        worth = limit if limit is not None and side is BUY else max(price, market)
         quantity = self._size.quantity(
             asked=signal.quantity,
             size_pct=signal.size_pct,
             free=balance.free,
             price=price,
+            worth=worth,
             info=info,
         )
         if isinstance(quantity, Refusal):
@@ -72,7 +79,7 @@ class Sizing:
             stop_price=trigger,
             time_in_force=_time_in_force(signal),
         )
-        return request, price
+        return request, worth
 
     def unsized_request(self, intent: Intent) -> OrderRequest:
         """What a look-up needs, where the entry cannot be sized any more."""

@@ -5,10 +5,10 @@ from decimal import Decimal
 
 from worker.clock import Clock, utc
 from worker.config import ValidationConfig
-from worker.domain.market import SymbolInfo, Ticker
+from worker.domain.market import SymbolInfo
 from worker.domain.money import HUNDRED, ratio, text
 from worker.domain.refusal import Code, Refusal, Stage
-from worker.domain.signal import CLOSE, FOK, IOC, LONG, OPEN, SHORT, STOP, Signal
+from worker.domain.signal import CLOSE, FOK, IOC, LIMIT, LONG, MARKET, OPEN, SHORT, STOP, Signal
 from worker.stages.flow import Arrival, Failed, Intent
 
 
@@ -58,8 +58,9 @@ class ValidationHandler:
         if refusal is not None or view.adapter is None or view.info is None:
             assert refusal is not None  # noqa: S101 (an absent market was refused above)
             return Failed(refusal=refusal, signal=signal, digest=arrival.digest)
-        reference, refusal = self._reference(signal, view.ticker)
-        refusal = refusal or self._check_market(signal, view.info, reference)
+        market = view.ticker.last if view.ticker is not None else None
+        reference, refusal = self._reference(signal, market)
+        refusal = refusal or self._check_market(signal, view.info, reference, market)
         if refusal is not None:
             return Failed(refusal=refusal, signal=signal, digest=arrival.digest)
         return Intent(arrival=arrival, adapter=view.adapter, info=view.info, reference=reference)
@@ -110,6 +111,11 @@ class ValidationHandler:
                 f"time_in_force: {signal.time_in_force} contradicts a {signal.order_type.value} "
                 "order, which waits for its trigger",
             )
+        if signal.size_pct is not None and signal.action is CLOSE:
+            return _refuse(
+                Code.FIELD_NOT_ALLOWED,
+                "size_pct: a close is of the whole position, or of quantity base units",
+            )
         if signal.quantity is not None and signal.size_pct is not None:
             return _refuse(
                 Code.FIELD_NOT_ALLOWED, "size_pct: give either quantity or size_pct, not both"
@@ -140,12 +146,11 @@ class ValidationHandler:
         return None
 
     def _reference(
-        self, signal: Signal, ticker: Ticker | None
+        self, signal: Signal, market: Decimal | None
     ) -> tuple[Decimal | None, Refusal | None]:
         """The price the order is sized and judged by, checked against the market's."""
-        market = ticker.last if ticker is not None else None
-        if signal.action is CLOSE:
-            return signal.entry_price or market, None  # closing must not fail for want of a price
+        if signal.action is CLOSE:  # closing must not fail for want of a price
+            return signal.entry_price or signal.stop_price or market, None
         if market is None:
             return None, _refuse(
                 Code.NO_REFERENCE_PRICE,
@@ -153,7 +158,7 @@ class ValidationHandler:
                 f"{self._config.max_price_age_seconds:g} s",
             )
         if signal.entry_price is None:
-            return market, None
+            return signal.stop_price or market, None
         deviation = abs(signal.entry_price - market) * HUNDRED
         if deviation > self._config.max_price_deviation_pct * market:
             return None, _refuse(
@@ -165,7 +170,11 @@ class ValidationHandler:
         return signal.entry_price, None
 
     def _check_market(
-        self, signal: Signal, info: SymbolInfo, reference: Decimal | None
+        self,
+        signal: Signal,
+        info: SymbolInfo,
+        reference: Decimal | None,
+        market: Decimal | None,
     ) -> Refusal | None:
         if not info.active:
             return _refuse(Code.MARKET_CLOSED, f"symbol: {info.symbol} does not trade now")
@@ -173,7 +182,7 @@ class ValidationHandler:
             refusal = _check_quantity(signal.quantity, info)
             if refusal is not None:
                 return refusal
-        if signal.action is CLOSE or reference is None or signal.direction is None:
+        if signal.action is CLOSE or reference is None or market is None:
             return None
         if signal.direction is SHORT and not info.shortable:
             return _refuse(
@@ -181,7 +190,7 @@ class ValidationHandler:
                 f"direction: {info.symbol} is a spot market and cannot be sold short; "
                 "a linear perpetual can",
             )
-        return _check_protection(signal, reference)
+        return _check_protection(signal, reference, market) or _check_trigger(signal, market)
 
 
 _IMMEDIATE = frozenset({IOC, FOK})
@@ -222,12 +231,33 @@ def _check_quantity(quantity: Decimal, info: SymbolInfo) -> Refusal | None:
     return None
 
 
-def _check_protection(signal: Signal, reference: Decimal) -> Refusal | None:
+def _check_trigger(signal: Signal, market: Decimal) -> Refusal | None:
+    """An entry waits for a price that the market has yet to reach: a long's above it."""
+    trigger = signal.stop_price
+    if trigger is None or (trigger >= market if signal.direction is LONG else trigger <= market):
+        return None
+    side = "below" if signal.direction is LONG else "above"
+    return _refuse(
+        Code.STOP_PRICE_PASSED,
+        f"stop_price: {text(trigger)} of a {signal.direction} is {side} the market's "
+        f"{text(market)}: the order would go out at once",
+    )
+
+
+def _check_protection(signal: Signal, reference: Decimal, market: Decimal) -> Refusal | None:
     """Stop below and target above a long's price, the other way round for a short's."""
-    price = reference
-    if signal.order_type is STOP and signal.stop_price is not None:
-        price = signal.stop_price
-    is_long = signal.direction is LONG
+    kind, is_long = signal.order_type, signal.direction is LONG
+    if kind is STOP and signal.stop_price is not None:
+        reference = signal.stop_price
+    elif kind is LIMIT:  # filled at its price, or at the market's if that is better
+        reference = min(reference, market) if is_long else max(reference, market)
+    refusal = _check_sides(signal, reference, is_long)
+    if refusal is None and kind is MARKET and market != reference:
+        refusal = _check_sides(signal, market, is_long)
+    return refusal
+
+
+def _check_sides(signal: Signal, price: Decimal, is_long: bool) -> Refusal | None:
     below, above = ("below", "above") if is_long else ("above", "below")
     stop, target = signal.stop_loss, signal.take_profit
     if stop is not None and (stop >= price if is_long else stop <= price):

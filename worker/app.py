@@ -48,7 +48,7 @@ from worker.stages.sizing import Sizing
 from worker.stages.validation import ValidationHandler
 from worker.starting import Starting, note_exchange_error
 
-log = get_logger(__name__)
+log = get_logger()
 
 #: Objects made and kept before the youngest are looked through for cycles.
 GC_ALLOCATIONS: Final = 20_000

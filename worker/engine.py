@@ -31,7 +31,7 @@ from worker.pipeline import ExecutionPipeline
 from worker.stages.flow import Postponed, Unresolved
 from worker.stages.outcome import Ending, Scribe
 
-log = get_logger(__name__)
+log = get_logger()
 
 #: How long one wait for new signals lasts; also how soon an expired lease is noticed.
 DOORBELL_MS: Final = 500

@@ -20,7 +20,7 @@ from worker.logger import get_logger
 from worker.observe.health import Health
 from worker.observe.metrics import Metrics
 
-log = get_logger(__name__)
+log = get_logger()
 
 TERM_MS: Final = 15_000
 TURN_EVERY_S: Final = 1.0

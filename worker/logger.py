@@ -31,12 +31,8 @@ _NONE: Final[dict[str, Any]] = {}
 _ids: ContextVar[dict[str, Any]] = ContextVar("log_ids", default=_NONE)
 
 
-def get_logger(name: str = "") -> FilteringBoundLogger:
-    """A logger; cheap, usable at module level, configured when first used.
-
-    Args:
-        name: not used; some callers still say it.
-    """
+def get_logger() -> FilteringBoundLogger:
+    """A logger; cheap, usable at module level, configured when first used."""
     return cast("FilteringBoundLogger", structlog.get_logger())
 
 

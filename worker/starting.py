@@ -16,7 +16,7 @@ from worker.market_data import MarketData
 from worker.observe.health import Health
 from worker.observe.metrics import Metrics
 
-log = get_logger(__name__)
+log = get_logger()
 
 #: Pause between attempts to start an exchange, growing to the longest.
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0

@@ -16,6 +16,7 @@ from worker.domain.money import ZERO
 from worker.domain.order import TERMINAL as OVER
 from worker.domain.order import OrderRequest, OrderState, Role
 from worker.domain.signal import MalformedSignalError, decode_signal
+from worker.ledger.items import CommitItem
 from worker.ledger.scripts import Argument
 from worker.ledger.stored import read_place
 from worker.stages.execution import AUTHORIZATION_TTL_MS
@@ -32,6 +33,10 @@ _LASTING: Final = frozenset(
         "throttle",
     }
 )  # fmt: skip
+
+
+#: Of a commit that writes no event; the last of them says how many there are.
+_COMMIT_FIELDS: Final = len(CommitItem(entry="", token=0).encode("")[0])
 
 
 class Entry(msgspec.Struct, kw_only=True):
@@ -431,7 +436,7 @@ def _ends(arguments: tuple[Argument, ...]) -> list[str]:
     entries, first = [], 0
     while first < len(fields):
         entries.append(fields[first])
-        first += 16 + 3 * fields[first + 15]
+        first += _COMMIT_FIELDS + 3 * fields[first + _COMMIT_FIELDS - 1]
     return entries
 
 

@@ -430,7 +430,7 @@ def test_a_malformed_entry_is_only_a_dead_letter() -> None:
         "entry_id": ENTRY_ID,
         "deliveries": "2",
         "worker": "w-1",
-        "at": "2026-03-01T12:00:00Z",
+        "at": "2026-03-01T12:00:00.000Z",
     }
 
 

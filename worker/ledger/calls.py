@@ -180,7 +180,7 @@ class Ledger:
         return int(await self._scripts.run("release", self.worker, *flat)) if flat else 0
 
     async def authorize(self, entry_id: str, token: int, exchange: str) -> Authorization:
-        """Look once more before an order is sent again."""
+        """Look once more before an order is sent."""
         return await self._authorizations((entry_id, token, exchange))
 
     async def _authorize(self, orders: Sequence[tuple[str, int, str]]) -> list[Authorization]:

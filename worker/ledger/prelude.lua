@@ -1,6 +1,6 @@
 -- Shared by every script: names, the clock, the fence, entries and their groups.
--- A script reads what it needs for all its items at once, decides, and writes what changed at its
--- end (`flush`): one command carries many items, and what fails before that has changed nothing.
+-- A script reads what it needs for all its items at once, before its first write where reading may
+-- fail; what changes in the indexes is gathered and written at its end (`flush`).
 -- KEYS[1] is always {account}:signals; every other key shares its hash tag and so its slot.
 local SIGNALS, GROUP = KEYS[1], 'execution'
 local P = string.sub(SIGNALS, 1, -8)

@@ -116,7 +116,7 @@ class Election(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Authorization(msgspec.Struct, frozen=True):
-    """The last look before sending again."""
+    """The last look before an order is sent."""
 
     held: bool
     trading_state: TradingState

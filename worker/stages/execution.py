@@ -38,7 +38,7 @@ class ExecutionMeter(LookUpMeter, Protocol):
         """Count one repetition and why."""
 
 
-log = get_logger(__name__)
+log = get_logger()
 #: By itself, as in :mod:`worker.domain.signal`.
 _SENT: Final = Fact.SENT
 #: An admission older than this is looked at again before its order is sent.
@@ -53,7 +53,7 @@ class OrderExecutorHandler:
 
     Args:
         config: the ``execution`` section.
-        ledger: asked before anything is sent a second time.
+        ledger: asked again before anything is sent a second time, or long after its admission.
         orders: told what happens.
         clock: time.
         random: for the jitter of the backoff.

@@ -5,7 +5,7 @@ from decimal import Decimal
 
 import msgspec
 
-from worker.clock import Clock, utc
+from worker.clock import Clock, rfc3339, utc
 from worker.domain import order_events
 from worker.domain.event import (
     EventText,
@@ -362,7 +362,7 @@ class Scribe:
             "entry_id", lease.entry_id,
             "deliveries", str(deliveries),
             "worker", self._worker,
-            "at", utc(self._clock.now_ms()).isoformat().replace("+00:00", "Z"),
+            "at", rfc3339(self._clock.now_ms()),
         )  # fmt: skip
 
 

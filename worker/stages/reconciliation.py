@@ -24,7 +24,7 @@ from worker.logger import get_logger
 from worker.orders import OrderManager
 from worker.stages.flow import AdmittedOrder, Failed, Lost, Settlement, Submission, Unresolved
 
-log = get_logger(__name__)
+log = get_logger()
 #: By itself, as in :mod:`worker.domain.signal`.
 _REJECTED: Final = OrderState.REJECTED
 

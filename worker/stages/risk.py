@@ -36,7 +36,7 @@ from worker.stages.flow import (
 )
 from worker.stages.sizing import Sizing, check_exit
 
-log = get_logger(__name__)
+log = get_logger()
 
 #: A percent of one unit, as the ledger counts amounts.
 MILLIONTHS_A_PERCENT: Final = Decimal(10_000)

@@ -103,9 +103,24 @@ async def test_a_decision_survives_a_keeper_that_dies_with_it(
     await fleet["w2"].adopt(8)
     await fleet.expire(delivery.entry_id)
     taken = await take_one(fleet["w3"])
-    assert await fleet["w3"].park(taken.entry_id, taken.token, "s-1", 0, UNRESOLVED)
-    (again,) = await fleet["w3"].adopt(8)
+    assert taken.verdict == ABSENT
+    (found,) = await fleet["w3"].resync([])
+    assert found.verdict == ABSENT
+    assert await fleet["w3"].release([(found.entry_id, found.token, 0, False)]) == 1
+    await fleet.redis.zadd(fleet.key("unresolved"), {delivery.entry_id: 0})  # it is due
+    (again,) = await fleet["w2"].adopt(8)
     assert again.verdict == ABSENT
+
+
+async def test_an_order_whose_admission_was_lost_says_why_it_cannot_be_decided(
+    fleet: Fleet, decisions: Decisions
+) -> None:
+    """It is on the list of unresolved orders all the same."""
+    await fleet.send("a")
+    delivery = await take_one(fleet["w1"])
+    await fleet["w1"].park(delivery.entry_id, delivery.token, "s-1", 0, UNRESOLVED)
+    with pytest.raises(DecisionError, match="was lost with a primary"):
+        await decisions.decide("s-1", ABSENT)
 
 
 async def test_only_an_unresolved_order_can_be_decided(fleet: Fleet, decisions: Decisions) -> None:

@@ -851,6 +851,33 @@ async def test_a_decision_that_cannot_be_right_changes_nothing(answer: Any, rese
     assert desk.placed == 0
 
 
+async def test_what_an_order_without_a_size_of_its_own_traded_is_believed() -> None:
+    """Looked for after its admission was lost, it has the market's step for a quantity."""
+    desk = Desk(max_lookup_seconds=1)
+    desk.exchange.looking = [SILENT]
+    given_up = Refusal(Stage.RISK, Code.BALANCE_UNKNOWN, "no balance")
+    end = await desk.send(
+        look_up_first=True, give_up=given_up, verdict=msgspec.structs.replace(TRADED, filled=D(3))
+    )
+    assert isinstance(end, Submission)
+    assert end.report.filled_quantity == 3
+
+
+async def test_a_not_found_asked_before_its_time_proves_nothing_however_late_it_comes() -> None:
+    """The request may have arrived after the question; only a question asked later proves it."""
+    desk = Desk(max_lookup_seconds=60)
+
+    def slowly(_request: OrderRequest) -> Any:
+        desk.clock.ms += 3_000
+        return not_found()
+
+    desk.exchange.looking = [slowly, report()]
+    end = await desk.send(look_up_first=True, absent_after_mono_ms=2_000.0)
+    assert isinstance(end, Submission)
+    assert desk.placed == 0
+    assert len(desk.exchange.times("look")) == 2
+
+
 @pytest.mark.parametrize("verdict", [DECIDED, TRADED], ids=["absent", "traded"])
 async def test_what_the_exchange_tells_counts_more_than_a_decision(verdict: Verdict) -> None:
     """Found is found."""

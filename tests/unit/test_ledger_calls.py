@@ -18,7 +18,7 @@ class SlowScripts:
 
     async def run(self, name: str, *arguments: Any) -> Any:
         self._clock.ms += SLOW_MS
-        delivery = [2, 2, b"", None, 0, []]
+        delivery = [2, 2, b"", None, 0, None, []]
         return [[b"1-0", delivery], [5, 700, b"primary"], b"1-0", 0, 0]
 
 

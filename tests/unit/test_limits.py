@@ -233,3 +233,12 @@ def test_the_ledger_counts_against_us(amount: Decimal) -> None:
         return
     assert exact <= millionths(amount) < exact + 1
     assert exact - 1 < millionths_signed(amount) <= exact
+
+
+def test_a_target_on_the_wrong_side_is_no_reward() -> None:
+    """However far away it is."""
+    rule = RewardRule(min_ratio=D("0.5"))
+    assert code(rule.check(D(104), D(99), D(101))) is Code.RISK_REWARD_TOO_LOW
+    assert code(rule.check(D(96), D(101), D(99))) is Code.RISK_REWARD_TOO_LOW
+    assert rule.check(D(104), D(99), D(107)) is None
+    assert rule.check(D(96), D(101), D(93)) is None

@@ -26,6 +26,7 @@ from worker.domain.order import Fact, Fill, OrderRequest, OrderState, Role, Side
 from worker.domain.position import Position
 from worker.domain.refusal import Code, Stage
 from worker.domain.signal import OrderType
+from worker.domain.verdict import Verdict
 from worker.exchanges.base import ExchangeError, Outcome
 from worker.orders import OrderManager
 from worker.stages.flow import AdmittedOrder, Failed, Lost, Settlement, Submission, Unresolved
@@ -60,6 +61,7 @@ class Desk:
         side: Side = Side.BUY,
         info: SymbolInfo = SPOT,
         held: Position | None = None,
+        verdict: Verdict | None = None,
     ) -> Any:
         """Hand over an order whose create response said ``first``; a close of ``held`` if given."""
         request = OrderRequest(
@@ -92,6 +94,7 @@ class Desk:
             expires_ms=START_MS + 30_000,
             admitted_at=0,
             admitted_mono_ms=0.0,
+            verdict=verdict,
         )
         submission = Submission(order=order, report=said, attempts=attempts)
         return await self.handler.handle(submission)
@@ -146,6 +149,33 @@ async def test_an_entry_is_cancelled_once_the_account_may_open_nothing() -> None
     ended = await desk.settled(ACTIVE)
     assert (ended.report.state, ended.fills) == (OrderState.CANCELLED, (HALF,))
     assert desk.exchange.times("cancel") == [1_000.0]
+
+
+async def test_a_cancel_that_is_under_way_is_not_asked_for_at_every_poll() -> None:
+    """However long the account may open nothing: the exchange has taken the request."""
+    desk = Desk()
+    desk.may_open = False
+    desk.exchange.looking = [ACTIVE] * 5 + [report(OrderState.CANCELLED, filled_quantity=D(0))]
+    await desk.settled(ACTIVE)
+    assert desk.exchange.times("cancel") == [0.0]
+    assert desk.exchange.times("look")[-1] >= 2_000.0
+
+
+DECIDED = Verdict(actor="ann@desk", reason="statement", filled=D(2), price=D(99))
+
+
+@pytest.mark.parametrize(("filled", "settles"), [("2", True), ("1", False)])
+async def test_trades_an_exchange_has_forgotten_can_be_told_by_a_person(
+    filled: str, settles: bool
+) -> None:
+    """Where they come to what the exchange says has traded; nothing else is believed."""
+    desk = Desk()
+    desk.exchange.trades = [trouble(Outcome.UNKNOWN)]
+    verdict = msgspec.structs.replace(DECIDED, filled=D(filled))
+    ended = await desk.settle(TOLD, verdict=verdict)
+    assert isinstance(ended, Settlement) is settles
+    if settles:
+        assert [(one.quantity, one.price) for one in ended.fills] == [(D(2), D(99))]
 
 
 async def test_a_close_goes_on_while_the_account_may_open_nothing() -> None:

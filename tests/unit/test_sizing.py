@@ -102,6 +102,18 @@ def test_the_cap_counts_what_an_order_may_come_to(
     assert (found[0].quantity, found[1]) == (D(quantity), D(worth))
 
 
+def test_a_short_limit_is_worth_what_the_market_pays() -> None:
+    """A seller's limit is the least it gets, not the most its position comes to."""
+    exchange = ScriptedExchange(ManualClock())
+    one = signal(direction="short", order_type="limit", entry_price="100", symbol=PERPETUAL.symbol)
+    case = arrival(one, exchange, info=PERPETUAL, price="104")
+    found = SIZING.entry_request(
+        Intent(arrival=case, adapter=exchange, info=PERPETUAL, reference=D(100))
+    )
+    assert not isinstance(found, Refusal)
+    assert found[1] == 104
+
+
 def test_a_stop_is_measured_from_the_market_too() -> None:
     """Where a market order will really trade: 1.9% from the producer's price is 5.7% from 104."""
     exchange = ScriptedExchange(ManualClock())

@@ -169,9 +169,9 @@ class Flattening:
             left_s = deadline - time.monotonic()
             if not (book.positions or book.busy):
                 return []
-            await self._submit(self._closable(book), expires_at)
             if left_s <= 0:
                 return self._left(book)
+            await self._submit(self._closable(book), expires_at)
             wait_ms = max(1, min(LOOK_EVERY_MS, int(left_s * 1000)))
             for entry in await self._tail.read(wait_ms):
                 self._note(entry)

@@ -132,7 +132,8 @@ class RewardRule(msgspec.Struct, frozen=True, kw_only=True):
 
     def check(self, price: Decimal, stop: Decimal, target: Decimal) -> Refusal | None:
         """Whether reward over risk is large enough."""
-        risk, reward = abs(price - stop), abs(target - price)
+        risk = abs(price - stop)
+        reward = target - price if stop < price else price - target
         if reward >= self.min_ratio * risk:
             return None
         found = ratio(reward, risk) if risk else ZERO

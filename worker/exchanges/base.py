@@ -231,6 +231,11 @@ class ExchangeAdapter(ABC):
         """Measure the exchange's clock against ours and remember it."""
         return self.clock
 
+    @property
+    def takes_signals_prices(self) -> bool:
+        """Whether its market's price is what a signal states: nothing can be judged by it."""
+        return self.simulated and self.prices_in_memory
+
     def last_price(self, symbol: str) -> Decimal | None:
         """The last price, where ``prices_in_memory``; None where none is known."""
         return None

@@ -3,8 +3,6 @@
 from collections.abc import Callable, Iterable, Sequence, Sized
 from typing import Any, Final
 
-import msgspec
-
 from worker.clock import Clock
 from worker.domain.trading_state import TradingState
 from worker.ledger.batch import Batch
@@ -25,7 +23,7 @@ from worker.ledger.replies import (
     read_book,
     read_delivery,
     read_record,
-    read_verdicts,
+    read_verdict,
 )
 from worker.ledger.scripts import Doorbell, Scripts
 
@@ -218,15 +216,11 @@ class Ledger:
     async def adopt(self, count: int) -> list[Delivery]:
         """Take up to ``count`` unresolved orders that are due."""
         sent = self._clock.monotonic_ms()
-        rows, told, verdicts = await self._scripts.run(
+        rows, told = await self._scripts.run(
             "adopt", self.worker, self.lease_ms, count, self._primary
         )
         self._learn(told)
-        said = read_verdicts(verdicts)
-        return [
-            msgspec.structs.replace(delivery, verdict=said.get(delivery.entry_id))
-            for delivery in self._deliveries(rows, sent)
-        ]
+        return self._deliveries(rows, sent)
 
     async def resync(self, known: Iterable[str]) -> list[Delivery]:
         """Find what is leased to this worker although no reply ever said so."""
@@ -306,8 +300,9 @@ class Ledger:
                 overdue_ms=overdue,
                 data_loss_ms=self._data_loss_ms,
                 settled_mono_ms=self._settled_mono_ms,
+                verdict=read_verdict(verdict) if verdict is not None else None,
             )
-            for entry_id, (token, deliveries, signal_id, record, overdue, fields) in zip(
+            for entry_id, (token, deliveries, signal_id, record, overdue, verdict, fields) in zip(
                 rows[::2], told, strict=True
             )
         ]

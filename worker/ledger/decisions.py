@@ -79,6 +79,11 @@ class Decisions:
             return
         if not said:
             raise DecisionError(f"no order of signal {signal_id} is known")
+        if said == b"LOST":
+            raise DecisionError(
+                f"the admission of signal {signal_id} was lost with a primary: nothing can be "
+                "decided of its order; cancel or close it on the exchange, which tells it then"
+            )
         raise DecisionError(
             f"the order of signal {signal_id} is not unresolved: it is {said.decode()}"
         )

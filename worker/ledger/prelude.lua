@@ -126,7 +126,7 @@ local function first_delivery(fields)
 end
 
 -- What a reply says of a granted entry: as above, or of any delivery but the first, {token,
--- deliveries, signal id, record, overdue ms, fields}.
+-- deliveries, signal id, record, overdue ms, what a person decided of its order, fields}.
 local function delivery(id, body, overdue)
   local entry = entries[id]
   local signal = entry[SIGNAL]
@@ -134,7 +134,8 @@ local function delivery(id, body, overdue)
     return first_delivery(body[2])
   end
   local record = signal ~= '' and call('GET', P .. 'record:' .. signal)
-  return {entry[TOKEN], entry[DELIVERIES], signal, record, overdue, body and body[2] or {}}
+  local verdict = signal ~= '' and call('HGET', P .. 'verdicts', id)
+  return {entry[TOKEN], entry[DELIVERIES], signal, record, overdue, verdict, body and body[2] or {}}
 end
 
 -- Lease a known entry to `worker`, raising its token; returns its delivery, nil if its body is gone

@@ -123,14 +123,16 @@ class Authorization(msgspec.Struct, frozen=True):
     pause_ms: float
 
 
-#: Token, deliveries, signal, record and overdue ms of an entry in its first delivery.
-_FIRST: Final = (1, 1, b"", None, 0)
+#: Token, deliveries, signal, record, overdue ms and verdict of an entry in its first delivery.
+_FIRST: Final = (1, 1, b"", None, 0, None)
 _decode_position: Final = msgspec.json.Decoder(Position).decode
 _decode_verdict: Final = msgspec.json.Decoder(Verdict).decode
 
 
-def read_delivery(delivery: Any) -> tuple[int, int, bytes, bytes | None, int, dict[bytes, bytes]]:
-    """Token, deliveries, signal, record, overdue ms and fields, of one delivery in a reply."""
+def read_delivery(
+    delivery: Any,
+) -> tuple[int, int, bytes, bytes | None, int, bytes | None, dict[bytes, bytes]]:
+    """Token, deliveries, signal, record, overdue ms, verdict and fields, of one in a reply."""
     if type(delivery) is bytes:
         return (*_FIRST, {b"data": delivery})
     about, fields = _FIRST, delivery
@@ -155,10 +157,9 @@ def read_record(signal_id: str, raw: bytes | None) -> Record:
     return decode_record(raw) if raw else Record(entry="", signal=signal_id, state="")
 
 
-def read_verdicts(rows: Sequence[bytes]) -> dict[str, Verdict]:
-    """What people have said, by entry id, from a flat list of id and JSON."""
-    pairs = zip(rows[::2], rows[1::2], strict=True)
-    return {entry_id.decode(): _decode_verdict(raw) for entry_id, raw in pairs}
+def read_verdict(raw: bytes) -> Verdict:
+    """What a person decided of an unresolved order."""
+    return _decode_verdict(raw)
 
 
 def read_admission(row: Any, at_ms: int) -> Admission:

@@ -124,7 +124,8 @@ class OrderExecutorHandler:
         if verdict is None:
             return None
         ordered = order.request.quantity
-        if verdict.filled > ordered:
+        is_sized = order.give_up is None or order.signal.quantity is not None
+        if is_sized and verdict.filled > ordered:
             return self._unresolved(
                 order,
                 f"{verdict.actor} decided that {text(verdict.filled)} traded, but only "

@@ -81,7 +81,7 @@ class ReconciliationHandler:
             )
         fills = _reported_fills(report)
         if fills is None:
-            fills = await self._look_up_fills(order, report)
+            fills = await self._look_up_fills(order, report) or _decided_fills(order, report)
         if fills is None:
             self._orders.forget(order.managed)  # another delivery goes on
             reason = f"{order.adapter.name} does not tell the order's trades"
@@ -195,6 +195,14 @@ def _reported_fills(report: OrderReport) -> tuple[Fill, ...] | None:
     if not report.filled_quantity:
         return ()
     return report.fills if total_quantity(report.fills) == report.filled_quantity else None
+
+
+def _decided_fills(order: AdmittedOrder, report: OrderReport) -> tuple[Fill, ...] | None:
+    """What a person said of the trades, where it comes to what the exchange says has traded."""
+    verdict = order.verdict
+    if verdict is None or verdict.filled != report.filled_quantity:
+        return None
+    return verdict.report(order.request).fills
 
 
 def _estimate(order: AdmittedOrder, report: OrderReport) -> Fill:

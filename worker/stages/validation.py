@@ -61,6 +61,8 @@ class ValidationHandler:
         market = view.ticker.last if view.ticker is not None else None
         reference, refusal = self._reference(signal, market)
         refusal = refusal or self._check_market(signal, view.info, reference, market)
+        if refusal is None and market is not None and not view.adapter.takes_signals_prices:
+            refusal = _check_trigger(signal, market)
         if refusal is not None:
             return Failed(refusal=refusal, signal=signal, digest=arrival.digest)
         return Intent(arrival=arrival, adapter=view.adapter, info=view.info, reference=reference)
@@ -190,7 +192,7 @@ class ValidationHandler:
                 f"direction: {info.symbol} is a spot market and cannot be sold short; "
                 "a linear perpetual can",
             )
-        return _check_protection(signal, reference, market) or _check_trigger(signal, market)
+        return _check_protection(signal, reference, market)
 
 
 _IMMEDIATE = frozenset({IOC, FOK})
@@ -234,7 +236,9 @@ def _check_quantity(quantity: Decimal, info: SymbolInfo) -> Refusal | None:
 def _check_trigger(signal: Signal, market: Decimal) -> Refusal | None:
     """An entry waits for a price that the market has yet to reach: a long's above it."""
     trigger = signal.stop_price
-    if trigger is None or (trigger >= market if signal.direction is LONG else trigger <= market):
+    if trigger is None or signal.action is CLOSE:
+        return None
+    if trigger >= market if signal.direction is LONG else trigger <= market:
         return None
     side = "below" if signal.direction is LONG else "above"
     return _refuse(

@@ -131,11 +131,11 @@ def test_less_severe_events_are_not_written(level: str, seen: int) -> None:
 
 
 def test_the_line_of_every_signal_is_as_structlogs_would_be() -> None:
-    """Bound ids, secrets and the level count for it too."""
+    """Secrets and the level count for it too; its ids it names itself."""
     stream = Capture()
     tell = configure_logging(LogConfig(format="json"), stream, ["hunter2"], clock=FixedClock())
-    bind_ids(trace="t-1")
     get_logger().info("signal_ended", signal_id="s-1", attempts=1, note="hunter2")
+    bind_ids(signal_id="another")
     tell("signal_ended", {"signal_id": "s-1", "attempts": 1, "note": "hunter2"})
     bind_ids()
     first, second = stream.getvalue().splitlines()

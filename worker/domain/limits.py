@@ -20,6 +20,8 @@ def refuse(code: Code, reason: str) -> Refusal:
 #: What the ledger's scripts can count exactly: their numbers are doubles.
 MAX_MILLIONTHS: Final = 2**53
 _MILLION: Final = Decimal(1_000_000)
+#: So many times the least that a market takes, no fee matters.
+NEAR: Final = 3
 #: Quote units that come to as much.
 MAX_NOTIONAL: Final = MAX_MILLIONTHS / _MILLION
 
@@ -53,7 +55,8 @@ class SizeRule(msgspec.Struct, frozen=True, kw_only=True):
         cap = free * self.max_pct / HUNDRED
         if asked is None:
             budget = free * (self.default_pct if size_pct is None else size_pct) / HUNDRED
-            quantity = floor_to(min(budget / price, cap / worth), info.quantity_step)
+            room = min(budget, cap) / price if worth is price else min(budget / price, cap / worth)
+            quantity = floor_to(room, info.quantity_step)
             if info.max_quantity:
                 quantity = min(quantity, floor_to(info.max_quantity, info.quantity_step))
         else:
@@ -89,8 +92,11 @@ def _check_minimum(quantity: Decimal, price: Decimal, info: SymbolInfo) -> Refus
             f"the order is worth {text(tidy(notional))} {info.quote}, under the market's "
             f"minimum of {text(info.min_notional)}",
         )
-    if info.kind is not MarketKind.SPOT:
+    if info.kind is not MarketKind.SPOT or not info.taker_fee:
         return None  # fees are paid on top, and what only reduces has no minimum
+    least = max(info.quantity_step, info.min_quantity)
+    if notional > NEAR * info.min_notional and quantity > NEAR * least:
+        return None
     received = floor_to(quantity * (1 - info.taker_fee), info.quantity_step)
     if not received or received < info.min_quantity or received * price < info.min_notional:
         return refuse(

@@ -12,14 +12,13 @@ from worker.domain.event import (
     OrderPlaced,
     maybe_text,
 )
-from worker.domain.money import ZERO, text
+from worker.domain.money import ZERO, ratio, text
 from worker.domain.order import (
     CANCELLED,
     Fill,
     OrderReport,
     OrderRequest,
     OrderState,
-    average_price,
 )
 from worker.domain.refusal import Refusal
 
@@ -47,15 +46,20 @@ def placed(request: OrderRequest, report: OrderReport, attempts: int) -> OrderPl
 
 def partly_filled(fills: tuple[Fill, ...]) -> list[OrderPartiallyFilled]:
     """Each of ``fills``, with what had traded by then."""
-    return [
-        OrderPartiallyFilled(
-            last_quantity=text(fill.quantity),
-            last_price=text(fill.price),
-            filled_quantity=text(sum((one.quantity for one in fills[:number]), ZERO)),
-            average_price=text(average_price(fills[:number]) or ZERO),
+    quantity = value = ZERO
+    told = []
+    for fill in fills:
+        quantity += fill.quantity
+        value += fill.quantity * fill.price
+        told.append(
+            OrderPartiallyFilled(
+                last_quantity=text(fill.quantity),
+                last_price=text(fill.price),
+                filled_quantity=text(quantity),
+                average_price=text(ratio(value, quantity)),
+            )
         )
-        for number, fill in enumerate(fills, start=1)
-    ]
+    return told
 
 
 def filled(

@@ -63,17 +63,22 @@ class Position(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=
 
 def fee_in_quote(fill: Fill, info: SymbolInfo) -> Decimal:
     """Those of the fill's fees that the fill itself can convert, in quote units."""
-    total = ZERO
-    for currency, fee in fill.fees:
-        if currency == info.quote:
-            total += fee
-        elif currency == info.base:
-            total += fee * fill.price
+    total = _in_quote(fill.fee_currency, fill.fee, fill.price, info)
+    for currency, fee in fill.more_fees:
+        total += _in_quote(currency, fee, fill.price, info)
     return total
+
+
+def _in_quote(currency: str, fee: Decimal, price: Decimal, info: SymbolInfo) -> Decimal:
+    if currency == info.quote:
+        return fee
+    return fee * price if currency == info.base else ZERO
 
 
 def _fees_in_quote(fills: tuple[Fill, ...], info: SymbolInfo) -> Decimal:
     """Those of the fills' fees that can be converted, in quote units."""
+    if len(fills) == 1:
+        return fee_in_quote(fills[0], info)
     return sum((fee_in_quote(fill, info) for fill in fills), ZERO)
 
 
@@ -83,7 +88,9 @@ def total_fees(
     """Fees summed by currency, zero ones left out, on top of those paid ``before``."""
     fees = {**before}
     for fill in fills:
-        for currency, fee in fill.fees:
+        if fill.fee:
+            fees[fill.fee_currency] = fees.get(fill.fee_currency, ZERO) + fill.fee
+        for currency, fee in fill.more_fees:
             if fee:
                 fees[currency] = fees.get(currency, ZERO) + fee
     return fees

@@ -48,7 +48,7 @@ def configure_logging(
 
     Returns:
         What logs an event of level info past structlog, whose way from a call to a line costs
-        more than making the line: for the one line of every signal.
+        more than making the line: for the one line of every signal, which names its ids itself.
     """
     time_of = clock or SystemClock()
     terminal = stream.isatty()
@@ -77,7 +77,7 @@ def configure_logging(
 
     def tell(event: str, fields: dict[str, Any]) -> None:
         if level <= _OWN_LEVELS["info"]:
-            sink.write_soon(renderer.line("info", event, fields))
+            sink.write_soon(renderer.line("info", event, fields, has_ids=True))
 
     return tell
 
@@ -95,10 +95,19 @@ class Renderer(ABC):
         """The line of an event as structlog hands it to its last processor."""
         return self.line(method, event.pop("event", ""), event)
 
-    def line(self, level: str, event: str, fields: dict[str, Any]) -> bytes:
-        """The line, newline included; never raises, whatever the fields hold."""
+    def line(
+        self, level: str, event: str, fields: dict[str, Any], *, has_ids: bool = False
+    ) -> bytes:
+        """The line, newline included; never raises, whatever the fields hold.
+
+        Args:
+            level: how severe.
+            event: its name.
+            fields: what it says.
+            has_ids: whether the fields hold what is bound besides.
+        """
         try:
-            line = self._line(level, event, self._complete(fields))
+            line = self._line(level, event, fields if has_ids else self._complete(fields))
         except Exception as error:  # a log call must never be what fails
             safe = self._redactor.mask(repr(fields).encode(errors="replace").decode())
             line = msgspec.json.encode(

@@ -56,7 +56,9 @@ class Sizing:
         if breach is not None:
             return breach
         # A limit is the most that is paid; all else trades at what the market asks by then.
-        worth = limit if limit is not None and side is BUY else max(price, market)
+        worth = price
+        if market > price and (limit is None or side is not BUY):
+            worth = market
         quantity = self._size.quantity(
             asked=signal.quantity,
             size_pct=signal.size_pct,

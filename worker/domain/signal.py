@@ -175,20 +175,20 @@ def decode_signal(data: bytes) -> Signal:
     if signal.signal_id.endswith("\n"):  # the pattern's "$" lets one through
         raise MalformedSignalError("signal_id: must not end with a line break")
     fields = _name_fields(data)
-    names, nested = len(fields), 0
+    names = len(fields)
     if signal.metadata is not NO_METADATA:
         metadata = bytes(signal.metadata)
         _check_metadata(metadata)
-        nested = metadata.count(b'":')
-    if data.count(b'":') != names + nested or _is_spaced(data):
+        names += _count_names(metadata)
+    if _count_names(data) != names:
         _check_names(data)
     _check_decimals(signal, fields)
     return signal
 
 
-def _is_spaced(data: bytes) -> bool:
-    """Whether a name may stand apart from its colon."""
-    return b'" ' in data or b'"\n' in data or b'"\t' in data or b'"\r' in data
+def _count_names(data: bytes) -> int:
+    """How many fields the text has at any depth; more where a string looks like one."""
+    return data.translate(None, b" \t\n\r").count(b'":')
 
 
 def _check_names(data: bytes) -> None:

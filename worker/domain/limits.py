@@ -20,7 +20,7 @@ def refuse(code: Code, reason: str) -> Refusal:
 #: What the ledger's scripts can count exactly: their numbers are doubles.
 MAX_MILLIONTHS: Final = 2**53
 _MILLION: Final = Decimal(1_000_000)
-#: So many times the least that a market takes, no fee matters.
+#: Of so many times the least that a market takes, even the largest fee (half) leaves enough.
 NEAR: Final = 3
 #: Quote units that come to as much.
 MAX_NOTIONAL: Final = MAX_MILLIONTHS / _MILLION

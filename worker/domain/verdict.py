@@ -11,7 +11,8 @@ from worker.domain.order import CANCELLED, FILLED, Fill, OrderReport, OrderReque
 class Verdict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``filled`` base units traded at ``price`` (quote units); 0 for an order that is not there.
 
-    ``fee`` may be negative (a rebate). ``actor`` and ``reason`` are for whoever looks next.
+    ``fee`` is what they cost in ``fee_currency``. ``actor`` and ``reason`` are for whoever looks
+    next.
     """
 
     actor: str

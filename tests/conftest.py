@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from worker.ledger.embedded import EmbeddedServer, find_server
+from worker.runtime.embedded_server import EmbeddedServer, find_server
 
 #: The bundled Valkey, and the installed redis-server where there is one.
 _BINARIES = {"valkey": find_server(prefer_bundled=True)}

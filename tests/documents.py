@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from worker.cli.schema import schemas
-from worker.config_table import config_table
+from worker.config.showing import config_table
 from worker.domain.event import STREAM_OF, Header
 from worker.domain.refusal import Code, DeadReason
 from worker.observe.metric_table import metrics_table

@@ -32,16 +32,16 @@ from tenacity import (
     wait_random_exponential,
 )
 
-from worker.config import Config, RedisConfig
+from worker.config.keys import Config, RedisConfig
 from worker.domain.identity import account_key, is_account
 from worker.domain.signal import MalformedSignalError, Signal, decode_signal
 from worker.domain.signature import Signer
-from worker.errors import ConfigError
 from worker.ledger.access import OUTPUT_STREAMS, Access, StreamEntry
 from worker.ledger.connection import Connections
 from worker.ledger.errors import LedgerUnavailableError
 from worker.ledger.streams import SubmissionError, Tail, submit
-from worker.secret import Secret
+from worker.runtime.errors import ConfigError
+from worker.runtime.secret import Secret
 
 __all__ = [
     "AsyncSignalProducer",

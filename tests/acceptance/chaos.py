@@ -33,7 +33,7 @@ from tests.acceptance.fleet import WEBSOCKET, Fleet, Tables, WorkerProcess
 from tests.acceptance.signals import Market, Signal
 from tests.exchange_simulator.client import ControlClient, simulator_process
 from tests.tcp_proxy import ProxyThread
-from worker.ledger.embedded import EmbeddedServer
+from worker.runtime.embedded_server import EmbeddedServer
 
 WORKERS = 3
 SYMBOLS = 40

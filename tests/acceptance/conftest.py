@@ -7,7 +7,7 @@ import pytest
 
 from tests.acceptance.fleet import Fleet
 from tests.exchange_simulator.client import ControlClient, simulator_process
-from worker.ledger.embedded import EmbeddedServer
+from worker.runtime.embedded_server import EmbeddedServer
 
 
 @pytest.fixture(scope="session")

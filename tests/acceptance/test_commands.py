@@ -18,10 +18,10 @@ import pytest
 
 from worker import __version__
 from worker.cli.main import COMMANDS
-from worker.config import Config, RedisConfig, Secret
+from worker.config.keys import Config, RedisConfig, Secret
 from worker.ledger.access import StreamEntry
-from worker.ledger.embedded import EmbeddedServer
-from worker.ledger.reader import AccountReader
+from worker.operator.reader import AccountReader
+from worker.runtime.embedded_server import EmbeddedServer
 
 _NOWHERE = {"WORKER_REDIS__URL": "redis://127.0.0.1:1/0"}
 _ENDS = {"OrderFilled", "OrderCancelled", "OrderFailed"}

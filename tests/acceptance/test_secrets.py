@@ -13,7 +13,7 @@ import pytest
 from tests.acceptance import signals
 from tests.acceptance.fleet import Fleet, Tables, command, toml, wait_until
 from tests.exchange_simulator.client import simulator_process
-from worker.ledger.embedded import EmbeddedServer
+from worker.runtime.embedded_server import EmbeddedServer
 
 API_KEY = "vmPUZE6mv9SD5VNHk4HlWFsOr6aKE2zvsw0MuIgwCIPy6utIco14y7Ju91duEh8A"
 SECRET = "NhqPtmdSJYdKjVHjA7PZj4Mge3R5YNiP1e3UZjInClVN65XAbvqqM6A7H5fATj0j"

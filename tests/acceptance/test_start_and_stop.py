@@ -20,7 +20,7 @@ from tests.acceptance.fleet import (
 )
 from tests.acceptance.signals import Signal
 from tests.exchange_simulator.client import ControlClient, simulator_process
-from worker.ledger.embedded import EmbeddedServer, free_port
+from worker.runtime.embedded_server import EmbeddedServer, free_port
 
 pytestmark = pytest.mark.alone
 

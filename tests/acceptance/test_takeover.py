@@ -17,8 +17,8 @@ from tests.acceptance.fleet import WEBSOCKET, Fleet, Tables, WorkerProcess, at, 
 from tests.acceptance.signals import Signal
 from tests.exchange_simulator.client import ControlClient
 from tests.tcp_proxy import ProxyThread
-from worker.ledger.embedded import EmbeddedServer
 from worker.ledger.stored import decode_entry
+from worker.runtime.embedded_server import EmbeddedServer
 
 pytestmark = pytest.mark.alone
 

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from worker.ledger.embedded import EmbeddedServer
+from worker.runtime.embedded_server import EmbeddedServer
 
 
 def _start(server: EmbeddedServer, port: int, log: Path) -> subprocess.Popen[bytes]:

@@ -1,14 +1,14 @@
 """A worker whose signals go through the stages one after another, and is the same else.
 
 ``python -m tests.benchmarks.apart run`` is ``python -m worker run`` with nobody in the crowd that a
-signal would keep in step with (``worker.stages.chain``): what that is worth.
+signal would keep in step with (``worker.pipeline.chain``): what that is worth.
 """
 
 import sys
 from typing import Any
 
 from worker.cli.main import main
-from worker.pipeline import ExecutionPipeline
+from worker.pipeline.pipeline import ExecutionPipeline
 
 _init = ExecutionPipeline.__init__
 

@@ -14,7 +14,7 @@ import uvloop
 
 from tests.benchmarks.processes import Stage, stage
 from tests.benchmarks.report import Report, Table, options, ratio
-from worker.config import RedisConfig, Secret
+from worker.config.keys import RedisConfig, Secret
 from worker.ledger.connection import Connections, Purpose
 
 NAME: Final = "calls"

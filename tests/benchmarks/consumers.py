@@ -14,11 +14,11 @@ import uvloop
 
 from tests.benchmarks.signals import SIGNALS
 from tests.benchmarks.wire import Wire
-from worker.clock import SystemClock
-from worker.config import RedisConfig, Secret
+from worker.config.keys import RedisConfig, Secret
 from worker.ledger.calls import Ledger
 from worker.ledger.connection import Connections
 from worker.ledger.scripts import RedisScripts
+from worker.runtime.clock import SystemClock
 
 _LEASE_MS: Final = 15_000
 _WAIT_MS: Final = 500

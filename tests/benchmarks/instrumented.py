@@ -46,11 +46,11 @@ def _around_place_order(adapter: type[Any]) -> None:
 
 def _worker(arguments: list[str]) -> int:
     if os.environ.get("WORKER_MODE") == "live":
-        from worker.exchanges.ccxt_adapter import CCXTAdapter  # noqa: PLC0415 (imports ccxt)
+        from worker.exchanges.ccxt.adapter import CCXTAdapter  # noqa: PLC0415 (imports ccxt)
 
         _around_place_order(CCXTAdapter)
     else:
-        from worker.exchanges.paper import PaperExchange  # noqa: PLC0415
+        from worker.paper.exchange import PaperExchange  # noqa: PLC0415
 
         _around_place_order(PaperExchange)
     from worker.cli.main import main  # noqa: PLC0415

@@ -18,7 +18,7 @@ import msgspec
 from tests.benchmarks import machine
 from tests.benchmarks.signals import GROUP, ORDERS, SIGNALS
 from tests.benchmarks.wire import Wire, pairs
-from worker.ledger.embedded import DIE_WITH_PARENT, EmbeddedServer, find_server, free_port
+from worker.runtime.embedded_server import DIE_WITH_PARENT, EmbeddedServer, find_server, free_port
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 _STOP_S: Final = 30.0

@@ -1,10 +1,10 @@
 """Where the time of one signal goes: each layer by itself, on batches of one call, in one process.
 
-``python -m tests.benchmarks.stages``. The worker's own parts, put together as ``worker.app`` does,
-but taken in step: all signals of a batch through one layer, then through the next. What is timed is
-this process's own processor time; for the three scripts also the server's, from ``INFO
-commandstats``, and the round trip. What the layers leave of a signal's whole time is the event
-loop's: tasks, futures, waking up.
+``python -m tests.benchmarks.stages``. The worker's own parts, put together as
+``worker.assembly.worker`` does, but taken in step: all signals of a batch through one layer, then
+through the next. What is timed is this process's own processor time; for the three scripts also the
+server's, from ``INFO commandstats``, and the round trip. What the layers leave of a signal's whole
+time is the event loop's: tasks, futures, waking up.
 """
 
 import asyncio
@@ -23,28 +23,28 @@ from tests.benchmarks import signals
 from tests.benchmarks.processes import BenchmarkError, Stage, stage, worker_environment
 from tests.benchmarks.report import Report, Table, options
 from tests.benchmarks.wire import Wire
-from worker.clock import SystemClock
-from worker.config import Config
-from worker.config_file import load_config
-from worker.exchanges.paper import PaperExchange
+from worker.config.keys import Config
+from worker.config.loading import load_config
 from worker.ledger.calls import MAX_BATCH, Ledger
 from worker.ledger.connection import Connections
 from worker.ledger.lease import Lease
 from worker.ledger.replies import Delivery
 from worker.ledger.scripts import Argument, RedisScripts
-from worker.logger import Tell
-from worker.market_data import MarketData
+from worker.market.data import MarketData
 from worker.observe.logs import configure_logging
 from worker.observe.metrics import Metrics
-from worker.orders import OrderManager
-from worker.pipeline import decode
-from worker.stages.execution import OrderExecutorHandler
-from worker.stages.flow import AdmittedOrder, Arrival, Intent, Settlement, Submission
-from worker.stages.outcome import Scribe
-from worker.stages.reconciliation import ReconciliationHandler
-from worker.stages.risk import RiskManagementHandler
-from worker.stages.sizing import Sizing
-from worker.stages.validation import ValidationHandler
+from worker.paper.exchange import PaperExchange
+from worker.pipeline.execution import OrderExecutorHandler
+from worker.pipeline.flow import AdmittedOrder, Arrival, Intent, Settlement, Submission
+from worker.pipeline.orders import OrderManager
+from worker.pipeline.pipeline import decode
+from worker.pipeline.reconciliation import ReconciliationHandler
+from worker.pipeline.risk import RiskManagementHandler
+from worker.pipeline.settlement import Scribe
+from worker.pipeline.sizing import Sizing
+from worker.pipeline.validation import ValidationHandler
+from worker.runtime.clock import SystemClock
+from worker.runtime.logger import Tell
 
 NAME: Final = "stages"
 BATCH: Final = MAX_BATCH

@@ -11,7 +11,7 @@ import msgspec
 from tests.deploy.tools import ROOT
 from worker.ledger.scripts import NAMES, source
 
-LEDGER: Final = ROOT / "worker" / "ledger"
+WORKER: Final = ROOT / "worker"
 #: Which scripts each user's calls run.
 SCRIPTS: Final[Mapping[str, frozenset[str]]] = {
     "worker": frozenset(NAMES) - {"correct", "decide", "replay"},
@@ -20,9 +20,10 @@ SCRIPTS: Final[Mapping[str, frozenset[str]]] = {
 }
 #: Where the commands stand that are sent as such.
 MODULES: Final[Mapping[str, tuple[str, ...]]] = {
-    "worker": ("scripts.py",),
-    "outside": ("access.py", "dead_letters.py", "decisions.py", "history.py", "reader.py",
-                "status.py", "streams.py"),
+    "worker": ("ledger/scripts.py",),
+    "outside": ("ledger/access.py", "ledger/streams.py", "operator/dead_letters.py",
+                "operator/decisions.py", "operator/history.py", "operator/reader.py",
+                "operator/status.py"),
 }  # fmt: skip
 #: Sent by the client library's methods, which a look at string constants does not find.
 BY_METHOD: Final[Mapping[str, frozenset[str]]] = {
@@ -84,7 +85,7 @@ def sent_commands(modules: tuple[str, ...], known: frozenset[str]) -> frozenset[
     """Every server command that stands in those modules as a string, or as two arguments."""
     found = set()
     for module in modules:
-        for node in ast.walk(ast.parse((LEDGER / module).read_text())):
+        for node in ast.walk(ast.parse((WORKER / module).read_text())):
             if isinstance(node, ast.Constant):
                 found |= {_capitals(node).replace(" ", "|")} & known
             if isinstance(node, ast.Call):

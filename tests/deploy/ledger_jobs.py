@@ -9,8 +9,7 @@ import msgspec
 import pytest
 from redis.asyncio import Redis
 
-from worker.clock import SystemClock
-from worker.config import Config
+from worker.config.keys import Config
 from worker.domain.trading_state import TradingState
 from worker.domain.verdict import Verdict
 from worker.ledger.access import Access
@@ -18,10 +17,11 @@ from worker.ledger.calls import Ledger
 from worker.ledger.connection import Connections
 from worker.ledger.errors import LedgerUnavailableError
 from worker.ledger.items import AdmitItem, CommitItem
-from worker.ledger.reader import AccountReader
 from worker.ledger.replies import Admitted, CommitStatus, Delivery
 from worker.ledger.scripts import Argument, RedisScripts
 from worker.ledger.streams import submit
+from worker.operator.reader import AccountReader
+from worker.runtime.clock import SystemClock
 
 SIGNALS: Final = "{main}:signals"
 LEASE_MS: Final = 60_000

@@ -19,7 +19,7 @@ from typing import Any, Final, Self
 import redis
 
 from tests.deploy.tools import ROOT
-from worker.ledger.embedded import free_port
+from worker.runtime.embedded_server import free_port
 
 PATIENCE_S: Final = 60.0
 SYMBOLS: Final = tuple(

@@ -11,8 +11,8 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from tests.deploy.tools import DEPLOY, missing, run, said
-from worker.config import Config, RedisConfig, Secret
-from worker.ledger.embedded import EmbeddedServer, EmbeddedServerError, find_server
+from worker.config.keys import Config, RedisConfig, Secret
+from worker.runtime.embedded_server import EmbeddedServer, EmbeddedServerError, find_server
 
 REDIS: Final = DEPLOY / "redis"
 USERS: Final = ("producer", "worker", "reader", "operator", "metrics", "replica")

@@ -10,7 +10,7 @@ import pytest
 
 from tests.deploy import worker_config
 from tests.deploy.tools import DEPLOY, changed, missing, run, said, tool
-from worker.errors import ConfigError
+from worker.runtime.errors import ConfigError
 
 COMPOSE: Final = DEPLOY / "compose.yaml"
 SERVICES: Final = {

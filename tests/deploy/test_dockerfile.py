@@ -11,7 +11,7 @@ import pytest
 
 from tests.deploy.processes import WorkerProcess, until
 from tests.deploy.tools import DEPLOY, ROOT, changed, missing, run, said, tool
-from worker.ledger.embedded import EmbeddedServer
+from worker.runtime.embedded_server import EmbeddedServer
 
 DOCKERFILE: Final = DEPLOY / "Dockerfile"
 IGNORE: Final = ROOT / ".dockerignore"

@@ -9,7 +9,7 @@ import pytest
 from tests.deploy.test_prometheus import alerts
 from tests.deploy.tools import DEPLOY, ROOT
 from worker.cli.main import COMMANDS
-from worker.config_fields import walk
+from worker.config.fields import walk
 
 DOCS: Final = ("runbook.md", "deployment.md", "security.md")
 

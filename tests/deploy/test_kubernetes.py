@@ -11,8 +11,8 @@ import pytest
 
 from tests.deploy import prometheus_rule, worker_config
 from tests.deploy.tools import DEPLOY, changed, document, documents, run, said, tool
-from worker.config import Config
-from worker.errors import ConfigError
+from worker.config.keys import Config
+from worker.runtime.errors import ConfigError
 
 KUBERNETES: Final = DEPLOY / "kubernetes"
 OVERLAYS: Final = ("paper", "live")

@@ -16,10 +16,10 @@ from redis.retry import Retry
 from tests.deploy import ledger_jobs
 from tests.deploy.redis_servers import KINDS, REDIS, binary, make_users
 from tests.deploy.tools import changed, run, said, tool
-from worker.config import Config, RedisConfig, Secret
+from worker.config.keys import Config, RedisConfig, Secret
 from worker.domain.trading_state import TradingState
-from worker.ledger.embedded import free_port
 from worker.ledger.errors import LedgerError
+from worker.runtime.embedded_server import free_port
 
 #: Without any one of these an order could be forgotten, or the door would be open.
 WANTED: Final = {

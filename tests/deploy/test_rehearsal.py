@@ -7,7 +7,7 @@ import pytest
 import redis
 
 from tests.deploy.processes import Books, Fleet, Load, settled, until
-from worker.ledger.embedded import EmbeddedServer
+from worker.runtime.embedded_server import EmbeddedServer
 
 pytestmark = pytest.mark.slow
 #: Signals a second; a worker here does many times that, so all waiting comes from the changes.

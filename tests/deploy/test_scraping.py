@@ -16,8 +16,8 @@ from tests.deploy import promql
 from tests.deploy.processes import Load, WorkerProcess, settled, until
 from tests.deploy.redis_servers import binary, make_users
 from tests.deploy.tools import DEPLOY, changed, run, said, tool
-from worker.ledger.embedded import EmbeddedServer, free_port
 from worker.observe.metric_table import METRICS, PREFIX
+from worker.runtime.embedded_server import EmbeddedServer, free_port
 
 PROMETHEUS: Final = DEPLOY / "prometheus"
 STREAMS: Final = ",".join(f"{{main}}:{name}" for name in ("signals", "orders", "positions"))

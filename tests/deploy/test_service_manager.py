@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.deploy.processes import WorkerProcess, until
-from worker.ledger.embedded import EmbeddedServer, free_port
+from worker.runtime.embedded_server import EmbeddedServer, free_port
 
 WATCHDOG_S = 1.0
 

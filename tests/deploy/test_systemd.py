@@ -12,10 +12,10 @@ import pytest
 
 from tests.deploy import worker_config
 from tests.deploy.tools import DEPLOY, changed, missing, run, said, tool
-from worker.config import Config
-from worker.errors import ConfigError
+from worker.config.keys import Config
 from worker.observe.health import MAX_BEAT_AGE_MS
 from worker.observe.notify import START_EXTENSION_S, Notifier
+from worker.runtime.errors import ConfigError
 
 SYSTEMD: Final = DEPLOY / "systemd"
 UNIT: Final = "execution-worker@.service"

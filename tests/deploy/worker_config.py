@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from worker.config import Config
-from worker.config_file import load_config
+from worker.config.keys import Config
+from worker.config.loading import load_config
 
 
 def load(toml: str, environ: Mapping[str, str], directory: Path) -> Config:

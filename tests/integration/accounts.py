@@ -11,8 +11,8 @@ from typing import Any
 from redis.asyncio import Redis
 
 from tests.integration.fleets import GROUP, SIGNALS, until
-from worker.app import Worker
-from worker.config import (
+from worker.assembly.worker import Worker
+from worker.config.keys import (
     Config,
     ExchangeConfig,
     HttpConfig,

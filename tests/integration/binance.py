@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 from tests.exchange_simulator import Server, Settings, serve
-from worker.clock import SystemClock
-from worker.config import ExchangeConfig, Secret
+from worker.config.keys import ExchangeConfig, Secret
 from worker.domain.market import MarketKind
 from worker.domain.order import OrderRequest, Role, Side
 from worker.domain.signal import OrderType, TimeInForce
-from worker.exchanges.base import ExchangeError
-from worker.exchanges.binance import BinanceCCXTAdapter
+from worker.exchanges.binance.adapter import BinanceCCXTAdapter
+from worker.exchanges.ports import ExchangeError
+from worker.runtime.clock import SystemClock
 
 SPOT, LINEAR = "BTC/USDT", "BTC/USDT:USDT"
 KEY, SECRET = "sim-key-0123456789", "sim-secret-9876543210"

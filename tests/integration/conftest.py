@@ -2,7 +2,7 @@
 
 import pytest
 
-from worker.exchanges import order_socket
+from worker.exchanges.binance import order_socket
 
 
 @pytest.fixture

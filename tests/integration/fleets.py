@@ -10,15 +10,15 @@ from typing import Any
 import msgspec
 from redis.asyncio import Redis
 
-from worker.clock import SystemClock
-from worker.config import RedisConfig, Secret
+from worker.config.keys import RedisConfig, Secret
 from worker.ledger.calls import Ledger
 from worker.ledger.connection import Connections
-from worker.ledger.embedded import EmbeddedServer, free_port
 from worker.ledger.items import AdmitItem, CommitItem
 from worker.ledger.replies import Admission, Admitted, CommitStatus, Committed, Delivery
 from worker.ledger.scripts import RedisScripts
 from worker.ledger.stored import Record, decode_entry, decode_record, read_place
+from worker.runtime.clock import SystemClock
+from worker.runtime.embedded_server import EmbeddedServer, free_port
 
 SIGNALS = "{main}:signals"
 GROUP = "execution"

@@ -22,13 +22,12 @@ from tests.integration.binance import (
     an_order,
     trading,
 )
-from worker.clock import SystemClock
-from worker.config import Secret
+from worker.config.keys import Secret
 from worker.domain.market import Balance, MarketKind
 from worker.domain.order import OrderState, Role, Side
 from worker.domain.signal import Direction, OrderType, TimeInForce
-from worker.exchanges import order_socket
-from worker.exchanges.base import (
+from worker.exchanges.binance import order_socket
+from worker.exchanges.ports import (
     ClockSkewError,
     CredentialsError,
     ExchangeError,
@@ -38,7 +37,8 @@ from worker.exchanges.base import (
     Outcome,
     RateLimitError,
 )
-from worker.market_data import MarketData
+from worker.market.data import MarketData
+from worker.runtime.clock import SystemClock
 
 
 async def test_spot_market_order_reports_fills_and_fees_at_once() -> None:

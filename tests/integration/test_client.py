@@ -21,9 +21,9 @@ from worker.client import (
     unique_events,
 )
 from worker.domain.signal import decode_signal
-from worker.errors import ConfigError
-from worker.ledger.embedded import EmbeddedServer
 from worker.ledger.errors import LedgerError
+from worker.runtime.embedded_server import EmbeddedServer
+from worker.runtime.errors import ConfigError
 
 
 def _signal(signal_id: str = "s1", **fields: Any) -> Signal:

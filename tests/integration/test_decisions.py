@@ -10,13 +10,13 @@ import pytest
 
 from tests.integration.fleets import Fleet, admit, commit, filled, fleet_on, take_one
 from tests.unit.parts import position
-from worker.config import Config, RedisConfig, Secret
+from worker.config.keys import Config, RedisConfig, Secret
 from worker.domain.position import Position
 from worker.domain.verdict import Verdict
-from worker.ledger.decisions import DecisionError, Decisions
-from worker.ledger.embedded import EmbeddedServer
-from worker.ledger.reader import AccountReader
 from worker.ledger.replies import Delivery
+from worker.operator.decisions import DecisionError, Decisions
+from worker.operator.reader import AccountReader
+from worker.runtime.embedded_server import EmbeddedServer
 
 D = Decimal
 ABSENT = Verdict(actor="ann@desk", reason="not in the exchange's list")

@@ -4,14 +4,14 @@ import json
 import subprocess
 import sys
 
-from worker.secret import HIDDEN
+from worker.runtime.secret import HIDDEN
 
 
 def test_one_exchange_is_imported_alone_with_the_classes_of_the_whole_library() -> None:
     """In a fresh process: few modules, and a later plain import finds the very same classes."""
     program = """
 import sys
-from worker.exchanges.ccxt_import import exchange_class
+from worker.exchanges.ccxt.loading import exchange_class
 alone = exchange_class("binance")
 assert "ccxt.async_support.bybit" not in sys.modules
 assert "ccxt" not in sys.modules
@@ -37,8 +37,8 @@ def test_only_a_worker_with_sockets_loads_ccxt_pro_and_only_one_exchange_of_it()
     """In a fresh process; and a later plain import finds the very same classes."""
     program = """
 import sys
-import worker.exchanges.binance
-from worker.exchanges.ccxt_import import exchange_class
+import worker.exchanges.binance.adapter
+from worker.exchanges.ccxt.loading import exchange_class
 rest = exchange_class("binance")
 assert not any(name.startswith("ccxt.pro") for name in sys.modules)
 alone = exchange_class("binance", pro=True)
@@ -68,7 +68,7 @@ def test_a_dying_process_leaves_one_json_line() -> None:
     """The whole command, seen from outside: no plain traceback, no secret, no rich."""
     program = (
         "import sys\n"
-        "from worker.config import LogConfig\n"
+        "from worker.config.keys import LogConfig\n"
         "from worker.observe.logs import configure_logging\n"
         "configure_logging(LogConfig(), sys.stderr, ['hunter2'])\n"
         "assert not {'rich', 'ccxt', 'aiohttp'} & set(sys.modules)\n"

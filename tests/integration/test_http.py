@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from worker.clock import SystemClock
-from worker.config import HttpConfig
-from worker.errors import ConfigError
+from worker.config.keys import HttpConfig
 from worker.observe.health import BEAT_EVERY_S, Health, loop_monitor
 from worker.observe.http import MAX_REQUESTS, HttpServer
 from worker.observe.metrics import CONTENT_TYPE, Metrics
+from worker.runtime.clock import SystemClock
+from worker.runtime.errors import ConfigError
 
 
 class SteppedClock(SystemClock):

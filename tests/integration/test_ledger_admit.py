@@ -21,8 +21,8 @@ from tests.integration.fleets import (
 from worker.domain.refusal import Code
 from worker.domain.trading_state import TradingState
 from worker.ledger.calls import Ledger
-from worker.ledger.embedded import EmbeddedServer
 from worker.ledger.replies import Admitted, Delivery, Duplicate, Fenced
+from worker.runtime.embedded_server import EmbeddedServer
 
 DAY_MS, MINUTE_MS = 86_400_000, 60_000
 

@@ -19,10 +19,10 @@ from tests.integration.fleets import (
     take_one,
     until,
 )
-from worker.clock import SystemClock
-from worker.ledger.embedded import EmbeddedServer
 from worker.ledger.errors import LedgerError, LedgerUnavailableError
 from worker.ledger.replies import Claim
+from worker.runtime.clock import SystemClock
+from worker.runtime.embedded_server import EmbeddedServer
 
 
 @pytest.fixture

@@ -19,10 +19,10 @@ from tests.integration.fleets import (
     take_one,
 )
 from worker.domain.refusal import Code
-from worker.ledger.embedded import EmbeddedServer
 from worker.ledger.errors import LedgerError
 from worker.ledger.items import VALUES_A_PART, CommitItem
 from worker.ledger.replies import CommitStatus, Delivery
+from worker.runtime.embedded_server import EmbeddedServer
 
 DAY_MS = 86_400_000
 DEAD = ("reason", "malformed", "error", "data: no", "entry_id", "1-1")

@@ -9,8 +9,8 @@ import pytest
 
 from tests.integration.fleets import Fleet, admission, filled, fleet_on, outcome
 from worker.ledger.calls import Ledger
-from worker.ledger.embedded import EmbeddedServer
 from worker.ledger.replies import Admitted, CommitStatus, Delivery, Fenced
+from worker.runtime.embedded_server import EmbeddedServer
 
 WORKERS, GROUPS, SIGNALS = 5, 7, 140
 

@@ -24,9 +24,8 @@ from tests.integration.fleets import (
     take_one,
     until,
 )
-from worker.config import RedisConfig, Secret
+from worker.config.keys import RedisConfig, Secret
 from worker.ledger.connection import Purpose
-from worker.ledger.embedded import EmbeddedServer
 from worker.ledger.errors import (
     GroupMissingError,
     LedgerError,
@@ -34,6 +33,7 @@ from worker.ledger.errors import (
     LedgerUnavailableError,
 )
 from worker.ledger.replies import Admitted
+from worker.runtime.embedded_server import EmbeddedServer
 
 
 @pytest.fixture

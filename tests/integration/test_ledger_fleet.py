@@ -21,9 +21,9 @@ from tests.integration.fleets import (
 )
 from tests.unit.parts import position
 from worker.domain.trading_state import TradingState
-from worker.ledger.embedded import EmbeddedServer
 from worker.ledger.errors import GroupMissingError
 from worker.ledger.replies import Delivery, Election
+from worker.runtime.embedded_server import EmbeddedServer
 
 UNRESOLVED = ("SystemError", "e-unresolved", "{}")
 

@@ -14,7 +14,7 @@ from tests.integration.fleets import (
     take,
     take_one,
 )
-from worker.ledger.embedded import EmbeddedServer
+from worker.runtime.embedded_server import EmbeddedServer
 
 #: An entry as old as this has been acknowledged for longer than any retention in these tests.
 HOUR_MS = 3_600_000

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from worker.clock import SystemClock
 from worker.observe.health import MAX_BEAT_AGE_MS, Health
 from worker.observe.notify import EVERY_S, Notifier
+from worker.runtime.clock import SystemClock
 
 
 class Manager:

@@ -33,17 +33,18 @@ from tests.integration.binance import (
     trading,
 )
 from tests.unit.parts import ManualClock
-from worker.clock import SystemClock
-from worker.config import Config, ExchangeConfig, Secret
+from worker.assembly.factory import ExchangeFactory
+from worker.config.keys import Config, ExchangeConfig, Secret
 from worker.domain.market import MarketKind
 from worker.domain.order import OrderReport, OrderState
-from worker.exchanges import binance, order_socket
-from worker.exchanges.base import CredentialsError, ExchangeError, Outcome, SendWindow
-from worker.exchanges.binance import BinanceCCXTAdapter
-from worker.exchanges.factory import ExchangeFactory
-from worker.exchanges.http_session import open_session
-from worker.exchanges.order_socket import OrderSocket
-from worker.exchanges.paper import PaperExchange
+from worker.exchanges.binance import adapter as binance
+from worker.exchanges.binance import order_socket
+from worker.exchanges.binance.adapter import BinanceCCXTAdapter
+from worker.exchanges.binance.order_socket import OrderSocket
+from worker.exchanges.ccxt.http_session import open_session
+from worker.exchanges.ports import CredentialsError, ExchangeError, Outcome, SendWindow
+from worker.paper.exchange import PaperExchange
+from worker.runtime.clock import SystemClock
 
 
 def spot_socket(adapter: BinanceCCXTAdapter) -> OrderSocket:

@@ -34,9 +34,9 @@ from tests.integration.canned import Canned
 from tests.integration.test_outcomes_real_ccxt import CASES, Case
 from worker.domain.order import OrderRequest, OrderState, Role, Side
 from worker.domain.signal import OrderType, TimeInForce
-from worker.exchanges import order_socket
-from worker.exchanges.base import ExchangeError, Outcome, SendWindow
-from worker.exchanges.outcomes import Call, IncompleteReplyError
+from worker.exchanges.binance import order_socket
+from worker.exchanges.ccxt.outcomes import Call, IncompleteReplyError
+from worker.exchanges.ports import ExchangeError, Outcome, SendWindow
 
 # ---- what goes out ---------------------------------------------------------------------------
 

@@ -15,7 +15,9 @@ from tests.integration.canned import Canned, CannedServer, canned_server
 from tests.integration.venues import CREATE_ROUTES, adapter_for, stock
 from worker.domain.order import OrderRequest, Role, Side
 from worker.domain.signal import OrderType
-from worker.exchanges.base import (
+from worker.exchanges.ccxt.adapter import CCXTAdapter
+from worker.exchanges.ccxt.http_session import record, reroute
+from worker.exchanges.ports import (
     ClockSkewError,
     CredentialsError,
     ExchangeError,
@@ -25,8 +27,6 @@ from worker.exchanges.base import (
     Outcome,
     RateLimitError,
 )
-from worker.exchanges.ccxt_adapter import CCXTAdapter
-from worker.exchanges.http_session import record, reroute
 
 U, R, T, N = Outcome.UNKNOWN, Outcome.REFUSED, Outcome.THROTTLED, Outcome.NOT_SENT
 SPOT, LINEAR = "BTC/USDT", "BTC/USDT:USDT"

@@ -10,23 +10,23 @@ import msgspec
 import pytest
 from redis.asyncio import Redis
 
-from worker.clock import SystemClock
-from worker.config import Config, RedisConfig, Secret
+from worker.config.keys import Config, RedisConfig, Secret
 from worker.domain.position import Position
 from worker.domain.signal import Direction
 from worker.domain.trading_state import TradingState
-from worker.errors import ConfigError
 from worker.ledger.access import STREAMS, StreamEntry
 from worker.ledger.calls import Ledger
-from worker.ledger.dead_letters import DeadLetterError
-from worker.ledger.embedded import EmbeddedServer
 from worker.ledger.errors import LedgerRefusedError, LedgerUnavailableError
-from worker.ledger.history import History
 from worker.ledger.items import AdmitItem, CommitItem
-from worker.ledger.reader import AccountReader
 from worker.ledger.scripts import RedisScripts
-from worker.ledger.status import Status, needs_attention
 from worker.ledger.streams import READ_COUNT, SubmissionError
+from worker.operator.dead_letters import DeadLetterError
+from worker.operator.history import History
+from worker.operator.reader import AccountReader
+from worker.operator.status import Status, needs_attention
+from worker.runtime.clock import SystemClock
+from worker.runtime.embedded_server import EmbeddedServer
+from worker.runtime.errors import ConfigError
 
 
 class Account:

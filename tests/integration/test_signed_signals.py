@@ -16,10 +16,16 @@ import pytest
 from tests.integration.accounts import Account, configuration, working
 from tests.integration.fleets import SIGNALS
 from worker.client import AsyncSignalProducer, Signal, new_signal
-from worker.config import Config, Secret, SignatureKeyConfig, SignaturesConfig, ValidationConfig
+from worker.config.keys import (
+    Config,
+    Secret,
+    SignatureKeyConfig,
+    SignaturesConfig,
+    ValidationConfig,
+)
 from worker.domain.signature import signed_fields
-from worker.errors import ConfigError
-from worker.ledger.embedded import EmbeddedServer
+from worker.runtime.embedded_server import EmbeddedServer
+from worker.runtime.errors import ConfigError
 
 OLD, NEW = "o" * 32, "n" * 32
 

@@ -32,11 +32,11 @@ from tests.integration.fleets import (
     take_one,
     until,
 )
-from worker.config import RedisConfig, Secret
-from worker.ledger.embedded import EmbeddedServer, find_server, free_port
+from worker.config.keys import RedisConfig, Secret
 from worker.ledger.errors import LedgerError, LedgerUnavailableError
 from worker.ledger.replies import Admitted
 from worker.ledger.stored import decode_record
+from worker.runtime.embedded_server import EmbeddedServer, find_server, free_port
 
 BUNDLED = find_server(prefer_bundled=True)
 REPLICATION = ("--repl-diskless-sync-delay", "0")

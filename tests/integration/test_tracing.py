@@ -18,13 +18,13 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanKind
 
 from tests.integration.accounts import Account, configuration, working
-from worker.app import Worker
+from worker.assembly.worker import Worker
 from worker.client import AsyncSignalProducer, new_signal, unique_events
-from worker.config import Config, TracingConfig
-from worker.errors import ConfigError
-from worker.ledger.embedded import EmbeddedServer
+from worker.config.keys import Config, TracingConfig
 from worker.observe import tracing
 from worker.observe.otel import OpenTelemetry
+from worker.runtime.embedded_server import EmbeddedServer
+from worker.runtime.errors import ConfigError
 
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 STEPS = ("claim", "validation", "risk", "execution", "reconciliation", "commit")
@@ -281,7 +281,7 @@ def test_nothing_is_loaded_where_it_is_off() -> None:
     """
     program = (
         "import sys, redis.asyncio; before = set(sys.modules); "
-        "from worker.app import Worker; from worker.config import Config; "
+        "from worker.assembly.worker import Worker; from worker.config.keys import Config; "
         "worker = Worker(Config()); assert worker.tracing is None; "
         "new = set(sys.modules) - before; assert 'worker.observe.tracing' in new; "
         "names = ('opentelemetry', 'google', 'worker.observe.otel'); "

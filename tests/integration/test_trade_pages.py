@@ -13,9 +13,9 @@ from tests.integration.canned import Asked, CannedServer, canned_server
 from tests.integration.venues import adapter_for, stock
 from worker.domain.order import Fill, OrderReport, OrderRequest, OrderState, Role, Side
 from worker.domain.signal import OrderType
-from worker.exchanges.base import ExchangeError
-from worker.exchanges.ccxt_adapter import CCXTAdapter
-from worker.exchanges.paging import MAX_PAGES
+from worker.exchanges.ccxt.adapter import CCXTAdapter
+from worker.exchanges.ccxt.paging import MAX_PAGES
+from worker.exchanges.ports import ExchangeError
 
 D = Decimal
 ORDER = "77"

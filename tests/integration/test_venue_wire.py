@@ -19,19 +19,19 @@ from tests.integration.venues import (
     now_ms,
     stock,
 )
-from worker.clock import SystemClock
 from worker.domain.market import MarketKind
 from worker.domain.order import OrderRequest, OrderState, Role, Side
 from worker.domain.signal import OrderType, TimeInForce
-from worker.errors import ConfigError
-from worker.exchanges.base import (
+from worker.exchanges.ccxt.adapter import CCXTAdapter
+from worker.exchanges.ports import (
     ExchangeError,
     InvalidOrderError,
     OrderNotFoundError,
     Outcome,
     Resend,
 )
-from worker.exchanges.ccxt_adapter import CCXTAdapter
+from worker.runtime.clock import SystemClock
+from worker.runtime.errors import ConfigError
 
 ID = "0123456789abcdef0123456789abcdef"
 D = Decimal

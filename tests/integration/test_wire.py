@@ -8,11 +8,11 @@ import pytest
 import uvloop
 from redis.exceptions import NoScriptError, ResponseError
 
-from worker.config import RedisConfig, Secret
+from worker.config.keys import RedisConfig, Secret
+from worker.config.redis_url import Address
 from worker.ledger.connection import Connections, Purpose
-from worker.ledger.embedded import EmbeddedServer
 from worker.ledger.wire import Part, Wire, connect
-from worker.redis_url import Address
+from worker.runtime.embedded_server import EmbeddedServer
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 

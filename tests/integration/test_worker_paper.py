@@ -10,9 +10,9 @@ import pytest
 
 from tests.integration.accounts import TERMINAL, Account, configuration, working
 from tests.integration.fleets import GROUP, SIGNALS, until
-from worker.config import RiskConfig, ValidationConfig, WorkerConfig
+from worker.config.keys import RiskConfig, ValidationConfig, WorkerConfig
 from worker.domain.identity import client_order_id
-from worker.ledger.embedded import EmbeddedServer
+from worker.runtime.embedded_server import EmbeddedServer
 
 D = Decimal
 

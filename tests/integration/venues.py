@@ -5,15 +5,15 @@ import time
 from typing import Any
 
 from tests.integration.canned import CannedServer
-from worker.clock import SystemClock
-from worker.config import ExchangeConfig, Secret
+from worker.config.keys import ExchangeConfig, Secret
 from worker.domain.market import MarketKind
-from worker.exchanges.binance import BinanceCCXTAdapter
-from worker.exchanges.bybit import BybitCCXTAdapter
-from worker.exchanges.ccxt_adapter import CCXTAdapter
-from worker.exchanges.coinbase import CoinbaseCCXTAdapter
-from worker.exchanges.kraken import KrakenCCXTAdapter
-from worker.exchanges.okx import OkxCCXTAdapter
+from worker.exchanges.binance.adapter import BinanceCCXTAdapter
+from worker.exchanges.bybit.adapter import BybitCCXTAdapter
+from worker.exchanges.ccxt.adapter import CCXTAdapter
+from worker.exchanges.coinbase.adapter import CoinbaseCCXTAdapter
+from worker.exchanges.kraken.adapter import KrakenCCXTAdapter
+from worker.exchanges.okx.adapter import OkxCCXTAdapter
+from worker.runtime.clock import SystemClock
 
 API_KEY = "KEYtopSECRETkeyKEY"
 SECRET = "c2VjcmV0LXNlY3JldC1zZWNyZXQ="  # Kraken's is base64

@@ -19,7 +19,7 @@ from worker.domain.signal import MalformedSignalError, decode_signal
 from worker.ledger.items import CommitItem
 from worker.ledger.scripts import Argument
 from worker.ledger.stored import read_place
-from worker.stages.execution import AUTHORIZATION_TTL_MS
+from worker.pipeline.execution import AUTHORIZATION_TTL_MS
 
 ACCOUNT: Final = "main"
 TERMINAL: Final = frozenset({"OrderFilled", "OrderCancelled", "OrderFailed"})

@@ -7,11 +7,11 @@ from tests.simulation.faults import Call, Fault
 from tests.simulation.loop import Process
 from tests.simulation.network import Broken, Network
 from tests.simulation.venue import BALANCE, MARKETS, PRICES, VISIBILITY_MS, Venue
-from worker.clock import Clock
 from worker.domain.market import Balance, ExchangePosition, MarketKind, SymbolInfo, Ticker
 from worker.domain.order import Fill, OrderReport, OrderRequest
 from worker.domain.signal import Direction
-from worker.exchanges.base import (
+from worker.exchanges.ccxt.timekeeping import ExchangeTime
+from worker.exchanges.ports import (
     ExchangeAdapter,
     ExchangeClock,
     ExchangeError,
@@ -21,7 +21,7 @@ from worker.exchanges.base import (
     Resend,
     SendWindow,
 )
-from worker.exchanges.timekeeping import ExchangeTime
+from worker.runtime.clock import Clock
 
 T = TypeVar("T")
 

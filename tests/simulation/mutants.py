@@ -11,16 +11,16 @@ from tests.simulation import scenarios
 from tests.simulation.exchange import SimulatedExchange
 from tests.simulation.redis_account import Mutation, SimulationServer
 from tests.simulation.world import World
-from worker.exchanges.base import SendWindow
-from worker.in_hand import InHand
+from worker.engine.grants import InHand
+from worker.exchanges.ports import SendWindow
 from worker.ledger.calls import Ledger
 from worker.ledger.items import CommitItem
 from worker.ledger.lease import Lease
 from worker.ledger.replies import Committed, Delivery
-from worker.stages import execution
-from worker.stages.flow import AdmittedOrder, Arrival, Failed, Postponed
-from worker.stages.look_up import LookUp
-from worker.stages.risk import RiskManagementHandler
+from worker.pipeline import execution
+from worker.pipeline.flow import AdmittedOrder, Arrival, Failed, Postponed
+from worker.pipeline.look_up import LookUp
+from worker.pipeline.risk import RiskManagementHandler
 
 Patch = Callable[[], AbstractContextManager[Any]]
 

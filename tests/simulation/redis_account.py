@@ -13,10 +13,10 @@ from typing import Any, Final
 import hiredis
 import msgspec
 
-from worker.ledger.embedded import EmbeddedServer
 from worker.ledger.errors import LedgerError, translate
 from worker.ledger.scripts import NAMES, Argument, source
 from worker.ledger.stored import decode_entry, decode_record
+from worker.runtime.embedded_server import EmbeddedServer
 
 SIGNALS: Final = "{main}:signals"
 PREFIX: Final = SIGNALS.removesuffix("signals")
@@ -45,8 +45,8 @@ def simulated_source(name: str, mutation: Mutation | None = None) -> str:
         ValueError: the text to be changed is not there, so the simulation must be brought up to
             date with the scripts.
     """
-    files = Path(__file__).parents[2] / "worker" / "ledger"
-    prelude = _replace((files / "prelude.lua").read_text(), *_CLOCK)
+    files = Path(__file__).parents[2] / "worker" / "ledger" / "lua"
+    prelude = _replace((files / "lib" / "prelude.lua").read_text(), *_CLOCK)
     prelude = _replace(prelude, *_PRIMARY)
     for script in ("*", "prelude"):
         if mutation and script in mutation:
@@ -166,7 +166,7 @@ class RedisAccount:
         names = (*NAMES,)
         self._digests = {name: server.load(simulated_source(name, mutation)) for name in names}
         inspect = (Path(__file__).parent / "inspect.lua").read_text()
-        prelude = re.sub(*_CLOCK, (_files() / "prelude.lua").read_text(), flags=re.DOTALL)
+        prelude = re.sub(*_CLOCK, (_files() / "lib" / "prelude.lua").read_text(), flags=re.DOTALL)
         self._inspect = server.load(f"{prelude}\n{inspect}")
         self._seen = [b"0-0"] * 4
         self._term_ends_ms = 0
@@ -310,7 +310,7 @@ class RedisAccount:
 
 
 def _files() -> Path:
-    return Path(__file__).parents[2] / "worker" / "ledger"
+    return Path(__file__).parents[2] / "worker" / "ledger" / "lua"
 
 
 def _pairs(fields: list[bytes]) -> dict[bytes, bytes]:

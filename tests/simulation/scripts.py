@@ -8,10 +8,10 @@ from tests.simulation.faults import Call
 from tests.simulation.loop import Process, VirtualLoop
 from tests.simulation.network import Broken, Network
 from tests.simulation.redis_account import SIGNALS, RedisAccount
-from worker.clock import Clock, Random
 from worker.ledger.connection import Connections
 from worker.ledger.errors import LedgerUnavailableError
 from worker.ledger.scripts import Argument, Doorbell, RedisScripts
+from worker.runtime.clock import Clock, Random
 
 T = TypeVar("T")
 

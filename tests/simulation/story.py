@@ -9,8 +9,7 @@ import msgspec
 
 from tests.simulation.faults import Fault, Rates
 from tests.simulation.venue import PRICES
-from worker.clock import utc
-from worker.config import (
+from worker.config.keys import (
     Config,
     ExchangeConfig,
     ExecutionConfig,
@@ -19,6 +18,7 @@ from worker.config import (
     ValidationConfig,
     WorkerConfig,
 )
+from worker.runtime.clock import utc
 
 #: Virtual time starts here.
 EPOCH_MS: Final = 1_750_000_000_000

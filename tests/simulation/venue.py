@@ -18,7 +18,7 @@ from worker.domain.order import (
     Side,
     average_price,
 )
-from worker.exchanges.base import (
+from worker.exchanges.ports import (
     ClockSkewError,
     InvalidOrderError,
     OrderNotFoundError,

@@ -28,8 +28,8 @@ from tests.simulation.scripts import Bell, SimulatedScripts
 from tests.simulation.story import EPOCH_MS, Happening, Production, Story, tell
 from tests.simulation.trace import Trace
 from tests.simulation.venue import Venue
-from worker import app
-from worker.config import Config
+from worker.assembly import worker as app
+from worker.config.keys import Config
 from worker.domain.trading_state import TradingState
 from worker.ledger.errors import LedgerUnavailableError
 from worker.ledger.scripts import Argument

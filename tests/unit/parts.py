@@ -14,7 +14,8 @@ from worker.domain.order import Fill, OrderReport, OrderRequest, OrderState
 from worker.domain.position import Position
 from worker.domain.signal import Direction, Signal, decode_signal
 from worker.domain.trading_state import TradingState
-from worker.exchanges.base import (
+from worker.exchanges.ccxt.budget import OrderBudget
+from worker.exchanges.ports import (
     ExchangeAdapter,
     ExchangeClock,
     ExchangeError,
@@ -23,13 +24,12 @@ from worker.exchanges.base import (
     Resend,
     SendWindow,
 )
-from worker.exchanges.budget import OrderBudget
 from worker.ledger.calls import Ledger
 from worker.ledger.items import AdmitItem
 from worker.ledger.lease import Lease
 from worker.ledger.replies import Admission, Admitted, Authorization
-from worker.market_data import MarketView
-from worker.stages.flow import Arrival
+from worker.market.data import MarketView
+from worker.pipeline.flow import Arrival
 
 D = Decimal
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)

@@ -5,16 +5,16 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import AsyncIterator
 from typing import Final, NamedTuple
 
+from worker.assembly.factory import ExchangeFactory
 from worker.cli import session
 from worker.cli.environment import configuration
 from worker.cli.main import BAD_CONFIG
-from worker.clock import Clock, SystemClock
-from worker.config import Config
-from worker.errors import ConfigError, WorkerError
-from worker.exchanges.base import ExchangeAdapter
-from worker.exchanges.factory import ExchangeFactory
+from worker.config.keys import Config
+from worker.exchanges.ports import ExchangeAdapter
 from worker.ledger.errors import LedgerError
-from worker.ledger.reader import AccountReader
+from worker.operator.reader import AccountReader
+from worker.runtime.clock import Clock, SystemClock
+from worker.runtime.errors import ConfigError, WorkerError
 
 #: An exchange that has not loaded its markets by then counts as unreachable.
 EXCHANGE_TIMEOUT_S: Final = 30.0

@@ -4,7 +4,7 @@ import sys
 from argparse import ArgumentParser, Namespace
 
 from worker.cli.environment import configuration
-from worker.config_table import render_config
+from worker.config.showing import render_config
 
 
 def configure(parser: ArgumentParser) -> None:

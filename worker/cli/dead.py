@@ -8,8 +8,8 @@ from typing import Any, Final
 import msgspec
 
 from worker.cli import arguments, session, wording
-from worker.ledger.dead_letters import DeadLetter
-from worker.ledger.reader import AccountReader
+from worker.operator.dead_letters import DeadLetter
+from worker.operator.reader import AccountReader
 
 _ID: Final = re.compile(r"\d{1,20}-\d{1,20}")
 _encode = msgspec.json.Encoder().encode

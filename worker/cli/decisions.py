@@ -8,8 +8,8 @@ from typing import Final
 from worker.cli import arguments, session
 from worker.domain.money import ZERO, text
 from worker.domain.verdict import Verdict
-from worker.errors import WorkerError
-from worker.ledger.reader import AccountReader
+from worker.operator.reader import AccountReader
+from worker.runtime.errors import WorkerError
 
 #: How often the record is looked at while the keeper is waited for.
 LOOK_EVERY_S: Final = 0.5

@@ -19,14 +19,14 @@ from worker.cli import session, wording
 from worker.cli.demo_signals import MAX_POSITIONS, DemoSignals, Fate
 from worker.cli.demo_sums import Sums, add_up, report
 from worker.cli.status import banner
-from worker.clock import utc
-from worker.config import ENV_PREFIX
-from worker.config_file import load_config
-from worker.errors import WorkerError
+from worker.config.keys import ENV_PREFIX
+from worker.config.loading import load_config
 from worker.ledger.access import OUTPUT_STREAMS, STREAMS, StreamEntry
-from worker.ledger.embedded import DIE_WITH_PARENT, EmbeddedServer
-from worker.ledger.reader import AccountReader
-from worker.ledger.status import Status
+from worker.operator.reader import AccountReader
+from worker.operator.status import Status
+from worker.runtime.clock import utc
+from worker.runtime.embedded_server import DIE_WITH_PARENT, EmbeddedServer
+from worker.runtime.errors import WorkerError
 
 SIGNALS: Final = 240
 BATCH: Final = 8

@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from worker.clock import SystemClock, rfc3339
+from worker.runtime.clock import SystemClock, rfc3339
 
 _PRICES: Final = {
     "BTC/USDT": 65_000.0,

@@ -9,7 +9,7 @@ import msgspec
 from worker.cli import wording
 from worker.cli.demo_signals import Fate
 from worker.ledger.access import StreamEntry
-from worker.ledger.dead_letters import signal_id_of
+from worker.operator.dead_letters import signal_id_of
 
 _TERMINAL: Final = {
     "OrderFilled": "filled",

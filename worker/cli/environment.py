@@ -3,8 +3,8 @@
 import os
 from argparse import Namespace
 
-from worker.config import Config
-from worker.config_file import load_config
+from worker.config.keys import Config
+from worker.config.loading import load_config
 
 
 def configuration(options: Namespace) -> Config:

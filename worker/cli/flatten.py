@@ -16,8 +16,7 @@ import msgspec
 
 from worker.cli import arguments, session, signing
 from worker.cli.environment import configuration
-from worker.clock import SystemClock, rfc3339
-from worker.config import Config
+from worker.config.keys import Config
 from worker.domain.event import TERMINAL_EVENTS
 from worker.domain.money import text
 from worker.domain.position import Position
@@ -25,8 +24,9 @@ from worker.domain.position_events import FLATTEN_PREFIX
 from worker.domain.signature import Signer
 from worker.domain.trading_state import TradingState
 from worker.ledger.access import StreamEntry
-from worker.ledger.reader import AccountReader
 from worker.ledger.replies import Book
+from worker.operator.reader import AccountReader
+from worker.runtime.clock import SystemClock, rfc3339
 
 #: A closing signal that failed is followed by another after this, and ever more rarely.
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 5.0

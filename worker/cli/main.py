@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from worker import __version__
-from worker.errors import ConfigError, InvariantError, WorkerError
+from worker.runtime.errors import ConfigError, InvariantError, WorkerError
 
 OK: Final = 0
 FAILURE: Final = 1

@@ -7,9 +7,9 @@ from typing import Any
 import msgspec
 
 from worker.cli import session, wording
-from worker.errors import WorkerError
-from worker.ledger.history import History
-from worker.ledger.reader import AccountReader
+from worker.operator.history import History
+from worker.operator.reader import AccountReader
+from worker.runtime.errors import WorkerError
 
 _encode = msgspec.json.Encoder(decimal_format="string").encode
 

@@ -8,8 +8,8 @@ import msgspec
 
 from worker.cli import session, wording
 from worker.domain.money import text
-from worker.ledger.reader import AccountReader
 from worker.ledger.replies import Book
+from worker.operator.reader import AccountReader
 
 _encode = msgspec.json.Encoder(decimal_format="string").encode
 

@@ -4,11 +4,11 @@ import asyncio
 import sys
 from argparse import ArgumentParser, Namespace
 
-from worker.app import run_worker
+from worker.assembly.worker import run_worker
 from worker.cli.environment import configuration
-from worker.config_table import secret_strings
-from worker.heap import keep_heap
+from worker.config.showing import secret_strings
 from worker.observe.logs import configure_logging
+from worker.runtime.heap import keep_heap
 
 try:
     import uvloop

@@ -10,9 +10,9 @@ from argparse import Namespace
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-from worker.cancellation import cancel_all
 from worker.cli.environment import configuration
-from worker.ledger.reader import AccountReader
+from worker.operator.reader import AccountReader
+from worker.runtime.cancellation import cancel_all
 
 T = TypeVar("T")
 

@@ -3,10 +3,10 @@
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from worker.config import Config
-from worker.config_file import read_secret
+from worker.config.keys import Config
+from worker.config.loading import read_secret
 from worker.domain.signature import Signer, is_key_id
-from worker.errors import ConfigError, WorkerError
+from worker.runtime.errors import ConfigError, WorkerError
 
 
 class SigningError(WorkerError):

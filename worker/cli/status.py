@@ -11,8 +11,8 @@ from worker.cli import arguments, session, wording
 from worker.domain.money import text as plain
 from worker.domain.trading_state import TradingState
 from worker.ledger.errors import LedgerUnavailableError
-from worker.ledger.reader import AccountReader
-from worker.ledger.status import Status, needs_attention
+from worker.operator.reader import AccountReader
+from worker.operator.status import Status, needs_attention
 
 _COLOUR = {
     TradingState.ACTIVE: "green",

@@ -18,9 +18,9 @@ import msgspec
 from worker.cli import session, signing
 from worker.cli.environment import configuration
 from worker.domain.signal import MalformedSignalError, decode_signal
-from worker.errors import WorkerError
-from worker.ledger.reader import AccountReader
 from worker.ledger.streams import SubmissionError
+from worker.operator.reader import AccountReader
+from worker.runtime.errors import WorkerError
 
 #: Larger input is refused; the client library has no such limit.
 MAX_INPUT_BYTES: Final = 268_435_456

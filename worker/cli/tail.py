@@ -8,10 +8,10 @@ from argparse import ArgumentParser, Namespace
 from typing import Final
 
 from worker.cli import session, wording
-from worker.clock import utc
 from worker.ledger.access import OUTPUT_STREAMS, STREAMS
 from worker.ledger.errors import LedgerUnavailableError
-from worker.ledger.reader import AccountReader
+from worker.operator.reader import AccountReader
+from worker.runtime.clock import utc
 
 #: Pause before reading again when Redis went away, seconds.
 RETRY_S: Final = 1.0

@@ -4,7 +4,7 @@ from argparse import ArgumentParser, Namespace
 
 from worker.cli import arguments, session
 from worker.domain.trading_state import TradingState
-from worker.ledger.reader import AccountReader
+from worker.operator.reader import AccountReader
 
 _STATE = {
     "halt": TradingState.HALTED,

@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from worker.errors import ConfigError
+from worker.runtime.errors import ConfigError
 
 KEY_ID_PATTERN: Final = r"^[a-z0-9]+([-_][a-z0-9]+)*$"
 MAX_KEY_ID_LENGTH: Final = 32

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterable, Sequence, Sized
 from typing import Any, Final
 
-from worker.clock import Clock
 from worker.domain.trading_state import TradingState
 from worker.ledger.batch import Batch
 from worker.ledger.errors import LedgerUnavailableError
@@ -26,6 +25,7 @@ from worker.ledger.replies import (
     read_verdict,
 )
 from worker.ledger.scripts import Doorbell, Scripts
+from worker.runtime.clock import Clock
 
 #: Entries in one call, and calls under way: while the server works on one batch, the worker does on
 #: the next. Half of the default concurrency, so that there are two.

@@ -17,10 +17,10 @@ from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
 
-from worker.config import RedisConfig
+from worker.config.keys import RedisConfig
+from worker.config.redis_url import Address, Topology, parse
 from worker.ledger.errors import map_exceptions
 from worker.ledger.wire import CONNECT_TIMEOUT_S, Wire, connect
-from worker.redis_url import Address, Topology, parse
 
 #: The library retries ten times by default; one lost reply made one XADD write two entries.
 NO_RETRY: Final = Retry(NoBackoff(), 0)

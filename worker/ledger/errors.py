@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 import redis.exceptions as foreign
 
-from worker.errors import WorkerError
+from worker.runtime.errors import WorkerError
 
 
 class LedgerError(WorkerError):

@@ -12,10 +12,10 @@ from typing import Any, Final, NamedTuple, Protocol
 from hiredis import ProtocolError
 from redis.exceptions import NoScriptError, RedisError
 
-from worker.clock import Clock, Random, SystemClock
 from worker.ledger.connection import Connections, Purpose
 from worker.ledger.errors import LedgerError, LedgerUnavailableError, translate
 from worker.ledger.wire import Wire
+from worker.runtime.clock import Clock, Random, SystemClock
 
 NAMES: Final = (
     "account",
@@ -61,13 +61,13 @@ def source(name: str, prelude: str | None = None) -> str:
     body = _file(f"{name}.lua")
     flags = re.match(r"#!lua[^\n]*\n", body)
     head = flags.group() if flags else ""
-    needed = _needed(_file("prelude.lua") if prelude is None else prelude, body)
+    needed = _needed(_file("lib/prelude.lua") if prelude is None else prelude, body)
     return f"{head}{needed}\n{body.removeprefix(head)}"
 
 
 @cache
 def _file(name: str) -> str:
-    return (importlib.resources.files("worker.ledger") / name).read_text()
+    return (importlib.resources.files("worker.ledger") / "lua" / name).read_text()
 
 
 def _needed(prelude: str, body: str) -> str:

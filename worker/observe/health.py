@@ -4,8 +4,8 @@ import threading
 from collections.abc import Iterable
 from typing import Any, Final
 
-from worker.clock import Clock
 from worker.observe.metrics import Metrics
+from worker.runtime.clock import Clock
 
 #: A loop that has not beaten for this long is stuck.
 MAX_BEAT_AGE_MS: Final = 5_000.0

@@ -10,10 +10,10 @@ from socketserver import ThreadingMixIn
 from typing import TYPE_CHECKING, Any, Final, TextIO
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
-from worker.config import HttpConfig
-from worker.errors import ConfigError
+from worker.config.keys import HttpConfig
 from worker.observe.health import Health
 from worker.observe.metrics import CONTENT_TYPE, Metrics
+from worker.runtime.errors import ConfigError
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment

@@ -13,10 +13,10 @@ from typing import Any, Final, TextIO
 
 import msgspec
 
-from worker.clock import Clock, SystemClock
-from worker.config import LogConfig
-from worker.logger import Tell, bound_ids, structlog
+from worker.config.keys import LogConfig
 from worker.observe.redaction import Redactor
+from worker.runtime.clock import Clock, SystemClock
+from worker.runtime.logger import Tell, bound_ids, structlog
 
 #: Longer lines than this are cut: a log is not a place for payloads.
 MAX_LINE_BYTES: Final = 65_536

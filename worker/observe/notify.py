@@ -5,9 +5,9 @@ import socket
 from collections.abc import Mapping
 from typing import Final
 
-from worker.clock import Clock
-from worker.logger import get_logger
 from worker.observe.health import Health
+from worker.runtime.clock import Clock
+from worker.runtime.logger import get_logger
 
 log = get_logger()
 

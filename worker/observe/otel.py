@@ -15,7 +15,7 @@ from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode, set_span_in_context
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from worker.config import TracingConfig
+from worker.config.keys import TracingConfig
 from worker.domain.identity import account_key
 from worker.observe.tracing import Watch
 

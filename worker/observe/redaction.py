@@ -6,7 +6,7 @@ from urllib.parse import quote, quote_plus
 
 import msgspec
 
-from worker.secret import HIDDEN
+from worker.runtime.secret import HIDDEN
 
 #: Lines of a multi-line secret (a PEM key) are secrets of their own from this length on.
 _MIN_LINE_LENGTH: Final = 16

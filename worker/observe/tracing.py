@@ -5,8 +5,8 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Protocol, cast
 
-from worker.config import TracingConfig
-from worker.errors import ConfigError
+from worker.config.keys import TracingConfig
+from worker.runtime.errors import ConfigError
 
 #: Given a stage's name, what is told the seconds that it took the signal in hand.
 Watch = Callable[[str], Callable[[float], None]]

@@ -1,0 +1,147 @@
+"""What people and programs read of streams, ages and statuses."""
+
+import json
+from datetime import UTC, datetime
+from decimal import Decimal
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from worker.cli import wording
+from worker.cli.status import banner, render, to_json
+from worker.cli.wording import screen
+from worker.domain.trading_state import TradingState
+from worker.ledger.access import StreamEntry
+from worker.operator.status import Status, WorkerView, needs_attention
+
+_AT = datetime(2026, 1, 2, 3, 4, 5, 678_000, tzinfo=UTC)
+_GOOD = Status(
+    account="main",
+    at=_AT,
+    trading_state=TradingState.ACTIVE,
+    reason="",
+    actor="",
+    changed_at="",
+    workers=(WorkerView(name="w1", alive=True, silent_ms=100, status={"in_flight": 2}),),
+    keeper="w1",
+    group_exists=True,
+    stream_length=10,
+    lag=0,
+    pending=2,
+    in_flight=2,
+    waiting=0,
+    oldest_pending_age_ms=90,
+    oldest_unseen_age_ms=None,
+    unresolved_count=0,
+    unresolved=(),
+    open_positions=1,
+    opening=0,
+    closing=0,
+    exposure={"USDT": Decimal("1.5")},
+    realized={},
+    dead_letters=0,
+    throttled_ms={},
+)
+
+
+@pytest.mark.parametrize(
+    ("ms", "text"),
+    [
+        (None, "-"),
+        (0, "0 ms"),
+        (999, "999 ms"),
+        (1_500, "1.5 s"),
+        (61_000, "1 min 1 s"),
+        (7_260_000, "2 h 1 min"),
+        (90_000_000, "1 d 1 h"),
+    ],
+)
+def test_ages_are_said_in_two_units_at_most(ms: int | None, text: str) -> None:
+    """An age reads as a person would say it."""
+    assert wording.age(ms) == text
+
+
+@given(data=st.binary(max_size=60), stream=st.sampled_from(["signals", "orders", "dead"]))
+def test_any_entry_is_one_line_in_both_forms(data: bytes, stream: str) -> None:
+    """Whatever bytes a producer wrote, a line stays one line and the JSON form stays JSON."""
+    entry = StreamEntry(stream=stream, id="1-2", fields={"data": data, "type": b"T\x1b[31m"})
+    line = wording.one_line(entry, _AT)
+    assert line.isprintable()
+    assert line.startswith("03:04:05.678")
+    shown = json.loads(wording.as_json(entry))
+    assert (shown["stream"], shown["entry_id"]) == (stream, "1-2")
+
+
+def test_json_form_embeds_the_payload_as_it_was() -> None:
+    """A payload that is JSON is embedded with its numbers as they were spelt."""
+    entry = StreamEntry(stream="orders", id="1-2", fields={"id": b"e", "data": b'{"p": 1.10}'})
+    assert wording.as_json(entry) == (
+        b'{"stream":"orders","entry_id":"1-2","id":"e","data":{"p":1.10}}'
+    )
+
+
+def test_a_failure_says_code_and_reason_on_its_line() -> None:
+    """The one thing a person looks for is on the line."""
+    data = (
+        b'{"signal_id":"s1","exchange":"paper","symbol":"A/B",'
+        b'"code":"NO_POSITION","reason":"why not"}'
+    )
+    entry = StreamEntry(stream="orders", id="1-2", fields={"type": b"OrderFailed", "data": data})
+    line = wording.one_line(entry, _AT)
+    assert line.split()[1:5] == ["OrderFailed", "paper", "A/B", "s1"]
+    assert line.endswith('code=NO_POSITION reason="why not"')
+
+
+def test_a_good_day_needs_nobody() -> None:
+    """With everything in order the list is empty and the screen says so."""
+    assert needs_attention(_GOOD) == []
+    console = screen()
+    with console.capture() as capture:
+        console.print(render(_GOOD))
+    assert "A C T I V E" in capture.get()
+    assert "Nothing needs attention." in capture.get()
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"trading_state": TradingState.HALTED, "reason": "storm"}, "trading is HALTED: storm"),
+        ({"unresolved_count": 2}, "2 more orders are unresolved"),
+        ({"workers": ()}, "no worker is alive and 2 signals wait"),
+        ({"keeper": None}, "the account has no keeper"),
+        ({"group_exists": False}, "the consumer group is missing"),
+        ({"oldest_pending_age_ms": 61_000}, "the oldest seen signal without an outcome is 61 s"),
+        ({"oldest_unseen_age_ms": 61_000}, "the oldest unseen signal without an outcome is 61 s"),
+        ({"throttled_ms": {"okx": 1_200}}, "nothing is sent to okx for another 2 s"),
+        ({"dead_letters": 1}, "1 dead letter: see execution-worker dead list"),
+    ],
+)
+def test_each_trouble_has_its_sentence(change: dict[str, object], sentence: str) -> None:
+    """One thing wrong gives one sentence, on the list and on the screen."""
+    status = msgspec.structs.replace(_GOOD, **change)
+    (found,) = needs_attention(status)
+    assert found.startswith(sentence)
+    console = screen()
+    with console.capture() as capture:
+        console.print(render(status))
+    assert sentence in capture.get()
+
+
+def test_the_json_form_has_every_field_and_the_attention_list() -> None:
+    """Programs may rely on every field of the status, amounts as text."""
+    shown = json.loads(to_json(_GOOD))
+    assert set(shown) == {*Status.__struct_fields__, "attention"}
+    assert shown["exposure"] == {"USDT": "1.5"}
+    assert shown["attention"] == []
+
+
+def test_a_reason_cannot_paint_the_screen() -> None:
+    """Markup and escapes in an operator's reason are shown as they are, or not at all."""
+    status = msgspec.structs.replace(_GOOD, reason="[red]x[/red]\x1b[2J")
+    console = screen()
+    with console.capture() as capture:
+        console.print(banner(status))
+    assert "[red]x[/red]" in capture.get()
+    assert "\x1b[2J" not in capture.get()

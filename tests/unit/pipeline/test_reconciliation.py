@@ -1,0 +1,410 @@
+"""Reconciliation: following an order to its end, and knowing exactly what traded."""
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from tests.unit.parts import (
+    PERPETUAL,
+    SPOT,
+    START_MS,
+    D,
+    ManualClock,
+    ScriptedExchange,
+    fill,
+    lease,
+    not_found,
+    position,
+    report,
+    signal,
+    trouble,
+)
+from worker.config.keys import ReconciliationConfig
+from worker.domain.market import SymbolInfo
+from worker.domain.order import Fact, Fill, OrderRequest, OrderState, Role, Side
+from worker.domain.position import Position
+from worker.domain.refusal import Code, Stage
+from worker.domain.signal import OrderType
+from worker.domain.verdict import Verdict
+from worker.exchanges.ports import ExchangeError, Outcome
+from worker.pipeline.flow import (
+    AdmittedOrder,
+    Failed,
+    Lost,
+    Settlement,
+    Submission,
+    Unresolved,
+)
+from worker.pipeline.orders import OrderManager
+from worker.pipeline.reconciliation import TRADE_LOOKUPS, ReconciliationHandler
+
+ONE, HALF, REST = fill("2", "100"), fill("1", "99", trade_id="a"), fill("1", "101", trade_id="b")
+ACTIVE = report(OrderState.ACTIVE)
+PART = report(OrderState.PARTIALLY_FILLED, HALF)
+
+
+class Desk:
+    """The stage with a scripted exchange; ten seconds of patience, half a second a poll."""
+
+    def __init__(self, **config: Any) -> None:
+        self.clock = ManualClock()
+        self.orders = OrderManager()
+        self.exchange = ScriptedExchange(self.clock)
+        self.lease = lease(10**9)
+        self.may_open = True
+        self.handler = ReconciliationHandler(
+            ReconciliationConfig(**config),
+            orders=self.orders,
+            clock=self.clock,
+            may_open=lambda: self.may_open,
+        )
+
+    async def settle(
+        self,
+        first: Any,
+        *,
+        attempts: int = 1,
+        side: Side = Side.BUY,
+        info: SymbolInfo = SPOT,
+        held: Position | None = None,
+        verdict: Verdict | None = None,
+    ) -> Any:
+        """Hand over an order whose create response said ``first``; a close of ``held`` if given."""
+        request = OrderRequest(
+            client_order_id="c1",
+            exchange="paper",
+            symbol="BTC/USDT",
+            role=Role.ENTRY,
+            side=side,
+            order_type=OrderType.MARKET,
+            quantity=D(2),
+        )
+        managed = self.orders.begin(request, "s-1")
+        self.orders.note(managed, Fact.SENT)
+        said = first(request)
+        self.orders.report(managed, said)
+        one = signal()
+        order = AdmittedOrder(
+            signal=one,
+            digest=one.digest(),
+            lease=self.lease,
+            adapter=self.exchange,
+            info=info,
+            request=request,
+            reference=D(100),
+            position=held,
+            reserved=0,
+            managed=managed,
+            not_before_ms=START_MS,
+            created_ms=START_MS,
+            expires_ms=START_MS + 30_000,
+            admitted_at=0,
+            admitted_mono_ms=0.0,
+            verdict=verdict,
+        )
+        submission = Submission(order=order, report=said, attempts=attempts)
+        return await self.handler.handle(submission)
+
+    async def settled(self, first: Any) -> Settlement:
+        ended = await self.settle(first)
+        assert isinstance(ended, Settlement), ended
+        return ended
+
+    @property
+    def calls(self) -> list[str]:
+        return [name for name, _ in self.exchange.calls]
+
+
+async def test_a_filled_create_response_needs_no_further_call() -> None:
+    """One round trip in all."""
+    desk = Desk()
+    ended = await desk.settled(report(OrderState.FILLED, ONE))
+    assert ended.fills == (ONE,)
+    assert ended.filled == 2
+    assert ended.average_price == 100
+    assert desk.calls == []
+
+
+async def test_a_bare_acknowledgement_is_asked_about_at_once() -> None:
+    """SUBMITTED means only that there is an id; the first look needs no pause."""
+    desk = Desk()
+    desk.exchange.looking = [report(OrderState.FILLED, ONE)]
+    await desk.settled(report(OrderState.SUBMITTED))
+    assert desk.exchange.calls == [("look", 0.0)]
+
+
+async def test_an_open_order_is_polled_until_it_fills() -> None:
+    """At the configured interval."""
+    desk = Desk(poll_interval=0.25)
+    desk.exchange.looking = [ACTIVE, PART, report(OrderState.FILLED, HALF, REST)]
+    ended = await desk.settled(ACTIVE)
+    assert ended.fills == (HALF, REST)
+    assert ended.average_price == 100
+    assert desk.exchange.times("look") == [250.0, 500.0, 750.0]
+
+
+async def test_an_entry_is_cancelled_once_the_account_may_open_nothing() -> None:
+    """Within one poll, long before its time is up; what had traded by then stays traded."""
+    desk = Desk()
+
+    def stop(request: OrderRequest) -> Any:
+        desk.may_open = False
+        return PART(request)
+
+    desk.exchange.looking = [ACTIVE, stop, report(OrderState.CANCELLED, HALF)]
+    ended = await desk.settled(ACTIVE)
+    assert (ended.report.state, ended.fills) == (OrderState.CANCELLED, (HALF,))
+    assert desk.exchange.times("cancel") == [1_000.0]
+
+
+async def test_a_cancel_that_is_under_way_is_not_asked_for_at_every_poll() -> None:
+    """However long the account may open nothing: the exchange has taken the request."""
+    desk = Desk()
+    desk.may_open = False
+    desk.exchange.looking = [ACTIVE] * 5 + [report(OrderState.CANCELLED, filled_quantity=D(0))]
+    await desk.settled(ACTIVE)
+    assert desk.exchange.times("cancel") == [0.0]
+    assert desk.exchange.times("look")[-1] >= 2_000.0
+
+
+DECIDED = Verdict(actor="ann@desk", reason="statement", filled=D(2), price=D(99))
+
+
+@pytest.mark.parametrize(("filled", "settles"), [("2", True), ("1", False)])
+async def test_trades_an_exchange_has_forgotten_can_be_told_by_a_person(
+    filled: str, settles: bool
+) -> None:
+    """Where they come to what the exchange says has traded; nothing else is believed."""
+    desk = Desk()
+    desk.exchange.trades = [trouble(Outcome.UNKNOWN)]
+    verdict = msgspec.structs.replace(DECIDED, filled=D(filled))
+    ended = await desk.settle(TOLD, verdict=verdict)
+    assert isinstance(ended, Settlement) is settles
+    if settles:
+        assert [(one.quantity, one.price) for one in ended.fills] == [(D(2), D(99))]
+
+
+async def test_a_close_goes_on_while_the_account_may_open_nothing() -> None:
+    """It is what the account is waiting for."""
+    desk = Desk()
+    desk.may_open = False
+    desk.exchange.looking = [ACTIVE, report(OrderState.FILLED, ONE)]
+    ended = await desk.settle(ACTIVE, side=Side.SELL, held=position())
+    assert isinstance(ended, Settlement)
+    assert "cancel" not in desk.calls
+
+
+async def test_a_failing_poll_changes_nothing() -> None:
+    """The last report stands; the next poll may succeed."""
+    desk = Desk()
+    desk.exchange.looking = [
+        trouble(Outcome.UNKNOWN),
+        not_found(),
+        report(OrderState.FILLED, ONE),
+    ]
+    assert (await desk.settled(ACTIVE)).filled == 2
+
+
+async def test_what_is_left_after_the_waiting_time_is_cancelled() -> None:
+    """Partly filled, then cancelled: what had traded stays traded."""
+    desk = Desk(max_wait_time=2.0)
+
+    def after_cancel(request: OrderRequest) -> Any:
+        cancelled = "cancel" in desk.calls
+        return (report(OrderState.CANCELLED, HALF) if cancelled else PART)(request)
+
+    desk.exchange.looking = [after_cancel]
+    ended = await desk.settled(PART)
+    assert ended.report.state is OrderState.CANCELLED
+    assert ended.fills == (HALF,)
+    assert desk.exchange.times("cancel") == [2_000.0]
+
+
+async def test_an_order_that_fills_while_it_is_cancelled_is_filled() -> None:
+    """The exchange does not know it as open any more: the next poll tells why."""
+    desk = Desk(max_wait_time=1.0)
+    desk.exchange.cancelling = [not_found()]
+
+    def look(request: OrderRequest) -> Any:
+        done = "cancel" in desk.calls
+        return (report(OrderState.FILLED, HALF, REST) if done else PART)(request)
+
+    desk.exchange.looking = [look]
+    ended = await desk.settled(PART)
+    assert ended.report.state is OrderState.FILLED
+    assert ended.filled == 2
+    assert desk.calls.count("cancel") == 1
+
+
+@pytest.mark.parametrize(
+    ("problem", "poll_interval", "cancels"),
+    [
+        (None, 0.5, [2_000.0]),
+        (not_found(), 0.5, [2_000.0]),
+        (trouble(Outcome.UNKNOWN), 0.5, [2_000.0, 2_500.0, 3_500.0]),
+        (trouble(Outcome.THROTTLED, retry_after_s=1.6), 0.2, [2_000.0, 3_600.0]),
+    ],
+)
+async def test_an_order_that_neither_fills_nor_goes_is_unresolved(
+    problem: ExchangeError | None, poll_interval: float, cancels: list[float]
+) -> None:
+    """A cancel that was taken is not repeated, one that failed is; then as long again, no guess."""
+    desk = Desk(max_wait_time=2.0, poll_interval=poll_interval)
+    desk.exchange.cancelling = [problem]
+    desk.exchange.looking = [ACTIVE]
+    ended = await desk.settle(ACTIVE)
+    assert isinstance(ended, Unresolved)
+    assert "neither fills nor cancels" in ended.reason
+    assert desk.clock.ms == pytest.approx(4_000.0)
+    assert desk.exchange.times("cancel") == pytest.approx(cancels)
+
+
+async def test_a_cancel_that_fails_is_tried_until_the_order_ends() -> None:
+    """The network was away for a moment: the order is cancelled all the same."""
+    desk = Desk(max_wait_time=60.0)
+    desk.exchange.cancelling = [trouble(Outcome.NOT_SENT)] * 5 + [None]
+
+    def look(request: OrderRequest) -> Any:
+        done = desk.calls.count("cancel") == 6
+        return (report(OrderState.CANCELLED, HALF) if done else PART)(request)
+
+    desk.exchange.looking = [look]
+    ended = await desk.settled(PART)
+    assert ended.report.state is OrderState.CANCELLED
+    pauses = (0.5, 1.0, 2.0, 2.0, 2.0)
+    due = [60_000.0 + 1_000 * sum(pauses[:n]) for n in range(6)]
+    assert desk.exchange.times("cancel") == due
+
+
+async def test_a_cancel_is_asked_for_once_even_where_a_poll_took_all_the_time() -> None:
+    """Slow answers must not leave the order working without a word."""
+    desk = Desk(max_wait_time=1.0)
+
+    def look(request: OrderRequest) -> Any:
+        desk.clock.ms += 5_000
+        done = "cancel" in desk.calls
+        return (report(OrderState.CANCELLED, HALF) if done else PART)(request)
+
+    desk.exchange.looking = [look]
+    assert (await desk.settled(PART)).fills == (HALF,)
+    assert desk.calls.count("cancel") == 1
+
+
+async def test_a_lost_lease_ends_the_polling() -> None:
+    """The successor follows the order; no cancel is sent."""
+    desk = Desk()
+
+    def lose(request: OrderRequest) -> Any:
+        desk.lease.lost = True
+        return ACTIVE(request)
+
+    desk.exchange.looking = [lose]
+    assert isinstance(await desk.settle(ACTIVE), Lost)
+    assert desk.calls == ["look"]
+    assert desk.orders.statistics() == {"active": 0}
+
+
+@pytest.mark.parametrize("reason", ["", "price out of bounds"])
+async def test_an_order_the_matching_engine_rejects_has_failed(reason: str) -> None:
+    """Acknowledged, then refused without a trade: the reason is passed on."""
+    desk = Desk()
+    ended = await desk.settle(report(OrderState.REJECTED, reason=reason), attempts=2)
+    assert isinstance(ended, Failed)
+    assert ended.refusal.code is Code.ORDER_REJECTED
+    assert ended.refusal.stage is Stage.RECONCILIATION
+    assert (reason or "no reason given") in ended.refusal.reason
+    assert (ended.refusal.attempts, ended.refusal.exchange_order_id) == (2, "X1")
+    assert ended.order is not None
+
+
+async def test_a_rejection_after_a_trade_is_a_settlement() -> None:
+    """What traded has to be booked, whatever the state is called."""
+    ended = await Desk().settled(report(OrderState.REJECTED, HALF))
+    assert ended.fills == (HALF,)
+
+
+@pytest.mark.parametrize("state", [OrderState.CANCELLED, OrderState.EXPIRED])
+async def test_an_order_that_ends_without_a_trade_has_no_fills(state: OrderState) -> None:
+    """Nothing is asked for where nothing traded."""
+    desk = Desk()
+    ended = await desk.settled(report(state))
+    assert ended.fills == ()
+    assert ended.filled == 0
+    assert ended.average_price is None
+    assert desk.calls == []
+
+
+# --- trades that need a call of their own ---
+
+TOLD = report(OrderState.FILLED, filled_quantity=D(2), average_price=D(100), fills=())
+
+
+async def test_trades_are_asked_for_until_they_add_up() -> None:
+    """Late and partial answers, and errors, are asked again."""
+    desk = Desk()
+    desk.exchange.trades = [(), (HALF,), (HALF, REST)]
+    assert (await desk.settled(TOLD)).fills == (HALF, REST)
+    assert desk.exchange.times("trades") == [0.0, 500.0, 1_000.0]
+
+
+async def test_errors_count_as_answers_that_do_not_add_up() -> None:
+    """The next one may."""
+    desk = Desk()
+    desk.exchange.trades = [trouble(Outcome.UNKNOWN), (ONE,)]
+    assert (await desk.settled(TOLD)).fills == (ONE,)
+
+
+@pytest.mark.parametrize(
+    "trades", [(), (HALF,), (HALF, REST, ONE)], ids=["none", "too few", "too many"]
+)
+async def test_trades_that_never_add_up_leave_the_order_unresolved(
+    trades: tuple[Fill, ...],
+) -> None:
+    """The books are not written on a guess."""
+    desk = Desk()
+    desk.exchange.trades = [trades]
+    ended = await desk.settle(TOLD)
+    assert isinstance(ended, Unresolved)
+    assert "trades" in ended.reason
+    assert desk.calls == ["trades"] * TRADE_LOOKUPS
+    assert desk.orders.statistics()["active"] == 0
+
+
+async def test_fills_in_the_report_that_fall_short_are_completed() -> None:
+    """A report may carry only some of its fills."""
+    desk = Desk()
+    desk.exchange.trades = [(HALF, REST)]
+    first = report(OrderState.FILLED, HALF, filled_quantity=D(2))
+    assert (await desk.settled(first)).fills == (HALF, REST)
+
+
+@pytest.mark.parametrize(
+    ("info", "side", "fee", "currency"),
+    [
+        (SPOT, Side.BUY, "0.002", "BTC"),
+        (SPOT, Side.SELL, "0.2", "USDT"),
+        (PERPETUAL, Side.BUY, "0.2", "USDT"),
+        (PERPETUAL, Side.SELL, "0.2", "USDT"),
+    ],
+)
+async def test_the_exchanges_word_can_be_taken_without_its_trades(
+    info: SymbolInfo, side: Side, fee: str, currency: str
+) -> None:
+    """``verify_fill = false``: one fill stands for all, its fee is what the market usually takes.
+
+    A spot purchase's comes out of what was bought: what is sold later must have been received.
+    """
+    desk = Desk(verify_fill=False)
+    market = msgspec.structs.replace(info, taker_fee=D("0.001"))
+    ended = await desk.settle(TOLD, side=side, info=market)
+    (only,) = ended.fills
+    assert only == fill("2", "100", fee, currency, trade_id="X1", at_ms=0)
+    assert desk.calls == []
+
+
+async def test_a_word_without_a_price_is_not_enough() -> None:
+    """Even unverified, a fill needs a price."""
+    desk = Desk(verify_fill=False)
+    blank = report(OrderState.FILLED, filled_quantity=D(2), average_price=None, fills=())
+    assert isinstance(await desk.settle(blank), Unresolved)

@@ -1,0 +1,512 @@
+"""What is written for each end of a signal: the sequence of events, the book, the dead letter."""
+
+import json
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.unit.parts import (
+    ENTRY_ID,
+    PERPETUAL,
+    SPOT,
+    START,
+    START_MS,
+    SYMBOL,
+    D,
+    ManualClock,
+    ScriptedExchange,
+    fill,
+    lease,
+    position,
+    report,
+    signal,
+)
+from worker.config.keys import RiskConfig
+from worker.domain.identity import client_order_id
+from worker.domain.limits import millionths
+from worker.domain.market import SymbolInfo
+from worker.domain.order import Fill, OrderRequest, OrderState, Role, Side, average_price
+from worker.domain.position import Position, total_fees
+from worker.domain.refusal import Code, DeadReason, Refusal, Stage
+from worker.domain.signal import OrderType
+from worker.ledger.items import CommitItem
+from worker.pipeline.flow import (
+    AdmittedOrder,
+    Failed,
+    Malformed,
+    Repeated,
+    Settlement,
+    Unresolved,
+)
+from worker.pipeline.orders import OrderManager
+from worker.pipeline.settlement import Scribe
+from worker.pipeline.sizing import Sizing
+
+ENTRY_CLIENT_ID = client_order_id("main", "s-1", "entry")
+EXIT_CLIENT_ID = client_order_id("main", "s-1", "exit")
+CLOSE: dict[str, Any] = {"action": "close", "direction": None}
+
+
+class Desk:
+    """A scribe, and settlements for it to write down."""
+
+    def __init__(self) -> None:
+        self.clock = ManualClock()
+        self.orders = OrderManager()
+        self.scribe = Scribe(
+            account="main",
+            worker="w-1",
+            sizing=Sizing(RiskConfig(), account="main"),
+            max_slippage_pct=D(1),
+            clock=self.clock,
+        )
+
+    def order(
+        self,
+        *,
+        held: Position | None = None,
+        joins: bool = False,
+        quantity: str = "2",
+        info: SymbolInfo = SPOT,
+        reference: str | None = "100",
+        **fields: Any,
+    ) -> AdmittedOrder:
+        one = signal(**((CLOSE if held and not joins else {}) | fields))
+        opens = held is None or joins
+        buys = (fields.get("direction") != "short") is opens
+        request = OrderRequest(
+            client_order_id=ENTRY_CLIENT_ID if opens else EXIT_CLIENT_ID,
+            exchange="paper",
+            symbol=SYMBOL,
+            role=Role.ENTRY if opens else Role.EXIT,
+            side=Side.BUY if buys else Side.SELL,
+            order_type=OrderType.MARKET,
+            quantity=D(quantity),
+            reduce_only=not opens,
+        )
+        return AdmittedOrder(
+            signal=one,
+            digest=one.digest(),
+            lease=lease(token=3),
+            adapter=ScriptedExchange(self.clock),
+            info=info,
+            request=request,
+            reference=None if reference is None else D(reference),
+            position=held,
+            reserved=200_000_000 if opens else 0,
+            managed=self.orders.begin(request, one.signal_id),
+            not_before_ms=START_MS,
+            created_ms=START_MS,
+            expires_ms=START_MS + 30_000,
+            admitted_at=0,
+            admitted_mono_ms=0.0,
+        )
+
+    def settled(
+        self, state: OrderState, *fills: Fill, reason: str = "", attempts: int = 1, **order: Any
+    ) -> CommitItem:
+        admitted = self.order(**order)
+        end = Settlement(
+            order=admitted,
+            report=report(state, *fills, reason=reason, filled_quantity=D(0))(admitted.request),
+            fills=fills,
+            filled=sum((one.quantity for one in fills), D(0)),
+            average_price=average_price(fills),
+            fees=total_fees(fills),
+            attempts=attempts,
+        )
+        return self.scribe.settled(end).item
+
+
+def told(item: CommitItem) -> list[dict[str, Any]]:
+    """The events' JSON, checked against what their stream entries say."""
+    events = []
+    for stream, kind, identity, data in item.events:
+        event = json.loads(data)
+        assert (event["type"], event["event_id"]) == (kind, identity)
+        assert stream == ("orders" if kind.startswith("Order") else "positions")
+        assert event["signal_id"] == "s-1"
+        assert (event["account"], event["worker"]) == ("main", "w-1")
+        events.append(event)
+    return events
+
+
+def kinds(item: CommitItem) -> list[str]:
+    return [kind for _, kind, _, _ in item.events]
+
+
+def booked(item: CommitItem) -> Position:
+    assert item.position
+    return msgspec.json.decode(item.position, type=Position)
+
+
+# --- entries ---
+
+
+def test_an_entry_filled_whole_in_one_trade() -> None:
+    """Placed, filled, opened; the book holds the position and its exposure."""
+    item = Desk().settled(OrderState.FILLED, fill("2", "101", "0.2"), attempts=2)
+    placed, filled, opened = told(item)
+    assert kinds(item) == ["OrderPlaced", "OrderFilled", "PositionOpened"]
+    assert placed["event_id"] == f"{ENTRY_CLIENT_ID}-placed"
+    assert placed["client_order_id"] == ENTRY_CLIENT_ID
+    assert placed["exchange_order_id"] == "X1"
+    assert (placed["role"], placed["side"], placed["order_type"]) == ("entry", "buy", "market")
+    assert (placed["quantity"], placed["price"], placed["attempts"]) == ("2", None, 2)
+    assert (filled["filled_quantity"], filled["average_price"]) == ("2", "101")
+    assert (filled["fee"], filled["fee_currency"], filled["fees"]) == (
+        "0.2",
+        "USDT",
+        {"USDT": "0.2"},
+    )
+    assert filled["slippage_bps"] == "100"
+    assert filled["slippage_exceeded"] is False
+    assert filled["latency_ms"] == 40  # the entry came 40 ms before the clock's start
+    assert (opened["quantity"], opened["entry_price"], opened["fee"]) == ("2", "101", "0.2")
+    assert (opened["stop_loss"], opened["take_profit"]) == ("98.98", None)
+    assert (item.state, item.signal, item.entry, item.token) == ("FILLED", "s-1", ENTRY_ID, 3)
+    assert (item.reservation, item.position_key) == ("opening", f"paper:{SYMBOL}")
+    assert booked(item).position_id == opened["position_id"] == ENTRY_CLIENT_ID
+    assert (item.quote, item.realized) == ("USDT", 0)
+    assert item.exposure == 202_000_000 - 200_000_000  # what it is worth less what was reserved
+    assert item.dead is None
+
+
+def test_an_entry_filled_in_pieces() -> None:
+    """One event for each fill but the last, with running sums; the last is OrderFilled."""
+    pieces = (fill("1", "100"), fill("0.5", "102"), fill("0.5", "104"))
+    item = Desk().settled(OrderState.FILLED, *pieces)
+    _, first, second, filled, _ = told(item)
+    assert kinds(item) == [
+        "OrderPlaced",
+        "OrderPartiallyFilled",
+        "OrderPartiallyFilled",
+        "OrderFilled",
+        "PositionOpened",
+    ]
+    assert first["event_id"] == f"{ENTRY_CLIENT_ID}-partial-1"
+    assert (first["last_quantity"], first["last_price"]) == ("1", "100")
+    assert (first["filled_quantity"], first["average_price"]) == ("1", "100")
+    assert second["event_id"] == f"{ENTRY_CLIENT_ID}-partial-2"
+    assert (second["last_quantity"], second["filled_quantity"]) == ("0.5", "1.5")
+    assert D(second["average_price"]).quantize(D("0.0001")) == D("100.6667")
+    assert D(filled["filled_quantity"]) == 2
+    assert filled["average_price"] == "101.5"
+
+
+def test_an_entry_filled_in_part_and_cancelled() -> None:
+    """What traded is a position; the order's end is a cancellation."""
+    item = Desk().settled(OrderState.CANCELLED, fill("0.5", "100", "0.05"))
+    _, partial, cancelled, opened = told(item)
+    assert kinds(item) == [
+        "OrderPlaced",
+        "OrderPartiallyFilled",
+        "OrderCancelled",
+        "PositionOpened",
+    ]
+    assert partial["filled_quantity"] == cancelled["filled_quantity"] == "0.5"
+    assert cancelled["reason"] == "not filled in the time allowed"
+    assert cancelled["fee"] == "0.05"
+    assert opened["quantity"] == "0.5"
+    assert item.state == "CANCELLED"
+    assert item.exposure == 50_000_000 - 200_000_000
+
+
+@pytest.mark.parametrize(
+    ("state", "reason", "shown"),
+    [
+        (OrderState.CANCELLED, "", "not filled in the time allowed"),
+        (OrderState.CANCELLED, "by the user", "by the user"),
+        (
+            OrderState.EXPIRED,
+            "",
+            "the exchange ended it: nothing to trade against, or its time was up",
+        ),
+        (OrderState.EXPIRED, "IOC", "IOC"),
+    ],
+)
+def test_an_entry_that_never_traded(state: OrderState, reason: str, shown: str) -> None:
+    """Placed and cancelled; no position, and all that was reserved is given back."""
+    item = Desk().settled(state, reason=reason)
+    _, cancelled = told(item)
+    assert kinds(item) == ["OrderPlaced", "OrderCancelled"]
+    assert cancelled["reason"] == shown
+    assert (cancelled["filled_quantity"], cancelled["average_price"]) == ("0", None)
+    assert item.position is None
+    assert item.exposure == -200_000_000
+
+
+def test_a_short_opens_a_short() -> None:
+    """Its default stop lies above, its slippage is what it sold too cheaply."""
+    item = Desk().settled(
+        OrderState.FILLED, fill("2", "99"), direction="short", symbol=PERPETUAL.symbol
+    )
+    _, filled, opened = told(item)
+    assert (filled["side"], filled["slippage_bps"]) == ("sell", "100")
+    assert (opened["direction"], opened["stop_loss"]) == ("short", "100.98")
+
+
+@pytest.mark.parametrize(
+    ("price", "bps", "exceeded"),
+    [("101", "100", False), ("101.01", "101", True), ("98", "-200", False)],
+)
+def test_slippage_is_flagged_above_its_limit(price: str, bps: str, exceeded: bool) -> None:
+    """1% is 100 basis points; a better price is negative."""
+    filled = told(Desk().settled(OrderState.FILLED, fill("2", price)))[1]
+    assert (filled["slippage_bps"], filled["slippage_exceeded"]) == (bps, exceeded)
+
+
+def test_without_a_reference_there_is_no_slippage() -> None:
+    """Null rather than a guess."""
+    filled = told(Desk().settled(OrderState.FILLED, fill("2", "100"), reference=None))[1]
+    assert filled["slippage_bps"] is None
+    assert filled["slippage_exceeded"] is False
+
+
+def test_fees_in_several_currencies_are_listed() -> None:
+    """The quote's first where there is one, else the first one met."""
+    mixed = told(
+        Desk().settled(
+            OrderState.FILLED, fill("1", "100", "0.01", "BNB"), fill("1", "100", "0.1", "USDT")
+        )
+    )[2]
+    assert (mixed["fee"], mixed["fee_currency"]) == ("0.1", "USDT")
+    assert mixed["fees"] == {"BNB": "0.01", "USDT": "0.1"}
+    only = told(Desk().settled(OrderState.FILLED, fill("2", "100", "0.01", "BNB")))[1]
+    assert (only["fee"], only["fee_currency"]) == ("0.01", "BNB")
+    none = told(Desk().settled(OrderState.FILLED, fill("2", "100")))[1]
+    assert (none["fee"], none["fee_currency"], none["fees"]) == ("0", "USDT", {})
+
+
+# --- exits ---
+
+HELD = position(quantity=D(2), opened_quantity=D(2), entry_fee_open=D("0.2"), fee=D("0.2"))
+
+
+def test_a_whole_close() -> None:
+    """Placed, filled, closed, with profit net of all fees; the book is empty again."""
+    item = Desk().settled(OrderState.FILLED, fill("2", "110", "0.2"), held=HELD)
+    placed, filled, closed = told(item)
+    assert kinds(item) == ["OrderPlaced", "OrderFilled", "PositionClosed"]
+    assert (placed["role"], placed["side"]) == ("exit", "sell")
+    assert filled["slippage_bps"] == "-1000"
+    assert closed["event_id"] == f"{EXIT_CLIENT_ID}-closed"
+    assert closed["position_id"] == "p-1"
+    assert (closed["quantity"], closed["entry_price"], closed["exit_price"]) == ("2", "100", "110")
+    assert (closed["realized_pnl"], closed["fee"]) == ("19.6", "0.4")
+    assert closed["realized_pnl_pct"] == "9.8"
+    assert closed["close_reason"] == "signal"
+    assert closed["opened_at"] == closed["closed_at"] == START.isoformat().replace("+00:00", "Z")
+    assert item.position == ""
+    assert (item.reservation, item.exposure) == ("closing", -200_000_000)
+    assert item.realized == 19_600_000
+
+
+def test_a_partial_close() -> None:
+    """The position is changed, the rest stays in the book and in the exposure."""
+    item = Desk().settled(OrderState.FILLED, fill("0.5", "90"), held=HELD, quantity="0.5")
+    changed = told(item)[-1]
+    assert kinds(item) == ["OrderPlaced", "OrderFilled", "PositionChanged"]
+    assert changed["event_id"] == f"{EXIT_CLIENT_ID}-changed"
+    assert (changed["quantity"], changed["entry_price"]) == ("1.5", "100")
+    assert changed["realized_pnl"] == "-5.05"
+    assert changed["reason"]
+    assert booked(item).quantity == D("1.5")
+    assert item.exposure == 150_000_000 - 200_000_000
+    assert item.realized == -5_050_000
+
+
+def test_a_close_that_never_traded_changes_nothing() -> None:
+    """The position stays as it was, its place is free for another close."""
+    item = Desk().settled(OrderState.CANCELLED, held=HELD)
+    assert kinds(item) == ["OrderPlaced", "OrderCancelled"]
+    assert item.position is None
+    assert (item.reservation, item.exposure, item.realized) == ("closing", 0, 0)
+
+
+def test_a_flatten_says_so() -> None:
+    """Closes made by the ``flatten`` command carry its prefix."""
+    desk = Desk()
+    item = desk.settled(
+        OrderState.FILLED, fill("2", "100"), held=HELD, signal_id="flatten-20260301-BTC"
+    )
+    assert json.loads(item.events[-1][3])["close_reason"] == "flatten"
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.decimals(D("0.0001"), D(5), places=4), st.decimals(D(1), D(200), places=2)),
+        max_size=4,
+    ),
+    st.sampled_from([OrderState.FILLED, OrderState.CANCELLED, OrderState.EXPIRED]),
+    st.booleans(),
+)
+def test_exposure_adds_up_and_every_end_has_one_terminal_event(
+    trades: list[tuple[Any, Any]], state: OrderState, closing: bool
+) -> None:
+    """However it ends: one terminal event, ids that differ, exposure equal to what is held."""
+    fills = tuple(fill(*trade) for trade in trades)
+    if state is OrderState.FILLED and not fills:
+        return
+    big = position(quantity=D(50), opened_quantity=D(50)) if closing else None
+    item = Desk().settled(state, *fills, held=big)
+    names = kinds(item)
+    assert sum(names.count(kind) for kind in ("OrderFilled", "OrderCancelled", "OrderFailed")) == 1
+    assert len({identity for _, _, identity, _ in item.events}) == len(item.events)
+    before = 5_000_000_000 if closing else 200_000_000
+    after = before + item.exposure
+    if item.position is None:
+        assert after == (before if closing else 0)
+    else:
+        assert after == (millionths(booked(item).cost) if item.position else 0)
+
+
+# --- no order ---
+
+
+def refused(order: AdmittedOrder | None = None, **fields: Any) -> Failed:
+    refusal = Refusal(Stage.RISK, Code.MAX_POSITIONS, "all three are taken", **fields)
+    one = order.signal if order else signal()
+    return Failed(refusal=refusal, signal=one, digest=one.digest(), order=order)
+
+
+def test_a_refusal_before_admission_reserves_nothing() -> None:
+    """One event with stage, code, sentence, and whether a new signal may do better."""
+    ending = Desk().scribe.failed(refused(), lease())
+    (failed,) = told(ending.item)
+    assert failed["event_id"] == f"{ENTRY_CLIENT_ID}-failed"
+    assert (failed["stage"], failed["code"]) == ("risk", "MAX_POSITIONS")
+    assert failed["reason"] == "all three are taken"
+    assert (failed["retriable"], failed["attempts"]) == (True, 0)
+    assert failed["client_order_id"] is None
+    assert (ending.item.reservation, ending.item.exposure) == ("", 0)
+    assert (ending.item.state, ending.outcome) == ("FAILED", "failed")
+
+
+@pytest.mark.parametrize(
+    ("held", "reservation", "exposure"), [(None, "opening", -200_000_000), (HELD, "closing", 0)]
+)
+def test_a_refusal_after_admission_gives_its_place_back(
+    held: Position | None, reservation: str, exposure: int
+) -> None:
+    """The event names the order that was tried; the position is left alone."""
+    desk = Desk()
+    order = desk.order(held=held)
+    ending = desk.scribe.failed(refused(order, attempts=4, exchange_order_id="X9"), order.lease)
+    (failed,) = told(ending.item)
+    assert (failed["attempts"], failed["exchange_order_id"]) == (4, "X9")
+    assert failed["client_order_id"] == order.request.client_order_id
+    assert (ending.item.reservation, ending.item.exposure) == (reservation, exposure)
+    assert ending.item.position is None
+    assert ending.item.state == "REJECTED"
+
+
+def test_exhausted_deliveries_are_a_failure_and_a_dead_letter() -> None:
+    """The producer is told, and the entry is kept for a person."""
+    desk = Desk()
+    order = desk.order()
+    ending = desk.scribe.exhausted(refused(order), order.lease, 6)
+    assert kinds(ending.item) == ["OrderFailed"]
+    dead = dead_fields(ending.item)
+    assert (dead["reason"], dead["deliveries"]) == ("deliveries_exhausted", "6")
+    assert ending.item.reservation == "opening"
+
+
+def dead_fields(item: CommitItem) -> dict[str, str]:
+    assert item.dead is not None
+    return dict(zip(item.dead[::2], item.dead[1::2], strict=True))
+
+
+def test_a_malformed_entry_is_only_a_dead_letter() -> None:
+    """No event, for there is no signal; the fields are the contract's."""
+    item = (
+        Desk()
+        .scribe.malformed(Malformed(reason=DeadReason.MALFORMED, error="data: no"), lease(), 2)
+        .item
+    )
+    assert item.events == ()
+    assert (item.signal, item.reservation) == ("", "")
+    assert dead_fields(item) == {
+        "reason": "malformed",
+        "error": "data: no",
+        "entry_id": ENTRY_ID,
+        "deliveries": "2",
+        "worker": "w-1",
+        "at": "2026-03-01T12:00:00.000Z",
+    }
+
+
+def test_a_repeated_signal_is_acknowledged_in_silence() -> None:
+    """Its first one had or will have the event."""
+    item = Desk().scribe.repeated(Repeated(signal=signal(), conflict=False), lease(), 1).item
+    assert (item.events, item.dead, item.duplicate) == ((), None, True)
+
+
+def test_a_conflict_is_a_dead_letter() -> None:
+    """An id used again for other content: the sentence says what to do."""
+    ending = Desk().scribe.repeated(Repeated(signal=signal(), conflict=True), lease(), 1)
+    assert dead_fields(ending.item)["reason"] == ending.outcome == "conflict"
+    assert dead_fields(ending.item)["error"].startswith("signal_id: s-1 ")
+    assert ending.item.events == ()
+
+
+def test_an_unresolved_order_pages_somebody() -> None:
+    """A critical system error that names order, exchange and reason."""
+    desk = Desk()
+    kind, identity, data = desk.scribe.unresolved(
+        Unresolved(order=desk.order(), reason="no answer")
+    )
+    said = json.loads(data)
+    assert (kind, identity) == ("SystemError", f"{ENTRY_CLIENT_ID}-unresolved")
+    assert (said["code"], said["severity"]) == ("ORDER_UNRESOLVED", "critical")
+    for part in (ENTRY_CLIENT_ID, "paper", "no answer"):
+        assert part in said["reason"]
+
+
+# --- an entry that was found after another had taken its place ---
+
+
+def test_an_entry_found_later_enlarges_a_position_of_its_direction() -> None:
+    """One net position: quantity and cost of both, and no profit."""
+    item = Desk().settled(
+        OrderState.FILLED, fill("2", "130"), held=position(entry_price=D(100)), joins=True
+    )
+    assert kinds(item) == ["OrderPlaced", "OrderFilled", "PositionChanged"]
+    after = booked(item)
+    assert (after.quantity, after.entry_price) == (D(3), D(120))
+    assert (item.reservation, item.realized) == ("closing", 0)
+    assert item.exposure == millionths(D(360)) - millionths(D(100)) - 200_000_000
+
+
+@pytest.mark.parametrize(
+    ("quantity", "events", "left"),
+    [
+        ("0.4", ["PositionChanged"], ("long", D("0.6"))),
+        ("1", ["PositionClosed"], None),
+        ("3", ["PositionClosed", "PositionOpened"], ("short", D(2))),
+    ],
+)
+def test_an_entry_found_later_nets_a_position_of_the_other_direction(
+    quantity: str, events: list[str], left: tuple[str, Decimal] | None
+) -> None:
+    """It reduces, ends, or turns what is there, as the exchange did."""
+    item = Desk().settled(
+        OrderState.FILLED,
+        fill(quantity, "110"),
+        held=position(entry_price=D(100)),
+        joins=True,
+        direction="short",
+        info=PERPETUAL,
+    )
+    assert kinds(item) == ["OrderPlaced", "OrderFilled", *events]
+    if left is None:
+        assert item.position == ""
+    else:
+        after = booked(item)
+        assert (after.direction, after.quantity) == left
+    assert item.realized == 10_000_000 * min(D(quantity), D(1))

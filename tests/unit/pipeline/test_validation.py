@@ -1,0 +1,310 @@
+"""Validation: just inside each rule passes, just outside is refused with its code and field."""
+
+from datetime import timedelta
+from typing import Any
+
+import msgspec
+import pytest
+
+from tests.unit.parts import (
+    PERPETUAL,
+    SPOT,
+    START,
+    D,
+    ManualClock,
+    ScriptedExchange,
+    arrival,
+    signal,
+)
+from worker.config.keys import ValidationConfig
+from worker.domain.refusal import Code, Stage
+from worker.pipeline.flow import Arrival, Failed, Intent
+from worker.pipeline.validation import ValidationHandler
+
+CLOSED = msgspec.structs.replace(SPOT, active=False)
+EXACT_EXPIRY = (START + timedelta(milliseconds=1)).isoformat()
+LIMIT: dict[str, Any] = {"order_type": "limit", "entry_price": "100"}
+STOP: dict[str, Any] = {"order_type": "stop", "stop_price": "100"}
+STOP_LIMIT: dict[str, Any] = {"order_type": "stop_limit", "stop_price": "100", "entry_price": "100"}
+CLOSE: dict[str, Any] = {
+    "action": "close",
+    "direction": None,
+    "strength": None,
+    "confluence_score": None,
+}
+SHORT: dict[str, Any] = {"direction": "short", "symbol": PERPETUAL.symbol}
+
+
+async def judge(
+    fields: dict[str, Any],
+    *,
+    info: Any = SPOT,
+    price: str | None = "100",
+    known: bool = True,
+    exchange: type[ScriptedExchange] = ScriptedExchange,
+) -> Intent | Failed:
+    clock = ManualClock()
+    handler = ValidationHandler(
+        ValidationConfig(min_signal_strength=0.5, min_confluence_score=3.0),
+        exchanges=["paper", "other"],
+        max_size_pct=D(5),
+        clock=clock,
+    )
+    adapter = exchange(clock) if known else None
+    if fields.get("symbol") == PERPETUAL.symbol and info is SPOT:
+        info = PERPETUAL
+    case: Arrival = arrival(signal(**fields), adapter, info=info, price=price)
+    return await handler.handle(case)
+
+
+PASSES: dict[str, dict[str, Any]] = {
+    "a plain market order": {},
+    "a strength at the minimum": {"strength": 0.5},
+    "a confluence at the minimum": {"confluence_score": 3.0},
+    "a millisecond before its expiry": {"expires_at": EXACT_EXPIRY},
+    "an expiry at the end of time": {"expires_at": "9999-12-31T23:59:59Z"},
+    "a clock five seconds ahead": {"created_at": (START + timedelta(seconds=5)).isoformat()},
+    "30 s old less a millisecond": {
+        "created_at": (START - timedelta(milliseconds=29_999)).isoformat()
+    },
+    "an old one that lives on": {"created_at": "2020-01-01T00:00:00Z", "expires_at": EXACT_EXPIRY},
+    "a price 5% off": {"entry_price": "105"},
+    "a price 5% off below": {"entry_price": "95"},
+    "a size at the cap": {"size_pct": "5"},
+    "the smallest quantity": {"quantity": "0.0001"},
+    "the largest quantity": {"quantity": "1000"},
+    "a limit order": LIMIT,
+    "a limit for this moment": LIMIT | {"time_in_force": "IOC"},
+    "a stop order": STOP,
+    "a stop-limit": STOP_LIMIT,
+    "a stop-limit until cancelled": STOP_LIMIT | {"time_in_force": "GTC"},
+    "a stop just below": {"stop_loss": "99.99"},
+    "a target just above": {"take_profit": "100.01"},
+    "a short perpetual": SHORT | {"stop_loss": "100.01", "take_profit": "99.99"},
+    "a close": CLOSE,
+    "a close without strength at all": CLOSE | {"quantity": "1"},
+    "a limit that rests, its target below the market": LIMIT
+    | {"entry_price": "96", "stop_loss": "95", "take_profit": "99"},
+    "a trigger the market has reached": STOP,
+    "a close's trigger anywhere": CLOSE | STOP | {"stop_price": "1"},
+    "protection around a trigger": STOP | {"stop_price": "104", "stop_loss": "101"},
+}
+
+
+@pytest.mark.parametrize("fields", PASSES.values(), ids=PASSES)
+async def test_just_inside_passes(fields: dict[str, Any]) -> None:
+    """The limit itself is allowed."""
+    assert isinstance(await judge(fields), Intent)
+
+
+REFUSED: dict[str, tuple[Code, str, dict[str, Any]]] = {
+    "expired in a year no other zone has": (
+        Code.SIGNAL_EXPIRED,
+        "expires_at",
+        {"expires_at": "0001-01-01T00:00:00+05:00"},
+    ),
+    "made in a year no other zone has": (
+        Code.SIGNAL_EXPIRED,
+        "expires_at",
+        {"created_at": "0001-01-01T00:00:00+05:00"},
+    ),
+    "expired this moment": (Code.SIGNAL_EXPIRED, "expires_at", {"expires_at": START.isoformat()}),
+    "expired before it was made": (
+        Code.SIGNAL_EXPIRED,
+        "expires_at",
+        {"expires_at": "2020-01-01T00:00:00Z"},
+    ),
+    "expired by age": (
+        Code.SIGNAL_EXPIRED,
+        "expires_at",
+        {"created_at": (START - timedelta(seconds=30)).isoformat()},
+    ),
+    "from a clock too far ahead": (
+        Code.SIGNAL_FROM_FUTURE,
+        "created_at",
+        {"created_at": (START + timedelta(milliseconds=5_001)).isoformat()},
+    ),
+    "from the end of time": (
+        Code.SIGNAL_FROM_FUTURE,
+        "created_at",
+        {"created_at": "9999-12-31T23:59:59Z"},
+    ),
+    "no direction": (Code.MISSING_FIELD, "direction", {"direction": None}),
+    "no strength": (Code.MISSING_FIELD, "strength", {"strength": None}),
+    "no confluence": (Code.MISSING_FIELD, "confluence_score", {"confluence_score": None}),
+    "a limit without a price": (Code.MISSING_FIELD, "entry_price", {"order_type": "limit"}),
+    "a stop without a trigger": (Code.MISSING_FIELD, "stop_price", {"order_type": "stop"}),
+    "a stop-limit without a price": (
+        Code.MISSING_FIELD,
+        "entry_price",
+        {"order_type": "stop_limit", "stop_price": "100"},
+    ),
+    "a limit close without a price": (
+        Code.MISSING_FIELD,
+        "entry_price",
+        CLOSE | {"order_type": "limit"},
+    ),
+    "a market order with a trigger": (Code.FIELD_NOT_ALLOWED, "stop_price", {"stop_price": "100"}),
+    "a limit with a trigger": (
+        Code.FIELD_NOT_ALLOWED,
+        "stop_price",
+        LIMIT | {"stop_price": "100"},
+    ),
+    "an immediate stop": (Code.FIELD_NOT_ALLOWED, "time_in_force", STOP | {"time_in_force": "IOC"}),
+    "an all-or-nothing stop-limit": (
+        Code.FIELD_NOT_ALLOWED,
+        "time_in_force",
+        STOP_LIMIT | {"time_in_force": "FOK"},
+    ),
+    "two sizes": (Code.FIELD_NOT_ALLOWED, "size_pct", {"quantity": "1", "size_pct": "1"}),
+    "a strength under the minimum": (Code.STRENGTH_TOO_LOW, "strength", {"strength": 0.49}),
+    "a confluence under the minimum": (
+        Code.CONFLUENCE_TOO_LOW,
+        "confluence_score",
+        {"confluence_score": 2.99},
+    ),
+    "a size over the cap": (Code.SIZE_OUT_OF_RANGE, "size_pct", {"size_pct": "5.01"}),
+    "an exchange nobody configured": (
+        Code.UNKNOWN_EXCHANGE,
+        "exchange",
+        {"exchange": "mtgox"},
+    ),
+    "a price over 5% off": (Code.PRICE_DEVIATION, "entry_price", {"entry_price": "105.01"}),
+    "a price over 5% off below": (Code.PRICE_DEVIATION, "entry_price", {"entry_price": "94.99"}),
+    "too small a quantity": (Code.QUANTITY_OUT_OF_RANGE, "quantity", {"quantity": "0.00009"}),
+    "too large a quantity": (Code.QUANTITY_OUT_OF_RANGE, "quantity", {"quantity": "1000.0001"}),
+    "too small a close": (
+        Code.QUANTITY_OUT_OF_RANGE,
+        "quantity",
+        CLOSE | {"quantity": "0.00009"},
+    ),
+    "a short spot": (Code.SHORT_NOT_SUPPORTED, "direction", {"direction": "short"}),
+    "a stop at the price": (Code.STOP_LOSS_WRONG_SIDE, "stop_loss", {"stop_loss": "100"}),
+    "a stop above a long": (Code.STOP_LOSS_WRONG_SIDE, "stop_loss", {"stop_loss": "101"}),
+    "a stop below a short": (
+        Code.STOP_LOSS_WRONG_SIDE,
+        "stop_loss",
+        SHORT | {"stop_loss": "99"},
+    ),
+    "a target at the price": (Code.TAKE_PROFIT_WRONG_SIDE, "take_profit", {"take_profit": "100"}),
+    "a target below a long": (Code.TAKE_PROFIT_WRONG_SIDE, "take_profit", {"take_profit": "99"}),
+    "a target above a short": (
+        Code.TAKE_PROFIT_WRONG_SIDE,
+        "take_profit",
+        SHORT | {"take_profit": "101"},
+    ),
+    "a stop above where the market would fill": (
+        Code.STOP_LOSS_WRONG_SIDE,
+        "stop_loss",
+        {"entry_price": "104.9", "stop_loss": "103"},
+    ),
+    "a target below where the market would fill": (
+        Code.TAKE_PROFIT_WRONG_SIDE,
+        "take_profit",
+        {"entry_price": "96", "take_profit": "99"},
+    ),
+    "a stop above where a limit would fill": (
+        Code.STOP_LOSS_WRONG_SIDE,
+        "stop_loss",
+        LIMIT | {"entry_price": "104", "stop_loss": "103"},
+    ),
+    "a trigger the market has passed": (
+        Code.STOP_PRICE_PASSED,
+        "stop_price",
+        STOP | {"stop_price": "99.99"},
+    ),
+    "a short's trigger the market has passed": (
+        Code.STOP_PRICE_PASSED,
+        "stop_price",
+        SHORT | STOP | {"stop_price": "100.01"},
+    ),
+    "a close by a share of the balance": (
+        Code.FIELD_NOT_ALLOWED,
+        "size_pct",
+        CLOSE | {"size_pct": "2"},
+    ),
+    "a stop beyond its own trigger": (
+        Code.STOP_LOSS_WRONG_SIDE,
+        "stop_loss",
+        STOP | {"stop_price": "98", "stop_loss": "99"},
+    ),
+}
+
+
+@pytest.mark.parametrize(("code", "field", "fields"), REFUSED.values(), ids=REFUSED)
+async def test_just_outside_is_refused(code: Code, field: str, fields: dict[str, Any]) -> None:
+    """With the rule's code, and a sentence that begins with the field at fault."""
+    ended = await judge(fields)
+    assert isinstance(ended, Failed)
+    assert ended.refusal.code is code
+    assert ended.refusal.stage is Stage.VALIDATION
+    assert ended.refusal.reason.startswith(f"{field}: ")
+    assert ended.refusal.attempts == 0
+    assert ended.order is None
+
+
+@pytest.mark.parametrize(
+    ("market", "code"),
+    [
+        ({"info": None}, Code.UNKNOWN_SYMBOL),
+        ({"known": False}, Code.UNKNOWN_SYMBOL),
+        ({"info": CLOSED}, Code.MARKET_CLOSED),
+        ({"price": None}, Code.NO_REFERENCE_PRICE),
+    ],
+)
+async def test_a_market_must_exist_trade_and_have_a_price(
+    market: dict[str, Any], code: Code
+) -> None:
+    """Each absence has its own code and names the symbol field."""
+    ended = await judge({}, **market)
+    assert isinstance(ended, Failed)
+    assert ended.refusal.code is code
+    assert ended.refusal.reason.startswith("symbol: ")
+
+
+async def test_a_close_does_not_fail_for_want_of_a_price() -> None:
+    """Getting out matters more than knowing the slippage."""
+    assert isinstance(await judge(CLOSE, price=None), Intent)
+
+
+@pytest.mark.parametrize(
+    ("fields", "reference"),
+    [
+        ({}, "100"),
+        ({"entry_price": "101"}, "101"),
+        (LIMIT | {"entry_price": "99"}, "99"),
+        (CLOSE | {"entry_price": "250"}, "250"),
+        (CLOSE, "100"),
+        (STOP | {"stop_price": "103"}, "103"),  # a stop trades at its trigger
+        (STOP | {"stop_price": "103", "entry_price": "102"}, "102"),
+        (CLOSE | STOP | {"stop_price": "97"}, "97"),
+    ],
+)
+async def test_the_reference_is_the_signals_price_or_the_markets(
+    fields: dict[str, Any], reference: str
+) -> None:
+    """It is what size and slippage are measured by."""
+    intent = await judge(fields)
+    assert isinstance(intent, Intent)
+    assert intent.reference == D(reference)
+
+
+async def test_no_trigger_is_judged_by_a_price_that_a_signal_stated() -> None:
+    """A simulated market stands where the signal says: for a stop-limit at its limit."""
+
+    class Simulated(ScriptedExchange):
+        simulated = True
+        prices_in_memory = True
+
+    fields = STOP_LIMIT | {"entry_price": "100.5"}
+    for kind, passes in ((Simulated, True), (ScriptedExchange, False)):
+        ended = await judge(fields, price="100.5", exchange=kind)
+        assert isinstance(ended, Intent) is passes
+
+
+async def test_the_first_broken_rule_is_the_one_told() -> None:
+    """Time before form before quality: one sentence, not a list."""
+    worst = {"expires_at": START.isoformat(), "strength": None, "exchange": "mtgox"}
+    ended = await judge(worst, info=None)
+    assert isinstance(ended, Failed)
+    assert ended.refusal.code is Code.SIGNAL_EXPIRED

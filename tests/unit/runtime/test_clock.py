@@ -1,0 +1,17 @@
+"""Times as they are written."""
+
+import re
+from datetime import datetime
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from worker.runtime.clock import rfc3339
+
+
+@given(st.integers(0, 4_102_444_800_000))
+def test_a_written_time_is_the_same_millisecond(ms: int) -> None:
+    """RFC 3339 in UTC, always with three digits, so that texts sort as times do."""
+    written = rfc3339(ms)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", written)
+    assert round(datetime.fromisoformat(written).timestamp() * 1_000) == ms

@@ -1,0 +1,1 @@
+"""Put the parts of a worker together; the only composition root."""

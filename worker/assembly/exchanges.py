@@ -1,0 +1,193 @@
+"""Brings a worker's exchanges up, each for as long as it takes, and keeps them going."""
+
+import asyncio
+import gc
+from collections.abc import Callable, Coroutine, Mapping
+from functools import partial
+from typing import Any, Final
+
+from worker.config.keys import ExchangeConfig
+from worker.engine.engine import SideTask
+from worker.exchanges.ports import ExchangeAdapter, ExchangeError
+from worker.market.data import MarketData
+from worker.observe.health import Health
+from worker.observe.metrics import Metrics
+from worker.runtime.cancellation import cancel_all
+from worker.runtime.clock import Clock, Random
+from worker.runtime.logger import get_logger
+
+log = get_logger()
+
+#: Pause between attempts to start an exchange, growing to the longest.
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
+CLOCK_EVERY_S: Final = 30.0
+#: How often it is looked whether orders can be sent.
+ORDERS_EVERY_S: Final = 1.0
+#: Markets that could not be loaded anew are asked for again after this.
+MARKETS_AGAIN_S: Final = 60.0
+
+
+class Starting:
+    """The exchanges of one worker, from the first attempt to start them on.
+
+    Args:
+        adapters: by exchange name.
+        sections: their configuration, by the same names.
+        market: told of every start; keeps prices and balances fresh from then on.
+        metrics: counts errors, shows the exchanges' clocks.
+        health: told what is in the way of markets and orders.
+        clock: time.
+        random: keeps workers that were started together apart.
+        stopping: waits until the worker is to stop.
+
+    Attributes:
+        started: the exchanges that have started, by name.
+    """
+
+    def __init__(
+        self,
+        adapters: Mapping[str, ExchangeAdapter],
+        *,
+        sections: Mapping[str, ExchangeConfig],
+        market: MarketData,
+        metrics: Metrics,
+        health: Health,
+        clock: Clock,
+        random: Random,
+        stopping: Callable[[], Coroutine[Any, Any, object]],
+    ) -> None:
+        self._adapters = adapters
+        self._sections = sections
+        self._market = market
+        self._metrics = metrics
+        self._health = health
+        self._clock = clock
+        self._random = random
+        self._stopping = stopping
+        self.started: dict[str, ExchangeAdapter] = {}
+        #: What is in the others' way.
+        self._not_started = dict.fromkeys(adapters, "not yet")
+        self._starts: dict[str, asyncio.Task[None]] = {}
+
+    async def start(self) -> bool:
+        """Start the exchanges, trying for as long as it takes; False if stopped meanwhile.
+
+        Returns as soon as one of them works; the others go on starting beside the signals.
+
+        Raises:
+            ConfigError: an exchange cannot work as it is configured.
+        """
+        self._starts = {
+            name: asyncio.create_task(self._start(name), name=f"start:{name}")
+            for name in self._adapters
+        }
+        self._show_markets()
+        if not self._starts:
+            return True
+        stopped = asyncio.create_task(self._stopping())
+        await asyncio.wait({stopped, *self._starts.values()}, return_when=asyncio.FIRST_COMPLETED)
+        has_stopped = stopped.done()
+        stopped.cancel()
+        ended = [task for task in self._starts.values() if task.done()]
+        if has_stopped or any(task.exception() for task in ended):
+            await self.stop()
+        for task in ended:
+            task.result()
+        return not has_stopped
+
+    async def stop(self) -> None:
+        """End the attempts that still go on."""
+        await cancel_all(self._starts.values())
+
+    async def _start(self, name: str) -> None:
+        pause = FIRST_PAUSE_S
+        while True:
+            try:
+                await self._adapters[name].start()
+            except ExchangeError as error:
+                note_exchange_error(self._metrics, name, error)
+                self._not_started[name] = str(error)
+                self._show_markets()
+                log.warning("exchange_not_ready", exchange=name, error=str(error), retry_in_s=pause)
+                await self._clock.sleep(pause)
+                pause = min(pause * 2, LONGEST_PAUSE_S)
+            else:
+                break
+        self.started[name] = self._adapters[name]
+        del self._not_started[name]
+        self._market.begin(name)
+        self._show_markets()
+        log.info("exchange_started", exchange=name)
+
+    def _show_markets(self) -> None:
+        waiting = "; ".join(f"{name}: {why}" for name, why in sorted(self._not_started.items()))
+        self._health.set("markets", ok=not waiting, detail=waiting or "loaded")
+
+    def side_tasks(self) -> list[SideTask]:
+        """What goes on beside the signals: the starts not yet done, and keeping things fresh."""
+        market = self._market
+        tasks: list[SideTask] = []
+        for name, adapter in self._adapters.items():
+            section = self._sections[name]
+            balance_s, prices_s = section.balance_refresh_seconds, section.ticker_refresh_seconds
+            tasks.append((f"start:{name}", partial(self._await_start, name)))
+            tasks.append((f"balance:{name}", partial(market.follow_balance, name, balance_s)))
+            if not adapter.prices_in_memory:
+                tasks.append((f"prices:{name}", partial(market.follow_prices, name, prices_s)))
+            tasks.append((f"markets:{name}", partial(self._follow_markets, name)))
+            if not adapter.simulated:
+                tasks.append((f"clock:{name}", partial(self._follow_clock, name)))
+                if section.order_transport == "websocket":
+                    tasks.append((f"orders:{name}", partial(self._follow_orders, name)))
+        return tasks
+
+    async def _await_start(self, name: str) -> None:
+        """Wait until one exchange has started; what makes that impossible ends the worker."""
+        await self._starts[name]
+
+    async def _follow_clock(self, name: str) -> None:
+        """Keep measuring one exchange's clock, from its start on."""
+        await self._market.until_started(name)
+        while True:
+            try:
+                measured = await self._adapters[name].measure_clock()
+            except ExchangeError as error:
+                note_exchange_error(self._metrics, name, error)
+            else:
+                self._metrics.clock_offset(name, measured.offset_ms / 1000)
+            await self._clock.sleep(CLOCK_EVERY_S)
+
+    async def _follow_orders(self, name: str) -> None:
+        """Tell whether orders can be sent, where that takes a connection made beforehand."""
+        await self._market.until_started(name)
+        while True:
+            obstacle = self._adapters[name].obstacle
+            self._health.set(f"orders:{name}", ok=not obstacle, detail=obstacle or "can be sent")
+            await self._clock.sleep(ORDERS_EVERY_S)
+
+    async def _follow_markets(self, name: str) -> None:
+        """Load one exchange's markets anew from time to time, from its start on."""
+        await self._market.until_started(name)
+        every_s = self._sections[name].market_refresh_seconds
+        wait_s = every_s
+        while True:
+            # Workers that were started together need not ask together.
+            await self._clock.sleep(wait_s * self._random.uniform(0.9, 1.0))
+            try:
+                await self._adapters[name].refresh_markets()
+            except ExchangeError as error:
+                wait_s = min(every_s, MARKETS_AGAIN_S)
+                note_exchange_error(self._metrics, name, error)
+                log.warning(
+                    "markets_not_refreshed", exchange=name, error=str(error), retry_in_s=wait_s
+                )
+            else:
+                wait_s = every_s
+                if not self._adapters[name].simulated:
+                    gc.freeze()  # the new markets too stay out of every collection
+
+
+def note_exchange_error(metrics: Metrics, name: str, error: ExchangeError) -> None:
+    """Count a failed call to exchange ``name`` of which nothing but a repetition comes."""
+    metrics.exchange_error(name, error.outcome.value, type(error).__name__)
+    log.debug("exchange_error", exchange=name, error=str(error), outcome=error.outcome.value)

@@ -1,0 +1,343 @@
+"""The only place where the parts of a worker are put together."""
+
+import asyncio
+import gc
+import os
+import secrets
+import signal
+import socket
+from contextlib import AsyncExitStack
+from functools import partial
+from random import Random
+from typing import Final
+
+import msgspec
+
+from worker import __version__
+from worker.assembly.exchanges import Starting, note_exchange_error
+from worker.assembly.factory import ExchangeFactory
+from worker.config.keys import Config, Secret
+from worker.domain.identity import account_key
+from worker.domain.signature import Signatures
+from worker.domain.trading_state import TradingState
+from worker.engine.engine import ExecutionEngine, SideTask
+from worker.engine.grants import InHand
+from worker.keeper.office import CHECK as RECONCILIATION
+from worker.keeper.office import Keeper
+from worker.ledger.calls import Ledger
+from worker.ledger.connection import Connections
+from worker.ledger.scripts import RedisScripts
+from worker.market.data import MarketData
+from worker.observe.health import Health, loop_monitor
+from worker.observe.http import HttpServer
+from worker.observe.metrics import Metrics
+from worker.observe.notify import Notifier
+from worker.observe.tracing import Tracing, tracing_of
+from worker.paper.account import PaperAccount
+from worker.pipeline.execution import OrderExecutorHandler
+from worker.pipeline.orders import OrderManager
+from worker.pipeline.pipeline import ExecutionPipeline
+from worker.pipeline.reconciliation import ReconciliationHandler
+from worker.pipeline.risk import RiskManagementHandler
+from worker.pipeline.settlement import Scribe
+from worker.pipeline.sizing import Sizing
+from worker.pipeline.validation import ValidationHandler
+from worker.runtime.cancellation import cancel_all
+from worker.runtime.clock import Clock, SystemClock, utc
+from worker.runtime.embedded_server import EmbeddedServer
+from worker.runtime.errors import ConfigError
+from worker.runtime.logger import Tell, get_logger, tell
+
+log = get_logger()
+
+#: Objects made and kept before the youngest are looked through for cycles.
+GC_ALLOCATIONS: Final = 20_000
+_encode = msgspec.json.Encoder().encode
+
+
+def consumer_name() -> str:
+    """``<host>-<pid>-<4 hex>``: new for every process."""
+    host = socket.gethostname().split(".")[0] or "host"
+    return f"{host}-{os.getpid()}-{secrets.token_hex(2)}"
+
+
+class Worker:
+    """One process's parts, wired; :meth:`run` is its whole life."""
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        clock: Clock | None = None,
+        tracing: Tracing | None = None,
+        tell: Tell = tell,
+    ) -> None:
+        self.config = config
+        self._tell = tell
+        self.name = consumer_name()
+        self.tracing = tracing or tracing_of(
+            config.tracing, account=config.account, worker=self.name, version=__version__
+        )
+        self.clock = clock or SystemClock()
+        self.random = Random(config.worker.seed)  # noqa: S311 (jitter, not secrets)
+        self.metrics = Metrics(version=__version__, mode=config.mode)
+        self.health = Health(self.clock, ("redis", "group", "markets", RECONCILIATION))
+        self.orders = OrderManager(clock=self.clock)
+        signals = account_key(config.account, "signals")
+        self.connections = Connections(
+            config.redis,
+            key=signals,
+            name=self.name,
+            timeout_s=min(5.0, config.worker.lease_seconds / 3),
+            on_reconnect=self.metrics.ledger_reconnect,
+        )
+        self._in_hand = InHand()
+        self.ledger = self._ledger(signals)
+        account = PaperAccount(self.ledger, adapter=lambda name: self.adapters[name])
+        self.factory = ExchangeFactory(
+            config, self.clock, holdings=account.holdings, positions=account.positions
+        )
+        self.adapters = self.factory.all()
+        self.market = MarketData(
+            self.adapters,
+            clock=self.clock,
+            max_price_age_ms=config.validation.max_price_age_seconds * 1000,
+            max_balance_age_ms=config.risk.max_balance_age_seconds * 1000,
+            on_error=partial(note_exchange_error, self.metrics),
+            starting=self.adapters,
+        )
+        self.engine = self._engine()
+        self.metrics.in_flight_from(lambda: self.engine.in_flight)
+        self.starting = Starting(
+            self.adapters,
+            sections=config.exchanges,
+            market=self.market,
+            metrics=self.metrics,
+            health=self.health,
+            clock=self.clock,
+            random=self.random,
+            stopping=self.engine.stopping,
+        )
+        self.notifier = Notifier(os.environ)
+        self.keeper = Keeper(
+            ledger=self.ledger,
+            exchanges=self.adapters,
+            adapters=self.starting.started,
+            hands=self.engine,
+            metrics=self.metrics,
+            health=self.health,
+            clock=self.clock,
+            account=config.account,
+            signal_retention_ms=config.redis.signal_retention_seconds * 1000,
+        )
+
+    def _ledger(self, signals: str) -> Ledger:
+        config = self.config
+        scripts = RedisScripts(
+            self.connections,
+            signals=signals,
+            replicas=config.redis.replicas_required,
+            replicas_timeout_ms=config.redis.replicas_timeout_ms,
+            patience_s=config.worker.lease_seconds / 3,
+            clock=self.clock,
+            random=self.random,
+            on_error=lambda error: self.metrics.ledger_error(error.kind),
+        )
+        return Ledger(
+            scripts,
+            clock=self.clock,
+            worker=self.name,
+            lease_ms=int(config.worker.lease_seconds * 1000),
+            retention_ms=int(config.record_retention_s * 1000),
+            output_length=config.redis.output_max_length,
+            max_waiting=config.worker.max_waiting,
+            crowd=self._in_hand,
+            on_batch=self._note_batch,
+        )
+
+    def _engine(self) -> ExecutionEngine:
+        config, clock = self.config, self.clock
+        validation = ValidationHandler(
+            config.validation,
+            exchanges=config.valid_exchanges,
+            max_size_pct=config.risk.max_position_size_pct,
+            clock=clock,
+        )
+        sizing = Sizing(config.risk, account=config.account)
+        risk = RiskManagementHandler(
+            config.risk, sizing=sizing, ledger=self.ledger, orders=self.orders, clock=clock
+        )
+        execution = OrderExecutorHandler(
+            config.execution,
+            ledger=self.ledger,
+            orders=self.orders,
+            clock=clock,
+            random=self.random,
+            meter=self.metrics,
+            draining=lambda: self.engine.draining,
+        )
+        reconciliation = ReconciliationHandler(
+            config.reconciliation,
+            orders=self.orders,
+            clock=clock,
+            may_open=lambda: self.engine.trading_state is TradingState.ACTIVE,
+        )
+        scribe = Scribe(
+            account=config.account,
+            worker=self.name,
+            sizing=sizing,
+            max_slippage_pct=config.reconciliation.max_price_slippage_pct,
+            clock=clock,
+        )
+        pipeline = ExecutionPipeline(
+            signatures=Signatures(
+                account=config.account,
+                keys=config.signatures.signing_keys,
+                required=config.validation.require_signature,
+                now=lambda: utc(clock.now_ms()),
+            ),
+            market=self.market,
+            validation=validation,
+            risk=risk,
+            execution=execution,
+            reconciliation=reconciliation,
+            scribe=scribe,
+            clock=clock,
+            max_deliveries=config.worker.max_deliveries,
+            skew_margin_ms=config.execution.skew_margin_ms,
+            watch=self.tracing.watch(self.metrics.watch) if self.tracing else self.metrics.watch,
+            crowd=self._in_hand,
+        )
+        return ExecutionEngine(
+            ledger=self.ledger,
+            pipeline=pipeline,
+            scribe=scribe,
+            metrics=self.metrics,
+            health=self.health,
+            clock=clock,
+            concurrency=config.worker.concurrency,
+            drain_s=config.worker.drain_seconds,
+            status=self._status,
+            in_hand=self._in_hand,
+            tracing=self.tracing,
+            tell=self._tell,
+        )
+
+    async def run(self) -> int:
+        """Serve, start the exchanges, work until stopped, leave; returns the exit code."""
+        config = self.config
+        self.health.set("draining", ok=True, detail="no")
+        async with AsyncExitStack() as stack:
+            if self.tracing is not None:
+                stack.push_async_callback(asyncio.to_thread, self.tracing.close)
+            stack.push_async_callback(self.connections.close)
+            stack.push_async_callback(self.factory.close)
+            self._listen_for_signals()  # before anybody can see that there is a process to stop
+            if config.http.host:
+                server = self._serve()
+                stack.callback(server.close)
+                log.info("http_listening", host=config.http.host, port=server.port)
+            log.info(
+                "worker_started",
+                worker=self.name,
+                account=config.account,
+                mode=config.mode,
+                redis=self.connections.address,
+                exchanges=sorted(self.adapters),
+                version=__version__,
+            )
+            monitor = asyncio.create_task(loop_monitor(self.clock, self.health, self.metrics))
+            stack.callback(monitor.cancel)
+            if self.notifier.listening:
+                notify = asyncio.create_task(self.notifier.follow(self.health, self.clock))
+                stack.callback(notify.cancel)
+                stack.callback(self.notifier.close)
+            stack.push_async_callback(self.starting.stop)
+            introduction = asyncio.create_task(self.engine.introduce())
+            stack.push_async_callback(cancel_all, [introduction])
+            if await self.starting.start():
+                await introduction
+                _calm_garbage_collector()
+                await self.engine.run(self._side_tasks())
+            log.info("worker_stopped", orders=self.orders.statistics())
+        return 0
+
+    def _serve(self) -> HttpServer:
+        """Listen where configured; a second worker on one machine takes a free port instead."""
+        http = self.config.http
+        try:
+            return HttpServer(http, self.health, self.metrics)
+        except ConfigError as error:
+            if error.key != "http.port":
+                raise
+            log.warning("http_port_taken", error=str(error), instead="a free port")
+            free = msgspec.structs.replace(http, port=0)
+            return HttpServer(free, self.health, self.metrics)
+
+    def _listen_for_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._on_signal, number)
+
+    def _on_signal(self, number: signal.Signals) -> None:
+        self.notifier.stopping()
+        self.metrics.draining()
+        self.engine.stop()
+        # In the next turn, when the waiting claim's connection is closed: from here on nothing new
+        # is taken.
+        said = partial(log.info, "stopping", signal=signal.Signals(number).name)
+        asyncio.get_running_loop().call_soon(said)
+
+    def _side_tasks(self) -> list[SideTask]:
+        return [("keeper", self.keeper.run), *self.starting.side_tasks()]
+
+    def _note_batch(self, step: str, size: int, seconds: float) -> None:
+        self.metrics.batch(step, size)
+        self.metrics.stage(step, seconds)
+
+    def _status(self, engine: ExecutionEngine) -> bytes:
+        """What the heartbeat tells the fleet about this process."""
+        return _encode(
+            {
+                "in_flight": engine.in_flight,
+                "concurrency": self.config.worker.concurrency,
+                "draining": engine.draining,
+                "keeper": self.keeper.is_keeper,
+                "mode": self.config.mode,
+                "version": __version__,
+                "orders": self.orders.statistics(),
+            }
+        )
+
+
+def _calm_garbage_collector() -> None:
+    """Leave what is here for good (code, markets) out of every collection, and collect less often.
+
+    A signal makes hundreds of objects and next to no cycles; the default looks for some after each
+    700 that stay, and a full look with an exchange's markets loaded takes tens of milliseconds.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(GC_ALLOCATIONS, 20, 50)
+
+
+async def run_worker(config: Config, tell: Tell) -> int:
+    """Run one worker until it is told to stop.
+
+    Args:
+        config: all of it.
+        tell: logs the one line of every signal.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        ConfigError: the configuration cannot be served.
+        InvariantError: something that cannot happen has happened.
+    """
+    if config.redis.url.reveal() != "embedded":
+        return await Worker(config, tell=tell).run()
+    with EmbeddedServer() as server:
+        redis = msgspec.structs.replace(config.redis, url=Secret(server.url))
+        log.info("embedded_server", url=server.url)
+        return await Worker(msgspec.structs.replace(config, redis=redis), tell=tell).run()

@@ -1,0 +1,146 @@
+"""Reads ``redis.url``: the one place that knows which addresses there are and what each says."""
+
+import re
+from enum import StrEnum
+from typing import Final
+from urllib.parse import parse_qs, unquote
+
+import msgspec
+
+from worker.runtime.errors import ConfigError
+
+#: Not an address: a server that a worker starts for itself.
+EMBEDDED: Final = "embedded"
+DEFAULT_PORT: Final = 6379
+
+_SCHEMES: Final = (
+    "redis",
+    "rediss",
+    "unix",
+    "redis+sentinel",
+    "redis+cluster",
+    "rediss+sentinel",
+    "rediss+cluster",
+)
+_HOST: Final = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^\[\]:,]+)(?::([0-9]{1,5}))?")
+_DATABASE: Final = re.compile(r"[0-9]{1,5}")
+
+
+class Topology(StrEnum):
+    """How the primary is found."""
+
+    STANDALONE = "standalone"
+    SENTINEL = "sentinel"
+    CLUSTER = "cluster"
+
+
+class Address(msgspec.Struct, frozen=True):
+    """Where a server listens: host and port, or a socket's path."""
+
+    host: str = ""
+    port: int = DEFAULT_PORT
+    path: str = ""
+
+    def __str__(self) -> str:
+        return self.path or f"{self.host}:{self.port}"
+
+
+class RedisUrl(msgspec.Struct, frozen=True, kw_only=True):
+    """What a ``redis.url`` says; user and password are empty where it names none."""
+
+    topology: Topology
+    addresses: tuple[Address, ...]
+    master: str = ""
+    db: int = 0
+    tls: bool = False
+    username: str = ""
+    password: str = ""
+
+    def __repr__(self) -> str:
+        places = ",".join(map(str, self.addresses))
+        return f"<RedisUrl {self.topology} {places}/{self.db}{' over TLS' if self.tls else ''}>"
+
+
+def parse(url: str) -> RedisUrl:
+    """Read an address.
+
+    Raises:
+        ConfigError: names the part that is wrong; never shows the URL, for it may hold a password.
+    """
+    if url == EMBEDDED:
+        raise _wrong(
+            '"embedded" is a server inside one worker; whoever else needs it needs its address '
+            "(the worker logs it as embedded_server)"
+        )
+    scheme, separator, rest = url.partition("://")
+    if not separator or scheme not in _SCHEMES:
+        known = ", ".join(f"{name}://" for name in _SCHEMES)
+        raise _wrong(f'must begin with one of {known} or be "{EMBEDDED}"')
+    place, _, query = rest.partition("?")
+    if scheme == "unix":
+        return _socket(place, query)
+    # The last @, for a password may hold a / or an @ that somebody forgot to escape.
+    credentials, _, place = place.rpartition("@")
+    hosts, _, path = place.partition("/")
+    transport, _, kind = scheme.partition("+")
+    topology = Topology(kind or "standalone")
+    several = topology is not Topology.STANDALONE
+    addresses = tuple(_address(host, scheme) for host in (hosts.split(",") if several else [hosts]))
+    names = [name for name in path.split("/") if name]
+    master = ""
+    if topology is Topology.SENTINEL:
+        if not names:
+            raise _wrong("redis+sentinel:// needs the master's name: /<master> or /<master>/<db>")
+        master, *names = names
+    db = _database(names)
+    if topology is Topology.CLUSTER and db:
+        raise _wrong("a cluster has database 0 only")
+    username, password = _credentials(credentials)
+    return RedisUrl(
+        topology=topology,
+        addresses=addresses,
+        master=master,
+        db=db,
+        tls=transport == "rediss",
+        username=username,
+        password=password,
+    )
+
+
+def _socket(place: str, query: str) -> RedisUrl:
+    # A path may hold an @ of its own.
+    credentials, _, path = ("", "", place) if place.startswith("/") else place.rpartition("@")
+    if not path.startswith("/"):
+        raise _wrong("unix:// needs an absolute path: unix:///run/redis.sock")
+    username, password = _credentials(credentials)
+    return RedisUrl(
+        topology=Topology.STANDALONE,
+        addresses=(Address(path=path),),
+        db=_database(parse_qs(query).get("db", [])),
+        username=username,
+        password=password,
+    )
+
+
+def _credentials(text: str) -> tuple[str, str]:
+    username, _, password = text.partition(":")
+    return unquote(username), unquote(password)
+
+
+def _address(place: str, scheme: str) -> Address:
+    found = _HOST.fullmatch(place)
+    port = int((found and found[2]) or DEFAULT_PORT)
+    if found is None or not 0 < port <= 65_535:
+        raise _wrong(f"{scheme}:// needs host or host:port, the port from 1 to 65535")
+    return Address(host=found[1].strip("[]"), port=port)
+
+
+def _database(names: list[str]) -> int:
+    """The database: 0 where none is named."""
+    if len(names) > 1 or not all(_DATABASE.fullmatch(name) for name in names):
+        raise _wrong("the database must be one whole number: /<db>, or ?db=<db> of a socket")
+    return int(names[0]) if names else 0
+
+
+def _wrong(problem: str) -> ConfigError:
+    return ConfigError("redis.url", problem)

@@ -1,0 +1,125 @@
+"""Showing the configuration: the effective one as TOML, every key as a table, secrets hidden."""
+
+import re
+from datetime import datetime
+from decimal import Decimal
+from enum import Enum
+from typing import Any, Final
+from urllib.parse import parse_qsl, unquote
+
+from worker.config.fields import ConfigField, Kind, walk
+from worker.config.keys import Config, Section
+from worker.runtime.secret import HIDDEN, Secret
+
+
+def render_config(config: Config) -> str:
+    """The configuration as TOML that loads again, but for the secrets.
+
+    Keys without a value (``worker.seed``) are left out.
+    """
+    lines: list[str] = []
+    _render(config, (), lines)
+    return "\n".join(lines).lstrip("\n") + "\n"
+
+
+def _render(section: Section, path: tuple[str, ...], lines: list[str]) -> None:
+    tables: dict[str, Section] = {}
+    if path:
+        lines += ["", f"[{'.'.join(path)}]"]
+    for name in section.__struct_fields__:
+        value = getattr(section, name)
+        if isinstance(value, Section):
+            tables[name] = value
+        elif isinstance(value, dict):
+            tables.update({f"{name}.{chosen}": entry for chosen, entry in value.items()})
+        elif value is not None:
+            lines.append(f"{name} = {_toml((*path, name), value)}")
+    for name, table in tables.items():
+        _render(table, (*path, name), lines)
+
+
+def _toml(path: tuple[str, ...], value: Any) -> str:
+    match value:
+        case Secret():
+            text = mask_url(value.reveal()) if path == ("redis", "url") else str(value)
+            return _quoted(text)
+        case bool():
+            return str(value).lower()
+        case Decimal():
+            return f"{value:f}"
+        case Enum():
+            return _quoted(str(value.value))
+        case datetime():
+            return value.isoformat()
+        case str():
+            return _quoted(value)
+        case tuple():
+            return "[" + ", ".join(_toml(path, item) for item in value) + "]"
+        case _:
+            return repr(value)
+
+
+def _quoted(text: str) -> str:
+    """A TOML basic string (TOML 1.0, "String")."""
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return '"' + re.sub(r"[\x00-\x1f\x7f]", lambda m: f"\\u{ord(m[0]):04x}", escaped) + '"'
+
+
+def mask_url(url: str) -> str:
+    """``url`` with every password in it masked: the user's, and one given as an option."""
+    scheme, separator, rest = url.partition("://")
+    # The last @, for a password may hold a / or an @ that somebody forgot to escape.
+    credentials, at, place = rest.rpartition("@")
+    if at:
+        user, colon, _ = credentials.partition(":")
+        rest = f"{user}:{HIDDEN}@{place}" if colon else f"{HIDDEN}@{place}"
+    rest = re.sub(r"(?i)((?:^|[?&])[a-z_]*password=)[^&]*", rf"\1{HIDDEN}", rest)
+    return f"{scheme}{separator}{rest}"
+
+
+def secret_strings(config: Config) -> frozenset[str]:
+    """Every secret of the configuration as it may turn up in a log, the URL's password included."""
+    found = {config.redis.password.reveal()}
+    url = config.redis.url.reveal()
+    credentials, at, _ = url.partition("://")[2].rpartition("@")
+    if at:
+        password = credentials.partition(":")[2] or credentials
+        found |= {password, unquote(password)}
+    for name, value in parse_qsl(url.partition("?")[2]):
+        if name.lower().endswith("password"):
+            found.add(value)
+    for exchange in config.exchanges.values():
+        found.update(s.reveal() for s in (exchange.api_key, exchange.secret, exchange.password))
+    found.update(key.secret.reveal() for key in config.signatures.keys.values())
+    return frozenset(found - {""})
+
+
+def config_table() -> str:
+    """Every key with its default, range and meaning, as one Markdown table."""
+    rows = ["| key | default | values | meaning |", "|---|---|---|---|"]
+    for path, field in walk():
+        cells = (f"`{'.'.join(path)}`", _default(path, field), _values(field), field.meaning)
+        rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return "\n".join(rows) + "\n"
+
+
+def _default(path: tuple[str, ...], field: ConfigField) -> str:
+    value = field.default
+    if value in (None, "", ()) or (isinstance(value, Secret) and not value):
+        return ""
+    return f"`{_toml(path, value)}`"
+
+
+def _values(field: ConfigField) -> str:
+    item = field.item or field
+    if item.choices:
+        return ", ".join(f"`{choice}`" for choice in item.choices)
+    if item.pattern:
+        return f"`{item.pattern}`"
+    if field.kind is Kind.BOOL:
+        return "`true`, `false`"
+    return field.range or _PLAIN.get(field.kind, "")
+
+
+_PLAIN: Final = {Kind.SECRET: "secret", Kind.INT: "whole number", Kind.LIST: "list of names",
+                 Kind.MOMENT: "date and time"}  # fmt: skip

@@ -1,0 +1,1 @@
+"""Claim entries, run them through the pipeline, write down their ends."""

@@ -1,0 +1,280 @@
+"""Binance spot and USDⓈ-M perpetuals behind one adapter.
+
+Deadlines: a request is refused once ``timestamp + recvWindow`` has passed, and the matching engine
+checks again (https://developers.binance.com/docs/binance-spot-api-docs/rest-api/request-security).
+Client order ids are unique among open orders only, so an order found must also be young enough.
+With ``order_transport = "websocket"`` orders are created over one WebSocket a market kind; all else
+stays on REST.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Iterable, Mapping
+from decimal import Decimal
+from typing import Any, Final
+
+import msgspec
+
+from worker.config.keys import ExchangeConfig
+from worker.domain.market import MarketKind, SymbolInfo, Ticker
+from worker.domain.order import OrderReport, OrderRequest
+from worker.exchanges.binance.order_socket import OrderSocket, over_sockets
+from worker.exchanges.ccxt import readings
+from worker.exchanges.ccxt.adapter import CCXTAdapter
+from worker.exchanges.ccxt.loading import exchange_class
+from worker.exchanges.ccxt.outcomes import IncompleteReplyError
+from worker.exchanges.ccxt.paging import Page, Row, read_pages
+from worker.exchanges.ccxt.rounding import WireOrder
+from worker.exchanges.ports import (
+    ExchangeError,
+    InvalidOrderError,
+    RateLimitError,
+    Resend,
+    SendWindow,
+)
+from worker.runtime.clock import Clock
+
+#: No longer does an order wait for a connection: halt and expiry were looked at before.
+LONGEST_REACH_MS: Final = 250.0
+#: Trades of one reply, the most there can be.
+_TRADES: Final = 1_000
+#: How ccxt is told which wallet and which API a call without a symbol is for.
+_SCOPES: Final[Mapping[MarketKind, dict[str, str]]] = {
+    MarketKind.SPOT: {"type": "spot"},
+    MarketKind.LINEAR: {"type": "swap", "subType": "linear"},
+}
+
+
+class BinanceCCXTAdapter(CCXTAdapter):
+    """Binance; ``BTC/USDT`` is spot, ``BTC/USDT:USDT`` the USDⓈ-M perpetual.
+
+    Futures stop orders live in a book of their own (``/fapi/v1/algoOrder``, ``clientAlgoId``) and
+    place an ordinary order when triggered; they are followed through to that order.
+    """
+
+    resend = Resend.AFTER_DEADLINE
+
+    def __init__(self, name: str, config: ExchangeConfig, clock: Clock) -> None:
+        super().__init__(name, config, clock)
+        # Money in one wallet cannot pay in the other.
+        self.wallets = config.market_types
+        self._over_websocket = config.order_transport == "websocket"
+        self._sockets: dict[str, OrderSocket] = {}
+
+    def _ccxt_class(self) -> type[Any]:
+        if not self._over_websocket:
+            return super()._ccxt_class()
+        return over_sockets(exchange_class(self.ccxt_id, pro=True), self._sockets)
+
+    async def _connect(self) -> None:
+        if not self._over_websocket or self._session is None:
+            return
+        timeout_ms = self._config.timeout_ms
+        for url in map(self._socket_url, self._config.market_types):
+            if url not in self._sockets:  # a second start keeps what there is
+                socket = OrderSocket(self.name, url, self._session, timeout_ms, self._time)
+                self._sockets[url] = socket
+        await asyncio.gather(*(socket.settled(timeout_ms) for socket in self._sockets.values()))
+
+    async def close(self) -> None:
+        """Give back every connection; idempotent."""
+        sockets = list(self._sockets.values())
+        self._sockets.clear()
+        await asyncio.gather(*(socket.close() for socket in sockets))
+        await super().close()
+
+    def _socket_url(self, kind: MarketKind) -> str:
+        return str(self._ccxt.urls["api"]["ws"]["ws-api"][str(kind)])
+
+    def _options(self) -> dict[str, Any]:
+        return {
+            "fetchMarkets": {"types": [str(kind) for kind in self._config.market_types]},
+            "fetchCurrencies": False,
+            "fetchMargins": False,
+            "warnOnFetchOpenOrdersWithoutSymbol": False,
+            "recvWindow": self._config.recv_window_ms,
+        }
+
+    def _use_sandbox(self) -> None:
+        # The futures testnet is closed to ccxt; demo trading serves spot and futures alike.
+        if MarketKind.LINEAR in self._config.market_types:
+            self._ccxt.enable_demo_trading(True)
+        else:
+            self._ccxt.set_sandbox_mode(True)
+
+    async def _fetch_time(self) -> Any:
+        return await self._ccxt.fetch_time(dict(_SCOPES[self._config.market_types[0]]))
+
+    # ---- orders -----------------------------------------------------------------------------
+
+    def _deadline_params(self, window: SendWindow) -> dict[str, Any]:
+        return {"timestamp": window.timestamp_ms, "recvWindow": window.valid_ms}
+
+    async def _create(
+        self, request: OrderRequest, order: WireOrder, params: dict[str, Any]
+    ) -> Mapping[str, Any]:
+        if self._over_websocket:
+            result = await self._ccxt.create_order_ws(
+                request.symbol, order.kind, request.side.value, order.amount, order.price, params
+            )
+            reply = self._ccxt.parse_order(result, self._ccxt.market(request.symbol))
+        else:
+            reply = await super()._create(request, order, params)
+        # A stop order's ``workingTime`` is -1 until it triggers, and ccxt prefers it.
+        accepted = (reply.get("info") or {}).get("transactTime") or reply.get("timestamp")
+        return {**reply, "timestamp": accepted}
+
+    async def _reach(self, info: SymbolInfo) -> None:
+        if self._sockets:
+            await self._sockets[self._socket_url(info.kind)].settled(LONGEST_REACH_MS)
+
+    @property
+    def obstacle(self) -> str:
+        """What keeps orders from being sent: a WebSocket that is not connected."""
+        return "; ".join(filter(None, (socket.obstacle for socket in self._sockets.values())))
+
+    def _is_conditional(self, request: OrderRequest) -> bool:
+        info = self._infos.get(request.symbol)
+        linear = info is not None and info.kind is MarketKind.LINEAR
+        return linear and request.order_type.needs_stop_price
+
+    def _child_id(self, order: Mapping[str, Any]) -> str:
+        child = str((order.get("info") or {}).get("actualOrderId") or "")
+        return "" if child == "0" else child
+
+    async def _open_orders(self, symbol: str | None) -> AsyncIterator[Mapping[str, Any]]:
+        for kind in self._kinds(symbol):
+            for order in await self._ccxt.fetch_open_orders(symbol, None, None, _scope(kind)):
+                yield order
+            if kind is MarketKind.LINEAR:
+                params = _scope(kind) | {"trigger": True}
+                for order in await self._ccxt.fetch_open_orders(symbol, None, None, params):
+                    yield order
+
+    def _kinds(self, symbol: str | None) -> Iterable[MarketKind]:
+        return self._config.market_types if symbol is None else (self._info(symbol).kind,)
+
+    async def _trades(self, request: OrderRequest, report: OrderReport) -> Iterable[Row]:
+        async def ask(from_id: str) -> Page:
+            params = {"orderId": report.exchange_order_id}
+            if from_id:
+                params["fromId"] = from_id
+            rows = await self._ccxt.fetch_my_trades(request.symbol, None, _TRADES, params)
+            if not from_id:
+                return Page(rows, "0")  # the newest there are: if not all, begin with the oldest
+            return Page(rows, str(1 + max((int(row["id"]) for row in rows), default=0)))
+
+        return await read_pages(f"{self.name} get_trades", _TRADES, ask)
+
+    # ---- account and market -------------------------------------------------------------------
+
+    def _wallet_params(self, kind: MarketKind) -> dict[str, Any]:
+        return _scope(kind)
+
+    def _positions_params(self) -> Iterable[dict[str, Any]]:
+        return ({"subType": "linear"},)
+
+    async def get_ticker(self, symbol: str) -> Ticker:
+        """Best bid and ask; ``last`` is their mean (one light call, the same on both markets).
+
+        Where that call fails, the day's statistics have the price too.
+        """
+        try:
+            with self._boundary("get_ticker"):
+                info = self._info(symbol)
+                market_id = self._ccxt.market(symbol)["id"]
+                row = await self._book_tickers(info.kind, {"symbol": market_id})
+                return self._quote(row, info)
+        except RateLimitError:
+            raise
+        except ExchangeError:
+            return await super().get_ticker(symbol)
+
+    async def get_tickers(self, symbols: Iterable[str]) -> dict[str, Ticker]:
+        """As :meth:`get_ticker`, in one call a market kind where several symbols are asked for."""
+        wanted: dict[MarketKind, list[str]] = {}
+        for symbol in symbols:
+            info = self._infos.get(symbol)
+            if info is not None:
+                wanted.setdefault(info.kind, []).append(symbol)
+        return await self._groups(*wanted.items())
+
+    async def _groups(self, *groups: tuple[MarketKind, list[str]]) -> dict[str, Ticker]:
+        """The prices of all groups that can be had; one that fails keeps no other's back."""
+        found: dict[str, Ticker] = {}
+        failure: ExchangeError | None = None
+        for kind, group in groups:
+            try:
+                found |= await self._tickers(kind, group)
+            except RateLimitError:
+                raise
+            except ExchangeError as error:
+                failure = error
+        if failure is not None and not found:
+            raise failure
+        return found
+
+    async def _tickers(self, kind: MarketKind, group: list[str]) -> dict[str, Ticker]:
+        if len(group) == 1:
+            return {group[0]: await self.get_ticker(group[0])}
+        found: dict[str, Ticker] = {}
+        try:
+            found = await self._quotes(kind, group)
+        except RateLimitError:
+            raise
+        except InvalidOrderError:
+            # The list is refused for a symbol in it that is not listed any more: -1121.
+            half = len(group) // 2
+            return await self._groups((kind, group[:half]), (kind, group[half:]))
+        except ExchangeError:
+            pass
+        missing = [symbol for symbol in group if symbol not in found]
+        if not missing:
+            return found
+        try:
+            return found | await self._day_tickers(missing)
+        except ExchangeError:
+            if not found:
+                raise
+            return found
+
+    async def _quotes(self, kind: MarketKind, group: list[str]) -> dict[str, Ticker]:
+        with self._boundary("get_ticker"):
+            ids = {self._ccxt.market(symbol)["id"]: symbol for symbol in group}
+            spot = kind is MarketKind.SPOT
+            params = {"symbols": msgspec.json.encode(list(ids)).decode()} if spot else {}
+            found: dict[str, Ticker] = {}
+            for row in await self._book_tickers(kind, params):
+                known = ids.get(row.get("symbol"))
+                if known is not None:
+                    with contextlib.suppress(IncompleteReplyError):  # nobody quotes it now
+                        found[known] = self._quote(row, self._infos[known])
+            return found
+
+    async def _day_tickers(self, group: list[str]) -> dict[str, Ticker]:
+        with self._boundary("get_ticker"):
+            now_ms = self._time.now_ms()
+            rows = await self._ccxt.fetch_tickers(group)
+            found: dict[str, Ticker] = {}
+            for symbol in rows:
+                with contextlib.suppress(IncompleteReplyError):
+                    found[symbol] = readings.ticker(rows[symbol], symbol, now_ms)
+            return found
+
+    async def _book_tickers(self, kind: MarketKind, params: dict[str, str]) -> Any:
+        if kind is MarketKind.SPOT:
+            return await self._ccxt.publicGetTickerBookTicker(params)
+        return await self._ccxt.fapiPublicGetTickerBookTicker(params)
+
+    def _quote(self, row: Any, info: SymbolInfo) -> Ticker:
+        if not isinstance(row, dict):
+            raise IncompleteReplyError(f"no quote for {info.symbol}")
+        sides: dict[str, Decimal] = {
+            "bid": readings.decimal(row.get("bidPrice")),
+            "ask": readings.decimal(row.get("askPrice")),
+        }
+        return readings.ticker(sides, info.symbol, self._time.now_ms())
+
+
+def _scope(kind: MarketKind) -> dict[str, Any]:
+    return dict(_SCOPES[kind])

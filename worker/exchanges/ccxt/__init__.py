@@ -1,0 +1,1 @@
+"""What every exchange reached through ccxt has in common."""

@@ -1,0 +1,129 @@
+"""One exchange's HTTP session: sends requests elsewhere below ccxt, and notes what the wire saw.
+
+ccxt keeps the exchange's own URLs (its error classes depend on them, and so do its signatures), so
+a proxy or a simulator is put in by a client middleware of aiohttp, which sees REST and WebSocket
+requests alike after they were signed. Another collects the evidence that each call's outcome is
+told by (:mod:`worker.exchanges.ccxt.outcomes`).
+"""
+
+import ssl
+from typing import Final
+
+import aiohttp
+from aiohttp.client_middlewares import ClientHandlerType, ClientMiddlewareType
+from yarl import URL
+
+from worker.exchanges.ccxt.outcomes import current_call, is_complete_json, retry_after_seconds
+from worker.runtime.errors import ConfigError
+
+#: Under the 60 s after which the load balancers in front of exchanges drop idle connections: an
+#: order sent down a connection that the other side has just closed ends with an unknown outcome.
+KEEPALIVE_S: Final = 30.0
+MAX_CONNECTIONS: Final = 256
+_WEBSOCKET_SCHEMES: Final = frozenset({"ws", "wss"})
+_CREATING_METHODS: Final = frozenset({"POST", "PUT"})
+_REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+
+
+def target(key: str, text: str) -> URL | None:
+    """Read a ``base_url``: scheme, host and port count, a path is refused.
+
+    Raises:
+        ConfigError: naming ``key``, if it is not an absolute http(s) or ws(s) URL.
+    """
+    if not text:
+        return None
+    try:
+        url = URL(text)
+    except ValueError as error:
+        raise ConfigError(key, f"not a URL: {error}") from None
+    if url.scheme not in {"http", "https", "ws", "wss"} or not url.host:
+        raise ConfigError(key, "must be an absolute URL such as http://127.0.0.1:8080")
+    if url.path not in {"", "/"} or url.query_string:
+        raise ConfigError(key, "only scheme, host and port can be given; paths are kept")
+    return url
+
+
+def reroute(rest: URL | None, websocket: URL | None) -> ClientMiddlewareType:
+    """A middleware that replaces scheme, host and port, and keeps path and query as signed."""
+
+    async def middleware(
+        request: aiohttp.ClientRequest, handler: ClientHandlerType
+    ) -> aiohttp.ClientResponse:
+        to = websocket if request.url.scheme in _WEBSOCKET_SCHEMES else rest
+        if to is not None:
+            request.url = request.url.with_scheme(to.scheme).with_host(to.host or "")
+            request.url = request.url.with_port(to.explicit_port)
+            if "Host" in request.headers:
+                request.headers["Host"] = to.host_port_subcomponent or ""
+        return await handler(request)
+
+    return middleware
+
+
+async def record(
+    request: aiohttp.ClientRequest, handler: ClientHandlerType
+) -> aiohttp.ClientResponse:
+    """Note in the running ``Call`` (``outcomes.py``) what was sent and what was received.
+
+    A successful reply that is not one whole JSON value is turned into a broken-payload error here:
+    ccxt reads it as "no data" (an order without an id, an empty list of open orders) and says
+    nothing. Redirects are refused, since aiohttp would post the order again.
+    """
+    call = current_call.get()
+    if call is None:  # a WebSocket's handshake, say: what goes over it must not go elsewhere
+        response = await handler(request)
+        if response.status in _REDIRECTS:
+            response.close()
+            raise aiohttp.ClientPayloadError("redirected")
+        return response
+    call.requests += 1
+    call.path, call.status, call.retry_after_s, call.body = request.url.path, 0, 0.0, None
+    for name, value in call.headers.items():
+        request.headers[name] = value
+    response = await handler(request)
+    if response.status == 101:
+        return response
+    call.status = response.status
+    call.retry_after_s = retry_after_seconds(response.headers.get("Retry-After"))
+    if response.status in _REDIRECTS:
+        response.close()
+        raise aiohttp.ClientPayloadError("redirected")
+    body = await response.read()
+    if is_complete_json(body):
+        call.body = body
+    elif response.status < 400:
+        raise aiohttp.ClientPayloadError("the reply is not one whole JSON value")
+    return response
+
+
+async def _note_sending(
+    session: aiohttp.ClientSession,
+    context: object,
+    params: aiohttp.TraceRequestHeadersSentParams,
+) -> None:
+    """Just before the first byte of a request is written: from here on it may arrive."""
+    del session, context
+    call = current_call.get()
+    if call is not None and call.creating and params.method in _CREATING_METHODS:
+        call.sent += 1
+
+
+def open_session(
+    rest: URL | None, websocket: URL | None, ssl_context: ssl.SSLContext
+) -> aiohttp.ClientSession:
+    """A keep-alive session for one exchange; to be closed by its owner, not by ccxt."""
+    connector = aiohttp.TCPConnector(
+        ssl=ssl_context,
+        limit=MAX_CONNECTIONS,
+        keepalive_timeout=KEEPALIVE_S,
+        ttl_dns_cache=60,
+    )
+    tracing = aiohttp.TraceConfig()
+    tracing.on_request_headers_sent.append(_note_sending)
+    return aiohttp.ClientSession(
+        connector=connector,
+        trace_configs=[tracing],
+        cookie_jar=aiohttp.DummyCookieJar(),
+        middlewares=(record, reroute(rest, websocket)),
+    )

@@ -1,0 +1,313 @@
+"""Says, in one place, what a failed exchange call means: refused, not sent, throttled or unknown.
+
+The class of a ccxt exception cannot tell whether an order landed (its classes follow the exchange's
+error texts, not the fate of the request), so the decision rests, in this order, on
+
+1. whether the request left at all (:class:`Call`, filled in by the HTTP client's middleware);
+2. the exchange's own error code, looked up in the tables of :mod:`worker.exchanges.ccxt.codes`;
+3. the HTTP status;
+4. the transport failure at the end of the exception's cause chain;
+5. only then ccxt's class, and only where the exchange sent a complete error reply.
+
+Whatever none of these decides stays UNKNOWN: never a rejection.
+"""
+
+import asyncio
+import re
+import socket
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import aiohttp
+import msgspec
+
+from worker.exchanges.ccxt.codes import CodeBook, Kind, Rule
+from worker.exchanges.ports import (
+    ClockSkewError,
+    CredentialsError,
+    ExchangeError,
+    InsufficientBalanceError,
+    InvalidOrderError,
+    OrderNotFoundError,
+    Outcome,
+    RateLimitError,
+)
+from worker.runtime.errors import InvariantError
+from worker.runtime.secret import HIDDEN
+
+MAX_MESSAGE_CHARS: Final = 300
+MAX_RETRY_AFTER_S: Final = 3_600.0
+
+#: Failures of making a connection: nothing was sent. (Most of them are ``ClientOSError``s, whose
+#: other members may strike after the request was written.)
+_BEFORE_SENDING: Final = (
+    aiohttp.ClientConnectorError,
+    aiohttp.ClientConnectorCertificateError,
+    aiohttp.ConnectionTimeoutError,
+    aiohttp.InvalidURL,
+    socket.gaierror,
+    ConnectionRefusedError,
+)
+
+#: What a ccxt class means where the exchange sent a complete error reply with a code that our
+#: tables do not know. The first name found along the class's bases counts.
+_BY_CLASS: Final[Mapping[str, Kind]] = {
+    "InsufficientFunds": Kind.FUNDS,
+    "OrderNotFound": Kind.NOT_FOUND,
+    "DuplicateOrderId": Kind.DUPLICATE,
+    "InvalidOrder": Kind.INVALID,
+    "BadRequest": Kind.INVALID,
+    "ArgumentsRequired": Kind.INVALID,
+    "AuthenticationError": Kind.CREDENTIALS,
+    "OperationRejected": Kind.REFUSED,
+    "NotSupported": Kind.REFUSED,
+    "RateLimitExceeded": Kind.THROTTLED,
+    "DDoSProtection": Kind.THROTTLED,
+    "InvalidNonce": Kind.SKEW,
+}
+
+#: Secrets in texts that we did not write: signed URLs, keys and signatures in query strings.
+_QUERY = re.compile(r"\?[^\s\"'<>]*")
+_ASSIGNED = re.compile(
+    r"(?i)\b(signature|sign|api_?key|apikey|secret|passphrase|password|token)(\W{1,4})[\w+/=%.-]+"
+)
+
+
+@dataclass(slots=True)
+class Call:
+    """One adapter call as the wire saw it; ``current_call`` holds the running one.
+
+    ``sent`` counts requests that could create an order and were about to be written; ``body`` is
+    the last complete reply, None until there is one.
+    """
+
+    operation: str
+    creating: bool = False
+    #: While an order is created, the exchange's time to sign with: fixed before the lease check.
+    stamp_ms: int | None = None
+    headers: dict[str, str] = field(default_factory=dict)
+    requests: int = 0
+    sent: int = 0
+    path: str = ""
+    status: int = 0
+    retry_after_s: float = 0.0
+    body: bytes | None = None
+
+
+current_call: ContextVar[Call | None] = ContextVar("current_call", default=None)
+
+
+class IncompleteReplyError(Exception):
+    """The exchange answered, but not with what was asked for: an order without an id, say."""
+
+
+class LocalRefusalError(Exception):
+    """We will not send this order; the message says why."""
+
+
+@contextmanager
+def map_exceptions(
+    exchange: str,
+    book: CodeBook,
+    call: Call,
+    redact: Callable[[str], str] = lambda text: text,
+) -> Iterator[Call]:
+    """The boundary: whatever foreign is raised inside leaves as an :class:`ExchangeError`.
+
+    The foreign exception is not chained: ccxt's and aiohttp's carry signed URLs and API keys.
+
+    Args:
+        exchange: the name for messages.
+        book: the exchange's error codes.
+        call: the record the HTTP client's middleware fills in.
+        redact: removes this account's secrets from a text.
+    """
+    token = current_call.set(call)
+    try:
+        yield call
+    except (ExchangeError, InvariantError):
+        raise
+    except Exception as error:  # everything foreign, by design
+        mapped = classify(error, exchange, book, call, redact)
+        try:
+            raise mapped from None
+        finally:
+            mapped.__context__ = None
+    finally:
+        current_call.reset(token)
+
+
+def classify(
+    error: BaseException,
+    exchange: str,
+    book: CodeBook,
+    call: Call,
+    redact: Callable[[str], str] = lambda text: text,
+) -> ExchangeError:
+    """What ``error`` means for ``call``; see the module's docstring for the order of evidence."""
+    rule, code, text = _decide(error, book, call)
+    code = _clean(redact(code))  # Kraken's codes are sentences
+    sentence = _clean(redact(text)) if text else ""
+    message = f"{exchange} {call.operation}: {code}"
+    if sentence and sentence != code:
+        message += f": {sentence}"
+    if rule.kind is Kind.UNKNOWN and call.creating and not call.sent:
+        rule = Rule(Kind.NOT_SENT)  # it failed on the way there: connecting, or preparing
+    return _build(rule, message, code, call)
+
+
+def _decide(error: BaseException, book: CodeBook, call: Call) -> tuple[Rule, str, str]:
+    name = type(error).__name__
+    transport = _transport(error)
+    if isinstance(error, LocalRefusalError):
+        return Rule(Kind.INVALID), "local", str(error)
+    if isinstance(error, IncompleteReplyError):
+        return Rule(Kind.UNKNOWN), "incomplete_reply", str(error)
+    if call.body is not None:
+        return _by_reply(error, book, call)
+    if call.status:
+        found = _by_status(call)
+        if found.kind is not Kind.UNKNOWN or transport is None:
+            return found, str(call.status), "the reply is not JSON"
+    if transport is not None and isinstance(transport, _BEFORE_SENDING):
+        return Rule(Kind.NOT_SENT), type(transport).__name__, "the exchange was not reached"
+    if transport is not None:
+        return Rule(Kind.UNKNOWN), type(transport).__name__, "no complete reply"
+    if not call.requests:
+        return _refused_locally(error), name, str(error)
+    return Rule(Kind.UNKNOWN), name, ""
+
+
+def _refused_locally(error: BaseException) -> Rule:
+    """The library itself said no before anything was sent: final, the same order fails again."""
+    found = _by_class(error)
+    return Rule(found if found in _LOCAL_KINDS else Kind.REFUSED)
+
+
+def _by_reply(error: BaseException, book: CodeBook, call: Call) -> tuple[Rule, str, str]:
+    code, text = book.read(call.body or b"")
+    if code:
+        rule = book.find(code, text, call.status, call.path)
+        if rule is not None:
+            return rule, code, text
+        if call.status in {418, 429}:
+            return Rule(Kind.THROTTLED), code, text
+        # A code we have never seen, in a complete error reply that is not an outage: the
+        # exchange's no, as far as ccxt knows the code for one.
+        if call.status < 500 and call.status != 408:
+            return Rule(_by_class(error)), code, text
+        return Rule(Kind.UNKNOWN), code, text
+    if call.status >= 400:
+        return _by_status(call), str(call.status), ""
+    # A complete reply without an error, and still a failure: ccxt could not read it.
+    kind = _by_class(error)
+    if not call.creating and kind is Kind.NOT_FOUND:
+        return Rule(kind), type(error).__name__, "no such order"
+    return Rule(Kind.UNKNOWN), type(error).__name__, ""
+
+
+def _by_status(call: Call) -> Rule:
+    """What an error status means on its own (RFC 9110, and what exchanges' gateways send)."""
+    match call.status:
+        case 418 | 429:
+            return Rule(Kind.THROTTLED)
+        case 403:  # a firewall's page (Binance: WAF limit); a key without rights gets a code
+            return Rule(Kind.THROTTLED)
+        case 401:
+            return Rule(Kind.CREDENTIALS)
+        case 451:
+            return Rule(Kind.REFUSED)
+        case _:
+            return Rule(Kind.UNKNOWN)
+
+
+def _by_class(error: BaseException) -> Kind:
+    for base in type(error).__mro__:
+        if base.__name__ in _BY_CLASS:
+            return _BY_CLASS[base.__name__]
+    return Kind.UNKNOWN
+
+
+def _transport(error: BaseException) -> BaseException | None:
+    """The first network failure along the chain of causes."""
+    seen: BaseException | None = error
+    for _ in range(10):
+        if seen is None:
+            return None
+        if isinstance(seen, aiohttp.ClientError | OSError | asyncio.TimeoutError):
+            return seen
+        seen = seen.__cause__ or seen.__context__
+    return None
+
+
+_LOCAL_KINDS: Final = frozenset({Kind.INVALID, Kind.FUNDS, Kind.CREDENTIALS, Kind.NOT_FOUND})
+
+
+def _build(rule: Rule, message: str, code: str, call: Call) -> ExchangeError:
+    kind = rule.kind
+    if kind is Kind.DUPLICATE or (kind is Kind.NOT_FOUND and call.creating):
+        # The id is taken: an earlier request of ours is there, or was. Only a look-up can tell.
+        kind = Kind.UNKNOWN if call.creating else Kind.REFUSED
+    shape, outcome = _SHAPES[kind]
+    arguments: dict[str, Any] = {"outcome": outcome, "code": code}
+    if kind is Kind.THROTTLED:
+        arguments["retry_after_s"] = call.retry_after_s
+    elif outcome is Outcome.REFUSED:
+        arguments["transient"] = rule.transient or kind is Kind.SKEW
+    return shape(message, **arguments)
+
+
+_SHAPES: Final[Mapping[Kind, tuple[type[ExchangeError], Outcome]]] = {
+    Kind.REFUSED: (ExchangeError, Outcome.REFUSED),
+    Kind.INVALID: (InvalidOrderError, Outcome.REFUSED),
+    Kind.FUNDS: (InsufficientBalanceError, Outcome.REFUSED),
+    Kind.CREDENTIALS: (CredentialsError, Outcome.REFUSED),
+    Kind.SKEW: (ClockSkewError, Outcome.REFUSED),
+    Kind.NOT_FOUND: (OrderNotFoundError, Outcome.REFUSED),
+    Kind.THROTTLED: (RateLimitError, Outcome.THROTTLED),
+    Kind.NOT_SENT: (ExchangeError, Outcome.NOT_SENT),
+    Kind.UNKNOWN: (ExchangeError, Outcome.UNKNOWN),
+}
+
+
+def retry_after_seconds(value: str | None) -> float:
+    """``Retry-After`` in seconds (RFC 9110, 10.2.3), capped; 0 where absent or a date."""
+    try:
+        seconds = float(value or 0)
+    except ValueError:
+        return 0.0
+    return min(seconds, MAX_RETRY_AFTER_S) if seconds > 0 else 0.0
+
+
+def redactor(*secrets: str) -> Callable[[str], str]:
+    """A function that blots out the given strings, however short a text they turn up in."""
+    hidden = sorted((secret for secret in secrets if secret), key=len, reverse=True)
+
+    def redact(text: str) -> str:
+        for secret in hidden:
+            text = text.replace(secret, HIDDEN)
+        return text
+
+    return redact
+
+
+def _clean(text: str) -> str:
+    text = _QUERY.sub("?…", text)
+    text = _ASSIGNED.sub(rf"\1\2{HIDDEN}", text)
+    text = " ".join(text.split())
+    return text if len(text) <= MAX_MESSAGE_CHARS else text[: MAX_MESSAGE_CHARS - 1] + "…"
+
+
+def is_complete_json(body: bytes) -> bool:
+    """Whether ``body`` is one whole JSON value; checked without building it."""
+    try:
+        _whole.decode(body)
+    except msgspec.DecodeError:
+        return False
+    return True
+
+
+_whole = msgspec.json.Decoder(msgspec.Raw)

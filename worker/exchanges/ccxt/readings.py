@@ -1,0 +1,201 @@
+"""Turns ccxt's unified structures into the domain's values, contracts into base units."""
+
+from collections.abc import Iterable, Mapping
+from decimal import Decimal, InvalidOperation
+from typing import Any, Final
+
+from worker.domain.market import Balance, ExchangePosition, MarketKind, SymbolInfo, Ticker
+from worker.domain.money import ZERO, tidy
+from worker.domain.order import Fill, OrderReport, OrderState
+from worker.domain.signal import Direction
+from worker.exchanges.ccxt.outcomes import IncompleteReplyError
+
+_DECIMAL_PLACES: Final = 2  # ccxt.DECIMAL_PLACES; otherwise a precision is the step itself
+
+_RESTING: Final = frozenset({"open", "canceling", "pending"})
+_ENDED: Final = {
+    "canceled": OrderState.CANCELLED,
+    "expired": OrderState.EXPIRED,
+    "rejected": OrderState.REJECTED,
+}
+
+
+def decimal(value: Any) -> Decimal:
+    """An exact Decimal of ccxt's number (a string, an int, a float of its tables, or None for 0).
+
+    Raises:
+        IncompleteReplyError: if it is not a finite number.
+    """
+    if value is None or value == "":
+        return ZERO
+    try:
+        number = Decimal(str(value))
+    except InvalidOperation:
+        raise IncompleteReplyError(f"{str(value)[:40]!r} is not a number") from None
+    if not number.is_finite():
+        raise IncompleteReplyError(f"{number} is not a finite number")
+    return number
+
+
+def order_state(status: str | None, filled: Decimal, amount: Decimal) -> OrderState:
+    """The state that ccxt's status and the filled quantity (same units as ``amount``) say.
+
+    No status means the exchange acknowledged an id and no more: SUBMITTED. A "closed" order that
+    is not completely filled was ended early, which ccxt does not tell apart.
+    """
+    if status in _RESTING:
+        return OrderState.PARTIALLY_FILLED if filled else OrderState.ACTIVE
+    if status == "closed":
+        if filled and (not amount or filled >= amount):
+            return OrderState.FILLED
+        return OrderState.CANCELLED if amount else OrderState.SUBMITTED
+    if status in _ENDED:
+        return _ENDED[status]
+    return OrderState.SUBMITTED
+
+
+def order_report(
+    order: Mapping[str, Any], info: SymbolInfo, *, client_order_id: str = ""
+) -> OrderReport:
+    """A report of one ccxt order.
+
+    Args:
+        order: ccxt's order structure.
+        info: its market.
+        client_order_id: what we asked for, where the exchange does not repeat it.
+
+    Raises:
+        IncompleteReplyError: if the order has no id: the exchange said nothing we can use.
+    """
+    exchange_id = order.get("id")
+    if not exchange_id:
+        raise IncompleteReplyError("the reply holds no order id")
+    filled, amount = decimal(order.get("filled")), decimal(order.get("amount"))
+    created_ms = max(int(order.get("timestamp") or 0), 0)
+    return OrderReport(
+        client_order_id=str(order.get("clientOrderId") or client_order_id),
+        exchange_order_id=str(exchange_id),
+        symbol=info.symbol,
+        state=order_state(order.get("status"), filled, amount),
+        filled_quantity=tidy(filled * info.contract_size),
+        average_price=(tidy(decimal(order.get("average"))) or None) if filled else None,
+        fills=fills(order.get("trades") or (), info, at_ms=created_ms),
+        created_ms=created_ms,
+        reason=str(order.get("rejectReason") or ""),
+    )
+
+
+def fills(
+    trades: Iterable[Mapping[str, Any]], info: SymbolInfo, *, at_ms: int = 0
+) -> tuple[Fill, ...]:
+    """Fills of ccxt trades, oldest first, each trade id once; ``at_ms`` if a trade has no time."""
+    found: dict[str, Fill] = {}
+    for trade in trades:
+        trade_id = str(trade.get("id") or "")
+        # Without an id an execution cannot be told from a repeat; Kraken lists ids without amounts.
+        if not trade_id or not trade.get("amount"):
+            continue
+        (currency, fee), *more_fees = _fees(trade)
+        found[trade_id] = Fill(
+            trade_id=trade_id,
+            quantity=tidy(decimal(trade.get("amount")) * info.contract_size),
+            price=tidy(decimal(trade.get("price"))),
+            fee=fee,
+            fee_currency=currency,
+            at_ms=int(trade.get("timestamp") or at_ms),
+            more_fees=tuple(more_fees),
+        )
+    return tuple(sorted(found.values(), key=lambda fill: (fill.at_ms, _natural(fill.trade_id))))
+
+
+def _natural(trade_id: str) -> tuple[int, str]:
+    return (int(trade_id), "") if trade_id.isdigit() else (0, trade_id)
+
+
+def _fees(trade: Mapping[str, Any]) -> list[tuple[str, Decimal]]:
+    """What a trade cost, one sum a currency, in the order told; a zero if nothing."""
+    paid: dict[str, Decimal] = {}
+    for fee in trade.get("fees") or [trade.get("fee")]:
+        if fee and (cost := decimal(fee.get("cost"))):
+            currency = str(fee.get("currency") or "")
+            paid[currency] = tidy(paid.get(currency, ZERO) + cost)
+    return list(paid.items()) or [("", ZERO)]
+
+
+def market_kind(market: Mapping[str, Any]) -> MarketKind | None:
+    """Spot, linear perpetual, or None for what this project does not trade."""
+    if market.get("spot"):
+        return MarketKind.SPOT
+    if market.get("swap") and market.get("linear"):
+        return MarketKind.LINEAR
+    return None
+
+
+def symbol_info(market: Mapping[str, Any], kind: MarketKind, precision_mode: int) -> SymbolInfo:
+    """A ccxt market's rules in base and quote units."""
+    precision, limits = market["precision"], market["limits"]
+    size = (decimal(market.get("contractSize")) or Decimal(1)) if market.get("contract") else None
+    units = size or Decimal(1)
+    amount = limits.get("amount") or {}
+    return SymbolInfo(
+        symbol=market["symbol"],
+        base=market["base"],
+        quote=market["quote"],
+        settle=market.get("settle") or market["quote"],
+        kind=kind,
+        active=market.get("active") is not False,
+        shortable=kind is MarketKind.LINEAR,
+        price_tick=_step(precision.get("price"), precision_mode),
+        quantity_step=_step(precision.get("amount"), precision_mode) * units,
+        min_quantity=decimal(amount.get("min")) * units,
+        max_quantity=decimal(amount.get("max")) * units,
+        min_notional=decimal((limits.get("cost") or {}).get("min")),
+        contract_size=units,
+        taker_fee=decimal(market.get("taker")),
+        maker_fee=decimal(market.get("maker")),
+    )
+
+
+def _step(value: Any, precision_mode: int) -> Decimal:
+    if value is None:
+        return ZERO
+    if precision_mode == _DECIMAL_PLACES:
+        return Decimal(1).scaleb(-int(decimal(value)))
+    return decimal(value)
+
+
+def balances(reply: Mapping[str, Any]) -> dict[str, Balance]:
+    """Free and total by currency, zero holdings left out."""
+    free = reply.get("free") or {}
+    return {
+        code: Balance(free=decimal(free.get(code)), total=decimal(total))
+        for code, total in (reply.get("total") or {}).items()
+        if decimal(total)
+    }
+
+
+def position(row: Mapping[str, Any], info: SymbolInfo) -> ExchangePosition | None:
+    """A ccxt position in base units, or None for a flat one."""
+    contracts = decimal(row.get("contracts"))
+    if not contracts:
+        return None
+    return ExchangePosition(
+        symbol=info.symbol,
+        direction=Direction.SHORT if row.get("side") == "short" else Direction.LONG,
+        quantity=tidy(abs(contracts) * info.contract_size),
+        entry_price=tidy(decimal(row.get("entryPrice"))),
+    )
+
+
+def ticker(row: Mapping[str, Any], symbol: str, at_ms: int) -> Ticker:
+    """A ccxt ticker; a side that is not quoted takes the last price, and the other way round.
+
+    Raises:
+        IncompleteReplyError: if there is no price at all.
+    """
+    bid, ask, last = (decimal(row.get(name)) for name in ("bid", "ask", "last"))
+    if not last:
+        last = tidy((bid + ask) / 2) if bid and ask else bid or ask
+    if not last:
+        raise IncompleteReplyError(f"no price for {symbol}")
+    return Ticker(symbol=symbol, bid=bid or last, ask=ask or last, last=last, at_ms=at_ms)

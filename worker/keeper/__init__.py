@@ -1,0 +1,1 @@
+"""Duties that one elected worker of the fleet has."""

@@ -1,0 +1,1 @@
+"""The account seen from outside: status, history, decisions, dead letters."""

@@ -1,0 +1,200 @@
+"""What becomes of one simulated order: a pure function of seed, client id, request and price."""
+
+import hashlib
+from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
+from typing import Final
+
+import msgspec
+
+from worker.config.keys import PaperConfig
+from worker.domain.market import SymbolInfo
+from worker.domain.money import BPS, HUNDRED, ONE, ZERO, ceil_to, floor_to, tidy
+from worker.domain.order import (
+    BUY,
+    CANCELLED,
+    FILLED,
+    PARTIALLY_FILLED,
+    SELL,
+    TAKE_PROFIT,
+    Fill,
+    OrderReport,
+    OrderRequest,
+    OrderState,
+)
+from worker.domain.signal import FOK, IOC
+from worker.paper.markets import PRICE_TICK
+
+_CONTEXT = Context(prec=60)
+_IMMEDIATE: Final = frozenset({IOC, FOK})
+
+
+class PaperOrder(msgspec.Struct, gc=False):
+    """One accepted order. ``resting``: it waits in the book as a limit, so it will be the maker."""
+
+    request: OrderRequest
+    info: SymbolInfo
+    accepted_ms: int
+    triggered: bool = False
+    resting: bool = False
+
+    def report(self, state: OrderState, reason: str = "", fill: Fill | None = None) -> OrderReport:
+        """What the exchange says of the order now; at most one trade makes it up."""
+        request = self.request
+        return OrderReport(
+            client_order_id=request.client_order_id,
+            exchange_order_id="P" + request.client_order_id,
+            symbol=request.symbol,
+            state=state,
+            filled_quantity=fill.quantity if fill else ZERO,
+            average_price=fill.price if fill else None,
+            fills=(fill,) if fill else (),
+            created_ms=self.accepted_ms,
+            reason=reason,
+        )
+
+
+class PaperMatching:
+    """The rules one simulated exchange trades by.
+
+    Args:
+        config: fees, spread, slippage, rates and the seed.
+        has_book: prices are a real bid and ask, so no spread is made up around them.
+    """
+
+    def __init__(self, config: PaperConfig, *, has_book: bool) -> None:
+        #: Taker and maker fee, a fraction of the value.
+        self.fee = _CONTEXT.divide(config.fee_pct, HUNDRED)
+        #: Bid and ask lie this far from the assumed price, a fraction of it.
+        self.half_spread = ZERO if has_book else config.spread_bps / BPS / 2
+        taken = self.half_spread + config.slippage_bps / BPS
+        self._factor = {BUY: ONE + taken, SELL: ONE - taken}
+        self._partial_rate = config.partial_fill_rate
+        self._reject_rate = config.reject_rate
+        self._seed = config.seed
+
+    def is_rejected(self, request: OrderRequest) -> bool:
+        """Whether the order is one of those ``paper.reject_rate`` picks."""
+        return bool(self._reject_rate) and self._draw(request, "reject") < self._reject_rate
+
+    def trade(self, order: PaperOrder, reference: Decimal | None, at_ms: int) -> OrderReport | None:
+        """Let the order meet a market at ``reference`` (None: no price known).
+
+        Returns:
+            The order as FILLED, CANCELLED or PARTIALLY_FILLED (the rest stays open until it is
+            cancelled); None while it waits for a price that fills or triggers it.
+        """
+        price = None if reference is None else self._price(order, reference)
+        if price is not None:
+            return self._fill(order, price, at_ms)
+        request = order.request
+        if request.time_in_force in _IMMEDIATE and (order.triggered or request.stop_price is None):
+            return order.report(CANCELLED, "nothing to trade against at once")
+        if reference is None and request.stop_price is None:
+            order.resting = True
+        return None
+
+    def _price(self, order: PaperOrder, reference: Decimal) -> Decimal | None:
+        """What the order trades at, or None while it waits."""
+        request = order.request
+        if request.stop_price is not None and not order.triggered:
+            if not is_through(request, request.stop_price, reference):
+                return None
+            order.triggered = True
+        limit, buys = request.price, request.side is BUY
+        if limit is not None:
+            # A limit at exactly the assumed price counts as touched.
+            if limit < reference if buys else limit > reference:
+                order.resting = True
+                return None
+            if order.resting:
+                return limit
+        exact = _CONTEXT.multiply(reference, self._factor[request.side])
+        taken = _to_tick(exact, order.info.price_tick, up=buys)
+        if limit is None:
+            return taken
+        return min(taken, limit) if buys else max(taken, limit)
+
+    def _fill(self, order: PaperOrder, price: Decimal, at_ms: int) -> OrderReport:
+        request = order.request
+        quantity = request.quantity
+        state, reason = FILLED, ""
+        if self._partial_rate and self._draw(request, "partial") < self._partial_rate:
+            quantity = self._part(order)
+            if quantity != request.quantity:
+                if request.time_in_force is FOK:
+                    text = "could not be filled at once as a whole"
+                    return order.report(CANCELLED, text)
+                state = PARTIALLY_FILLED
+                if request.time_in_force is IOC:
+                    state, reason = CANCELLED, "the rest could not be filled at once"
+        value = _CONTEXT.multiply(quantity, price)
+        fill = Fill(
+            trade_id=f"P{request.client_order_id}-1",
+            quantity=quantity,
+            price=price,
+            fee=tidy(_CONTEXT.multiply(value, self.fee)),
+            fee_currency=order.info.quote,
+            at_ms=at_ms,
+        )
+        return order.report(state, reason, fill)
+
+    def _part(self, order: PaperOrder) -> Decimal:
+        """Between a tenth and nine tenths of the order, at least one step of it."""
+        request, step = order.request, order.info.quantity_step
+        share = Decimal(int(100 + 800 * self._draw(request, "share"))) / 1_000
+        return min(max(tidy(floor_to(request.quantity * share, step)), step), request.quantity)
+
+    def _draw(self, request: OrderRequest, what: str) -> float:
+        """A number in [0, 1) that depends on the seed, the client order id and ``what`` alone."""
+        name = f"{self._seed}/{request.client_order_id}/{what}".encode()
+        digest = hashlib.blake2b(name, digest_size=7).digest()
+        return (int.from_bytes(digest) >> 3) / (1 << 53)
+
+
+def cancelled(report: OrderReport, reason: str) -> OrderReport:
+    """``report`` after what was open of it is gone."""
+    return msgspec.structs.replace(report, state=CANCELLED, reason=reason)
+
+
+def is_through(request: OrderRequest, stop: Decimal, reference: Decimal) -> bool:
+    """Whether ``reference`` has reached the trigger price ``stop``.
+
+    A buy stop is reached from below, a sell stop from above; a take-profit sent as a trigger
+    order is reached from the other side.
+    """
+    from_below = (request.side is BUY) is not (request.role is TAKE_PROFIT)
+    return reference >= stop if from_below else reference <= stop
+
+
+def misfit(request: OrderRequest, info: SymbolInfo) -> str:
+    """A sentence on the first of the market's rules that the order breaks; empty if none.
+
+    ``min_notional`` is not looked at here: it depends on the price.
+    """
+    quantity, kind = request.quantity, request.order_type
+    if (request.price is not None) is not kind.needs_price:
+        return f"a {kind} order {'needs a' if kind.needs_price else 'has no'} price"
+    if (request.stop_price is not None) is not kind.needs_stop_price:
+        return f"a {kind} order {'needs a' if kind.needs_stop_price else 'has no'} stop price"
+    if not quantity > ZERO or quantity < info.min_quantity:
+        return f"quantity {quantity:f} is less than the minimum of {info.min_quantity:f}"
+    if info.max_quantity and quantity > info.max_quantity:
+        return f"quantity {quantity:f} is more than the maximum of {info.max_quantity:f}"
+    if info.quantity_step and _CONTEXT.remainder(quantity, info.quantity_step):
+        return f"quantity {quantity:f} is not a multiple of {info.quantity_step:f}"
+    for price in (request.price, request.stop_price):
+        if price is None:
+            continue
+        if not price > 0:
+            return f"price {price:f} is not positive"
+        if info.price_tick and _CONTEXT.remainder(price, info.price_tick):
+            return f"price {price:f} is not a multiple of {info.price_tick:f}"
+    return ""
+
+
+def _to_tick(price: Decimal, tick: Decimal, *, up: bool) -> Decimal:
+    """``price`` on the grid, against the taker, never 0."""
+    if tick == PRICE_TICK:  # the usual case, and ten times as fast as the general one
+        rounding = ROUND_CEILING if up else ROUND_FLOOR
+        return _CONTEXT.normalize(price.quantize(PRICE_TICK, rounding, _CONTEXT)) or tick
+    return tidy(ceil_to(price, tick) if up else floor_to(price, tick)) or tick

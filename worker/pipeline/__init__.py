@@ -1,0 +1,1 @@
+"""A signal's four stages: validation, risk, execution, reconciliation."""

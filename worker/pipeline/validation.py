@@ -1,0 +1,279 @@
+"""Whether a signal is well-formed, good enough, timely, and about a market that exists."""
+
+from collections.abc import Iterable
+from decimal import Decimal
+
+from worker.config.keys import ValidationConfig
+from worker.domain.market import SymbolInfo
+from worker.domain.money import HUNDRED, ratio, text
+from worker.domain.refusal import Code, Refusal, Stage
+from worker.domain.signal import CLOSE, FOK, IOC, LIMIT, LONG, MARKET, OPEN, SHORT, STOP, Signal
+from worker.pipeline.flow import Arrival, Failed, Intent
+from worker.runtime.clock import Clock, utc
+
+
+class ValidationHandler:
+    """The first stage: pure, every rule with its code and a sentence.
+
+    Args:
+        config: the ``validation`` section.
+        exchanges: the names a signal may use.
+        max_size_pct: ``risk.max_position_size_pct``, checked here because it needs no balance.
+        clock: for expiry.
+    """
+
+    def __init__(
+        self,
+        config: ValidationConfig,
+        *,
+        exchanges: Iterable[str],
+        max_size_pct: Decimal,
+        clock: Clock,
+    ) -> None:
+        self._config = config
+        self._exchanges = frozenset(exchanges)
+        self._max_size_pct = max_size_pct
+        self._clock = clock
+        self._max_age_ms = config.max_signal_age_seconds * 1000
+        self._max_ahead_ms = config.max_clock_ahead_seconds * 1000
+        self._min_strength = config.min_signal_strength
+        self._min_confluence = config.min_confluence_score
+
+    async def handle(self, arrival: Arrival) -> Intent | Failed:
+        """Check one signal against every rule; the first breach ends it."""
+        signal, view = arrival.signal, arrival.view
+        refusal = (
+            self._check_time(arrival) or self._check_form(signal) or self._check_quality(signal)
+        )
+        if refusal is None and signal.exchange not in self._exchanges:
+            refusal = _refuse(
+                Code.UNKNOWN_EXCHANGE,
+                f"exchange: {signal.exchange!r} is not one of validation.valid_exchanges "
+                f"({', '.join(sorted(self._exchanges))})",
+            )
+        if refusal is None and (view.adapter is None or view.info is None):
+            refusal = _refuse(
+                Code.UNKNOWN_SYMBOL, f"symbol: {signal.exchange} lists no market {signal.symbol!r}"
+            )
+        if refusal is not None or view.adapter is None or view.info is None:
+            assert refusal is not None  # noqa: S101 (an absent market was refused above)
+            return Failed(refusal=refusal, signal=signal, digest=arrival.digest)
+        market = view.ticker.last if view.ticker is not None else None
+        reference, refusal = self._reference(signal, market)
+        refusal = refusal or self._check_market(signal, view.info, reference, market)
+        if refusal is None and market is not None and not view.adapter.takes_signals_prices:
+            refusal = _check_trigger(signal, market)
+        if refusal is not None:
+            return Failed(refusal=refusal, signal=signal, digest=arrival.digest)
+        return Intent(arrival=arrival, adapter=view.adapter, info=view.info, reference=reference)
+
+    def expires_ms(self, signal: Signal, created_ms: float) -> float:
+        """When the signal may no longer be sent, Unix milliseconds."""
+        return signal.expires_ms(created_ms, self._max_age_ms)
+
+    def _check_time(self, arrival: Arrival) -> Refusal | None:
+        signal, now_ms = arrival.signal, self._clock.now_ms()
+        if now_ms >= arrival.expires_ms:
+            return _refuse(
+                Code.SIGNAL_EXPIRED,
+                f"expires_at: the signal of {signal.created_at.isoformat()} expired at "
+                f"{self._expiry(signal)}, it is {utc(now_ms).isoformat()}",
+            )
+        if arrival.created_ms - now_ms > self._max_ahead_ms:
+            return _refuse(
+                Code.SIGNAL_FROM_FUTURE,
+                f"created_at: {signal.created_at.isoformat()} is over "
+                f"{self._config.max_clock_ahead_seconds:g} s ahead of our clock: "
+                f"{utc(now_ms).isoformat()}",
+            )
+        return None
+
+    def _expiry(self, signal: Signal) -> str:
+        if signal.expires_at is not None:
+            return signal.expires_at.isoformat()
+        return f"the age of {self._config.max_signal_age_seconds:g} s"
+
+    def _check_form(self, signal: Signal) -> Refusal | None:
+        """Fields that only some kinds of signal need, or may have."""
+        missing = _missing(signal)
+        if missing is not None:
+            return _refuse(
+                Code.MISSING_FIELD,
+                f"{missing}: required for action {signal.action.value!r} with order_type "
+                f"{signal.order_type.value!r}",
+            )
+        if signal.stop_price is not None and not signal.order_type.needs_stop_price:
+            return _refuse(
+                Code.FIELD_NOT_ALLOWED,
+                f"stop_price: order_type {signal.order_type.value!r} has no trigger",
+            )
+        if signal.time_in_force in _IMMEDIATE and signal.order_type.needs_stop_price:
+            return _refuse(
+                Code.FIELD_NOT_ALLOWED,
+                f"time_in_force: {signal.time_in_force} contradicts a {signal.order_type.value} "
+                "order, which waits for its trigger",
+            )
+        if signal.size_pct is not None and signal.action is CLOSE:
+            return _refuse(
+                Code.FIELD_NOT_ALLOWED,
+                "size_pct: a close is of the whole position, or of quantity base units",
+            )
+        if signal.quantity is not None and signal.size_pct is not None:
+            return _refuse(
+                Code.FIELD_NOT_ALLOWED, "size_pct: give either quantity or size_pct, not both"
+            )
+        return None
+
+    def _check_quality(self, signal: Signal) -> Refusal | None:
+        if signal.action is CLOSE:
+            return None
+        if signal.strength is not None and signal.strength < self._min_strength:
+            return _refuse(
+                Code.STRENGTH_TOO_LOW,
+                f"strength: {signal.strength:g} is under validation.min_signal_strength "
+                f"({self._min_strength:g})",
+            )
+        if signal.confluence_score is not None and signal.confluence_score < self._min_confluence:
+            return _refuse(
+                Code.CONFLUENCE_TOO_LOW,
+                f"confluence_score: {signal.confluence_score:g} is under "
+                f"validation.min_confluence_score ({self._min_confluence:g})",
+            )
+        if signal.size_pct is not None and signal.size_pct > self._max_size_pct:
+            return _refuse(
+                Code.SIZE_OUT_OF_RANGE,
+                f"size_pct: {signal.size_pct} is more than risk.max_position_size_pct "
+                f"({self._max_size_pct})",
+            )
+        return None
+
+    def _reference(
+        self, signal: Signal, market: Decimal | None
+    ) -> tuple[Decimal | None, Refusal | None]:
+        """The price the order is sized and judged by, checked against the market's."""
+        if signal.action is CLOSE:  # closing must not fail for want of a price
+            return signal.entry_price or signal.stop_price or market, None
+        if market is None:
+            return None, _refuse(
+                Code.NO_REFERENCE_PRICE,
+                f"symbol: {signal.exchange} gave no price for {signal.symbol} in the last "
+                f"{self._config.max_price_age_seconds:g} s",
+            )
+        if signal.entry_price is None:
+            return signal.stop_price or market, None
+        deviation = abs(signal.entry_price - market) * HUNDRED
+        if deviation > self._config.max_price_deviation_pct * market:
+            return None, _refuse(
+                Code.PRICE_DEVIATION,
+                f"entry_price: {text(signal.entry_price)} is {text(ratio(deviation, market))}% off "
+                f"the market's {text(market)}; validation.max_price_deviation_pct is "
+                f"{self._config.max_price_deviation_pct}%",
+            )
+        return signal.entry_price, None
+
+    def _check_market(
+        self,
+        signal: Signal,
+        info: SymbolInfo,
+        reference: Decimal | None,
+        market: Decimal | None,
+    ) -> Refusal | None:
+        if not info.active:
+            return _refuse(Code.MARKET_CLOSED, f"symbol: {info.symbol} does not trade now")
+        if signal.quantity is not None:
+            refusal = _check_quantity(signal.quantity, info)
+            if refusal is not None:
+                return refusal
+        if signal.action is CLOSE or reference is None or market is None:
+            return None
+        if signal.direction is SHORT and not info.shortable:
+            return _refuse(
+                Code.SHORT_NOT_SUPPORTED,
+                f"direction: {info.symbol} is a spot market and cannot be sold short; "
+                "a linear perpetual can",
+            )
+        return _check_protection(signal, reference, market)
+
+
+_IMMEDIATE = frozenset({IOC, FOK})
+
+
+def _refuse(code: Code, reason: str) -> Refusal:
+    return Refusal(Stage.VALIDATION, code, reason)
+
+
+def _missing(signal: Signal) -> str | None:
+    """The first field that the signal's action and order type need and it has not."""
+    if signal.action is OPEN:
+        if signal.direction is None:
+            return "direction"
+        if signal.strength is None:
+            return "strength"
+        if signal.confluence_score is None:
+            return "confluence_score"
+    if signal.entry_price is None and signal.order_type.needs_price:
+        return "entry_price"
+    if signal.stop_price is None and signal.order_type.needs_stop_price:
+        return "stop_price"
+    return None
+
+
+def _check_quantity(quantity: Decimal, info: SymbolInfo) -> Refusal | None:
+    smallest = max(info.min_quantity, info.quantity_step)
+    if quantity < smallest:
+        return _refuse(
+            Code.QUANTITY_OUT_OF_RANGE,
+            f"quantity: {text(quantity)} is under the market's minimum of {text(smallest)}",
+        )
+    if info.max_quantity and quantity > info.max_quantity:
+        return _refuse(
+            Code.QUANTITY_OUT_OF_RANGE,
+            f"quantity: {text(quantity)} is over the market's maximum of {text(info.max_quantity)}",
+        )
+    return None
+
+
+def _check_trigger(signal: Signal, market: Decimal) -> Refusal | None:
+    """An entry waits for a price that the market has yet to reach: a long's above it."""
+    trigger = signal.stop_price
+    if trigger is None or signal.action is CLOSE:
+        return None
+    if trigger >= market if signal.direction is LONG else trigger <= market:
+        return None
+    side = "below" if signal.direction is LONG else "above"
+    return _refuse(
+        Code.STOP_PRICE_PASSED,
+        f"stop_price: {text(trigger)} of a {signal.direction} is {side} the market's "
+        f"{text(market)}: the order would go out at once",
+    )
+
+
+def _check_protection(signal: Signal, reference: Decimal, market: Decimal) -> Refusal | None:
+    """Stop below and target above a long's price, the other way round for a short's."""
+    kind, is_long = signal.order_type, signal.direction is LONG
+    if kind is STOP and signal.stop_price is not None:
+        reference = signal.stop_price
+    elif kind is LIMIT:  # filled at its price, or at the market's if that is better
+        reference = min(reference, market) if is_long else max(reference, market)
+    refusal = _check_sides(signal, reference, is_long)
+    if refusal is None and kind is MARKET and market != reference:
+        refusal = _check_sides(signal, market, is_long)
+    return refusal
+
+
+def _check_sides(signal: Signal, price: Decimal, is_long: bool) -> Refusal | None:
+    below, above = ("below", "above") if is_long else ("above", "below")
+    stop, target = signal.stop_loss, signal.take_profit
+    if stop is not None and (stop >= price if is_long else stop <= price):
+        return _refuse(
+            Code.STOP_LOSS_WRONG_SIDE,
+            f"stop_loss: {text(stop)} must be {below} the price {text(price)} of a "
+            f"{signal.direction}",
+        )
+    if target is not None and (target <= price if is_long else target >= price):
+        return _refuse(
+            Code.TAKE_PROFIT_WRONG_SIDE,
+            f"take_profit: {text(target)} must be {above} the price {text(price)} of a "
+            f"{signal.direction}",
+        )
+    return None

@@ -1,0 +1,1 @@
+"""What every part stands on: time, errors, logging, secrets, cancellation."""

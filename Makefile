@@ -39,6 +39,9 @@ simulate: $(STAMP) ## Run SEEDS seeds of the simulation; a failing one says how 
 chaos: $(STAMP) ## Break everything at random under SIGNALS signals (SEED=n repeats a run)
 	@$(BIN)/python -m tests.acceptance.chaos --signals $(SIGNALS) $(if $(SEED),--seed $(SEED))
 
+golden: $(STAMP) ## Record the golden files anew (tests/acceptance/golden/README.md)
+	@$(BIN)/python -m tests.acceptance.golden_day --write
+
 lint: $(STAMP) ## Formatting, style, types and import contracts
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
@@ -84,4 +87,4 @@ clean: ## Remove everything that was made
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache build dist *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help install demo test unit simulate chaos lint docs format lock deploy-check bench bench-peers bench-docs profile clean
+.PHONY: help install demo test unit simulate chaos golden lint docs format lock deploy-check bench bench-peers bench-docs profile clean

@@ -14,19 +14,18 @@ from worker.config.keys import Config, RedisConfig, Secret
 from worker.domain.position import Position
 from worker.domain.signal import Direction
 from worker.domain.trading_state import TradingState
-from worker.ledger.access import STREAMS, StreamEntry
+from worker.ledger.access import STREAMS
 from worker.ledger.calls import Ledger
-from worker.ledger.errors import LedgerRefusedError, LedgerUnavailableError
+from worker.ledger.errors import LedgerRefusedError
 from worker.ledger.items import AdmitItem, CommitItem
 from worker.ledger.scripts import RedisScripts
-from worker.ledger.streams import READ_COUNT, SubmissionError
+from worker.ledger.streams import SubmissionError
 from worker.operator.dead_letters import DeadLetterError
 from worker.operator.history import History
 from worker.operator.reader import AccountReader
 from worker.operator.status import Status, needs_attention
 from worker.runtime.clock import SystemClock
 from worker.runtime.embedded_server import EmbeddedServer
-from worker.runtime.errors import ConfigError
 
 
 class Account:
@@ -203,15 +202,6 @@ async def test_positions_are_the_books(account: Account) -> None:
     assert (await account.reader.status()).open_positions == 1
 
 
-async def test_submit_keeps_order_bytes_and_key(account: Account) -> None:
-    """A thousand entries come back in order, byte for byte, each with its id."""
-    payloads = [b'{"n": %d,  "p": 1.10}' % n for n in range(1_200)]
-    ids = await account.reader.submit([{"data": data, "key": b"g"} for data in payloads])
-    stored = await account.redis.xrange("{main}:signals")
-    assert [entry_id.decode() for entry_id, _ in stored] == ids
-    assert [fields for _, fields in stored] == [{b"data": d, b"key": b"g"} for d in payloads]
-
-
 async def test_a_submission_cut_short_says_how_far_it_came(account: Account) -> None:
     """With the stream's key of the wrong type nothing is added, and the error says 0 of 2."""
     await account.redis.set("{main}:signals", "x")
@@ -228,35 +218,6 @@ async def test_follow_waits_for_streams_that_do_not_exist_yet(account: Account) 
     await account.redis.xadd("{main}:orders", {"type": "T", "subject": "s"})
     (entry,) = await waiting
     assert (entry.stream, entry.text("type")) == ("orders", "T")
-
-
-async def test_new_means_from_the_start_of_following(account: Account) -> None:
-    """With ``$`` what was there is left out, and nothing between two reads is missed."""
-    await account.redis.xadd("{main}:orders", {"n": "old"})
-    tail = account.reader.tail(("orders",))
-    await tail.start()
-    await account.redis.xadd("{main}:orders", {"n": "1"})
-    first = await tail.read(1_000)
-    await account.redis.xadd("{main}:orders", {"n": "2"})
-    second = await tail.read(1_000)
-    assert [entry.text("n") for entry in first + second] == ["1", "2"]
-
-
-async def test_history_is_merged_in_order_across_streams(account: Account) -> None:
-    """Streams much longer than one read still come out in the order they were written."""
-    pipeline = account.redis.pipeline()
-    for number in range(1, READ_COUNT * 3):
-        for stream in ("orders", "system")[: 1 + number % 2]:
-            pipeline.xadd(f"{{main}}:{stream}", {"n": str(number)}, id=f"{number}-1")
-    await pipeline.execute()
-    found: list[StreamEntry] = []
-    async for entry in account.reader.follow(("orders", "system"), "0"):
-        found.append(entry)
-        if len(found) == READ_COUNT * 3 - 1 + READ_COUNT * 3 // 2:
-            break
-    numbers = [int(entry.text("n")) for entry in found]
-    assert numbers == sorted(numbers)
-    assert len({(entry.stream, entry.id) for entry in found}) == len(found)
 
 
 async def test_an_orders_story_has_record_events_and_arrival(account: Account) -> None:
@@ -390,21 +351,6 @@ async def test_a_wrong_password_is_a_refusal_not_an_outage(server: EmbeddedServe
     async with AccountReader(locked) as reader:
         with pytest.raises(LedgerRefusedError):
             await reader.status()
-
-
-async def test_no_server_is_an_outage() -> None:
-    """A closed port is reported as unreachable, at once."""
-    config = Config(redis=RedisConfig(url=Secret("redis://127.0.0.1:1/0")))
-    async with AccountReader(config) as reader:
-        async with asyncio.timeout(3):
-            with pytest.raises(LedgerUnavailableError, match="cannot be reached"):
-                await reader.status()
-
-
-def test_a_command_cannot_look_into_an_embedded_server() -> None:
-    """``embedded`` lives inside one worker, so a command names the key and says why not."""
-    with pytest.raises(ConfigError, match=r"^redis\.url: .*embedded"):
-        AccountReader(Config(redis=RedisConfig(url=Secret("embedded"))))
 
 
 def test_every_stream_of_the_contract_can_be_followed() -> None:

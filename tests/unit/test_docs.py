@@ -1,10 +1,13 @@
 """The documentation says what the code does: made parts are fresh, examples are good."""
 
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from tests.documents import (
@@ -19,7 +22,7 @@ from tests.documents import (
 from worker.client import new_signal
 from worker.config.fields import walk
 from worker.config.loading import load_config
-from worker.domain.event import STREAM_OF, whole
+from worker.domain.event import STREAM_OF, OrderFailed, whole
 from worker.domain.refusal import Code, DeadReason
 from worker.domain.signal import Signal, decode_signal
 from worker.domain.signature import sign
@@ -171,6 +174,28 @@ def test_the_python_examples_run() -> None:
         b"s" * 32, account="main", key_id="trend-2026", key=b"", data=b"{}"
     )
     assert new_signal("a", "paper", "BTC/USDT").symbol == "BTC/USDT"
+
+
+def test_the_example_of_testing_a_producer_passes(tmp_path: Path) -> None:
+    """Pasted into a file of its own it is two tests that pass; its event is one of the worker's."""
+    (example,) = (text for text in fenced(MESSAGES, "python") if "TcpFakeServer" in text)
+    (tmp_path / "pytest.ini").write_text("[pytest]\nfilterwarnings = error\n")
+    (tmp_path / "test_engine.py").write_text(example)
+    ran = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "--disable-plugin-autoload", str(tmp_path)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert "2 passed" in ran.stdout
+    given: dict[str, Any] = {}
+    exec(example, given)  # noqa: S102 (our own documentation)
+    event, kind = given["FAILED"], whole(OrderFailed)
+    msgspec.json.decode(msgspec.json.encode(event), type=kind)
+    assert set(event) == {"type", *kind.__struct_fields__}
 
 
 @pytest.mark.parametrize("path", documents(), ids=lambda path: path.name)

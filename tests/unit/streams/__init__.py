@@ -1,0 +1,1 @@
+"""Unit tests of producing and consuming, on a fake Redis."""

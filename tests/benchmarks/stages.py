@@ -25,15 +25,17 @@ from tests.benchmarks.report import Report, Table, options
 from tests.benchmarks.wire import Wire
 from worker.config.keys import Config
 from worker.config.loading import load_config
+from worker.domain.signal import Signal
 from worker.ledger.calls import MAX_BATCH, Ledger
 from worker.ledger.connection import Connections
 from worker.ledger.lease import Lease
 from worker.ledger.replies import Delivery
 from worker.ledger.scripts import Argument, RedisScripts
-from worker.market.data import MarketData
+from worker.market.data import MarketData, MarketView
 from worker.observe.logs import configure_logging
 from worker.observe.metrics import Metrics
 from worker.paper.exchange import PaperExchange
+from worker.paper.prices import SignalPrices
 from worker.pipeline.execution import OrderExecutorHandler
 from worker.pipeline.flow import AdmittedOrder, Arrival, Intent, Settlement, Submission
 from worker.pipeline.orders import OrderManager
@@ -159,6 +161,7 @@ class Parts:
             max_price_age_ms=5_000,
             max_balance_age_ms=30_000,
             on_error=_complain,
+            prices={"paper": SignalPrices(adapter)},
         )
         self.validation = ValidationHandler(
             config.validation,
@@ -168,7 +171,12 @@ class Parts:
         )
         sizing = Sizing(config.risk, account=config.account)
         self.risk = RiskManagementHandler(
-            config.risk, sizing=sizing, ledger=self.ledger, orders=orders, clock=clock
+            config.risk,
+            sizing=sizing,
+            ledger=self.ledger,
+            market=self.market,
+            orders=orders,
+            clock=clock,
         )
         self.execution = OrderExecutorHandler(
             config.execution,
@@ -220,6 +228,11 @@ class Parts:
                 self.metrics.ended(ending.outcome, ending, 0.001)
                 self.tell("signal_ended", {"outcome": ending.outcome} | ending.fields)
 
+    async def _view(self, signal: Signal) -> MarketView:
+        if signal.entry_price is not None:
+            self.market.assume_price(signal.exchange, signal.symbol, signal.entry_price)
+        return await self.market.view(signal.exchange, signal.symbol)
+
     async def _intents(self, deliveries: Sequence[Delivery]) -> list[Intent]:
         layer = self.clocks.layer
         with layer("decode"):
@@ -228,10 +241,7 @@ class Parts:
             written = [signal.written() for signal in read]
             digests = [signal.digest(one) for signal, one in zip(read, written, strict=True)]
         with layer("view"):
-            views = [
-                await self.market.view(signal.exchange, signal.symbol, signal.entry_price)
-                for signal in read
-            ]
+            views = [await self._view(signal) for signal in read]
         arrivals = [
             Arrival(
                 signal=signal,

@@ -15,7 +15,7 @@ from worker.domain.market import MarketKind
 from worker.domain.order import OrderRequest, Role, Side
 from worker.domain.signal import OrderType, TimeInForce
 from worker.exchanges.binance.adapter import BinanceCCXTAdapter
-from worker.exchanges.ports import ExchangeError
+from worker.exchanges.errors import ExchangeError
 from worker.runtime.clock import SystemClock
 
 SPOT, LINEAR = "BTC/USDT", "BTC/USDT:USDT"

@@ -27,7 +27,7 @@ from worker.domain.market import Balance, MarketKind
 from worker.domain.order import OrderState, Role, Side
 from worker.domain.signal import Direction, OrderType, TimeInForce
 from worker.exchanges.binance import order_socket
-from worker.exchanges.ports import (
+from worker.exchanges.errors import (
     ClockSkewError,
     CredentialsError,
     ExchangeError,
@@ -189,8 +189,8 @@ async def test_each_kind_of_market_is_paid_for_from_its_own_wallet() -> None:
         report = await adapter.place_order(request, adapter.open_window())
         spent = sum((fill.quantity * fill.price for fill in report.fills), D(0))
         assert spent > 500
-        spot = (await market.view("binance", SPOT, None)).balance
-        linear = (await market.view("binance", LINEAR, None)).balance
+        spot = (await market.view("binance", SPOT)).balance
+        linear = (await market.view("binance", LINEAR)).balance
         assert spot == Balance(free=1000 - spent, total=1000 - spent)
         assert linear == Balance(free=D(1000), total=D(1000))
         assert "BTC" in await adapter.get_balance(MarketKind.SPOT)
@@ -272,8 +272,8 @@ async def test_the_window_is_fixed_before_sending_and_an_old_one_is_not_sent() -
 async def test_the_exchanges_clock_is_measured_and_used(offset_ms: int) -> None:
     """With its clock a minute and a half off, orders are still stamped in the exchange's time."""
     async with trading(clock_offset_ms=offset_ms) as (adapter, _):
-        assert abs(adapter.clock.offset_ms - offset_ms) < 50
-        assert 0 < adapter.clock.uncertainty_ms < 50
+        assert abs(adapter.clock_offset.offset_ms - offset_ms) < 50
+        assert 0 < adapter.clock_offset.uncertainty_ms < 50
         report = await adapter.place_order(an_order(LINEAR), adapter.open_window())
         assert report.state is OrderState.FILLED
 

@@ -10,7 +10,7 @@ from tests.integration.binance import LINEAR, SPOT, an_order, trading
 from tests.integration.canned import Asked, Canned, canned_server
 from tests.integration.venues import adapter_for, stock
 from worker.domain.order import OrderState
-from worker.exchanges.ports import ExchangeError, Outcome
+from worker.exchanges.errors import ExchangeError, Outcome
 
 ETH = "ETH/USDT"
 #: Where each exchange lists its markets.

@@ -42,7 +42,8 @@ from worker.exchanges.binance import order_socket
 from worker.exchanges.binance.adapter import BinanceCCXTAdapter
 from worker.exchanges.binance.order_socket import OrderSocket
 from worker.exchanges.ccxt.http_session import open_session
-from worker.exchanges.ports import CredentialsError, ExchangeError, Outcome, SendWindow
+from worker.exchanges.errors import CredentialsError, ExchangeError, Outcome
+from worker.exchanges.ports import SendWindow
 from worker.paper.exchange import PaperExchange
 from worker.runtime.clock import SystemClock
 

@@ -34,9 +34,10 @@ from tests.integration.canned import Canned
 from tests.integration.test_outcomes_real_ccxt import CASES, Case
 from worker.domain.order import OrderRequest, OrderState, Role, Side
 from worker.domain.signal import OrderType, TimeInForce
-from worker.exchanges.binance import order_socket
+from worker.exchanges.binance import frames, order_socket
 from worker.exchanges.ccxt.outcomes import Call, IncompleteReplyError
-from worker.exchanges.ports import ExchangeError, Outcome, SendWindow
+from worker.exchanges.errors import ExchangeError, Outcome
+from worker.exchanges.ports import SendWindow
 
 # ---- what goes out ---------------------------------------------------------------------------
 
@@ -202,9 +203,9 @@ def _code(case: Case) -> bool:
 
 def test_a_reply_is_a_result_a_whole_error_or_neither() -> None:
     """Only a status with a code and a text is an answer; retryAfter is a time, not a span."""
-    assert order_socket.read_reply(
-        {"id": "1", "status": 200, "result": {"a": 1}}, Call("x"), 0
-    ) == {"a": 1}
+    assert frames.read_reply({"id": "1", "status": 200, "result": {"a": 1}}, Call("x"), 0) == {
+        "a": 1
+    }
     error = {"code": -1003, "msg": "text"}
     neither: list[dict[str, Any]] = [
         {},
@@ -225,7 +226,7 @@ def test_a_reply_is_a_result_a_whole_error_or_neither() -> None:
     for frame in neither:
         call = Call("create_order", creating=True)
         with pytest.raises(IncompleteReplyError):
-            order_socket.read_reply(frame, call, 0)
+            frames.read_reply(frame, call, 0)
         assert (call.status, call.body) == (0, None)
     waits: list[tuple[Any, float]] = [
         ({"serverTime": 1_000, "retryAfter": 8_500}, 7.5),
@@ -238,8 +239,8 @@ def test_a_reply_is_a_result_a_whole_error_or_neither() -> None:
     ]
     for data, seconds in waits:
         call = Call("create_order", creating=True)
-        with pytest.raises(order_socket.FrameError):
-            order_socket.read_reply({"status": 429, "error": error | {"data": data}}, call, 2_000)
+        with pytest.raises(frames.FrameError):
+            frames.read_reply({"status": 429, "error": error | {"data": data}}, call, 2_000)
         assert (call.status, call.retry_after_s) == (429, seconds)
 
 

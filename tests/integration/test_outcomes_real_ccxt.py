@@ -16,8 +16,8 @@ from tests.integration.venues import CREATE_ROUTES, adapter_for, stock
 from worker.domain.order import OrderRequest, Role, Side
 from worker.domain.signal import OrderType
 from worker.exchanges.ccxt.adapter import CCXTAdapter
-from worker.exchanges.ccxt.http_session import record, reroute
-from worker.exchanges.ports import (
+from worker.exchanges.ccxt.http_session import capture, reroute
+from worker.exchanges.errors import (
     ClockSkewError,
     CredentialsError,
     ExchangeError,
@@ -396,7 +396,7 @@ async def test_a_connect_that_hangs_is_not_sent(monkeypatch: pytest.MonkeyPatch)
     async with ready("binance", timeout_ms=200) as (adapter, server):
         session = adapter._session
         assert session is not None
-        session._middlewares = (record, reroute(URL("http://127.0.0.1:1"), None))
+        session._middlewares = (capture, reroute(URL("http://127.0.0.1:1"), None))
         monkeypatch.setattr(session.connector, "_create_connection", hang)
         with pytest.raises(ExchangeError) as raised:
             await adapter.place_order(_order(SPOT), adapter.open_window())

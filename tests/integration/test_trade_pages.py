@@ -15,7 +15,7 @@ from worker.domain.order import Fill, OrderReport, OrderRequest, OrderState, Rol
 from worker.domain.signal import OrderType
 from worker.exchanges.ccxt.adapter import CCXTAdapter
 from worker.exchanges.ccxt.paging import MAX_PAGES
-from worker.exchanges.ports import ExchangeError
+from worker.exchanges.errors import ExchangeError
 
 D = Decimal
 ORDER = "77"

@@ -23,13 +23,8 @@ from worker.domain.market import MarketKind
 from worker.domain.order import OrderRequest, OrderState, Role, Side
 from worker.domain.signal import OrderType, TimeInForce
 from worker.exchanges.ccxt.adapter import CCXTAdapter
-from worker.exchanges.ports import (
-    ExchangeError,
-    InvalidOrderError,
-    OrderNotFoundError,
-    Outcome,
-    Resend,
-)
+from worker.exchanges.errors import ExchangeError, InvalidOrderError, OrderNotFoundError, Outcome
+from worker.exchanges.ports import Resend
 from worker.runtime.clock import SystemClock
 from worker.runtime.errors import ConfigError
 
@@ -449,8 +444,8 @@ async def test_coinbase_refuses_stop_market_orders_before_sending() -> None:
 async def test_the_clock_is_known_better_than_to_the_second(venue: str, known_to_ms: int) -> None:
     """Kraken's tells whole seconds, so its ticks are waited for; Coinbase's has milliseconds."""
     async with trading(venue, clock=SystemClock()) as (adapter, _):
-        assert adapter.clock.uncertainty_ms < known_to_ms
-        assert abs(adapter.clock.offset_ms) <= adapter.clock.uncertainty_ms + 1
+        assert adapter.clock_offset.uncertainty_ms < known_to_ms
+        assert abs(adapter.clock_offset.offset_ms) <= adapter.clock_offset.uncertainty_ms + 1
 
 
 @pytest.mark.parametrize(

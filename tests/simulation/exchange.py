@@ -11,16 +11,8 @@ from worker.domain.market import Balance, ExchangePosition, MarketKind, SymbolIn
 from worker.domain.order import Fill, OrderReport, OrderRequest
 from worker.domain.signal import Direction
 from worker.exchanges.ccxt.timekeeping import ExchangeTime
-from worker.exchanges.ports import (
-    ExchangeAdapter,
-    ExchangeClock,
-    ExchangeError,
-    InvalidOrderError,
-    Outcome,
-    RateLimitError,
-    Resend,
-    SendWindow,
-)
+from worker.exchanges.errors import ExchangeError, InvalidOrderError, Outcome, RateLimitError
+from worker.exchanges.ports import ClockOffset, ExchangeAdapter, Resend, SendWindow
 from worker.runtime.clock import Clock
 
 T = TypeVar("T")
@@ -59,8 +51,8 @@ class SimulatedExchange(ExchangeAdapter):
         self._process = process
         self._recv_window_ms = recv_window_ms
         self._on_send = on_send
-        self._time = ExchangeTime(clock, grain_ms=1.0)
-        self.clock = ExchangeClock()
+        self._exchange_time = ExchangeTime(clock, grain_ms=1.0)
+        self.clock_offset = ClockOffset()
 
     async def _call(self, name: str, subject: str, execute: Callable[[], T]) -> T:
         call = Call(place="exchange", name=name, worker=self._process.name, subject=subject)
@@ -76,21 +68,21 @@ class SimulatedExchange(ExchangeAdapter):
     async def close(self) -> None:
         """Nothing to give back."""
 
-    async def measure_clock(self) -> ExchangeClock:
+    async def measure_clock(self) -> ClockOffset:
         """As the real adapters do."""
-        self.clock = await self._time.measure(self._ask_time)
-        return self.clock
+        self.clock_offset = await self._exchange_time.measure(self._ask_time)
+        return self.clock_offset
 
     async def _ask_time(self) -> float:
         return await self._call("time", "", lambda: float(self._venue.clock_ms()))
 
     def now_ms(self) -> int:
         """As the real adapters do."""
-        return self._time.now_ms()
+        return self._exchange_time.now_ms()
 
     def open_window(self) -> SendWindow:
         """As the real adapters do."""
-        return self._time.window(self._recv_window_ms)
+        return self._exchange_time.window(self._recv_window_ms)
 
     async def place_order(self, request: OrderRequest, window: SendWindow) -> OrderReport:
         """One request to the venue."""

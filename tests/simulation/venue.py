@@ -18,12 +18,7 @@ from worker.domain.order import (
     Side,
     average_price,
 )
-from worker.exchanges.ports import (
-    ClockSkewError,
-    InvalidOrderError,
-    OrderNotFoundError,
-    Outcome,
-)
+from worker.exchanges.errors import ClockSkewError, InvalidOrderError, OrderNotFoundError, Outcome
 
 STEP: Final = Decimal("0.01")
 PRICES: Final = {

@@ -358,7 +358,9 @@ class World:
             app,
             consumer_name=lambda: process.name,
             RedisScripts=scripts,
-            ExchangeFactory=lambda *_, **__: SimpleNamespace(all=lambda: {"sim": adapter}),
+            ExchangeFactory=lambda *_, **__: SimpleNamespace(
+                all=lambda: {"sim": adapter}, price_sources={}
+            ),
             Metrics=lambda *_, **__: quiet,
             Health=lambda *_, **__: quiet,
         ):
@@ -409,7 +411,7 @@ class World:
 
 async def _live(worker: app.Worker) -> None:
     introduction = asyncio.create_task(worker.engine.introduce())
-    if await worker.starting.start():
+    if await worker.supervisor.start():
         await introduction
         await worker.engine.run(worker._side_tasks())
 

@@ -15,15 +15,8 @@ from worker.domain.position import Position
 from worker.domain.signal import Direction, Signal, decode_signal
 from worker.domain.trading_state import TradingState
 from worker.exchanges.ccxt.budget import OrderBudget
-from worker.exchanges.ports import (
-    ExchangeAdapter,
-    ExchangeClock,
-    ExchangeError,
-    OrderNotFoundError,
-    Outcome,
-    Resend,
-    SendWindow,
-)
+from worker.exchanges.errors import ExchangeError, OrderNotFoundError, Outcome
+from worker.exchanges.ports import ClockOffset, ExchangeAdapter, Resend, SendWindow
 from worker.ledger.calls import Ledger
 from worker.ledger.items import AdmitItem
 from worker.ledger.lease import Lease
@@ -152,7 +145,7 @@ class ScriptedExchange(ExchangeAdapter):
 
     def __init__(self, clock: ManualClock, *, window_ms: int = 5_000) -> None:
         self.name = "paper"
-        self.clock = ExchangeClock()
+        self.clock_offset = ClockOffset()
         self.time = clock
         self.window_ms = window_ms
         self.placing: list[Any] = []
@@ -188,7 +181,7 @@ class ScriptedExchange(ExchangeAdapter):
         return self.budget.take(within_ms)
 
     def now_ms(self) -> int:
-        return self.time.now_ms() + int(self.clock.offset_ms)
+        return self.time.now_ms() + int(self.clock_offset.offset_ms)
 
     def open_window(self) -> SendWindow:
         return SendWindow(self.now_ms(), self.window_ms, self.time.ms + self.window_ms)
@@ -224,9 +217,9 @@ class ScriptedExchange(ExchangeAdapter):
     def symbols(self) -> Iterable[str]:
         return self.markets
 
-    async def measure_clock(self) -> ExchangeClock:
+    async def measure_clock(self) -> ClockOffset:
         self.calls.append(("clock", self.time.ms))
-        return self.clock
+        return self.clock_offset
 
 
 def report(
@@ -314,10 +307,12 @@ def arrival(
     free: str | None = "10000",
     held: Lease | None = None,
     suspect_until_mono_ms: float = 0.0,
+    is_quoted: bool = True,
 ) -> Arrival:
     """A signal with what is known of its market: None for what is not known."""
     balance = None if free is None else Balance(free=D(free), total=D(free))
-    view = MarketView(adapter, info, None if price is None else ticker(price), balance)
+    quote = None if price is None else ticker(price)
+    view = MarketView(adapter, info, quote, balance, is_quoted=is_quoted)
     return Arrival(
         signal=one,
         written=one.written(),

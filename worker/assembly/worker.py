@@ -1,7 +1,6 @@
 """The only place where the parts of a worker are put together."""
 
 import asyncio
-import gc
 import os
 import secrets
 import signal
@@ -9,12 +8,11 @@ import socket
 from contextlib import AsyncExitStack
 from functools import partial
 from random import Random
-from typing import Final
 
 import msgspec
 
 from worker import __version__
-from worker.assembly.exchanges import Starting, note_exchange_error
+from worker.assembly.exchange_supervisor import ExchangeSupervisor, note_exchange_error
 from worker.assembly.factory import ExchangeFactory
 from worker.config.keys import Config, Secret
 from worker.domain.identity import account_key
@@ -46,12 +44,11 @@ from worker.runtime.cancellation import cancel_all
 from worker.runtime.clock import Clock, SystemClock, utc
 from worker.runtime.embedded_server import EmbeddedServer
 from worker.runtime.errors import ConfigError
+from worker.runtime.garbage_collector import calm_garbage_collector
 from worker.runtime.logger import Tell, get_logger, tell
 
 log = get_logger()
 
-#: Objects made and kept before the youngest are looked through for cycles.
-GC_ALLOCATIONS: Final = 20_000
 _encode = msgspec.json.Encoder().encode
 
 
@@ -62,7 +59,19 @@ def consumer_name() -> str:
 
 
 class Worker:
-    """One process's parts, wired; :meth:`run` is its whole life."""
+    """One process's parts, wired; :meth:`run` is its whole life.
+
+    Parts are built in the order in which they need each other: what observes the worker, the
+    connections to Redis and the ledger, the exchanges (simulated ones read the account from the
+    ledger), market data, the engine with its pipeline, the supervisor that starts the exchanges,
+    and the keeper.
+
+    Args:
+        config: the whole configuration.
+        clock: this machine's clocks unless given.
+        tracing: as configured unless given.
+        tell: logs the one line of every signal.
+    """
 
     def __init__(
         self,
@@ -93,10 +102,7 @@ class Worker:
         )
         self._in_hand = InHand()
         self.ledger = self._ledger(signals)
-        account = PaperAccount(self.ledger, adapter=lambda name: self.adapters[name])
-        self.factory = ExchangeFactory(
-            config, self.clock, holdings=account.holdings, positions=account.positions
-        )
+        self.factory = ExchangeFactory(config, self.clock, account=PaperAccount(self.ledger))
         self.adapters = self.factory.all()
         self.market = MarketData(
             self.adapters,
@@ -104,11 +110,12 @@ class Worker:
             max_price_age_ms=config.validation.max_price_age_seconds * 1000,
             max_balance_age_ms=config.risk.max_balance_age_seconds * 1000,
             on_error=partial(note_exchange_error, self.metrics),
+            prices=self.factory.price_sources,
             starting=self.adapters,
         )
         self.engine = self._engine()
         self.metrics.in_flight_from(lambda: self.engine.in_flight)
-        self.starting = Starting(
+        self.supervisor = ExchangeSupervisor(
             self.adapters,
             sections=config.exchanges,
             market=self.market,
@@ -122,7 +129,7 @@ class Worker:
         self.keeper = Keeper(
             ledger=self.ledger,
             exchanges=self.adapters,
-            adapters=self.starting.started,
+            adapters=self.supervisor.started,
             hands=self.engine,
             metrics=self.metrics,
             health=self.health,
@@ -165,7 +172,12 @@ class Worker:
         )
         sizing = Sizing(config.risk, account=config.account)
         risk = RiskManagementHandler(
-            config.risk, sizing=sizing, ledger=self.ledger, orders=self.orders, clock=clock
+            config.risk,
+            sizing=sizing,
+            ledger=self.ledger,
+            market=self.market,
+            orders=self.orders,
+            clock=clock,
         )
         execution = OrderExecutorHandler(
             config.execution,
@@ -224,7 +236,7 @@ class Worker:
         )
 
     async def run(self) -> int:
-        """Serve, start the exchanges, work until stopped, leave; returns the exit code."""
+        """Serve HTTP, start the exchanges, work until stopped; returns the exit code."""
         config = self.config
         self.health.set("draining", ok=True, detail="no")
         async with AsyncExitStack() as stack:
@@ -252,12 +264,12 @@ class Worker:
                 notify = asyncio.create_task(self.notifier.follow(self.health, self.clock))
                 stack.callback(notify.cancel)
                 stack.callback(self.notifier.close)
-            stack.push_async_callback(self.starting.stop)
+            stack.push_async_callback(self.supervisor.stop)
             introduction = asyncio.create_task(self.engine.introduce())
             stack.push_async_callback(cancel_all, [introduction])
-            if await self.starting.start():
+            if await self.supervisor.start():
                 await introduction
-                _calm_garbage_collector()
+                calm_garbage_collector()
                 await self.engine.run(self._side_tasks())
             log.info("worker_stopped", orders=self.orders.statistics())
         return 0
@@ -283,20 +295,20 @@ class Worker:
         self.notifier.stopping()
         self.metrics.draining()
         self.engine.stop()
-        # In the next turn, when the waiting claim's connection is closed: from here on nothing new
-        # is taken.
-        said = partial(log.info, "stopping", signal=signal.Signals(number).name)
-        asyncio.get_running_loop().call_soon(said)
+        # Logged in the next iteration of the loop, when the waiting claim's connection is closed:
+        # from then on nothing new is taken.
+        note = partial(log.info, "stopping", signal=signal.Signals(number).name)
+        asyncio.get_running_loop().call_soon(note)
 
     def _side_tasks(self) -> list[SideTask]:
-        return [("keeper", self.keeper.run), *self.starting.side_tasks()]
+        return [("keeper", self.keeper.run), *self.supervisor.side_tasks()]
 
     def _note_batch(self, step: str, size: int, seconds: float) -> None:
         self.metrics.batch(step, size)
         self.metrics.stage(step, seconds)
 
     def _status(self, engine: ExecutionEngine) -> bytes:
-        """What the heartbeat tells the fleet about this process."""
+        """Return the facts about this process that its heartbeat shows the fleet, as JSON."""
         return _encode(
             {
                 "in_flight": engine.in_flight,
@@ -308,17 +320,6 @@ class Worker:
                 "orders": self.orders.statistics(),
             }
         )
-
-
-def _calm_garbage_collector() -> None:
-    """Leave what is here for good (code, markets) out of every collection, and collect less often.
-
-    A signal makes hundreds of objects and next to no cycles; the default looks for some after each
-    700 that stay, and a full look with an exchange's markets loaded takes tens of milliseconds.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(GC_ALLOCATIONS, 20, 50)
 
 
 async def run_worker(config: Config, tell: Tell) -> int:

@@ -5,7 +5,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import AsyncIterator
 from typing import Final, NamedTuple
 
-from worker.assembly.factory import ExchangeFactory
+from worker.assembly.factory import ExchangeFactory, is_simulated
 from worker.cli import session
 from worker.cli.environment import configuration
 from worker.cli.main import BAD_CONFIG
@@ -79,9 +79,9 @@ def _configuration(config: Config) -> Finding:
 
 def _kind(config: Config, name: str) -> str:
     section = config.exchanges[name]
-    if section.adapter == "ccxt" and config.mode == "live":
-        return "sandbox" if section.sandbox else "LIVE"
-    return "simulated"
+    if is_simulated(config, name):
+        return "simulated"
+    return "sandbox" if section.sandbox else "LIVE"
 
 
 async def _redis(config: Config) -> Finding:
@@ -121,13 +121,13 @@ async def _exchange(factory: ExchangeFactory, name: str, config: Config) -> Find
         return Finding("FAIL", subject, str(error) or type(error).__name__)
     if adapter.obstacle:
         return Finding("FAIL", subject, f"no order can be sent: {adapter.obstacle}")
+    if is_simulated(config, name):
+        return Finding("ok", subject, "simulated: no credentials, no clock of its own")
     return _clock(adapter, subject, config)
 
 
 def _clock(adapter: ExchangeAdapter, subject: str, config: Config) -> Finding:
-    if adapter.simulated:
-        return Finding("ok", subject, "simulated: no credentials, no clock of its own")
-    clock, allowed_ms = adapter.clock, config.execution.max_clock_skew_ms
+    clock, allowed_ms = adapter.clock_offset, config.execution.max_clock_skew_ms
     markets = sum(1 for _ in adapter.symbols())
     measured = f"clock {clock.offset_ms:+.0f} ms (± {clock.uncertainty_ms:.0f})"
     if abs(clock.offset_ms) > allowed_ms:

@@ -3,6 +3,7 @@
 import os
 from argparse import Namespace
 
+from worker.assembly.exchange_rules import check_exchange_rules
 from worker.config.keys import Config
 from worker.config.loading import load_config
 
@@ -13,4 +14,6 @@ def configuration(options: Namespace) -> Config:
     Raises:
         ConfigError: names the key that is wrong.
     """
-    return load_config(options.config, os.environ)
+    config = load_config(options.config, os.environ)
+    check_exchange_rules(config)
+    return config

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import msgspec
 
+from worker.assembly.factory import takes_signal_prices
 from worker.cli import arguments, session, signing
 from worker.cli.environment import configuration
 from worker.config.keys import Config
@@ -134,12 +135,7 @@ class Flattening:
         self._actor = actor
         self._tail = reader.tail(("orders", "positions"))
         #: A simulated exchange trades at the price a signal states; a closing one must state one.
-        self._priced = {
-            name
-            for name, section in config.exchanges.items()
-            if section.paper.prices == "signal"
-            and (config.mode == "paper" or section.adapter == "paper")
-        }
+        self._priced = {name for name in config.exchanges if takes_signal_prices(config, name)}
         self._clock = SystemClock()
         self._started_ms = self._clock.now_ms()
         self._outstanding: dict[str, str] = {}

@@ -95,7 +95,7 @@ def _check_exchanges(config: Config) -> None:
         _check_address(f"{key}.base_url", exchange.base_url, ("http", "https"))
         _check_address(f"{key}.ws_base_url", exchange.ws_base_url, ("ws", "wss"))
         if exchange.order_transport == "websocket":
-            _check_websocket(key, exchange.ccxt_id or name, exchange)
+            _check_websocket(key, exchange)
         if exchange.adapter == "ccxt":
             _check_ccxt(key, exchange, config)
     if config.mode == "live" and all(e.adapter == "paper" for e in config.exchanges.values()):
@@ -106,13 +106,7 @@ def _check_exchanges(config: Config) -> None:
         )
 
 
-def _check_websocket(key: str, ccxt_id: str, exchange: ExchangeConfig) -> None:
-    if ccxt_id != "binance":
-        raise ConfigError(
-            f"{key}.order_transport",
-            f'is "websocket", which only Binance has here, and this exchange is "{ccxt_id}" '
-            '(its ccxt_id, or else its name): leave the key out, or set it to "rest"',
-        )
+def _check_websocket(key: str, exchange: ExchangeConfig) -> None:
     if bool(exchange.base_url) is not bool(exchange.ws_base_url):
         given, missing = "base_url", "ws_base_url"
         if exchange.ws_base_url:

@@ -1,31 +1,23 @@
-"""One interface to every exchange, and errors grouped by what may be done next."""
+"""The interface to every exchange: small protocols by purpose, and the adapter that has all.
+
+Every method that talks to the exchange raises only :class:`~worker.exchanges.errors.ExchangeError`.
+Quantities are in base units, prices in quote units, times in Unix milliseconds unless the name says
+otherwise.
+"""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
-from decimal import Decimal
 from enum import StrEnum
+from typing import Protocol
 
 import msgspec
 
 from worker.domain.market import Balance, ExchangePosition, MarketKind, SymbolInfo, Ticker
 from worker.domain.order import Fill, OrderReport, OrderRequest
-from worker.runtime.errors import WorkerError
-
-
-class Outcome(StrEnum):
-    """What is known about a submission that did not return a report.
-
-    The fifth outcome, accepted, is the report itself.
-    """
-
-    REFUSED = "refused"  # a definitive no: it is not there and will not be
-    NOT_SENT = "not_sent"  # it provably never reached the exchange
-    THROTTLED = "throttled"  # refused for rate, not processed
-    UNKNOWN = "unknown"  # it may have been accepted
 
 
 class Resend(StrEnum):
-    """When an order whose outcome is unknown, and that is not found, may be sent again."""
+    """The rule for sending an order again whose outcome is unknown and that is not found."""
 
     AFTER_DEADLINE = "after_deadline"  # the exchange enforces each request's deadline
     IDEMPOTENT = "idempotent"  # a repeated client order id returns the first order
@@ -45,110 +37,37 @@ class SendWindow(msgspec.Struct, frozen=True, gc=False):
     expires_mono_ms: float
 
 
-class ExchangeClock(msgspec.Struct, frozen=True):
+class ClockOffset(msgspec.Struct, frozen=True):
     """The exchange's clock minus ours: ``offset_ms`` ± ``uncertainty_ms``."""
 
     offset_ms: float = 0.0
     uncertainty_ms: float = 0.0
 
 
-class ExchangeError(WorkerError):
-    """Anything an exchange call can fail with.
+class Orders(Protocol):
+    """Sending, cancelling and looking up orders."""
 
-    Attributes:
-        outcome: what is known about the request.
-        code: the exchange's own code (``-2010``), or the name of the transport failure.
-        transient: for REFUSED: whether the same order may succeed a moment later.
-        retry_after_s: for THROTTLED: how long the exchange said to wait, in seconds.
-    """
-
-    def __init__(
-        self,
-        message: str,
-        *,
-        outcome: Outcome = Outcome.UNKNOWN,
-        code: str = "",
-        transient: bool = False,
-        retry_after_s: float = 0.0,
-    ) -> None:
-        super().__init__(message)
-        self.outcome = outcome
-        self.code = code
-        self.transient = transient
-        self.retry_after_s = retry_after_s
-
-
-class RateLimitError(ExchangeError):
-    """Refused for rate (429, 418, -1003, -1015 ...): not processed."""
-
-
-class InsufficientBalanceError(ExchangeError):
-    """Refused for lack of funds."""
-
-
-class InvalidOrderError(ExchangeError):
-    """Refused for the order's own parameters."""
-
-
-class CredentialsError(ExchangeError):
-    """Refused for the API key, its signature or its rights."""
-
-
-class ClockSkewError(ExchangeError):
-    """Refused because the request's timestamp was outside its window (-1021 and its like)."""
-
-
-class OrderNotFoundError(ExchangeError):
-    """The exchange knows no such order (now)."""
-
-
-class ExchangeAdapter(ABC):
-    """One exchange, one account on it.
-
-    Every method that talks to the exchange raises only :class:`ExchangeError`. Quantities are in
-    base units, prices in quote units, times in Unix milliseconds unless the name says otherwise.
-    """
-
-    #: The exchange's name in configuration and in signals.
-    name: str
     resend: Resend
     #: How long an accepted order may be invisible to look-ups, milliseconds.
     visibility_ms: int = 2_000
-    clock: ExchangeClock
-    #: Kinds of market that are paid for from a wallet of their own; the first pays for all others.
-    wallets: tuple[MarketKind, ...] = (MarketKind.SPOT,)
-    #: Whether orders are only simulated.
-    simulated: bool = False
-    #: Whether ``last_price`` answers from memory, so that there is nothing to keep fresh.
-    prices_in_memory: bool = False
-
-    @abstractmethod
-    async def start(self) -> None:
-        """Load markets, measure the clock, check the credentials."""
-
-    @abstractmethod
-    async def close(self) -> None:
-        """Give back every connection; idempotent."""
+    #: Whether orders go over a connection made beforehand, which may be an ``obstacle``.
+    keeps_order_connection: bool = False
 
     @property
     def obstacle(self) -> str:
-        """What keeps orders from being sent at this moment, for a person; empty if nothing does."""
+        """Why no order can be sent at this moment, in a sentence; empty if orders can be sent."""
         return ""
 
     def take_turn(self, within_ms: float) -> float:
-        """Take this process's next turn to send an order, where its orders are limited in number.
+        """Take this process's next turn to send an order, where the exchange limits their rate.
 
-        To be waited for before :meth:`open_window`: between the window and the sending nothing may
-        wait, or the last look at halt, expiry and lease is not the last.
+        Call it, and wait for the turn, before :meth:`open_window`: between the window and the
+        sending nothing may wait, or the last check of halt, expiry and lease is not the last.
 
         Returns:
             Milliseconds until the turn, 0 for now; more than ``within_ms`` if it was not taken.
         """
         return 0.0
-
-    @abstractmethod
-    def now_ms(self) -> int:
-        """The exchange's time, as far as it is known."""
 
     @abstractmethod
     def open_window(self) -> SendWindow:
@@ -182,35 +101,64 @@ class ExchangeAdapter(ABC):
             OrderNotFoundError: the exchange answered that it knows no such order.
         """
 
-    async def refresh_markets(self) -> None:  # noqa: B027
-        """Load the markets anew: some are new, some are gone. Where that fails all stays as it is.
-
-        A market that is gone stays known, as one that does not trade: orders and positions of it
-        may still have to be looked after.
-        """
-
     @abstractmethod
     async def get_open_orders(self, symbol: str | None = None) -> list[OrderReport]:
-        """All open orders of the account, or of one symbol."""
+        """Return all open orders of the account, or of one symbol."""
 
     @abstractmethod
     async def get_trades(self, request: OrderRequest, report: OrderReport) -> tuple[Fill, ...]:
-        """The fills of one order with their fees, oldest first."""
+        """Return the fills of one order with their fees, oldest first."""
+
+
+class Account(Protocol):
+    """Balances and positions of the account."""
+
+    #: Kinds of market that are paid for from a wallet of their own; the first pays for all others.
+    wallets: tuple[MarketKind, ...] = (MarketKind.SPOT,)
+    #: Whether the base currency of a spot position shows in the balances.
+    balances_show_spot_positions: bool = True
 
     @abstractmethod
     async def get_balance(self, kind: MarketKind = MarketKind.SPOT) -> Mapping[str, Balance]:
-        """Holdings by currency in the wallet that pays for ``kind``, see ``wallets``."""
+        """Return the holdings by currency in the wallet that pays for ``kind``, see ``wallets``."""
 
     @abstractmethod
     async def get_positions(self) -> list[ExchangePosition]:
-        """Open derivative positions; spot holdings are balances, not positions."""
+        """Return the open derivative positions; spot holdings are balances, not positions."""
+
+
+class Markets(Protocol):
+    """The markets an exchange lists, and their rules."""
+
+    @abstractmethod
+    def get_symbol_info(self, symbol: str) -> SymbolInfo | None:
+        """Return the market's rules from memory, or None for an unknown symbol."""
+
+    @abstractmethod
+    def symbols(self) -> Iterable[str]:
+        """Return every symbol the exchange lists."""
+
+    async def refresh_markets(self) -> bool:
+        """Load the markets again; on failure everything stays as it was.
+
+        A market that is gone stays known, as one that does not trade: orders and positions of it
+        may still have to be looked after.
+
+        Returns:
+            True if the markets were replaced; False where there is nothing to load.
+        """
+        return False
+
+
+class Prices(Protocol):
+    """The markets' prices."""
 
     @abstractmethod
     async def get_ticker(self, symbol: str) -> Ticker:
-        """The market's price now."""
+        """Return the market's price now."""
 
     async def get_tickers(self, symbols: Iterable[str]) -> dict[str, Ticker]:
-        """Prices of several symbols, in as few calls as the exchange allows.
+        """Return the prices of several symbols, in as few calls as the exchange allows.
 
         A symbol without a price is left out; it does not keep the others' prices back.
 
@@ -219,26 +167,34 @@ class ExchangeAdapter(ABC):
         """
         return {symbol: await self.get_ticker(symbol) for symbol in symbols}
 
-    @abstractmethod
-    def get_symbol_info(self, symbol: str) -> SymbolInfo | None:
-        """The market's rules from memory, or None for an unknown symbol."""
+
+class Time(Protocol):
+    """The exchange's clock."""
+
+    #: The last measurement.
+    clock_offset: ClockOffset
+    #: Whether the exchange's clock is another than this machine's, so that it must be measured.
+    has_own_clock: bool = True
 
     @abstractmethod
-    def symbols(self) -> Iterable[str]:
-        """Every symbol the exchange lists."""
+    def now_ms(self) -> int:
+        """Return the exchange's time by the last measurement."""
 
-    async def measure_clock(self) -> ExchangeClock:
-        """Measure the exchange's clock against ours and remember it."""
-        return self.clock
+    async def measure_clock(self) -> ClockOffset:
+        """Measure the exchange's clock against ours and remember the offset."""
+        return self.clock_offset
 
-    @property
-    def takes_signals_prices(self) -> bool:
-        """Whether its market's price is what a signal states: nothing can be judged by it."""
-        return self.simulated and self.prices_in_memory
 
-    def last_price(self, symbol: str) -> Decimal | None:
-        """The last price, where ``prices_in_memory``; None where none is known."""
-        return None
+class ExchangeAdapter(Orders, Account, Markets, Prices, Time, ABC):
+    """One exchange, one account on it."""
 
-    def assume_price(self, symbol: str, price: Decimal) -> None:  # noqa: B027
-        """Take the price a signal assumes as the market's; only a simulated exchange does."""
+    #: The exchange's name in configuration and in signals.
+    name: str
+
+    @abstractmethod
+    async def start(self) -> None:
+        """Load markets, measure the clock, check the credentials."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Close every connection; idempotent."""

@@ -1,1 +1,1 @@
-"""What a decision knows of the market: prices and balances, kept fresh."""
+"""Prices and balances for decisions, kept fresh."""

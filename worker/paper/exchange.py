@@ -8,10 +8,10 @@ why funds are not checked (paper lends) and a reduce-only order is taken at its 
 it reduces may have been opened through another process.
 """
 
-from collections import OrderedDict, deque
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
 from decimal import Decimal
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 
@@ -21,37 +21,41 @@ from worker.domain.money import ONE, ZERO, ceil_to, floor_to, tidy
 from worker.domain.order import (
     BUY,
     ENTRY,
-    PARTIALLY_FILLED,
     Fill,
     OrderReport,
     OrderRequest,
-    OrderState,
     Side,
 )
-from worker.exchanges.ports import (
+from worker.exchanges.errors import (
     ClockSkewError,
-    ExchangeAdapter,
-    ExchangeClock,
     ExchangeError,
     InvalidOrderError,
     OrderNotFoundError,
     Outcome,
-    Resend,
-    SendWindow,
 )
+from worker.exchanges.ports import ClockOffset, ExchangeAdapter, Resend, SendWindow
 from worker.paper.markets import PRICE_TICK, PaperMarkets
 from worker.paper.matching import PaperMatching, PaperOrder, cancelled, misfit
+from worker.paper.orders import PaperOrders
 from worker.runtime.clock import Clock
 from worker.runtime.errors import ConfigError
 
-#: Finished orders an instance remembers; open ones are all remembered, up to ``MAX_OPEN_ORDERS``.
-MAX_FINISHED_ORDERS: Final = 10_000
 MAX_OPEN_ORDERS: Final = 100_000
 #: Symbols whose last assumed price is remembered.
 MAX_ASSUMED_PRICES: Final = 20_000
 #: A simulated exchange answers at once, so a request need not stay valid for long; short windows
 #: let short leases work.
 WINDOW_MS: Final = 500
+
+
+class FleetAccount(Protocol):
+    """Everything all workers together have traded on simulated exchanges, by exchange name."""
+
+    async def holdings(self, exchange: str) -> Mapping[str, Decimal]:
+        """Return the signed change of every currency since the start."""
+
+    async def positions(self, exchange: str) -> list[ExchangePosition]:
+        """Return the open positions, spot ones among them."""
 
 
 class PaperExchange(ExchangeAdapter):
@@ -63,17 +67,16 @@ class PaperExchange(ExchangeAdapter):
         clock: time and waiting; waited on only when ``paper.latency_ms`` is not 0.
         price_source: a real exchange that lends its markets and, with ``paper.prices = "live"``,
             its prices; started and closed together with this one.
-        holdings: the signed change of every currency since the start over all workers together;
-            none without it.
-        positions: open derivative positions over all workers together; none without it.
+        account: what all workers together have traded here; nothing without it.
 
     Raises:
         ConfigError: for ``prices = "live"`` without a source, or a malformed ``paper.symbols``.
     """
 
     resend = Resend.IDEMPOTENT
-    simulated = True
     visibility_ms = 0
+    has_own_clock = False
+    balances_show_spot_positions = False
 
     def __init__(
         self,
@@ -82,23 +85,20 @@ class PaperExchange(ExchangeAdapter):
         clock: Clock,
         *,
         price_source: ExchangeAdapter | None = None,
-        holdings: Callable[[str], Awaitable[Mapping[str, Decimal]]] | None = None,
-        positions: Callable[[str], Awaitable[list[ExchangePosition]]] | None = None,
+        account: FleetAccount | None = None,
     ) -> None:
         paper = config.paper
         if paper.prices == "live" and price_source is None:
             raise ConfigError(f"exchanges.{name}.paper.prices", '"live" needs a source of prices')
         self.name = name
-        self.clock = ExchangeClock()
-        self._time = clock
+        self.clock_offset = ClockOffset()
+        self._clock = clock
         self._source = price_source
         #: Where live prices come from; None while prices are assumed.
         self._live = price_source if paper.prices == "live" else None
-        self._holdings = holdings
-        self.prices_in_memory = self._live is None
-        self._positions = positions
+        self._account = account
         self._balance = paper.balance
-        self._matching = PaperMatching(paper, has_book=self._live is not None)
+        self._matching = PaperMatching(paper, has_quotes=self._live is not None)
         self._markets = PaperMarkets(
             kinds=config.market_types,
             extra=paper.symbols,
@@ -109,15 +109,10 @@ class PaperExchange(ExchangeAdapter):
         self._half_latency_s = paper.latency_ms / 2_000
         self._window_ms = min(config.recv_window_ms, WINDOW_MS + int(paper.latency_ms))
         self._prices: OrderedDict[str, Decimal] = OrderedDict()
-        #: The last report of every known order, and those of the open ones among them.
-        self._reports: dict[str, OrderReport] = {}
-        self._open: dict[str, OrderReport] = {}
-        self._finished: deque[str] = deque()
-        #: Open orders a later price may fill or trigger, by symbol.
-        self._waiting: dict[str, dict[str, PaperOrder]] = {}
+        self._orders = PaperOrders()
 
     def __repr__(self) -> str:
-        return f"<PaperExchange {self.name}: {len(self._open)} open, {len(self._reports)} known>"
+        return f"<PaperExchange {self.name}: {self._orders!r}>"
 
     async def start(self) -> None:
         """Start the source of prices, if there is one."""
@@ -129,19 +124,18 @@ class PaperExchange(ExchangeAdapter):
         if self._source is not None:
             await self._source.close()
 
-    async def refresh_markets(self) -> None:
-        """Load the source's markets anew, if there is one."""
-        if self._source is not None:
-            await self._source.refresh_markets()
+    async def refresh_markets(self) -> bool:
+        """Load the source's markets again, if there is a source."""
+        return False if self._source is None else await self._source.refresh_markets()
 
     def now_ms(self) -> int:
-        """The machine's own time."""
-        return self._time.now_ms()
+        """Return this machine's time."""
+        return self._clock.now_ms()
 
     def open_window(self) -> SendWindow:
-        """Half a second, and the simulated latency, from now."""
+        """Open a window of half a second and the simulated latency."""
         return SendWindow(
-            self._time.now_ms(), self._window_ms, self._time.monotonic_ms() + self._window_ms
+            self._clock.now_ms(), self._window_ms, self._clock.monotonic_ms() + self._window_ms
         )
 
     # --- orders ---
@@ -162,54 +156,55 @@ class PaperExchange(ExchangeAdapter):
             reference = await self._live_reference(self._live, request)
         if not self._half_latency_s:
             return self._accept(request, window, reference)
-        await self._time.sleep(self._half_latency_s)
+        await self._clock.sleep(self._half_latency_s)
         report = self._accept(request, window, reference)
-        await self._time.sleep(self._half_latency_s)
+        await self._clock.sleep(self._half_latency_s)
         return report
 
     async def cancel_order(self, request: OrderRequest, exchange_order_id: str = "") -> None:
-        """Cancel what is open of the order.
+        """Cancel the open rest of the order.
 
         Raises:
             OrderNotFoundError: this instance has no such open order.
         """
         await self._travel()
-        report = self._open.get(_id_of(request, exchange_order_id))
+        report = self._orders.open(_id_of(request, exchange_order_id))
         if report is None:
             raise _not_found(request, "open order")
-        self._settle(cancelled(report, ""))
+        self._orders.settle(cancelled(report, ""))
 
     async def get_order(self, request: OrderRequest, exchange_order_id: str = "") -> OrderReport:
-        """The order as it is now.
+        """Return the order as it is now.
 
         Raises:
             OrderNotFoundError: this instance does not know it; sending it again is safe.
         """
         await self._travel()
         client_id = _id_of(request, exchange_order_id)
-        if client_id not in self._reports:
+        report = self._orders.known(client_id)
+        if report is None:
             raise _not_found(request)
-        if self._live is not None and request.symbol in self._waiting:
+        if self._live is not None and self._orders.waiting(request.symbol):
             self._match(await self._live.get_ticker(request.symbol))
-        return self._reports[client_id]
+        return self._orders.known(client_id) or report
 
     async def get_open_orders(self, symbol: str | None = None) -> list[OrderReport]:
-        """Open orders this instance accepted, of one symbol or of all."""
+        """Return the open orders this instance accepted, of one symbol or of all."""
         await self._travel()
-        if self._live is not None and self._waiting:
-            wanted = [name for name in self._waiting if symbol in {None, name}]
+        wanted = self._orders.waiting_symbols(symbol)
+        if self._live is not None and wanted:
             for ticker in (await self._live.get_tickers(wanted)).values():
                 self._match(ticker)
-        return [report for report in self._open.values() if symbol in {None, report.symbol}]
+        return self._orders.all_open(symbol)
 
     async def get_trades(self, request: OrderRequest, report: OrderReport) -> tuple[Fill, ...]:
-        """The order's fills: from memory, else the ones ``report`` carries.
+        """Return the order's fills: from memory, else the ones ``report`` carries.
 
         Raises:
             OrderNotFoundError: neither has any, and the order is not known.
         """
         await self._travel()
-        known = self._reports.get(_id_of(request, report.exchange_order_id))
+        known = self._orders.known(_id_of(request, report.exchange_order_id))
         if known is None and not report.fills:
             raise _not_found(request)
         return report.fills if known is None else known.fills
@@ -217,21 +212,22 @@ class PaperExchange(ExchangeAdapter):
     # --- account and market ---
 
     async def get_balance(self, kind: MarketKind = MarketKind.SPOT) -> Mapping[str, Balance]:
-        """Every quote currency starts at ``paper.balance``; others hold what trading left there."""
+        """Return ``paper.balance`` of every quote currency, changed by what was traded."""
         await self._travel()
-        change = await self._holdings(self.name) if self._holdings is not None else {}
+        change = {} if self._account is None else await self._account.holdings(self.name)
         amounts = dict.fromkeys(self._markets.quotes, self._balance)
         for currency, amount in change.items():
             amounts[currency] = amounts.get(currency, ZERO) + amount
         return {name: Balance(free=amount, total=amount) for name, amount in amounts.items()}
 
     async def get_positions(self) -> list[ExchangePosition]:
-        """Open linear positions; spot trades are holdings."""
+        """Return the open linear positions; spot trades are holdings."""
         await self._travel()
-        return await self._positions(self.name) if self._positions is not None else []
+        held = [] if self._account is None else await self._account.positions(self.name)
+        return [position for position in held if self._is_linear(position.symbol)]
 
     async def get_ticker(self, symbol: str) -> Ticker:
-        """The assumed price with its made-up spread, or the source's ticker.
+        """Return the assumed price with its made-up spread, or the source's ticker.
 
         Raises:
             ExchangeError: REFUSED with code ``NO_PRICE``: no price was assumed yet.
@@ -247,21 +243,21 @@ class PaperExchange(ExchangeAdapter):
             bid=tidy(floor_to(price * (ONE - half), PRICE_TICK)) or PRICE_TICK,
             ask=tidy(ceil_to(price * (ONE + half), PRICE_TICK)),
             last=price,
-            at_ms=self._time.now_ms(),
+            at_ms=self._clock.now_ms(),
         )
 
     def last_price(self, symbol: str) -> Decimal | None:
-        """The assumed price."""
+        """Return the price last assumed, None if none was."""
         return self._prices.get(symbol)
 
     async def get_tickers(self, symbols: Iterable[str]) -> dict[str, Ticker]:
-        """Prices of several symbols; those without an assumed price are left out."""
+        """Return the prices of several symbols; those without an assumed price are left out."""
         if self._live is not None:
             return await self._live.get_tickers(symbols)
         return {name: await self.get_ticker(name) for name in symbols if name in self._prices}
 
     def get_symbol_info(self, symbol: str) -> SymbolInfo | None:
-        """The market's rules, from the source where there is one; every market can be shorted."""
+        """Return the market's rules, the source's if there is one; all can be sold short."""
         if self._source is None:
             return self._markets.get(symbol)
         theirs = self._source.get_symbol_info(symbol)
@@ -275,11 +271,11 @@ class PaperExchange(ExchangeAdapter):
         return lent[1]
 
     def symbols(self) -> Iterable[str]:
-        """The source's symbols, else every one but the numbered test assets."""
+        """Return the source's symbols, else every one but the numbered test assets."""
         return self._markets.symbols() if self._source is None else self._source.symbols()
 
     def assume_price(self, symbol: str, price: Decimal) -> None:
-        """Take ``price`` (positive, in quote units) as the market's, and let it fill what waits.
+        """Take ``price`` (positive, in quote units) as the market's, and match waiting orders.
 
         With live prices there is nothing to assume: the call does nothing.
         """
@@ -292,21 +288,24 @@ class PaperExchange(ExchangeAdapter):
         prices.move_to_end(symbol)
         if len(prices) > MAX_ASSUMED_PRICES:
             prices.popitem(last=False)
-        if symbol in self._waiting:
-            for order in list(self._waiting[symbol].values()):
-                self._trade(order, price)
+        for order in self._orders.waiting(symbol):
+            self._trade(order, price)
 
     # --- inside ---
 
+    def _is_linear(self, symbol: str) -> bool:
+        info = self.get_symbol_info(symbol)
+        return info is not None and info.kind is MarketKind.LINEAR
+
     async def _travel(self) -> None:
         if self._half_latency_s:
-            await self._time.sleep(2 * self._half_latency_s)
+            await self._clock.sleep(2 * self._half_latency_s)
 
     async def _live_reference(self, source: ExchangeAdapter, request: OrderRequest) -> Decimal:
         try:
             return _reference(request.side, await source.get_ticker(request.symbol))
         except ExchangeError as error:
-            # Whatever became of the price request, the order itself went nowhere.
+            # Whatever happened to the price request, the order itself was not sent.
             raise ExchangeError(
                 f"no price for {request.symbol}: {error}", outcome=Outcome.NOT_SENT, code="NO_PRICE"
             ) from error
@@ -314,25 +313,22 @@ class PaperExchange(ExchangeAdapter):
     def _accept(
         self, request: OrderRequest, window: SendWindow, reference: Decimal | None
     ) -> OrderReport:
-        client_id = request.client_order_id
-        known = self._reports.get(client_id)
+        known = self._orders.known(request.client_order_id)
         if known is not None:
             return known
         info = self._admit(request, window, reference)
-        order = PaperOrder(request, info, self._time.now_ms())
+        order = PaperOrder(request, info, self._clock.now_ms())
         report = self._matching.trade(order, reference, order.accepted_ms)
         if report is not None:
-            self._settle(report)
+            self._orders.settle(report)
             return report
-        report = self._open[client_id] = self._reports[client_id] = order.report(OrderState.ACTIVE)
-        self._waiting.setdefault(request.symbol, {})[client_id] = order
-        return report
+        return self._orders.wait(order)
 
     def _admit(
         self, request: OrderRequest, window: SendWindow, reference: Decimal | None
     ) -> SymbolInfo:
         """Refuse what an exchange would refuse; return the market."""
-        if self._time.monotonic_ms() > window.expires_mono_ms:
+        if self._clock.monotonic_ms() > window.expires_mono_ms:
             raise ClockSkewError(
                 "the request arrived after its window had closed",
                 outcome=Outcome.REFUSED,
@@ -356,36 +352,19 @@ class PaperExchange(ExchangeAdapter):
                 raise _invalid("MIN_NOTIONAL", text)
         if self._matching.is_rejected(request):
             raise _invalid("PAPER_REJECTED", "refused at random, as paper.reject_rate asks")
-        if len(self._open) >= MAX_OPEN_ORDERS:
+        if self._orders.open_count >= MAX_OPEN_ORDERS:
             raise _invalid("TOO_MANY_ORDERS", f"{MAX_OPEN_ORDERS} orders are open", transient=True)
         return info
 
     def _match(self, ticker: Ticker) -> None:
-        for order in list(self._waiting.get(ticker.symbol, {}).values()):
+        for order in self._orders.waiting(ticker.symbol):
             self._trade(order, _reference(order.request.side, ticker))
 
     def _trade(self, order: PaperOrder, reference: Decimal) -> None:
-        """Let a waiting order meet the market."""
-        report = self._matching.trade(order, reference, self._time.now_ms())
+        """Match a waiting order with the market."""
+        report = self._matching.trade(order, reference, self._clock.now_ms())
         if report is not None:
-            self._settle(report)
-
-    def _settle(self, report: OrderReport) -> None:
-        """Remember an order that no longer waits: as finished, or open for the rest of it."""
-        client_id = report.client_order_id
-        self._reports[client_id] = report
-        waiting = self._waiting.get(report.symbol)
-        if waiting is not None:
-            waiting.pop(client_id, None)
-            if not waiting:
-                del self._waiting[report.symbol]
-        if report.state is PARTIALLY_FILLED:
-            self._open[client_id] = report
-            return
-        self._open.pop(client_id, None)
-        self._finished.append(client_id)
-        if len(self._finished) > MAX_FINISHED_ORDERS:
-            del self._reports[self._finished.popleft()]
+            self._orders.settle(report)
 
 
 def _id_of(request: OrderRequest, exchange_order_id: str) -> str:
@@ -393,7 +372,7 @@ def _id_of(request: OrderRequest, exchange_order_id: str) -> str:
 
 
 def _reference(side: Side, ticker: Ticker) -> Decimal:
-    """The price a taker meets; some exchanges leave the book out of the ticker."""
+    """Return the price a taker meets; some exchanges leave bid and ask out of the ticker."""
     return (ticker.ask if side is BUY else ticker.bid) or ticker.last
 
 

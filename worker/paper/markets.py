@@ -23,14 +23,14 @@ MONEY_QUOTES: Final = ("USDT", "USDC", "USD", "EUR")
 COIN_QUOTES: Final = ("BTC", "ETH")
 LINEAR_SETTLES: Final = ("USDT", "USDC")
 
-#: Fine enough for any price a signal may assume: the price is not known when a market is made up.
+#: Fine enough for any price a signal may state: the price is not known when a market is built.
 PRICE_TICK: Final = Decimal("0.00000001")
 SPOT_STEP: Final = Decimal("0.000001")
 LINEAR_STEP: Final = Decimal("0.001")
 _MIN_NOTIONAL: Final = {"BTC": Decimal("0.0001"), "ETH": Decimal("0.001")}
 _MIN_MONEY: Final = Decimal(5)
 
-#: More markets than this are not remembered; each can be made up again in microseconds.
+#: The most markets kept in memory; each can be built again in microseconds.
 MAX_CACHED_MARKETS: Final = 10_000
 
 _UNIFIED = re.compile(r"([A-Z0-9]{1,20})/([A-Z0-9]{1,20})(?::([A-Z0-9]{1,20}))?")
@@ -38,7 +38,7 @@ _NUMBERED = re.compile(r"[A-Z]{1,10}[0-9]{1,7}")
 
 
 class PaperMarkets:
-    """Every market one simulated exchange lists, made up when first asked for.
+    """Every market one simulated exchange lists, built when first asked for.
 
     Args:
         kinds: which kinds of market are loaded (``market_types``).
@@ -68,7 +68,7 @@ class PaperMarkets:
         self.quotes = tuple(quotes)
 
     def get(self, symbol: str) -> SymbolInfo | None:
-        """The market's rules, or None for a symbol that is not listed."""
+        """Return the market's rules, or None for a symbol that is not listed."""
         info = self._cache.get(symbol)
         if info is None:
             info = self._find(symbol)
@@ -79,7 +79,7 @@ class PaperMarkets:
         return info
 
     def symbols(self) -> Iterator[str]:
-        """Every listed symbol but the numbered ones, which have no end."""
+        """Yield every listed symbol but the numbered ones, which have no end."""
         yield from self._pinned
         for base in BASES:
             for quote in (*MONEY_QUOTES, *COIN_QUOTES):

@@ -1,4 +1,4 @@
-"""What becomes of one simulated order: a pure function of seed, client id, request and price."""
+"""Matching of one simulated order: a pure function of seed, client id, request and price."""
 
 import hashlib
 from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
@@ -38,7 +38,7 @@ class PaperOrder(msgspec.Struct, gc=False):
     resting: bool = False
 
     def report(self, state: OrderState, reason: str = "", fill: Fill | None = None) -> OrderReport:
-        """What the exchange says of the order now; at most one trade makes it up."""
+        """Return the order's report in ``state``; an order trades at most once."""
         request = self.request
         return OrderReport(
             client_order_id=request.client_order_id,
@@ -58,14 +58,14 @@ class PaperMatching:
 
     Args:
         config: fees, spread, slippage, rates and the seed.
-        has_book: prices are a real bid and ask, so no spread is made up around them.
+        has_quotes: prices are a real bid and ask, so no spread is made up around them.
     """
 
-    def __init__(self, config: PaperConfig, *, has_book: bool) -> None:
+    def __init__(self, config: PaperConfig, *, has_quotes: bool) -> None:
         #: Taker and maker fee, a fraction of the value.
         self.fee = _CONTEXT.divide(config.fee_pct, HUNDRED)
         #: Bid and ask lie this far from the assumed price, a fraction of it.
-        self.half_spread = ZERO if has_book else config.spread_bps / BPS / 2
+        self.half_spread = ZERO if has_quotes else config.spread_bps / BPS / 2
         taken = self.half_spread + config.slippage_bps / BPS
         self._factor = {BUY: ONE + taken, SELL: ONE - taken}
         self._partial_rate = config.partial_fill_rate
@@ -73,7 +73,7 @@ class PaperMatching:
         self._seed = config.seed
 
     def is_rejected(self, request: OrderRequest) -> bool:
-        """Whether the order is one of those ``paper.reject_rate`` picks."""
+        """Return True if the order is one of those ``paper.reject_rate`` picks."""
         return bool(self._reject_rate) and self._draw(request, "reject") < self._reject_rate
 
     def trade(self, order: PaperOrder, reference: Decimal | None, at_ms: int) -> OrderReport | None:
@@ -94,7 +94,7 @@ class PaperMatching:
         return None
 
     def _price(self, order: PaperOrder, reference: Decimal) -> Decimal | None:
-        """What the order trades at, or None while it waits."""
+        """Return the price the order trades at, or None while it waits."""
         request = order.request
         if request.stop_price is not None and not order.triggered:
             if not is_through(request, request.stop_price, reference):
@@ -139,25 +139,25 @@ class PaperMatching:
         return order.report(state, reason, fill)
 
     def _part(self, order: PaperOrder) -> Decimal:
-        """Between a tenth and nine tenths of the order, at least one step of it."""
+        """Return between a tenth and nine tenths of the order, at least one step."""
         request, step = order.request, order.info.quantity_step
         share = Decimal(int(100 + 800 * self._draw(request, "share"))) / 1_000
         return min(max(tidy(floor_to(request.quantity * share, step)), step), request.quantity)
 
     def _draw(self, request: OrderRequest, what: str) -> float:
-        """A number in [0, 1) that depends on the seed, the client order id and ``what`` alone."""
+        """Return a number in [0, 1) by the seed, the client order id and ``what`` alone."""
         name = f"{self._seed}/{request.client_order_id}/{what}".encode()
         digest = hashlib.blake2b(name, digest_size=7).digest()
         return (int.from_bytes(digest) >> 3) / (1 << 53)
 
 
 def cancelled(report: OrderReport, reason: str) -> OrderReport:
-    """``report`` after what was open of it is gone."""
+    """Return ``report`` as cancelled."""
     return msgspec.structs.replace(report, state=CANCELLED, reason=reason)
 
 
 def is_through(request: OrderRequest, stop: Decimal, reference: Decimal) -> bool:
-    """Whether ``reference`` has reached the trigger price ``stop``.
+    """Return True if ``reference`` has reached the trigger price ``stop``.
 
     A buy stop is reached from below, a sell stop from above; a take-profit sent as a trigger
     order is reached from the other side.
@@ -167,9 +167,9 @@ def is_through(request: OrderRequest, stop: Decimal, reference: Decimal) -> bool
 
 
 def misfit(request: OrderRequest, info: SymbolInfo) -> str:
-    """A sentence on the first of the market's rules that the order breaks; empty if none.
+    """Return a sentence on the first market rule that the order breaks; empty if none.
 
-    ``min_notional`` is not looked at here: it depends on the price.
+    ``min_notional`` is not checked here: it depends on the price.
     """
     quantity, kind = request.quantity, request.order_type
     if (request.price is not None) is not kind.needs_price:
@@ -193,7 +193,7 @@ def misfit(request: OrderRequest, info: SymbolInfo) -> str:
 
 
 def _to_tick(price: Decimal, tick: Decimal, *, up: bool) -> Decimal:
-    """``price`` on the grid, against the taker, never 0."""
+    """Return ``price`` rounded to the grid against the taker, never to 0."""
     if tick == PRICE_TICK:  # the usual case, and ten times as fast as the general one
         rounding = ROUND_CEILING if up else ROUND_FLOOR
         return _CONTEXT.normalize(price.quantize(PRICE_TICK, rounding, _CONTEXT)) or tick

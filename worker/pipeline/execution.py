@@ -10,15 +10,14 @@ from worker.domain.money import text
 from worker.domain.order import Fact, OrderReport
 from worker.domain.refusal import Code, Refusal, Stage
 from worker.domain.trading_state import TradingState
-from worker.exchanges.ports import (
+from worker.exchanges.errors import (
     ClockSkewError,
     CredentialsError,
     ExchangeError,
     InsufficientBalanceError,
     Outcome,
-    Resend,
-    SendWindow,
 )
+from worker.exchanges.ports import Resend, SendWindow
 from worker.ledger.calls import Ledger
 from worker.ledger.errors import LedgerUnavailableError
 from worker.pipeline.flow import (
@@ -181,7 +180,7 @@ class OrderExecutorHandler:
     ) -> SendWindow | Failed | Lost | Postponed:
         """Take the last look; the window is fixed before the lease is looked at."""
         adapter = order.adapter
-        skew = abs(adapter.clock.offset_ms) + adapter.clock.uncertainty_ms
+        skew = abs(adapter.clock_offset.offset_ms) + adapter.clock_offset.uncertainty_ms
         if skew > self._config.max_clock_skew_ms:
             return self._fail(
                 order,

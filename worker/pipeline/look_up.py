@@ -4,7 +4,7 @@ from typing import Final, Protocol
 
 from worker.config.keys import ExecutionConfig
 from worker.domain.order import OrderReport
-from worker.exchanges.ports import ExchangeError, OrderNotFoundError
+from worker.exchanges.errors import ExchangeError, OrderNotFoundError
 from worker.pipeline.flow import AdmittedOrder
 from worker.runtime.clock import Clock
 

@@ -203,7 +203,9 @@ class ExecutionPipeline:
         self, delivery: Delivery, lease: Lease, signal: Signal, *, ask: bool
     ) -> Arrival:
         bind_ids(entry_id=delivery.entry_id, signal_id=signal.signal_id)
-        view = await self._market.view(signal.exchange, signal.symbol, signal.entry_price, ask=ask)
+        if signal.entry_price is not None:
+            self._market.assume_price(signal.exchange, signal.symbol, signal.entry_price)
+        view = await self._market.view(signal.exchange, signal.symbol, ask=ask)
         created_ms = signal.created_ms
         suspect_until_mono_ms = 0.0
         if delivery.data_loss_ms and _is_older(delivery, created_ms):

@@ -18,7 +18,7 @@ from worker.domain.order import (
 )
 from worker.domain.position import total_fees
 from worker.domain.refusal import Code, Refusal, Stage
-from worker.exchanges.ports import ExchangeError, OrderNotFoundError
+from worker.exchanges.errors import ExchangeError, OrderNotFoundError
 from worker.pipeline.flow import (
     AdmittedOrder,
     Failed,

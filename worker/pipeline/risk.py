@@ -18,6 +18,7 @@ from worker.ledger.calls import Ledger
 from worker.ledger.items import AdmitItem
 from worker.ledger.replies import Admitted, Duplicate, Fenced
 from worker.ledger.stored import Record
+from worker.market.data import MarketData
 from worker.pipeline.flow import (
     AdmittedOrder,
     Arrival,
@@ -53,6 +54,7 @@ class RiskManagementHandler:
         config: the ``risk`` section.
         sizing: makes the order.
         ledger: where the account's limits are kept.
+        market: told the price of a position that is closed where nobody knows a price.
         orders: follows what is admitted.
         clock: how old a permission is.
     """
@@ -63,12 +65,14 @@ class RiskManagementHandler:
         *,
         sizing: Sizing,
         ledger: Ledger,
+        market: MarketData,
         orders: OrderManager,
         clock: Clock,
     ) -> None:
         self._config = config
         self._sizing = sizing
         self._ledger = ledger
+        self._market = market
         self._orders = orders
         self._clock = clock
         #: In millionths of the quote currency for each unit of the balance, 0 for no limit.
@@ -226,9 +230,11 @@ class RiskManagementHandler:
             if position is None:
                 raise InvariantError(f"{arrival.signal.signal_id}: admitted to close nothing")
             request = self._sizing.exit_request(arrival.signal, position, info)
-            if plan.reference is None and intent.adapter.simulated:
-                # Nobody here has seen a price yet: the simulation goes on from the entry's.
-                intent.adapter.assume_price(arrival.signal.symbol, position.entry_price)
+            if plan.reference is None:
+                # Nobody here has seen a price yet: without quotes the entry's price has to do.
+                self._market.assume_price(
+                    arrival.signal.exchange, arrival.signal.symbol, position.entry_price
+                )
         return AdmittedOrder(
             signal=arrival.signal,
             digest=arrival.digest,

@@ -61,7 +61,7 @@ class ValidationHandler:
         market = view.ticker.last if view.ticker is not None else None
         reference, refusal = self._reference(signal, market)
         refusal = refusal or self._check_market(signal, view.info, reference, market)
-        if refusal is None and market is not None and not view.adapter.takes_signals_prices:
+        if refusal is None and market is not None and view.is_quoted:
             refusal = _check_trigger(signal, market)
         if refusal is not None:
             return Failed(refusal=refusal, signal=signal, digest=arrival.digest)

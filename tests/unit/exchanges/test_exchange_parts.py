@@ -9,12 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from worker.assembly import factory as factory_module
 from worker.assembly.factory import ExchangeFactory
 from worker.config.keys import Config, ExchangeConfig, PaperConfig, Secret
 from worker.domain.market import MarketKind, SymbolInfo
 from worker.domain.order import OrderRequest, OrderState, Role, Side
 from worker.domain.signal import Direction, OrderType
-from worker.exchanges.binance.order_socket import OrderSocket, over_sockets
+from worker.exchanges.binance.frames import over_sockets
+from worker.exchanges.binance.order_socket import OrderSocket
 from worker.exchanges.ccxt import readings
 from worker.exchanges.ccxt.adapter import CCXTAdapter
 from worker.exchanges.ccxt.budget import OrderBudget
@@ -242,7 +244,9 @@ class Recorded(CCXTAdapter):
 
 @pytest.mark.parametrize("adapter", ["paper", "ccxt"])
 @pytest.mark.parametrize("prices", ["signal", "live"])
-def test_paper_mode_never_builds_anything_that_can_send(adapter: str, prices: str) -> None:
+def test_paper_mode_never_builds_anything_that_can_send(
+    adapter: str, prices: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Whatever the section says, the result simulates, and its source has no credentials."""
     built: list[Recorded] = []
 
@@ -251,8 +255,8 @@ def test_paper_mode_never_builds_anything_that_can_send(adapter: str, prices: st
         return built[-1]
 
     config = a_config("paper", adapter=adapter, paper=PaperConfig(prices=prices))  # type: ignore[arg-type]
+    monkeypatch.setattr(factory_module, "adapter_class", {"binance": recorder}.__getitem__)
     factory = ExchangeFactory(config, SystemClock())
-    factory.register("binance", recorder)
     assert isinstance(factory.get("binance"), PaperExchange)
     assert len(built) == (0 if (adapter, prices) == ("paper", "signal") else 1)
     for source in built:
@@ -260,10 +264,12 @@ def test_paper_mode_never_builds_anything_that_can_send(adapter: str, prices: st
         assert not source.given.secret
 
 
-async def test_live_mode_builds_the_real_thing_once_and_closes_it() -> None:
+async def test_live_mode_builds_the_real_thing_once_and_closes_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """One adapter an exchange; a paper section stays paper even in live mode."""
+    monkeypatch.setattr(factory_module, "adapter_class", {"binance": Recorded}.__getitem__)
     factory = ExchangeFactory(a_config("live", adapter="ccxt"), SystemClock())
-    factory.register("binance", Recorded)
     adapter = factory.get("binance")
     assert isinstance(adapter, Recorded)
     assert adapter is factory.get("binance")

@@ -4,13 +4,15 @@ import asyncio
 import json
 import traceback
 from collections.abc import Callable
+from typing import cast
 
 import aiohttp
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.exchanges.ccxt.codes import ANY_CODES, CODE_BOOKS, Kind
+from worker.exchanges.ccxt.adapter import CCXTAdapter
+from worker.exchanges.ccxt.codes import ANY_CODES, FailureKind
 from worker.exchanges.ccxt.outcomes import (
     Call,
     IncompleteReplyError,
@@ -22,15 +24,15 @@ from worker.exchanges.ccxt.outcomes import (
     redactor,
     retry_after_seconds,
 )
-from worker.exchanges.ports import (
-    ExchangeError,
-    InvalidOrderError,
-    OrderNotFoundError,
-    Outcome,
-)
+from worker.exchanges.discovery import adapter_class, exchange_folders
+from worker.exchanges.errors import ExchangeError, InvalidOrderError, OrderNotFoundError, Outcome
 from worker.runtime.errors import InvariantError
 
-BINANCE = CODE_BOOKS["binance"]
+TABLES = {
+    ccxt_id: cast("type[CCXTAdapter]", adapter_class(ccxt_id))._codes
+    for ccxt_id in exchange_folders()
+}
+BINANCE = TABLES["binance"]
 #: Binance's codes for too many requests, too many orders, and too much of everybody's.
 OVERLOADED = (-1003, -1015, -1008)
 
@@ -45,11 +47,11 @@ def created(**seen: object) -> Call:
 
 def outcome_of(error: BaseException, call: Call, venue: str = "binance") -> Outcome:
     """What ``error`` means."""
-    return classify(error, venue, CODE_BOOKS.get(venue, ANY_CODES), call).outcome
+    return classify(error, venue, TABLES.get(venue, ANY_CODES), call).outcome
 
 
 @given(
-    st.sampled_from(sorted(CODE_BOOKS)),
+    st.sampled_from(sorted(TABLES)),
     st.integers(100, 599),
     st.binary(max_size=60) | st.text(max_size=60).map(str.encode),
 )
@@ -90,13 +92,13 @@ REPLIES: dict[str, Callable[[str, str], object]] = {
 Denial = type("InvalidOrder", (Exception,), {})
 
 
-@pytest.mark.parametrize("venue", sorted(CODE_BOOKS))
+@pytest.mark.parametrize("venue", sorted(TABLES))
 def test_what_is_listed_as_open_is_never_a_refusal_of_a_create(venue: str) -> None:
     """A duplicate id, a not-found, an unknown: by code or by text, whatever ccxt makes of it."""
-    book = CODE_BOOKS[venue]
-    listed = [(code, "", rule.kind) for code, rule in book.codes.items()]
-    listed += [(one.code, f"Sorry: {one.contains.upper()}.", one.rule.kind) for one in book.texts]
-    kinds = {Kind.DUPLICATE, Kind.NOT_FOUND, Kind.UNKNOWN}
+    codes = TABLES[venue]
+    listed = [(code, "", rule.kind) for code, rule in codes.codes.items()]
+    listed += [(one.code, f"Sorry: {one.contains.upper()}.", one.rule.kind) for one in codes.texts]
+    kinds = {FailureKind.DUPLICATE, FailureKind.NOT_FOUND, FailureKind.UNKNOWN}
     assert {kind for *_, kind in listed} >= kinds
     for code, text, kind in listed:
         if kind in kinds:
@@ -105,7 +107,7 @@ def test_what_is_listed_as_open_is_never_a_refusal_of_a_create(venue: str) -> No
             assert outcome_of(Denial(), call, venue) is Outcome.UNKNOWN, (code, text)
 
 
-@pytest.mark.parametrize("venue", sorted(CODE_BOOKS))
+@pytest.mark.parametrize("venue", sorted(TABLES))
 def test_what_is_not_listed_is_what_ccxt_says(venue: str) -> None:
     """The denial that the test above overrules counts where no table says otherwise."""
     code = {"binance": "-99999", "kraken": "EGeneral:Other"}.get(venue, "9")

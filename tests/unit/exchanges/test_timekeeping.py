@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from tests.unit.parts import START_MS, ManualClock
 from worker.exchanges.ccxt.timekeeping import CLOCK_SAMPLES, ExchangeTime
-from worker.exchanges.ports import ExchangeClock, ExchangeError, Outcome
+from worker.exchanges.errors import ExchangeError, Outcome
+from worker.exchanges.ports import ClockOffset
 
 #: ``execution.max_clock_skew_ms`` where nothing is configured.
 ALLOWED_MS = 1_000
@@ -52,7 +53,7 @@ class Distant:
 
     async def measured(
         self, keeper: ExchangeTime, trips: Iterable[Trip] = ((5.0, 5.0),) * CLOCK_SAMPLES
-    ) -> ExchangeClock:
+    ) -> ClockOffset:
         self.trips = iter(trips)
         return await keeper.measure(self.ask)
 

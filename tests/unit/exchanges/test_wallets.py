@@ -12,7 +12,7 @@ from tests.unit.parts import (
     trouble,
 )
 from worker.domain.market import Balance, MarketKind
-from worker.exchanges.ports import Outcome
+from worker.exchanges.errors import Outcome
 from worker.keeper.duties.compare import _differences
 from worker.market.data import MarketData, MarketView
 
@@ -60,7 +60,7 @@ class Room:
 
     async def free(self, symbol: str) -> int | None:
         """The balance an order of ``symbol`` would be sized with."""
-        view: MarketView = await self.market.view("paper", symbol, None)
+        view: MarketView = await self.market.view("paper", symbol)
         return None if view.balance is None else int(view.balance.free)
 
 

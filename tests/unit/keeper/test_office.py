@@ -20,7 +20,8 @@ from tests.unit.parts import (
 )
 from worker.domain.market import ExchangePosition
 from worker.domain.position import Position
-from worker.exchanges.ports import ExchangeAdapter, Outcome, RateLimitError
+from worker.exchanges.errors import Outcome, RateLimitError
+from worker.exchanges.ports import ExchangeAdapter
 from worker.keeper.duties.compare import RETRY_MS, ROUND_EVERY_MS
 from worker.keeper.office import TERM_MS, Keeper
 from worker.ledger.calls import Ledger

@@ -17,16 +17,10 @@ from tests.unit.parts import (
     trouble,
 )
 from worker.domain.market import Balance, MarketKind, Ticker
-from worker.exchanges.ports import ExchangeError, Outcome
-from worker.market.data import (
-    ACTIVE_FOR_S,
-    COSTLY_MS,
-    FAILED_FOR_MS,
-    LEFT_OUT_MS,
-    OUTAGE_MS,
-    MarketData,
-    MarketView,
-)
+from worker.exchanges.errors import ExchangeError, Outcome
+from worker.market.data import MarketData, MarketView
+from worker.market.prices import ACTIVE_FOR_S, LEFT_OUT_MS
+from worker.market.refresh import COSTLY_MS, FAILED_FOR_MS, OUTAGE_MS
 
 OTHER = PERPETUAL.symbol
 MAX_PRICE_AGE_MS, MAX_BALANCE_AGE_MS = 5_000.0, 30_000.0
@@ -85,7 +79,7 @@ class Room:
         )
 
     async def view(self, symbol: str = SYMBOL, *, ask: bool = True) -> MarketView:
-        return await self.market.view("paper", symbol, None, ask=ask)
+        return await self.market.view("paper", symbol, ask=ask)
 
     async def refresh(self) -> tuple[str, ...]:
         """What the background's next question is about; nothing if it asks none."""
@@ -370,7 +364,7 @@ async def test_symbols_nobody_asked_for_lately_are_forgotten() -> None:
 async def test_what_is_not_there_is_said_so() -> None:
     """Neither an exchange nor a symbol nobody knows is asked for."""
     room = Room()
-    assert (await room.market.view("nowhere", SYMBOL, None)).adapter is None
+    assert (await room.market.view("nowhere", SYMBOL)).adapter is None
     found = await room.view("NO/SUCH")
     assert (found.adapter, found.info) == (room.exchange, None)
     assert room.exchange.asked == []

@@ -4,9 +4,9 @@ from typing import Any, cast
 
 import pytest
 
-from tests.unit.parts import PERPETUAL, D, ManualClock, ScriptedExchange, position
+from tests.unit.parts import PERPETUAL, D, position
 from worker.domain.market import ExchangePosition
-from worker.exchanges.ports import ExchangeError, Outcome
+from worker.exchanges.errors import ExchangeError, Outcome
 from worker.ledger.calls import Ledger
 from worker.ledger.errors import LedgerUnavailableError
 from worker.ledger.replies import Account, Book
@@ -28,8 +28,7 @@ class Told:
 
 
 def account_of(answer: Any) -> PaperAccount:
-    exchange = ScriptedExchange(ManualClock())
-    return PaperAccount(cast("Ledger", Told(answer)), adapter={"paper": exchange}.__getitem__)
+    return PaperAccount(cast("Ledger", Told(answer)))
 
 
 async def test_holdings_are_what_was_realized_less_what_is_bound() -> None:
@@ -43,25 +42,22 @@ async def test_holdings_are_what_was_realized_less_what_is_bound() -> None:
     assert held == {"USDT": D(-20), "EUR": D(-5), "USDC": D(-2)}
 
 
-async def test_positions_are_the_exchanges_own_derivatives() -> None:
-    """Spot trades are holdings; what is elsewhere, or in a market that is gone, is not there."""
-    held = position(symbol=PERPETUAL.symbol)
+async def test_positions_are_those_of_the_one_exchange() -> None:
+    """Of whatever market: the exchange knows which of them are derivatives."""
+    held = [position(symbol=PERPETUAL.symbol), position()]
+    elsewhere = position(symbol=PERPETUAL.symbol, exchange="other")
     book = Book(
-        positions={
-            "paper:perpetual": held,
-            "paper:spot": position(),
-            "paper:gone": position(symbol="GONE/USDT:USDT"),
-            "other:perpetual": position(symbol=PERPETUAL.symbol, exchange="other"),
-        },
+        positions={"paper:perpetual": held[0], "paper:spot": held[1], "other:it": elsewhere},
         busy=frozenset(),
     )
     assert await account_of(book).positions("paper") == [
         ExchangePosition(
-            symbol=held.symbol,
-            direction=held.direction,
-            quantity=held.quantity,
-            entry_price=held.entry_price,
+            symbol=one.symbol,
+            direction=one.direction,
+            quantity=one.quantity,
+            entry_price=one.entry_price,
         )
+        for one in held
     ]
 
 

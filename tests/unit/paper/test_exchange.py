@@ -13,16 +13,16 @@ from worker.config.keys import ExchangeConfig, PaperConfig
 from worker.domain.market import ExchangePosition, MarketKind, SymbolInfo, Ticker
 from worker.domain.order import OrderReport, OrderRequest, OrderState, Role, Side
 from worker.domain.signal import Direction, OrderType, TimeInForce
-from worker.exchanges.ports import (
+from worker.exchanges.errors import (
     ClockSkewError,
-    ExchangeAdapter,
     ExchangeError,
     InvalidOrderError,
     OrderNotFoundError,
     Outcome,
-    Resend,
 )
+from worker.exchanges.ports import ExchangeAdapter, Resend
 from worker.paper import exchange as paper_module
+from worker.paper import orders as paper_orders
 from worker.paper.exchange import PaperExchange
 from worker.paper.markets import BASES, PaperMarkets
 from worker.runtime.errors import ConfigError
@@ -115,7 +115,7 @@ async def test_an_order_fares_the_same_on_every_instance(
         reduce_only=True,
     )
     first, second = exchange(partial_fill_rate=rate), exchange(partial_fill_rate=rate)
-    second._time.ms += 86_400_000  # type: ignore[attr-defined]
+    second._clock.ms += 86_400_000  # type: ignore[attr-defined]
     await place(second, order("another"))
     assert timeless(await place(first, request, price)) == timeless(
         await place(second, request, price)
@@ -428,17 +428,17 @@ async def test_memory_is_bounded_and_open_orders_are_kept(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The newest finished orders stay; open ones stay however old."""
-    monkeypatch.setattr(paper_module, "MAX_FINISHED_ORDERS", 3)
+    monkeypatch.setattr(paper_orders, "MAX_FINISHED_ORDERS", 3)
     monkeypatch.setattr(paper_module, "MAX_ASSUMED_PRICES", 2)
     on = exchange()
     await place(on, limit("50", "open"))
     for number in range(5):
         await place(on, order(f"c{number}", symbol=f"COIN{number}/USDT"))
     assert (await on.get_order(order("open"))).state is OrderState.ACTIVE
-    known = [n for n in range(5) if f"c{n}" in on._reports]
+    known = [n for n in range(5) if f"c{n}" in on._orders._reports]
     assert known == [2, 3, 4]
     assert list(on._prices) == ["COIN3/USDT", "COIN4/USDT"]
-    assert list(on._waiting) == [BTC]
+    assert list(on._orders._waiting) == [BTC]
 
 
 async def test_open_orders_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -473,21 +473,25 @@ async def test_an_order_is_found_by_the_exchanges_id_too() -> None:
 
 async def test_the_ledgers_holdings_and_positions_are_the_exchanges() -> None:
     """All workers' trades count, and an instance keeps no books of its own."""
-    held = ExchangePosition(
-        symbol="SOL/USDT:USDT", direction=Direction.LONG, quantity=D(1), entry_price=D(150)
+    spot, held, gone = (
+        ExchangePosition(symbol=symbol, direction=Direction.LONG, quantity=D(1), entry_price=D(150))
+        for symbol in ("SOL/USDT", "SOL/USDT:USDT", "GONE/USDT:USDT")
     )
     asked: list[str] = []
 
-    async def holdings(name: str) -> Mapping[str, Decimal]:
-        asked.append(name)
-        return {"USDT": D(-250), "SOL": D("2.5")}
+    class Fleet:
+        async def holdings(self, exchange: str) -> Mapping[str, Decimal]:
+            asked.append(exchange)
+            return {"USDT": D(-250), "SOL": D("2.5")}
 
-    async def positions(name: str) -> list[ExchangePosition]:
-        asked.append(name)
-        return [held]
+        async def positions(self, exchange: str) -> list[ExchangePosition]:
+            asked.append(exchange)
+            return [spot, held, gone]
 
-    config = ExchangeConfig(paper=PaperConfig(balance=D(1_000)))
-    on = PaperExchange("okx", config, ManualClock(), holdings=holdings, positions=positions)
+    config = ExchangeConfig(
+        paper=PaperConfig(balance=D(1_000)), market_types=(MarketKind.SPOT, MarketKind.LINEAR)
+    )
+    on = PaperExchange("okx", config, ManualClock(), account=Fleet())
     await place(on, order())
     balance = await on.get_balance()
     assert (balance["USDT"].free, balance["SOL"].free) == (D(750), D("2.5"))
@@ -609,8 +613,9 @@ class Source(PaperExchange):
     async def start(self) -> None:
         self.calls.append("start")
 
-    async def refresh_markets(self) -> None:
+    async def refresh_markets(self) -> bool:
         self.calls.append("refresh")
+        return True
 
     async def close(self) -> None:
         self.calls.append("close")
@@ -691,12 +696,12 @@ async def test_an_order_whose_price_could_not_be_had_was_not_sent() -> None:
     assert caught.value.outcome is Outcome.NOT_SENT
 
 
-def test_it_says_what_it_is() -> None:
-    """Simulated, and with prices in memory only where they are assumed."""
-    assumed, real = exchange(), live(Source(book("1", "2")))
-    assert assumed.simulated
-    assert real.simulated
-    assert (assumed.prices_in_memory, real.prices_in_memory) == (True, False)
+def test_it_needs_no_measuring_and_holds_no_coins() -> None:
+    """Wherever its prices come from: its clock is ours, and its balances are of quote money."""
+    for on in (exchange(), live(Source(book("1", "2")))):
+        assert not on.has_own_clock
+        assert not on.keeps_order_connection
+        assert not on.balances_show_spot_positions
 
 
 def test_live_prices_need_a_source() -> None:

@@ -28,17 +28,16 @@ from worker.domain.signal import OrderType, Signal
 from worker.domain.trading_state import TradingState
 from worker.domain.verdict import Verdict
 from worker.exchanges.ccxt.budget import OrderBudget
-from worker.exchanges.ports import (
+from worker.exchanges.errors import (
     ClockSkewError,
     CredentialsError,
-    ExchangeClock,
     ExchangeError,
     InsufficientBalanceError,
     InvalidOrderError,
     Outcome,
     RateLimitError,
-    Resend,
 )
+from worker.exchanges.ports import ClockOffset, Resend
 from worker.ledger.errors import LedgerUnavailableError
 from worker.ledger.lease import Lease
 from worker.ledger.replies import Authorization
@@ -584,7 +583,7 @@ async def test_a_skewed_clock_is_measured_before_the_next_attempt() -> None:
 async def test_too_much_skew_stops_sending(offset: float, uncertainty: float, sent: bool) -> None:
     """Offset and its uncertainty together, in either direction; the limit itself is allowed."""
     desk = Desk()
-    desk.exchange.clock = ExchangeClock(offset_ms=offset, uncertainty_ms=uncertainty)
+    desk.exchange.clock_offset = ClockOffset(offset_ms=offset, uncertainty_ms=uncertainty)
     ended = await desk.send()
     if sent:
         assert isinstance(ended, Submission)

@@ -32,7 +32,7 @@ from worker.domain.order import OrderRequest
 from worker.domain.refusal import Code
 from worker.domain.signal import MalformedSignalError
 from worker.domain.signature import Signatures, SigningKey, signed_fields
-from worker.exchanges.ports import Outcome
+from worker.exchanges.errors import Outcome
 from worker.ledger.lease import Lease
 from worker.ledger.replies import Admitted, Delivery, Duplicate
 from worker.ledger.stored import Record
@@ -95,12 +95,6 @@ class Line:
         self.exchange.looking = [not_found()]
         self.lease: Lease = lease(10**9)
         sizing = Sizing(RiskConfig(), account="main")
-        risk = RiskManagementHandler(
-            RiskConfig(), sizing=sizing, ledger=ledger, orders=orders, clock=clock
-        )
-        validation = ValidationHandler(
-            ValidationConfig(), exchanges=["paper"], max_size_pct=D(5), clock=clock
-        )
         self.market = MarketData(
             {"paper": self.exchange},
             clock=clock,
@@ -108,6 +102,17 @@ class Line:
             max_balance_age_ms=30_000,
             on_error=lambda name, error: None,
             starting=starting,
+        )
+        risk = RiskManagementHandler(
+            RiskConfig(),
+            sizing=sizing,
+            ledger=ledger,
+            market=self.market,
+            orders=orders,
+            clock=clock,
+        )
+        validation = ValidationHandler(
+            ValidationConfig(), exchanges=["paper"], max_size_pct=D(5), clock=clock
         )
         self.pipeline = ExecutionPipeline(
             signatures=Signatures(

@@ -27,7 +27,7 @@ from worker.domain.position import Position
 from worker.domain.refusal import Code, Stage
 from worker.domain.signal import OrderType
 from worker.domain.verdict import Verdict
-from worker.exchanges.ports import ExchangeError, Outcome
+from worker.exchanges.errors import ExchangeError, Outcome
 from worker.pipeline.flow import (
     AdmittedOrder,
     Failed,

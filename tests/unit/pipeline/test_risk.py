@@ -1,6 +1,6 @@
 """Risk: what is reserved for an order, and what each answer of the ledger makes of it."""
 
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import pytest
@@ -27,9 +27,10 @@ from worker.config.keys import RiskConfig
 from worker.domain.order import OrderState, Side
 from worker.domain.refusal import Code, Stage
 from worker.domain.signal import OrderType
-from worker.exchanges.ports import ExchangeClock
+from worker.exchanges.ports import ClockOffset
 from worker.ledger.replies import Admitted, Duplicate, Fenced
 from worker.ledger.stored import Record
+from worker.market.data import MarketData
 from worker.pipeline.flow import (
     AdmittedOrder,
     Failed,
@@ -56,13 +57,19 @@ class Desk:
         self.ledger = FakeLedger()
         self.orders = OrderManager()
         self.exchange = ScriptedExchange(self.clock)
+        #: Prices the market was told, as exchange, symbol, price.
+        self.assumed: list[tuple[str, str, D]] = []
         self.handler = RiskManagementHandler(
             RiskConfig(**config),
             sizing=Sizing(RiskConfig(**config), account="main"),
             ledger=self.ledger.as_ledger(),
+            market=cast("MarketData", self),
             orders=self.orders,
             clock=self.clock,
         )
+
+    def assume_price(self, exchange: str, symbol: str, price: D) -> None:
+        self.assumed.append((exchange, symbol, price))
 
     def intent(self, *, info: Any = SPOT, reference: str | None = "100", **fields: Any) -> Intent:
         balance = fields.pop("free", "10000")
@@ -152,24 +159,19 @@ async def test_limits_that_are_off_are_zero_and_those_that_are_on_never() -> Non
     assert (on.ledger.admitted[0].max_exposure, on.ledger.admitted[0].max_loss) == (1, 1)
 
 
-async def test_a_simulated_close_needs_no_price_of_its_own(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """A worker that has seen no price of the symbol closes at the entry's; a real one asks."""
-    for simulated, assumed in ((True, [D(100)]), (False, [])):
+async def test_a_close_without_any_price_states_the_entrys() -> None:
+    """A market without quotes stands there; where a price is known nothing is assumed."""
+    for reference, assumed in ((None, [("paper", SYMBOL, D(100))]), ("99", [])):
         desk = Desk()
-        prices: list[D] = []
-        monkeypatch.setattr(desk.exchange, "simulated", simulated)
-        monkeypatch.setattr(desk.exchange, "assume_price", lambda _, price: prices.append(price))  # noqa: B023
         desk.ledger.admissions = [Admitted(LONG, 0.0)]
-        await desk.admitted(reference=None, **CLOSE)
-        assert prices == assumed
+        await desk.admitted(reference=reference, **CLOSE)
+        assert desk.assumed == assumed
 
 
 async def test_an_order_is_never_older_than_its_admission_by_the_exchanges_clock() -> None:
     """``not_before_ms`` is in the exchange's time."""
     desk = Desk()
-    desk.exchange.clock = ExchangeClock(offset_ms=-700.0)
+    desk.exchange.clock_offset = ClockOffset(offset_ms=-700.0)
     assert (await desk.admitted()).not_before_ms == START_MS - 700
 
 

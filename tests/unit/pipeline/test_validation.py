@@ -41,7 +41,7 @@ async def judge(
     info: Any = SPOT,
     price: str | None = "100",
     known: bool = True,
-    exchange: type[ScriptedExchange] = ScriptedExchange,
+    is_quoted: bool = True,
 ) -> Intent | Failed:
     clock = ManualClock()
     handler = ValidationHandler(
@@ -50,10 +50,10 @@ async def judge(
         max_size_pct=D(5),
         clock=clock,
     )
-    adapter = exchange(clock) if known else None
+    adapter = ScriptedExchange(clock) if known else None
     if fields.get("symbol") == PERPETUAL.symbol and info is SPOT:
         info = PERPETUAL
-    case: Arrival = arrival(signal(**fields), adapter, info=info, price=price)
+    case: Arrival = arrival(signal(**fields), adapter, info=info, price=price, is_quoted=is_quoted)
     return await handler.handle(case)
 
 
@@ -291,15 +291,10 @@ async def test_the_reference_is_the_signals_price_or_the_markets(
 
 async def test_no_trigger_is_judged_by_a_price_that_a_signal_stated() -> None:
     """A simulated market stands where the signal says: for a stop-limit at its limit."""
-
-    class Simulated(ScriptedExchange):
-        simulated = True
-        prices_in_memory = True
-
     fields = STOP_LIMIT | {"entry_price": "100.5"}
-    for kind, passes in ((Simulated, True), (ScriptedExchange, False)):
-        ended = await judge(fields, price="100.5", exchange=kind)
-        assert isinstance(ended, Intent) is passes
+    for is_quoted in (False, True):
+        ended = await judge(fields, price="100.5", is_quoted=is_quoted)
+        assert isinstance(ended, Intent) is not is_quoted
 
 
 async def test_the_first_broken_rule_is_the_one_told() -> None:

@@ -3,8 +3,8 @@
 Deadlines: a request is refused once ``timestamp + recvWindow`` has passed, and the matching engine
 checks again (https://developers.binance.com/docs/binance-spot-api-docs/rest-api/request-security).
 Client order ids are unique among open orders only, so an order found must also be young enough.
-With ``order_transport = "websocket"`` orders are created over one WebSocket a market kind; all else
-stays on REST.
+With ``order_transport = "websocket"`` orders are created over one WebSocket for each market kind;
+everything else stays on REST.
 """
 
 import asyncio
@@ -18,27 +18,24 @@ import msgspec
 from worker.config.keys import ExchangeConfig
 from worker.domain.market import MarketKind, SymbolInfo, Ticker
 from worker.domain.order import OrderReport, OrderRequest
-from worker.exchanges.binance.order_socket import OrderSocket, over_sockets
+from worker.exchanges.binance.codes import BinanceCodes
+from worker.exchanges.binance.frames import over_sockets
+from worker.exchanges.binance.order_socket import OrderSocket
 from worker.exchanges.ccxt import readings
 from worker.exchanges.ccxt.adapter import CCXTAdapter
 from worker.exchanges.ccxt.loading import exchange_class
 from worker.exchanges.ccxt.outcomes import IncompleteReplyError
 from worker.exchanges.ccxt.paging import Page, Row, read_pages
 from worker.exchanges.ccxt.rounding import WireOrder
-from worker.exchanges.ports import (
-    ExchangeError,
-    InvalidOrderError,
-    RateLimitError,
-    Resend,
-    SendWindow,
-)
+from worker.exchanges.errors import ExchangeError, InvalidOrderError, RateLimitError
+from worker.exchanges.ports import Resend, SendWindow
 from worker.runtime.clock import Clock
 
-#: No longer does an order wait for a connection: halt and expiry were looked at before.
+#: The longest an order waits for a connection: halt and expiry were checked before.
 LONGEST_REACH_MS: Final = 250.0
-#: Trades of one reply, the most there can be.
+#: The most trades one reply can hold.
 _TRADES: Final = 1_000
-#: How ccxt is told which wallet and which API a call without a symbol is for.
+#: ccxt parameters that select the wallet and the API of a call without a symbol.
 _SCOPES: Final[Mapping[MarketKind, dict[str, str]]] = {
     MarketKind.SPOT: {"type": "spot"},
     MarketKind.LINEAR: {"type": "swap", "subType": "linear"},
@@ -53,31 +50,32 @@ class BinanceCCXTAdapter(CCXTAdapter):
     """
 
     resend = Resend.AFTER_DEADLINE
+    _codes = BinanceCodes()
 
     def __init__(self, name: str, config: ExchangeConfig, clock: Clock) -> None:
         super().__init__(name, config, clock)
         # Money in one wallet cannot pay in the other.
         self.wallets = config.market_types
-        self._over_websocket = config.order_transport == "websocket"
+        self.keeps_order_connection = config.order_transport == "websocket"
         self._sockets: dict[str, OrderSocket] = {}
 
     def _ccxt_class(self) -> type[Any]:
-        if not self._over_websocket:
+        if not self.keeps_order_connection:
             return super()._ccxt_class()
         return over_sockets(exchange_class(self.ccxt_id, pro=True), self._sockets)
 
     async def _connect(self) -> None:
-        if not self._over_websocket or self._session is None:
+        if not self.keeps_order_connection or self._session is None:
             return
         timeout_ms = self._config.timeout_ms
         for url in map(self._socket_url, self._config.market_types):
             if url not in self._sockets:  # a second start keeps what there is
-                socket = OrderSocket(self.name, url, self._session, timeout_ms, self._time)
+                socket = OrderSocket(self.name, url, self._session, timeout_ms, self._clock)
                 self._sockets[url] = socket
         await asyncio.gather(*(socket.settled(timeout_ms) for socket in self._sockets.values()))
 
     async def close(self) -> None:
-        """Give back every connection; idempotent."""
+        """Close every connection; idempotent."""
         sockets = list(self._sockets.values())
         self._sockets.clear()
         await asyncio.gather(*(socket.close() for socket in sockets))
@@ -113,7 +111,7 @@ class BinanceCCXTAdapter(CCXTAdapter):
     async def _create(
         self, request: OrderRequest, order: WireOrder, params: dict[str, Any]
     ) -> Mapping[str, Any]:
-        if self._over_websocket:
+        if self.keeps_order_connection:
             result = await self._ccxt.create_order_ws(
                 request.symbol, order.kind, request.side.value, order.amount, order.price, params
             )
@@ -130,7 +128,7 @@ class BinanceCCXTAdapter(CCXTAdapter):
 
     @property
     def obstacle(self) -> str:
-        """What keeps orders from being sent: a WebSocket that is not connected."""
+        """The WebSockets that are not connected, and why; empty if all are."""
         return "; ".join(filter(None, (socket.obstacle for socket in self._sockets.values())))
 
     def _is_conditional(self, request: OrderRequest) -> bool:
@@ -175,9 +173,9 @@ class BinanceCCXTAdapter(CCXTAdapter):
         return ({"subType": "linear"},)
 
     async def get_ticker(self, symbol: str) -> Ticker:
-        """Best bid and ask; ``last`` is their mean (one light call, the same on both markets).
+        """Return best bid and ask, and their mean as ``last`` (one light call on both markets).
 
-        Where that call fails, the day's statistics have the price too.
+        Where that call fails, the price comes from the day's statistics.
         """
         try:
             with self._boundary("get_ticker"):
@@ -191,7 +189,7 @@ class BinanceCCXTAdapter(CCXTAdapter):
             return await super().get_ticker(symbol)
 
     async def get_tickers(self, symbols: Iterable[str]) -> dict[str, Ticker]:
-        """As :meth:`get_ticker`, in one call a market kind where several symbols are asked for."""
+        """Return prices as :meth:`get_ticker` does, in one call for each market kind."""
         wanted: dict[MarketKind, list[str]] = {}
         for symbol in symbols:
             info = self._infos.get(symbol)
@@ -200,26 +198,26 @@ class BinanceCCXTAdapter(CCXTAdapter):
         return await self._groups(*wanted.items())
 
     async def _groups(self, *groups: tuple[MarketKind, list[str]]) -> dict[str, Ticker]:
-        """The prices of all groups that can be had; one that fails keeps no other's back."""
-        found: dict[str, Ticker] = {}
+        """Return the prices of all groups that can be read; a failed group does not hide others."""
+        tickers: dict[str, Ticker] = {}
         failure: ExchangeError | None = None
         for kind, group in groups:
             try:
-                found |= await self._tickers(kind, group)
+                tickers |= await self._tickers(kind, group)
             except RateLimitError:
                 raise
             except ExchangeError as error:
                 failure = error
-        if failure is not None and not found:
+        if failure is not None and not tickers:
             raise failure
-        return found
+        return tickers
 
     async def _tickers(self, kind: MarketKind, group: list[str]) -> dict[str, Ticker]:
         if len(group) == 1:
             return {group[0]: await self.get_ticker(group[0])}
-        found: dict[str, Ticker] = {}
+        tickers: dict[str, Ticker] = {}
         try:
-            found = await self._quotes(kind, group)
+            tickers = await self._quotes(kind, group)
         except RateLimitError:
             raise
         except InvalidOrderError:
@@ -228,38 +226,38 @@ class BinanceCCXTAdapter(CCXTAdapter):
             return await self._groups((kind, group[:half]), (kind, group[half:]))
         except ExchangeError:
             pass
-        missing = [symbol for symbol in group if symbol not in found]
+        missing = [symbol for symbol in group if symbol not in tickers]
         if not missing:
-            return found
+            return tickers
         try:
-            return found | await self._day_tickers(missing)
+            return tickers | await self._day_tickers(missing)
         except ExchangeError:
-            if not found:
+            if not tickers:
                 raise
-            return found
+            return tickers
 
     async def _quotes(self, kind: MarketKind, group: list[str]) -> dict[str, Ticker]:
         with self._boundary("get_ticker"):
             ids = {self._ccxt.market(symbol)["id"]: symbol for symbol in group}
             spot = kind is MarketKind.SPOT
             params = {"symbols": msgspec.json.encode(list(ids)).decode()} if spot else {}
-            found: dict[str, Ticker] = {}
+            tickers: dict[str, Ticker] = {}
             for row in await self._book_tickers(kind, params):
                 known = ids.get(row.get("symbol"))
                 if known is not None:
                     with contextlib.suppress(IncompleteReplyError):  # nobody quotes it now
-                        found[known] = self._quote(row, self._infos[known])
-            return found
+                        tickers[known] = self._quote(row, self._infos[known])
+            return tickers
 
     async def _day_tickers(self, group: list[str]) -> dict[str, Ticker]:
         with self._boundary("get_ticker"):
-            now_ms = self._time.now_ms()
+            now_ms = self._clock.now_ms()
             rows = await self._ccxt.fetch_tickers(group)
-            found: dict[str, Ticker] = {}
+            tickers: dict[str, Ticker] = {}
             for symbol in rows:
                 with contextlib.suppress(IncompleteReplyError):
-                    found[symbol] = readings.ticker(rows[symbol], symbol, now_ms)
-            return found
+                    tickers[symbol] = readings.ticker(rows[symbol], symbol, now_ms)
+            return tickers
 
     async def _book_tickers(self, kind: MarketKind, params: dict[str, str]) -> Any:
         if kind is MarketKind.SPOT:
@@ -273,8 +271,11 @@ class BinanceCCXTAdapter(CCXTAdapter):
             "bid": readings.decimal(row.get("bidPrice")),
             "ask": readings.decimal(row.get("askPrice")),
         }
-        return readings.ticker(sides, info.symbol, self._time.now_ms())
+        return readings.ticker(sides, info.symbol, self._clock.now_ms())
 
 
 def _scope(kind: MarketKind) -> dict[str, Any]:
     return dict(_SCOPES[kind])
+
+
+ADAPTER: Final = BinanceCCXTAdapter

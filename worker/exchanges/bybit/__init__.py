@@ -1,1 +1,7 @@
 """Bybit v5."""
+
+from typing import Final
+
+from worker.exchanges.discovery import Capabilities
+
+CAPABILITIES: Final = Capabilities(title="Bybit")

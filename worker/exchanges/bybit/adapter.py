@@ -11,12 +11,14 @@ from typing import Any, Final
 
 from worker.domain.market import MarketKind, SymbolInfo
 from worker.domain.order import OrderReport, OrderRequest, Role, Side
+from worker.exchanges.bybit.codes import BybitCodes
 from worker.exchanges.ccxt.adapter import CCXTAdapter
 from worker.exchanges.ccxt.paging import Page, Row, read_pages
-from worker.exchanges.ports import OrderNotFoundError, Outcome, Resend
+from worker.exchanges.errors import OrderNotFoundError, Outcome
+from worker.exchanges.ports import Resend
 
 _PAGE = 50
-#: Executions of one reply, the most there can be.
+#: The most executions one reply can hold.
 _EXECUTIONS: Final = 100
 
 
@@ -24,6 +26,7 @@ class BybitCCXTAdapter(CCXTAdapter):
     """Bybit; look-ups go through the lists of open, then of closed orders."""
 
     resend = Resend.AFTER_DEADLINE
+    _codes = BybitCodes()
 
     def _options(self) -> dict[str, Any]:
         return {
@@ -42,7 +45,7 @@ class BybitCCXTAdapter(CCXTAdapter):
     def _trigger_params(
         self, request: OrderRequest, info: SymbolInfo, stop_price: str
     ) -> dict[str, Any]:
-        """A plain trigger: ccxt's ``stopLossPrice`` would make every stop order reduce-only."""
+        """Return a plain trigger: ccxt's ``stopLossPrice`` makes every stop order reduce-only."""
         params = {"triggerPrice": stop_price}
         if info.kind is MarketKind.LINEAR:
             rising = (request.side is Side.BUY) != (request.role is Role.TAKE_PROFIT)
@@ -121,6 +124,9 @@ def _with_fee_coin(execution: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _ended_early(order: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Tell a partly filled, then cancelled order from a filled one, which ccxt does not."""
+    """Mark a partly filled, then cancelled order as cancelled; ccxt reports it as filled."""
     raw = str((order.get("info") or {}).get("orderStatus") or "")
     return {**order, "status": "canceled"} if raw == "PartiallyFilledCanceled" else order
+
+
+ADAPTER: Final = BybitCCXTAdapter

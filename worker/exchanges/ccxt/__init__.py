@@ -1,1 +1,1 @@
-"""What every exchange reached through ccxt has in common."""
+"""Everything exchanges reached through ccxt have in common."""

@@ -1,9 +1,9 @@
-"""One exchange's HTTP session: sends requests elsewhere below ccxt, and notes what the wire saw.
+"""One exchange's HTTP session: reroutes requests below ccxt and captures what the wire saw.
 
 ccxt keeps the exchange's own URLs (its error classes depend on them, and so do its signatures), so
 a proxy or a simulator is put in by a client middleware of aiohttp, which sees REST and WebSocket
-requests alike after they were signed. Another collects the evidence that each call's outcome is
-told by (:mod:`worker.exchanges.ccxt.outcomes`).
+requests alike after they were signed. Another captures the evidence by which each call's outcome
+is decided (:mod:`worker.exchanges.ccxt.outcomes`).
 """
 
 import ssl
@@ -45,7 +45,7 @@ def target(key: str, text: str) -> URL | None:
 
 
 def reroute(rest: URL | None, websocket: URL | None) -> ClientMiddlewareType:
-    """A middleware that replaces scheme, host and port, and keeps path and query as signed."""
+    """Return a middleware that replaces scheme, host and port and keeps path and query."""
 
     async def middleware(
         request: aiohttp.ClientRequest, handler: ClientHandlerType
@@ -61,17 +61,17 @@ def reroute(rest: URL | None, websocket: URL | None) -> ClientMiddlewareType:
     return middleware
 
 
-async def record(
+async def capture(
     request: aiohttp.ClientRequest, handler: ClientHandlerType
 ) -> aiohttp.ClientResponse:
-    """Note in the running ``Call`` (``outcomes.py``) what was sent and what was received.
+    """Capture in the running ``Call`` (``outcomes.py``) what was sent and what was received.
 
     A successful reply that is not one whole JSON value is turned into a broken-payload error here:
     ccxt reads it as "no data" (an order without an id, an empty list of open orders) and says
     nothing. Redirects are refused, since aiohttp would post the order again.
     """
     call = current_call.get()
-    if call is None:  # a WebSocket's handshake, say: what goes over it must not go elsewhere
+    if call is None:  # such as a WebSocket's handshake: its frames must not go elsewhere
         response = await handler(request)
         if response.status in _REDIRECTS:
             response.close()
@@ -102,7 +102,7 @@ async def _note_sending(
     context: object,
     params: aiohttp.TraceRequestHeadersSentParams,
 ) -> None:
-    """Just before the first byte of a request is written: from here on it may arrive."""
+    """Count a create request just before its first byte is written: from here on it may arrive."""
     del session, context
     call = current_call.get()
     if call is not None and call.creating and params.method in _CREATING_METHODS:
@@ -112,7 +112,7 @@ async def _note_sending(
 def open_session(
     rest: URL | None, websocket: URL | None, ssl_context: ssl.SSLContext
 ) -> aiohttp.ClientSession:
-    """A keep-alive session for one exchange; to be closed by its owner, not by ccxt."""
+    """Open a keep-alive session for one exchange; its owner closes it, not ccxt."""
     connector = aiohttp.TCPConnector(
         ssl=ssl_context,
         limit=MAX_CONNECTIONS,
@@ -125,5 +125,5 @@ def open_session(
         connector=connector,
         trace_configs=[tracing],
         cookie_jar=aiohttp.DummyCookieJar(),
-        middlewares=(record, reroute(rest, websocket)),
+        middlewares=(capture, reroute(rest, websocket)),
     )

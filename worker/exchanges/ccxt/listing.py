@@ -1,4 +1,4 @@
-"""An exchange's list of markets: as first loaded by ccxt, and loaded anew while it is in use."""
+"""An exchange's list of markets: as first loaded by ccxt, and loaded again while in use."""
 
 import asyncio
 from collections.abc import Collection, Mapping
@@ -10,7 +10,7 @@ from worker.exchanges.ccxt.outcomes import IncompleteReplyError
 
 
 def read(exchange: Any, kinds: Collection[MarketKind]) -> dict[str, SymbolInfo]:
-    """The rules of the markets of ``kinds`` that a ccxt exchange has loaded, by symbol.
+    """Return the rules of the markets of ``kinds`` that a ccxt exchange has loaded, by symbol.
 
     Raises:
         IncompleteReplyError: there is none.
@@ -29,9 +29,9 @@ def read(exchange: Any, kinds: Collection[MarketKind]) -> dict[str, SymbolInfo]:
 async def reload(
     exchange: Any, kinds: Collection[MarketKind], known: Mapping[str, SymbolInfo]
 ) -> dict[str, SymbolInfo]:
-    """Load the markets anew; until that has worked nothing is changed.
+    """Load the markets again; nothing is changed until that has worked.
 
-    Not by ccxt's ``load_markets(True)``: while that runs its calls wait for it, orders among them.
+    ccxt's ``load_markets(True)`` is not used: while it runs all calls wait, orders among them.
 
     Args:
         exchange: of ccxt, its markets loaded.
@@ -57,7 +57,7 @@ async def reload(
 def changes(
     before: Mapping[str, SymbolInfo], now: Mapping[str, SymbolInfo]
 ) -> dict[str, list[str]]:
-    """Which symbols are ``new``, and which trade no longer; empty if none."""
+    """Return the ``new`` symbols and those ``closed`` to trading; empty if there are none."""
     new = [symbol for symbol in now if symbol not in before]
     closed = [symbol for symbol, info in before.items() if info.active and not now[symbol].active]
     return {"new": sorted(new), "closed": sorted(closed)} if new or closed else {}

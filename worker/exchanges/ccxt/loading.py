@@ -24,14 +24,14 @@ class _Bare(ModuleType):
         if name.startswith("__"):
             raise AttributeError(name)
         for module in ("ccxt.base.errors", "ccxt.base.exchange"):
-            found = getattr(importlib.import_module(module), name, None)
-            if found is not None:
-                return found
+            value = getattr(importlib.import_module(module), name, None)
+            if value is not None:
+                return value
         raise AttributeError(f"{self.__name__} has no {name}")
 
 
 def exchange_class(ccxt_id: str, *, pro: bool = False) -> type[Any]:
-    """The asynchronous ccxt class ``ccxt_id``, or with ``pro`` the one with WebSocket methods.
+    """Return the asynchronous ccxt class ``ccxt_id``, with WebSocket methods if ``pro``.
 
     Raises:
         KeyError: if ccxt has no such exchange.
@@ -47,13 +47,13 @@ def exchange_class(ccxt_id: str, *, pro: bool = False) -> type[Any]:
         if error.name not in {name, rest}:
             raise
         raise KeyError(ccxt_id) from None
-    found: type[Any] = getattr(module, ccxt_id)
-    return found
+    exchange: type[Any] = getattr(module, ccxt_id)
+    return exchange
 
 
 def _import_alone(name: str, ccxt_id: str, rest: str) -> ModuleType:
     if any(package in sys.modules for package in _PACKAGES):
-        return importlib.import_module(name)  # somebody has imported it all already
+        return importlib.import_module(name)  # all of ccxt is imported already
     spec = importlib.util.find_spec("ccxt")
     if spec is None or spec.submodule_search_locations is None:
         raise ModuleNotFoundError("ccxt is not installed", name="ccxt")
@@ -63,12 +63,12 @@ def _import_alone(name: str, ccxt_id: str, rest: str) -> ModuleType:
         stand_in.__path__ = [root + package.removeprefix("ccxt").replace(".", "/")]
     sys.modules.update(bare)
     try:
-        found = importlib.import_module(rest)
+        module = importlib.import_module(rest)
         if name == rest:
-            return found
+            return module
         # A class of ccxt.pro finds its base as ``ccxt.async_support.<ccxt_id>``.
         vars(bare["ccxt"])["async_support"] = bare["ccxt.async_support"]
-        vars(bare["ccxt.async_support"])[ccxt_id] = getattr(found, ccxt_id)
+        vars(bare["ccxt.async_support"])[ccxt_id] = getattr(module, ccxt_id)
         return importlib.import_module(name)
     finally:
         for package in _PACKAGES:
@@ -76,7 +76,7 @@ def _import_alone(name: str, ccxt_id: str, rest: str) -> ModuleType:
 
 
 def exact(base: type[Any], now_ms: Callable[[], int]) -> type[Any]:
-    """``base`` with exact numbers, and with a clock of ours.
+    """Return ``base`` changed to exact numbers and our clock.
 
     ccxt's default number is ``float``; ``str`` keeps every digit. Its ``milliseconds()`` is what
     requests are stamped with.

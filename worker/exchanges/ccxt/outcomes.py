@@ -1,4 +1,4 @@
-"""Says, in one place, what a failed exchange call means: refused, not sent, throttled or unknown.
+"""Decides what a failed exchange call means: refused, not sent, throttled or unknown.
 
 The class of a ccxt exception cannot tell whether an order landed (its classes follow the exchange's
 error texts, not the fate of the request), so the decision rests, in this order, on
@@ -24,8 +24,8 @@ from typing import Any, Final
 import aiohttp
 import msgspec
 
-from worker.exchanges.ccxt.codes import CodeBook, Kind, Rule
-from worker.exchanges.ports import (
+from worker.exchanges.ccxt.codes import CodeTable, FailureKind, Rule
+from worker.exchanges.errors import (
     ClockSkewError,
     CredentialsError,
     ExchangeError,
@@ -54,19 +54,19 @@ _BEFORE_SENDING: Final = (
 
 #: What a ccxt class means where the exchange sent a complete error reply with a code that our
 #: tables do not know. The first name found along the class's bases counts.
-_BY_CLASS: Final[Mapping[str, Kind]] = {
-    "InsufficientFunds": Kind.FUNDS,
-    "OrderNotFound": Kind.NOT_FOUND,
-    "DuplicateOrderId": Kind.DUPLICATE,
-    "InvalidOrder": Kind.INVALID,
-    "BadRequest": Kind.INVALID,
-    "ArgumentsRequired": Kind.INVALID,
-    "AuthenticationError": Kind.CREDENTIALS,
-    "OperationRejected": Kind.REFUSED,
-    "NotSupported": Kind.REFUSED,
-    "RateLimitExceeded": Kind.THROTTLED,
-    "DDoSProtection": Kind.THROTTLED,
-    "InvalidNonce": Kind.SKEW,
+_BY_CLASS: Final[Mapping[str, FailureKind]] = {
+    "InsufficientFunds": FailureKind.FUNDS,
+    "OrderNotFound": FailureKind.NOT_FOUND,
+    "DuplicateOrderId": FailureKind.DUPLICATE,
+    "InvalidOrder": FailureKind.INVALID,
+    "BadRequest": FailureKind.INVALID,
+    "ArgumentsRequired": FailureKind.INVALID,
+    "AuthenticationError": FailureKind.CREDENTIALS,
+    "OperationRejected": FailureKind.REFUSED,
+    "NotSupported": FailureKind.REFUSED,
+    "RateLimitExceeded": FailureKind.THROTTLED,
+    "DDoSProtection": FailureKind.THROTTLED,
+    "InvalidNonce": FailureKind.SKEW,
 }
 
 #: Secrets in texts that we did not write: signed URLs, keys and signatures in query strings.
@@ -78,7 +78,7 @@ _ASSIGNED = re.compile(
 
 @dataclass(slots=True)
 class Call:
-    """One adapter call as the wire saw it; ``current_call`` holds the running one.
+    """One adapter call as the wire saw it; ``current_call`` holds the running call.
 
     ``sent`` counts requests that could create an order and were about to be written; ``body`` is
     the last complete reply, None until there is one.
@@ -111,17 +111,17 @@ class LocalRefusalError(Exception):
 @contextmanager
 def map_exceptions(
     exchange: str,
-    book: CodeBook,
+    codes: CodeTable,
     call: Call,
     redact: Callable[[str], str] = lambda text: text,
 ) -> Iterator[Call]:
-    """The boundary: whatever foreign is raised inside leaves as an :class:`ExchangeError`.
+    """Turn every foreign exception raised inside into an :class:`ExchangeError`.
 
     The foreign exception is not chained: ccxt's and aiohttp's carry signed URLs and API keys.
 
     Args:
         exchange: the name for messages.
-        book: the exchange's error codes.
+        codes: the exchange's error codes.
         call: the record the HTTP client's middleware fills in.
         redact: removes this account's secrets from a text.
     """
@@ -131,7 +131,7 @@ def map_exceptions(
     except (ExchangeError, InvariantError):
         raise
     except Exception as error:  # everything foreign, by design
-        mapped = classify(error, exchange, book, call, redact)
+        mapped = classify(error, exchange, codes, call, redact)
         try:
             raise mapped from None
         finally:
@@ -143,96 +143,96 @@ def map_exceptions(
 def classify(
     error: BaseException,
     exchange: str,
-    book: CodeBook,
+    codes: CodeTable,
     call: Call,
     redact: Callable[[str], str] = lambda text: text,
 ) -> ExchangeError:
-    """What ``error`` means for ``call``; see the module's docstring for the order of evidence."""
-    rule, code, text = _decide(error, book, call)
+    """Return ``error`` as an :class:`ExchangeError`, by the module's order of evidence."""
+    rule, code, text = _decide(error, codes, call)
     code = _clean(redact(code))  # Kraken's codes are sentences
     sentence = _clean(redact(text)) if text else ""
     message = f"{exchange} {call.operation}: {code}"
     if sentence and sentence != code:
         message += f": {sentence}"
-    if rule.kind is Kind.UNKNOWN and call.creating and not call.sent:
-        rule = Rule(Kind.NOT_SENT)  # it failed on the way there: connecting, or preparing
+    if rule.kind is FailureKind.UNKNOWN and call.creating and not call.sent:
+        rule = Rule(FailureKind.NOT_SENT)  # it failed on the way there: connecting, or preparing
     return _build(rule, message, code, call)
 
 
-def _decide(error: BaseException, book: CodeBook, call: Call) -> tuple[Rule, str, str]:
+def _decide(error: BaseException, codes: CodeTable, call: Call) -> tuple[Rule, str, str]:
     name = type(error).__name__
     transport = _transport(error)
     if isinstance(error, LocalRefusalError):
-        return Rule(Kind.INVALID), "local", str(error)
+        return Rule(FailureKind.INVALID), "local", str(error)
     if isinstance(error, IncompleteReplyError):
-        return Rule(Kind.UNKNOWN), "incomplete_reply", str(error)
+        return Rule(FailureKind.UNKNOWN), "incomplete_reply", str(error)
     if call.body is not None:
-        return _by_reply(error, book, call)
+        return _by_reply(error, codes, call)
     if call.status:
-        found = _by_status(call)
-        if found.kind is not Kind.UNKNOWN or transport is None:
-            return found, str(call.status), "the reply is not JSON"
+        rule = _by_status(call)
+        if rule.kind is not FailureKind.UNKNOWN or transport is None:
+            return rule, str(call.status), "the reply is not JSON"
     if transport is not None and isinstance(transport, _BEFORE_SENDING):
-        return Rule(Kind.NOT_SENT), type(transport).__name__, "the exchange was not reached"
+        return Rule(FailureKind.NOT_SENT), type(transport).__name__, "the exchange was not reached"
     if transport is not None:
-        return Rule(Kind.UNKNOWN), type(transport).__name__, "no complete reply"
+        return Rule(FailureKind.UNKNOWN), type(transport).__name__, "no complete reply"
     if not call.requests:
         return _refused_locally(error), name, str(error)
-    return Rule(Kind.UNKNOWN), name, ""
+    return Rule(FailureKind.UNKNOWN), name, ""
 
 
 def _refused_locally(error: BaseException) -> Rule:
-    """The library itself said no before anything was sent: final, the same order fails again."""
-    found = _by_class(error)
-    return Rule(found if found in _LOCAL_KINDS else Kind.REFUSED)
+    """Return the rule for an error the library raised itself before anything was sent: final."""
+    kind = _by_class(error)
+    return Rule(kind if kind in _LOCAL_KINDS else FailureKind.REFUSED)
 
 
-def _by_reply(error: BaseException, book: CodeBook, call: Call) -> tuple[Rule, str, str]:
-    code, text = book.read(call.body or b"")
+def _by_reply(error: BaseException, codes: CodeTable, call: Call) -> tuple[Rule, str, str]:
+    code, text = codes.read(call.body or b"")
     if code:
-        rule = book.find(code, text, call.status, call.path)
+        rule = codes.find(code, text, call.status, call.path)
         if rule is not None:
             return rule, code, text
         if call.status in {418, 429}:
-            return Rule(Kind.THROTTLED), code, text
+            return Rule(FailureKind.THROTTLED), code, text
         # A code we have never seen, in a complete error reply that is not an outage: the
         # exchange's no, as far as ccxt knows the code for one.
         if call.status < 500 and call.status != 408:
             return Rule(_by_class(error)), code, text
-        return Rule(Kind.UNKNOWN), code, text
+        return Rule(FailureKind.UNKNOWN), code, text
     if call.status >= 400:
         return _by_status(call), str(call.status), ""
     # A complete reply without an error, and still a failure: ccxt could not read it.
     kind = _by_class(error)
-    if not call.creating and kind is Kind.NOT_FOUND:
+    if not call.creating and kind is FailureKind.NOT_FOUND:
         return Rule(kind), type(error).__name__, "no such order"
-    return Rule(Kind.UNKNOWN), type(error).__name__, ""
+    return Rule(FailureKind.UNKNOWN), type(error).__name__, ""
 
 
 def _by_status(call: Call) -> Rule:
-    """What an error status means on its own (RFC 9110, and what exchanges' gateways send)."""
+    """Return the rule for an error status alone (RFC 9110, and what gateways send)."""
     match call.status:
         case 418 | 429:
-            return Rule(Kind.THROTTLED)
+            return Rule(FailureKind.THROTTLED)
         case 403:  # a firewall's page (Binance: WAF limit); a key without rights gets a code
-            return Rule(Kind.THROTTLED)
+            return Rule(FailureKind.THROTTLED)
         case 401:
-            return Rule(Kind.CREDENTIALS)
+            return Rule(FailureKind.CREDENTIALS)
         case 451:
-            return Rule(Kind.REFUSED)
+            return Rule(FailureKind.REFUSED)
         case _:
-            return Rule(Kind.UNKNOWN)
+            return Rule(FailureKind.UNKNOWN)
 
 
-def _by_class(error: BaseException) -> Kind:
+def _by_class(error: BaseException) -> FailureKind:
     for base in type(error).__mro__:
         if base.__name__ in _BY_CLASS:
             return _BY_CLASS[base.__name__]
-    return Kind.UNKNOWN
+    return FailureKind.UNKNOWN
 
 
 def _transport(error: BaseException) -> BaseException | None:
-    """The first network failure along the chain of causes."""
+    """Return the first network failure along the chain of causes, if there is one."""
     seen: BaseException | None = error
     for _ in range(10):
         if seen is None:
@@ -243,38 +243,40 @@ def _transport(error: BaseException) -> BaseException | None:
     return None
 
 
-_LOCAL_KINDS: Final = frozenset({Kind.INVALID, Kind.FUNDS, Kind.CREDENTIALS, Kind.NOT_FOUND})
+_LOCAL_KINDS: Final = frozenset(
+    {FailureKind.INVALID, FailureKind.FUNDS, FailureKind.CREDENTIALS, FailureKind.NOT_FOUND}
+)
 
 
 def _build(rule: Rule, message: str, code: str, call: Call) -> ExchangeError:
     kind = rule.kind
-    if kind is Kind.DUPLICATE or (kind is Kind.NOT_FOUND and call.creating):
+    if kind is FailureKind.DUPLICATE or (kind is FailureKind.NOT_FOUND and call.creating):
         # The id is taken: an earlier request of ours is there, or was. Only a look-up can tell.
-        kind = Kind.UNKNOWN if call.creating else Kind.REFUSED
+        kind = FailureKind.UNKNOWN if call.creating else FailureKind.REFUSED
     shape, outcome = _SHAPES[kind]
     arguments: dict[str, Any] = {"outcome": outcome, "code": code}
-    if kind is Kind.THROTTLED:
+    if kind is FailureKind.THROTTLED:
         arguments["retry_after_s"] = call.retry_after_s
     elif outcome is Outcome.REFUSED:
-        arguments["transient"] = rule.transient or kind is Kind.SKEW
+        arguments["transient"] = rule.transient or kind is FailureKind.SKEW
     return shape(message, **arguments)
 
 
-_SHAPES: Final[Mapping[Kind, tuple[type[ExchangeError], Outcome]]] = {
-    Kind.REFUSED: (ExchangeError, Outcome.REFUSED),
-    Kind.INVALID: (InvalidOrderError, Outcome.REFUSED),
-    Kind.FUNDS: (InsufficientBalanceError, Outcome.REFUSED),
-    Kind.CREDENTIALS: (CredentialsError, Outcome.REFUSED),
-    Kind.SKEW: (ClockSkewError, Outcome.REFUSED),
-    Kind.NOT_FOUND: (OrderNotFoundError, Outcome.REFUSED),
-    Kind.THROTTLED: (RateLimitError, Outcome.THROTTLED),
-    Kind.NOT_SENT: (ExchangeError, Outcome.NOT_SENT),
-    Kind.UNKNOWN: (ExchangeError, Outcome.UNKNOWN),
+_SHAPES: Final[Mapping[FailureKind, tuple[type[ExchangeError], Outcome]]] = {
+    FailureKind.REFUSED: (ExchangeError, Outcome.REFUSED),
+    FailureKind.INVALID: (InvalidOrderError, Outcome.REFUSED),
+    FailureKind.FUNDS: (InsufficientBalanceError, Outcome.REFUSED),
+    FailureKind.CREDENTIALS: (CredentialsError, Outcome.REFUSED),
+    FailureKind.SKEW: (ClockSkewError, Outcome.REFUSED),
+    FailureKind.NOT_FOUND: (OrderNotFoundError, Outcome.REFUSED),
+    FailureKind.THROTTLED: (RateLimitError, Outcome.THROTTLED),
+    FailureKind.NOT_SENT: (ExchangeError, Outcome.NOT_SENT),
+    FailureKind.UNKNOWN: (ExchangeError, Outcome.UNKNOWN),
 }
 
 
 def retry_after_seconds(value: str | None) -> float:
-    """``Retry-After`` in seconds (RFC 9110, 10.2.3), capped; 0 where absent or a date."""
+    """Return ``Retry-After`` in seconds (RFC 9110, 10.2.3), capped; 0 if absent or a date."""
     try:
         seconds = float(value or 0)
     except ValueError:
@@ -283,7 +285,7 @@ def retry_after_seconds(value: str | None) -> float:
 
 
 def redactor(*secrets: str) -> Callable[[str], str]:
-    """A function that blots out the given strings, however short a text they turn up in."""
+    """Return a function that blots the given strings out of a text."""
     hidden = sorted((secret for secret in secrets if secret), key=len, reverse=True)
 
     def redact(text: str) -> str:
@@ -302,7 +304,7 @@ def _clean(text: str) -> str:
 
 
 def is_complete_json(body: bytes) -> bool:
-    """Whether ``body`` is one whole JSON value; checked without building it."""
+    """Return True if ``body`` is one whole JSON value; checked without building it."""
     try:
         _whole.decode(body)
     except msgspec.DecodeError:

@@ -21,7 +21,7 @@ _ENDED: Final = {
 
 
 def decimal(value: Any) -> Decimal:
-    """An exact Decimal of ccxt's number (a string, an int, a float of its tables, or None for 0).
+    """Return ccxt's number as an exact Decimal (a string, an int, a float of its tables, None).
 
     Raises:
         IncompleteReplyError: if it is not a finite number.
@@ -38,7 +38,7 @@ def decimal(value: Any) -> Decimal:
 
 
 def order_state(status: str | None, filled: Decimal, amount: Decimal) -> OrderState:
-    """The state that ccxt's status and the filled quantity (same units as ``amount``) say.
+    """Return the state by ccxt's status and the filled quantity (same units as ``amount``).
 
     No status means the exchange acknowledged an id and no more: SUBMITTED. A "closed" order that
     is not completely filled was ended early, which ccxt does not tell apart.
@@ -57,7 +57,7 @@ def order_state(status: str | None, filled: Decimal, amount: Decimal) -> OrderSt
 def order_report(
     order: Mapping[str, Any], info: SymbolInfo, *, client_order_id: str = ""
 ) -> OrderReport:
-    """A report of one ccxt order.
+    """Return the report of one ccxt order.
 
     Args:
         order: ccxt's order structure.
@@ -88,15 +88,18 @@ def order_report(
 def fills(
     trades: Iterable[Mapping[str, Any]], info: SymbolInfo, *, at_ms: int = 0
 ) -> tuple[Fill, ...]:
-    """Fills of ccxt trades, oldest first, each trade id once; ``at_ms`` if a trade has no time."""
-    found: dict[str, Fill] = {}
+    """Return the fills of ccxt trades, oldest first, each trade id once.
+
+    ``at_ms`` is the time of trades that have none, Unix milliseconds.
+    """
+    by_id: dict[str, Fill] = {}
     for trade in trades:
         trade_id = str(trade.get("id") or "")
         # Without an id an execution cannot be told from a repeat; Kraken lists ids without amounts.
         if not trade_id or not trade.get("amount"):
             continue
         (currency, fee), *more_fees = _fees(trade)
-        found[trade_id] = Fill(
+        by_id[trade_id] = Fill(
             trade_id=trade_id,
             quantity=tidy(decimal(trade.get("amount")) * info.contract_size),
             price=tidy(decimal(trade.get("price"))),
@@ -105,7 +108,7 @@ def fills(
             at_ms=int(trade.get("timestamp") or at_ms),
             more_fees=tuple(more_fees),
         )
-    return tuple(sorted(found.values(), key=lambda fill: (fill.at_ms, _natural(fill.trade_id))))
+    return tuple(sorted(by_id.values(), key=lambda fill: (fill.at_ms, _natural(fill.trade_id))))
 
 
 def _natural(trade_id: str) -> tuple[int, str]:
@@ -113,7 +116,7 @@ def _natural(trade_id: str) -> tuple[int, str]:
 
 
 def _fees(trade: Mapping[str, Any]) -> list[tuple[str, Decimal]]:
-    """What a trade cost, one sum a currency, in the order told; a zero if nothing."""
+    """Return a trade's fees summed by currency, in the order given; one zero if there are none."""
     paid: dict[str, Decimal] = {}
     for fee in trade.get("fees") or [trade.get("fee")]:
         if fee and (cost := decimal(fee.get("cost"))):
@@ -123,7 +126,7 @@ def _fees(trade: Mapping[str, Any]) -> list[tuple[str, Decimal]]:
 
 
 def market_kind(market: Mapping[str, Any]) -> MarketKind | None:
-    """Spot, linear perpetual, or None for what this project does not trade."""
+    """Return the kind of a ccxt market, None for kinds this project does not trade."""
     if market.get("spot"):
         return MarketKind.SPOT
     if market.get("swap") and market.get("linear"):
@@ -132,7 +135,7 @@ def market_kind(market: Mapping[str, Any]) -> MarketKind | None:
 
 
 def symbol_info(market: Mapping[str, Any], kind: MarketKind, precision_mode: int) -> SymbolInfo:
-    """A ccxt market's rules in base and quote units."""
+    """Return a ccxt market's rules in base and quote units."""
     precision, limits = market["precision"], market["limits"]
     size = (decimal(market.get("contractSize")) or Decimal(1)) if market.get("contract") else None
     units = size or Decimal(1)
@@ -165,7 +168,7 @@ def _step(value: Any, precision_mode: int) -> Decimal:
 
 
 def balances(reply: Mapping[str, Any]) -> dict[str, Balance]:
-    """Free and total by currency, zero holdings left out."""
+    """Return free and total amounts by currency; zero holdings are left out."""
     free = reply.get("free") or {}
     return {
         code: Balance(free=decimal(free.get(code)), total=decimal(total))
@@ -175,7 +178,7 @@ def balances(reply: Mapping[str, Any]) -> dict[str, Balance]:
 
 
 def position(row: Mapping[str, Any], info: SymbolInfo) -> ExchangePosition | None:
-    """A ccxt position in base units, or None for a flat one."""
+    """Return a ccxt position in base units, or None for a flat one."""
     contracts = decimal(row.get("contracts"))
     if not contracts:
         return None
@@ -188,7 +191,7 @@ def position(row: Mapping[str, Any], info: SymbolInfo) -> ExchangePosition | Non
 
 
 def ticker(row: Mapping[str, Any], symbol: str, at_ms: int) -> Ticker:
-    """A ccxt ticker; a side that is not quoted takes the last price, and the other way round.
+    """Return a ccxt ticker; a missing side takes the last price, a missing last the sides'.
 
     Raises:
         IncompleteReplyError: if there is no price at all.

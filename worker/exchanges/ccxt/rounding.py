@@ -12,7 +12,7 @@ from worker.exchanges.ccxt.outcomes import LocalRefusalError
 
 
 class WireOrder(msgspec.Struct, frozen=True):
-    """What goes to ccxt: plain decimal strings, ``amount`` in contracts where the market has them.
+    """An order as ccxt takes it: decimal strings, ``amount`` in contracts where there are any.
 
     ``price`` is None unless the order's kind has one: with a price some exchanges take a market
     order's amount for quote units.

@@ -5,38 +5,39 @@ from typing import Final
 
 import msgspec
 
-from worker.exchanges.ports import ExchangeClock, ExchangeError, SendWindow
+from worker.exchanges.errors import ExchangeError
+from worker.exchanges.ports import ClockOffset, SendWindow
 from worker.runtime.clock import Clock
 
 CLOCK_SAMPLES: Final = 4
-#: Wider than this, a sample waits for the moment at which its answer tells most. A clock that
-#: tells whole seconds is known that well after three samples, in about a second.
+#: While the bounds are wider than this, a sample waits for the moment that narrows them most. A
+#: clock of whole seconds is known this well after three samples, in about a second.
 CLOSE_ENOUGH_MS: Final = 300.0
 
 
 class Bounds(msgspec.Struct, frozen=True, gc=False):
-    """Between which values the exchange's time minus the local monotonic time lies."""
+    """Bounds of the exchange's time minus the local monotonic time."""
 
     low_ms: float
     high_ms: float
 
     @property
     def width_ms(self) -> float:
-        """How far apart they are."""
+        """The distance between the bounds."""
         return self.high_ms - self.low_ms
 
     @property
     def middle_ms(self) -> float:
-        """The value furthest from both."""
+        """The mean of the bounds."""
         return (self.low_ms + self.high_ms) / 2
 
 
 class ExchangeTime:
-    """Exchange time as local monotonic time plus an offset, so steps of the wall clock do no harm.
+    """Exchange time as local monotonic time plus an offset, safe from steps of the wall clock.
 
     Args:
         clock: this machine's clocks.
-        grain_ms: the unit in which the exchange tells its time, always the last whole one.
+        grain_ms: the unit of the exchange's timestamps, which are rounded down to it.
     """
 
     def __init__(self, clock: Clock, grain_ms: float) -> None:
@@ -47,11 +48,11 @@ class ExchangeTime:
         self._uncertainty_ms = 0.0
 
     def now_ms(self) -> int:
-        """The exchange's time now, Unix milliseconds."""
+        """Return the exchange's time now, Unix milliseconds."""
         return int(self._clock.monotonic_ms() + self._offset_ms)
 
-    async def measure(self, ask: Callable[[], Awaitable[float]]) -> ExchangeClock:
-        """Ask for the time a few times; the offset lies where all answers together allow it.
+    async def measure(self, ask: Callable[[], Awaitable[float]]) -> ClockOffset:
+        """Ask for the time a few times and set the offset within the bounds of all answers.
 
         Raises:
             ExchangeError: the last one, if every attempt failed.
@@ -73,12 +74,12 @@ class ExchangeTime:
             raise failure or ExchangeError("the exchange's clock was not measured")
         self._settle(_common(samples))
         ours = self._clock.now_ms() - self._clock.monotonic_ms()
-        return ExchangeClock(self._offset_ms - ours, self._uncertainty_ms)
+        return ClockOffset(self._offset_ms - ours, self._uncertainty_ms)
 
     async def _await_tick(self, samples: Sequence[Bounds]) -> None:
-        """Wait until the question arrives at the tick that halves what is not known yet.
+        """Wait so that the next request arrives at a tick of a coarse clock, in mid-bounds.
 
-        Only a coarse clock is worth it: before the tick it tells one unit, after it the next.
+        Its answer then halves the bounds: before the tick it is one unit, after it the next.
         """
         if not samples:
             return
@@ -89,9 +90,9 @@ class ExchangeTime:
             await self._clock.sleep((-arrives % self._grain_ms) / 1000)
 
     def _settle(self, bounds: Bounds) -> None:
-        """Take an offset within ``bounds``: the old one if it can be, or time would jump.
+        """Set the offset within ``bounds``, to the old one if possible, so that time does not jump.
 
-        Least of all may it jump back, for nonces are made of it: then no further than it must.
+        It must not jump back further than needed: nonces are made of it.
         """
         if self._offset_ms >= bounds.low_ms:
             self._offset_ms = min(self._offset_ms, bounds.high_ms)
@@ -102,7 +103,7 @@ class ExchangeTime:
         )
 
     def window(self, valid_ms: int) -> SendWindow:
-        """A window that opens now; its local end allows for the whole clock uncertainty."""
+        """Return a window that opens now; its local end allows for the whole clock uncertainty."""
         now = self._clock.monotonic_ms()
         return SendWindow(
             int(now + self._offset_ms), valid_ms, now + valid_ms + self._uncertainty_ms
@@ -110,7 +111,7 @@ class ExchangeTime:
 
 
 def _common(samples: Sequence[Bounds]) -> Bounds:
-    """What all samples allow; where they contradict each other, the narrowest of them."""
+    """Return the intersection of all samples; the narrowest of them if that is empty."""
     low_ms = max(sample.low_ms for sample in samples)
     high_ms = min(sample.high_ms for sample in samples)
     if low_ms <= high_ms:

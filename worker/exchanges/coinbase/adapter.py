@@ -15,13 +15,15 @@ from worker.domain.signal import OrderType
 from worker.exchanges.ccxt.adapter import CCXTAdapter
 from worker.exchanges.ccxt.paging import Page, Row, read_pages
 from worker.exchanges.ccxt.rounding import WireOrder
-from worker.exchanges.ports import OrderNotFoundError, Outcome, Resend
+from worker.exchanges.coinbase.codes import CoinbaseCodes
+from worker.exchanges.errors import OrderNotFoundError, Outcome
+from worker.exchanges.ports import Resend
 from worker.runtime.clock import Clock
 from worker.runtime.errors import ConfigError
 
 #: Orders listed in a look-up, newest first.
 _LISTED: Final = 250
-#: Fills asked for at a time.
+#: Fills requested at a time.
 _FILLS: Final = 100
 
 
@@ -29,6 +31,7 @@ class CoinbaseCCXTAdapter(CCXTAdapter):
     """Coinbase; cancels by exchange id only."""
 
     resend = Resend.IDEMPOTENT
+    _codes = CoinbaseCodes()
 
     def __init__(self, name: str, config: ExchangeConfig, clock: Clock) -> None:
         if MarketKind.LINEAR in config.market_types:
@@ -44,7 +47,7 @@ class CoinbaseCCXTAdapter(CCXTAdapter):
 
     def _order_params(self, request: OrderRequest, info: SymbolInfo) -> dict[str, Any]:
         params = super()._order_params(request, info)
-        # ccxt drops ``clientOrderId`` here and makes an id up.
+        # ccxt drops ``clientOrderId`` here and invents an id.
         params["client_order_id"] = params.pop("clientOrderId")
         return params
 
@@ -60,14 +63,14 @@ class CoinbaseCCXTAdapter(CCXTAdapter):
         return await super()._create(request, order, params)
 
     async def _look_up(self, request: OrderRequest, exchange_order_id: str) -> Mapping[str, Any]:
-        found: Mapping[str, Any]
+        ours: Mapping[str, Any]
         if exchange_order_id:
-            found = await self._ccxt.fetch_order(exchange_order_id, request.symbol)
-            return found
+            ours = await self._ccxt.fetch_order(exchange_order_id, request.symbol)
+            return ours
         for order in await self._ccxt.fetch_orders(request.symbol, None, _LISTED):
             if order.get("clientOrderId") == request.client_order_id:
-                found = order
-                return found
+                ours = order
+                return ours
         raise OrderNotFoundError(
             f"{self.name} get_order: none of the last {_LISTED} orders has this client id",
             outcome=Outcome.REFUSED,
@@ -91,3 +94,6 @@ class CoinbaseCCXTAdapter(CCXTAdapter):
             return Page(rows, str(reply.get("cursor") or ""))
 
         return await read_pages(f"{self.name} get_trades", _FILLS, ask)
+
+
+ADAPTER: Final = CoinbaseCCXTAdapter

@@ -1,1 +1,7 @@
 """Kraken spot."""
+
+from typing import Final
+
+from worker.exchanges.discovery import Capabilities
+
+CAPABILITIES: Final = Capabilities(title="Kraken")

@@ -15,14 +15,16 @@ from worker.domain.market import MarketKind
 from worker.domain.order import OrderReport, OrderRequest
 from worker.exchanges.ccxt.adapter import CCXTAdapter
 from worker.exchanges.ccxt.paging import MAX_PAGES, Row, too_long
-from worker.exchanges.ports import OrderNotFoundError, Outcome, Resend, SendWindow
+from worker.exchanges.errors import OrderNotFoundError, Outcome
+from worker.exchanges.kraken.codes import KrakenCodes
+from worker.exchanges.ports import Resend, SendWindow
 from worker.runtime.clock import Clock, rfc3339
 from worker.runtime.errors import ConfigError
 
 MIN_DEADLINE_MS: Final = 2_000
-#: Slack on the shortest deadline, for the request's way.
+#: Added to the shortest deadline for the request's travel.
 _TRAVEL_MS: Final = 500
-#: Trades that one question may be about.
+#: The most trades one request may ask for.
 _QUERIED: Final = 20
 
 
@@ -30,7 +32,8 @@ class KrakenCCXTAdapter(CCXTAdapter):
     """Kraken; look-ups go through the lists of open, then of closed orders."""
 
     resend = Resend.AFTER_DEADLINE
-    clock_grain_ms: ClassVar[float] = 1_000.0  # the time endpoint tells whole seconds
+    _codes = KrakenCodes()
+    clock_grain_ms: ClassVar[float] = 1_000.0  # the time endpoint has whole seconds
 
     def __init__(self, name: str, config: ExchangeConfig, clock: Clock) -> None:
         if MarketKind.LINEAR in config.market_types:
@@ -48,8 +51,8 @@ class KrakenCCXTAdapter(CCXTAdapter):
             params = {"clientOrderId": request.client_order_id}
             for order in await listed(request.symbol, None, None, params):
                 if order.get("clientOrderId") == request.client_order_id:
-                    found: Mapping[str, Any] = order
-                    return found
+                    ours: Mapping[str, Any] = order
+                    return ours
         raise OrderNotFoundError(
             f"{self.name} get_order: no open or closed order has this client id",
             outcome=Outcome.REFUSED,
@@ -61,16 +64,19 @@ class KrakenCCXTAdapter(CCXTAdapter):
         if len(ids) > MAX_PAGES * _QUERIED:
             raise too_long(f"{self.name} get_trades", _QUERIED)
         market = self._ccxt.market(request.symbol)
-        found: list[Row] = []
+        parsed: list[Row] = []
         # Not by ccxt's ``fetch_order_trades``: after batches that are all full it asks about no
         # trade at all, which Kraken refuses.
         for first in range(0, len(ids), _QUERIED):
             asked = {"txid": ",".join(ids[first : first + _QUERIED])}
             trades = (await self._ccxt.privatePostQueryTrades(asked))["result"]
             rows = [{**trade, "id": trade_id} for trade_id, trade in trades.items()]
-            found += self._ccxt.parse_trades(rows, market)
-        return found
+            parsed += self._ccxt.parse_trades(rows, market)
+        return parsed
 
     async def _trade_ids(self, report: OrderReport) -> list[str]:
         order = await self._ccxt.fetch_order(report.exchange_order_id, report.symbol)
         return [str(trade) for trade in (order.get("info") or {}).get("trades") or ()]
+
+
+ADAPTER: Final = KrakenCCXTAdapter

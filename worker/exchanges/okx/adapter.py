@@ -13,10 +13,11 @@ from worker.domain.market import MarketKind, SymbolInfo
 from worker.domain.order import OrderReport, OrderRequest
 from worker.exchanges.ccxt.adapter import CCXTAdapter
 from worker.exchanges.ccxt.paging import Page, Row, read_pages
+from worker.exchanges.okx.codes import OkxCodes
 from worker.exchanges.ports import Resend, SendWindow
 
 _TYPES: Final[Mapping[MarketKind, str]] = {MarketKind.SPOT: "spot", MarketKind.LINEAR: "swap"}
-#: Fills of one reply, the most there can be.
+#: The most fills one reply can hold.
 _FILLS: Final = 100
 
 
@@ -24,6 +25,7 @@ class OkxCCXTAdapter(CCXTAdapter):
     """OKX; swap quantities are contracts on the wire. A create reply holds ids only."""
 
     resend = Resend.AFTER_DEADLINE
+    _codes = OkxCodes()
     #: ``ordType``s a conditional order of ours can have.
     conditional_types: ClassVar[tuple[str, ...]] = ("trigger", "conditional")
 
@@ -68,7 +70,7 @@ class OkxCCXTAdapter(CCXTAdapter):
         query = {"instId": market["id"], "ordId": report.exchange_order_id, "limit": str(_FILLS)}
 
         async def ask(bill: str) -> Page:
-            # ``fills``: ccxt's ``fills-history`` is the archive of three months.
+            # Not ccxt's ``fills-history``, which is the archive of three months.
             reply = await self._ccxt.privateGetTradeFills(query | ({"after": bill} if bill else {}))
             rows = reply["data"]  # newest first
             oldest = str(rows[-1].get("billId") or "") if rows else ""
@@ -78,3 +80,6 @@ class OkxCCXTAdapter(CCXTAdapter):
 
     def _positions_params(self) -> Iterable[dict[str, Any]]:
         return ({"instType": "SWAP"},)
+
+
+ADAPTER: Final = OkxCCXTAdapter

@@ -21,7 +21,8 @@ from worker.domain.market import ExchangePosition, MarketKind
 from worker.domain.money import ZERO, text
 from worker.domain.position import Position
 from worker.domain.signal import Direction
-from worker.exchanges.ports import ExchangeAdapter, ExchangeError
+from worker.exchanges.errors import ExchangeError
+from worker.exchanges.ports import ExchangeAdapter
 from worker.ledger.calls import Ledger
 from worker.ledger.replies import Book
 from worker.observe.metrics import Metrics
@@ -210,7 +211,7 @@ async def _differences(
             )
             continue
         (linear if info.kind is MarketKind.LINEAR else spot)[symbol] = position
-    if spot:
+    if spot and adapter.balances_show_spot_positions:
         found += await _spot_differences(adapter, spot)
     there = {position.symbol: position for position in await adapter.get_positions()}
     for symbol in linear.keys() | there.keys():
@@ -227,7 +228,7 @@ async def _spot_differences(adapter: ExchangeAdapter, held: Mapping[str, Positio
     needed: dict[str, Decimal] = {}
     for symbol, position in held.items():
         info = adapter.get_symbol_info(symbol)
-        if info is not None and position.direction is Direction.LONG and not adapter.simulated:
+        if info is not None and position.direction is Direction.LONG:
             needed[info.base] = needed.get(info.base, ZERO) + position.quantity
     if not needed:
         return []

@@ -16,10 +16,10 @@ from tests.unit.parts import (
     trouble,
 )
 from worker.assembly import worker as app
-from worker.assembly.exchanges import Starting
+from worker.assembly.exchange_supervisor import ExchangeSupervisor
 from worker.config.keys import Config, ExchangeConfig
 from worker.domain.market import ExchangePosition
-from worker.exchanges.ports import Outcome
+from worker.exchanges.errors import Outcome
 from worker.ledger.calls import Ledger
 from worker.ledger.replies import Book, Delivery
 from worker.market.data import MarketData
@@ -45,13 +45,14 @@ class Gated(ScriptedExchange):
     def obstacle(self) -> str:
         return self.in_the_way
 
-    async def refresh_markets(self) -> None:
+    async def refresh_markets(self) -> bool:
         self.calls.append(("markets", self.time.ms))
         if not self.refreshing:
             raise asyncio.CancelledError
         problem = self.refreshing.pop(0)
         if problem is not None:
             raise problem
+        return True
 
     async def start(self) -> None:
         try:
@@ -79,7 +80,7 @@ class Company:
             on_error=lambda _name, error: pytest.fail(str(error)),
             starting=self.exchanges,
         )
-        self.starting = Starting(
+        self.supervisor = ExchangeSupervisor(
             self.exchanges,
             sections={name: ExchangeConfig(**section) for name in self.exchanges},
             market=self.market,
@@ -96,14 +97,14 @@ class Company:
         return cast("dict[str, Any]", self.health.report()["checks"]["markets"])
 
     async def is_known(self, name: str) -> bool:
-        view = await self.market.view(name, SYMBOL, None)
+        view = await self.market.view(name, SYMBOL)
         return view.started and view.info is not None
 
 
 def worker_of(exchanges: dict[str, Gated], clock: ManualClock) -> app.Worker:
     """A whole worker of these exchanges."""
     config = Config(exchanges={name: ExchangeConfig() for name in exchanges})
-    factory = SimpleNamespace(all=lambda: exchanges)
+    factory = SimpleNamespace(all=lambda: exchanges, price_sources={})
     with mock.patch.object(app, "ExchangeFactory", return_value=factory):
         return app.Worker(config, clock=clock)
 
@@ -117,7 +118,7 @@ async def test_one_exchange_that_works_is_enough_to_begin() -> None:
     """The other's trouble is shown, and it joins when it can."""
     company = Company()
     company.good.gate.set()
-    assert await company.starting.start()
+    assert await company.supervisor.start()
     assert await company.is_known("good")
     assert not await company.is_known("late")
     assert company.markets == {"ok": False, "detail": "late: not yet"}
@@ -126,7 +127,7 @@ async def test_one_exchange_that_works_is_enough_to_begin() -> None:
     await _pass_on()
     assert company.markets == {"ok": False, "detail": "late: it was not_sent"}
     company.late.problem = None
-    await company.starting._starts["late"]
+    await company.supervisor._starts["late"]
     assert await company.is_known("late")
     assert company.markets == {"ok": True, "detail": "loaded"}
 
@@ -135,8 +136,8 @@ async def test_the_tasks_of_an_exchange_wait_for_its_start() -> None:
     """Nothing is asked of an exchange that is not there yet; the tasks that start it go on."""
     company = Company()
     company.good.gate.set()
-    assert await company.starting.start()
-    tasks = [asyncio.ensure_future(task()) for _, task in company.starting.side_tasks()]
+    assert await company.supervisor.start()
+    tasks = [asyncio.ensure_future(task()) for _, task in company.supervisor.side_tasks()]
     await _pass_on()
     assert "clock" in [name for name, _ in company.good.calls]
     assert company.late.calls == []
@@ -151,10 +152,10 @@ async def test_markets_are_loaded_anew_and_a_failure_is_tried_again_soon() -> No
     """Once an hour, a little apart from other workers; after a failure once a minute."""
     company = Company()
     company.good.gate.set()
-    assert await company.starting.start()
+    assert await company.supervisor.start()
     company.good.refreshing = [None, trouble(Outcome.UNKNOWN), trouble(Outcome.UNKNOWN), None]
     with pytest.raises(asyncio.CancelledError):
-        await dict(company.starting.side_tasks())["markets:good"]()
+        await dict(company.supervisor.side_tasks())["markets:good"]()
     at_s = [at / 1000 for name, at in company.good.calls if name == "markets"]
     pauses = [later - sooner for sooner, later in zip([0.0, *at_s], at_s, strict=False)]
     whole = [3_600.0, 3_600.0, 60.0, 60.0, 3_600.0]
@@ -166,7 +167,7 @@ async def test_a_stop_before_any_exchange_works_ends_the_attempts() -> None:
     """And the worker claims nothing."""
     company = Company()
     worker = worker_of(company.exchanges, company.clock)
-    starting = asyncio.ensure_future(worker.starting.start())
+    starting = asyncio.ensure_future(worker.supervisor.start())
     await _pass_on()
     worker.engine.stop()
     assert not await starting
@@ -180,7 +181,7 @@ async def test_a_configuration_that_cannot_work_ends_the_start() -> None:
     company.good.problem = ConfigError("exchanges.good.sandbox", "not there")
     company.good.gate.set()
     with pytest.raises(ConfigError, match="sandbox"):
-        await company.starting.start()
+        await company.supervisor.start()
     assert company.late.cancelled
 
 
@@ -188,10 +189,10 @@ async def test_a_configuration_that_cannot_work_ends_the_worker_later_too() -> N
     """Beside the signals of the others."""
     company = Company()
     company.good.gate.set()
-    assert await company.starting.start()
+    assert await company.supervisor.start()
     company.late.problem = ConfigError("exchanges.late.sandbox", "not there")
     company.late.gate.set()
-    tasks = dict(company.starting.side_tasks())
+    tasks = dict(company.supervisor.side_tasks())
     with pytest.raises(ConfigError, match="sandbox"):
         await tasks["start:late"]()
 
@@ -218,7 +219,7 @@ async def test_the_keeper_compares_the_book_with_exchanges_that_have_started() -
     """
     company = Company()
     worker = worker_of(company.exchanges, company.clock)
-    started, keeper = worker.starting.started, worker.keeper
+    started, keeper = worker.supervisor.started, worker.keeper
     keeper._ledger = cast("Ledger", Books())
 
     class Joined(ScriptedExchange):
@@ -256,12 +257,13 @@ async def test_a_lone_signal_is_known_to_be_alone() -> None:
 
 async def test_a_worker_says_while_it_cannot_send_orders() -> None:
     """Where orders take a connection that is made beforehand, readiness hangs on that too."""
-    company = Company(order_transport="websocket")
+    company = Company()
     for exchange in company.exchanges.values():
+        exchange.keeps_order_connection = True
         exchange.gate.set()
-    assert await company.starting.start()
-    await asyncio.gather(*company.starting._starts.values())
-    follow = {name: task for name, task in company.starting.side_tasks() if name[:6] == "orders"}
+    assert await company.supervisor.start()
+    await asyncio.gather(*company.supervisor._starts.values())
+    follow = {name: task for name, task in company.supervisor.side_tasks() if name[:6] == "orders"}
     assert sorted(follow) == ["orders:good", "orders:late"]
     shown = []
 
@@ -272,7 +274,7 @@ async def test_a_worker_says_while_it_cannot_send_orders() -> None:
             if len(shown) == 3:
                 raise asyncio.CancelledError
 
-    company.starting._clock = Watching()
+    company.supervisor._clock = Watching()
     with pytest.raises(asyncio.CancelledError):
         await follow["orders:good"]()
     can, cannot = ({"ok": True, "detail": "can be sent"}, {"ok": False, "detail": "no connection"})
@@ -282,4 +284,4 @@ async def test_a_worker_says_while_it_cannot_send_orders() -> None:
 async def test_readiness_hangs_on_no_connection_for_orders_over_rest() -> None:
     """REST connects while it sends."""
     company = Company()
-    assert not [name for name, _ in company.starting.side_tasks() if name.startswith("orders")]
+    assert not [name for name, _ in company.supervisor.side_tasks() if name.startswith("orders")]

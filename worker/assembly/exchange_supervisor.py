@@ -1,33 +1,34 @@
-"""Brings a worker's exchanges up, each for as long as it takes, and keeps them going."""
+"""Starts a worker's exchanges, each for as long as it takes, and keeps their data fresh."""
 
 import asyncio
-import gc
 from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
 from typing import Any, Final
 
 from worker.config.keys import ExchangeConfig
 from worker.engine.engine import SideTask
-from worker.exchanges.ports import ExchangeAdapter, ExchangeError
+from worker.exchanges.errors import ExchangeError
+from worker.exchanges.ports import ExchangeAdapter
 from worker.market.data import MarketData
 from worker.observe.health import Health
 from worker.observe.metrics import Metrics
 from worker.runtime.cancellation import cancel_all
 from worker.runtime.clock import Clock, Random
+from worker.runtime.garbage_collector import exempt_from_collection
 from worker.runtime.logger import get_logger
 
 log = get_logger()
 
-#: Pause between attempts to start an exchange, growing to the longest.
+#: Pause between attempts to start an exchange, doubled up to the longest.
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
 CLOCK_EVERY_S: Final = 30.0
-#: How often it is looked whether orders can be sent.
+#: How often readiness is updated with whether orders can be sent.
 ORDERS_EVERY_S: Final = 1.0
-#: Markets that could not be loaded anew are asked for again after this.
+#: After markets could not be loaded they are asked for again within this time.
 MARKETS_AGAIN_S: Final = 60.0
 
 
-class Starting:
+class ExchangeSupervisor:
     """The exchanges of one worker, from the first attempt to start them on.
 
     Args:
@@ -35,9 +36,9 @@ class Starting:
         sections: their configuration, by the same names.
         market: told of every start; keeps prices and balances fresh from then on.
         metrics: counts errors, shows the exchanges' clocks.
-        health: told what is in the way of markets and orders.
+        health: shows why markets are missing or orders cannot be sent.
         clock: time.
-        random: keeps workers that were started together apart.
+        random: spreads the requests of workers that were started together.
         stopping: waits until the worker is to stop.
 
     Attributes:
@@ -65,7 +66,7 @@ class Starting:
         self._random = random
         self._stopping = stopping
         self.started: dict[str, ExchangeAdapter] = {}
-        #: What is in the others' way.
+        #: Why each of the others has not started.
         self._not_started = dict.fromkeys(adapters, "not yet")
         self._starts: dict[str, asyncio.Task[None]] = {}
 
@@ -96,8 +97,26 @@ class Starting:
         return not has_stopped
 
     async def stop(self) -> None:
-        """End the attempts that still go on."""
+        """Cancel the attempts to start that still go on."""
         await cancel_all(self._starts.values())
+
+    def side_tasks(self) -> list[SideTask]:
+        """Return what runs beside the signals: starts not yet done, and keeping data fresh."""
+        market = self._market
+        tasks: list[SideTask] = []
+        for name, adapter in self._adapters.items():
+            section = self._sections[name]
+            balance_s, prices_s = section.balance_refresh_seconds, section.ticker_refresh_seconds
+            tasks.append((f"start:{name}", partial(self._await_start, name)))
+            tasks.append((f"balance:{name}", partial(market.follow_balance, name, balance_s)))
+            if market.is_quoted(name):
+                tasks.append((f"prices:{name}", partial(market.follow_prices, name, prices_s)))
+            tasks.append((f"markets:{name}", partial(self._follow_markets, name)))
+            if adapter.has_own_clock:
+                tasks.append((f"clock:{name}", partial(self._follow_clock, name)))
+            if adapter.keeps_order_connection:
+                tasks.append((f"orders:{name}", partial(self._follow_orders, name)))
+        return tasks
 
     async def _start(self, name: str) -> None:
         pause = FIRST_PAUSE_S
@@ -119,31 +138,13 @@ class Starting:
         self._show_markets()
         log.info("exchange_started", exchange=name)
 
+    async def _await_start(self, name: str) -> None:
+        """Wait until one exchange has started; an error that makes that impossible is raised."""
+        await self._starts[name]
+
     def _show_markets(self) -> None:
         waiting = "; ".join(f"{name}: {why}" for name, why in sorted(self._not_started.items()))
         self._health.set("markets", ok=not waiting, detail=waiting or "loaded")
-
-    def side_tasks(self) -> list[SideTask]:
-        """What goes on beside the signals: the starts not yet done, and keeping things fresh."""
-        market = self._market
-        tasks: list[SideTask] = []
-        for name, adapter in self._adapters.items():
-            section = self._sections[name]
-            balance_s, prices_s = section.balance_refresh_seconds, section.ticker_refresh_seconds
-            tasks.append((f"start:{name}", partial(self._await_start, name)))
-            tasks.append((f"balance:{name}", partial(market.follow_balance, name, balance_s)))
-            if not adapter.prices_in_memory:
-                tasks.append((f"prices:{name}", partial(market.follow_prices, name, prices_s)))
-            tasks.append((f"markets:{name}", partial(self._follow_markets, name)))
-            if not adapter.simulated:
-                tasks.append((f"clock:{name}", partial(self._follow_clock, name)))
-                if section.order_transport == "websocket":
-                    tasks.append((f"orders:{name}", partial(self._follow_orders, name)))
-        return tasks
-
-    async def _await_start(self, name: str) -> None:
-        """Wait until one exchange has started; what makes that impossible ends the worker."""
-        await self._starts[name]
 
     async def _follow_clock(self, name: str) -> None:
         """Keep measuring one exchange's clock, from its start on."""
@@ -158,7 +159,7 @@ class Starting:
             await self._clock.sleep(CLOCK_EVERY_S)
 
     async def _follow_orders(self, name: str) -> None:
-        """Tell whether orders can be sent, where that takes a connection made beforehand."""
+        """Keep readiness up to date with whether one exchange can be sent orders."""
         await self._market.until_started(name)
         while True:
             obstacle = self._adapters[name].obstacle
@@ -166,7 +167,7 @@ class Starting:
             await self._clock.sleep(ORDERS_EVERY_S)
 
     async def _follow_markets(self, name: str) -> None:
-        """Load one exchange's markets anew from time to time, from its start on."""
+        """Load one exchange's markets again from time to time, from its start on."""
         await self._market.until_started(name)
         every_s = self._sections[name].market_refresh_seconds
         wait_s = every_s
@@ -174,7 +175,7 @@ class Starting:
             # Workers that were started together need not ask together.
             await self._clock.sleep(wait_s * self._random.uniform(0.9, 1.0))
             try:
-                await self._adapters[name].refresh_markets()
+                has_loaded = await self._adapters[name].refresh_markets()
             except ExchangeError as error:
                 wait_s = min(every_s, MARKETS_AGAIN_S)
                 note_exchange_error(self._metrics, name, error)
@@ -183,11 +184,11 @@ class Starting:
                 )
             else:
                 wait_s = every_s
-                if not self._adapters[name].simulated:
-                    gc.freeze()  # the new markets too stay out of every collection
+                if has_loaded:
+                    exempt_from_collection()
 
 
 def note_exchange_error(metrics: Metrics, name: str, error: ExchangeError) -> None:
-    """Count a failed call to exchange ``name`` of which nothing but a repetition comes."""
+    """Count a failed call to exchange ``name`` that is simply repeated later."""
     metrics.exchange_error(name, error.outcome.value, type(error).__name__)
     log.debug("exchange_error", exchange=name, error=str(error), outcome=error.outcome.value)

@@ -1,0 +1,215 @@
+"""One exchange's ccxt object: opening and closing it, its markets, its clock, its errors.
+
+ccxt knows every exchange's dialect (symbols, signatures, parsers). What it must not decide is set
+here: which session and which clock it uses, that it retries nothing, and what its errors mean.
+"""
+
+import contextlib
+import logging
+import ssl
+from collections.abc import Iterable
+from typing import Any, ClassVar, Final
+
+import aiohttp
+import certifi
+
+from worker.config.keys import ExchangeConfig
+from worker.domain.market import SymbolInfo
+from worker.exchanges.ccxt import listing, readings
+from worker.exchanges.ccxt.codes import ANY_CODES, CodeTable
+from worker.exchanges.ccxt.http_session import open_session, target
+from worker.exchanges.ccxt.loading import exact, exchange_class
+from worker.exchanges.ccxt.outcomes import (
+    Call,
+    IncompleteReplyError,
+    LocalRefusalError,
+    current_call,
+    map_exceptions,
+    redactor,
+)
+from worker.exchanges.ccxt.timekeeping import ExchangeTime
+from worker.exchanges.errors import ExchangeError, Outcome
+from worker.exchanges.ports import ClockOffset, Markets, SendWindow, Time
+from worker.runtime.clock import Clock
+from worker.runtime.errors import ConfigError
+from worker.runtime.logger import get_logger
+
+#: An RSA signature costs 29 ms of the event loop; ccxt takes longer keys than this for RSA.
+_RSA_KEY_CHARS: Final = 120
+
+_log = get_logger()
+
+
+class CCXTConnection(Markets, Time):
+    """The part of an adapter that owns the ccxt object and its HTTP session.
+
+    Args:
+        name: the exchange's name in configuration and in signals.
+        config: where it is and who we are; without ``api_key`` only public data can be had.
+        clock: this machine's clocks.
+    """
+
+    #: The unit of the exchange's own clock as ``_fetch_time`` tells it.
+    clock_grain_ms: ClassVar[float] = 1.0
+    #: What the exchange's error codes mean.
+    _codes: ClassVar[CodeTable] = ANY_CODES
+
+    def __init__(self, name: str, config: ExchangeConfig, clock: Clock) -> None:
+        self.name = name
+        self.clock_offset = ClockOffset()
+        self.ccxt_id = config.ccxt_id or name
+        self._config = config
+        self._clock = clock
+        self._exchange_time = ExchangeTime(clock, self.clock_grain_ms)
+        self._rest = target(f"exchanges.{name}.base_url", config.base_url)
+        self._websocket = target(f"exchanges.{name}.ws_base_url", config.ws_base_url)
+        self._redact = redactor(
+            config.api_key.reveal(), config.secret.reveal(), config.password.reveal()
+        )
+        self._session: aiohttp.ClientSession | None = None
+        self._ccxt: Any = None
+        self._infos: dict[str, SymbolInfo] = {}
+
+    def __repr__(self) -> str:
+        state = "closed" if self._ccxt is None else f"{len(self._infos)} markets"
+        return f"<{type(self).__name__} {self.name}: {self.ccxt_id}, {state}>"
+
+    async def close(self) -> None:
+        """Close the ccxt object and its HTTP session; idempotent."""
+        exchange, self._ccxt = self._ccxt, None
+        session, self._session = self._session, None
+        if exchange is not None:
+            with contextlib.suppress(Exception):
+                await exchange.close()
+        if session is not None:
+            await session.close()
+
+    def _open(self) -> None:
+        config, key = self._config, f"exchanges.{self.name}"
+        try:
+            base = self._ccxt_class()
+        except KeyError:
+            raise ConfigError(f"{key}.ccxt_id", f"ccxt has no {self.ccxt_id!r}") from None
+        secret = config.secret.reveal()
+        if "PRIVATE KEY" in secret and len(secret) > _RSA_KEY_CHARS and "EC " not in secret:
+            _log.warning("rsa_key_blocks_loop", exchange=self.name, advice="use Ed25519 or HMAC")
+        trust = ssl.create_default_context(cafile=certifi.where())
+        session = open_session(self._rest, self._websocket, trust)
+        self._session = session
+        self._ccxt = exact(base, self._exchange_ms)(
+            {
+                "apiKey": config.api_key.reveal() or None,
+                "secret": secret or None,
+                "password": config.password.reveal() or None,
+                "session": session,
+                "ssl_context": trust,
+                "timeout": config.timeout_ms,
+                "enableRateLimit": False,  # 200 ms an order; see budget.py
+                "timeout_on_exit": 0,
+                "maxRetriesOnFailure": 0,
+                "enableLastHttpResponse": False,
+                "enableLastJsonResponse": False,
+                "enableLastResponseHeaders": False,
+                "options": {"maxRetriesOnFailure": 0} | self._options(),
+            }
+        )
+        # At DEBUG ccxt logs every request with its key and signature.
+        self._ccxt.logger.setLevel(logging.INFO)
+        # Nothing here needs currencies, and some exchanges want a signed call for them.
+        self._ccxt.has["fetchCurrencies"] = False
+        if config.sandbox:
+            try:
+                self._use_sandbox()
+            except Exception as error:
+                raise ConfigError(f"{key}.sandbox", f"not there: {type(error).__name__}") from None
+
+    def _ccxt_class(self) -> type[Any]:
+        """Return the ccxt class that talks to the exchange."""
+        return exchange_class(self.ccxt_id)
+
+    def _options(self) -> dict[str, Any]:
+        """Return the ccxt ``options`` of the exchange."""
+        return {}
+
+    def _use_sandbox(self) -> None:
+        self._ccxt.set_sandbox_mode(True)
+
+    # ---- markets ----------------------------------------------------------------------------
+
+    async def _load_markets(self) -> None:
+        with self._boundary("load_markets"):
+            await self._ccxt.load_markets()
+            self._infos = listing.read(self._ccxt, self._config.market_types)
+
+    async def refresh_markets(self) -> bool:
+        """Load the markets again; on failure everything stays as it was."""
+        with self._boundary("load_markets"):
+            exchange, before = self._ccxt, self._infos
+            infos = await listing.reload(exchange, self._config.market_types, before)
+            if exchange is not self._ccxt:
+                return False  # closed meanwhile
+            self._infos = infos
+        if changed := listing.changes(before, infos):
+            _log.info("markets_changed", exchange=self.name, **changed)
+        return True
+
+    def get_symbol_info(self, symbol: str) -> SymbolInfo | None:
+        """Return the market's rules from memory, or None for an unknown symbol."""
+        return self._infos.get(symbol)
+
+    def symbols(self) -> Iterable[str]:
+        """Return every symbol of the configured market types."""
+        return self._infos.keys()
+
+    def _info(self, symbol: str) -> SymbolInfo:
+        info = self._infos.get(symbol)
+        if info is None:
+            raise LocalRefusalError(f"{self.name} has no market {symbol}")
+        return info
+
+    # ---- time -------------------------------------------------------------------------------
+
+    async def measure_clock(self) -> ClockOffset:
+        """Measure the exchange's clock against ours and remember the offset."""
+        self.clock_offset = await self._exchange_time.measure(self._ask_time)
+        return self.clock_offset
+
+    async def _ask_time(self) -> float:
+        with self._boundary("fetch_time"):
+            stamp = float(readings.decimal(await self._fetch_time()))
+            if stamp <= 0:
+                raise IncompleteReplyError("the reply holds no time")
+            return stamp
+
+    async def _fetch_time(self) -> Any:
+        """Return the exchange's time, Unix milliseconds."""
+        return await self._ccxt.fetch_time()
+
+    def now_ms(self) -> int:
+        """Return the exchange's time by the last measurement."""
+        return self._exchange_time.now_ms()
+
+    def _exchange_ms(self) -> int:
+        """Return the time to stamp requests with: the window's for a create request, else now."""
+        call = current_call.get()
+        if call is not None and call.stamp_ms is not None:
+            return call.stamp_ms
+        return self._exchange_time.now_ms()
+
+    # ---- errors -----------------------------------------------------------------------------
+
+    def _boundary(
+        self,
+        operation: str,
+        *,
+        creating: bool = False,
+        window: SendWindow | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> contextlib.AbstractContextManager[Call]:
+        if self._ccxt is None:
+            raise ExchangeError(
+                f"{self.name} {operation}: not started", outcome=Outcome.NOT_SENT, code="closed"
+            )
+        stamp = None if window is None else window.timestamp_ms
+        call = Call(operation, creating=creating, stamp_ms=stamp, headers=headers or {})
+        return map_exceptions(self.name, self._codes, call, self._redact)

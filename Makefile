@@ -25,6 +25,9 @@ install: $(STAMP) ## Create .venv with everything, from the lock
 demo: $(STAMP) ## Watch signals become orders and positions (paper, nothing to set up)
 	@$(BIN)/execution-worker demo
 
+.PHONY: help install demo check test unit simulate chaos golden lint docs format lock deploy-check bench bench-peers bench-docs instructions profile clean
+check: lint unit ## What to run before every commit: lint, then the fast tests
+
 test: $(STAMP) ## Run the tests (deploy/ has its own: make deploy-check)
 	@$(BIN)/python -m pytest -q --numprocesses 2 --dist worksteal -m "not alone"
 	@# One at a time: these bound how long a recovery may take.
@@ -76,6 +79,9 @@ bench-peers: $(STAMP) ## Measure well-known task queues at the same small job (B
 	@$(BIN)/python -m tests.benchmarks.peers.compare $(BENCH)
 	@$(BIN)/python -m tests.benchmarks.docs
 
+instructions: $(STAMP) ## Count the processor instructions of one signal, under valgrind; 1 if too many
+	@$(BIN)/python -m tests.benchmarks.instructions $(BENCH)
+
 bench-docs: $(STAMP) ## Write the tables of docs/performance.md from what was measured last
 	@$(BIN)/python -m tests.benchmarks.docs
 
@@ -87,4 +93,4 @@ clean: ## Remove everything that was made
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache build dist *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help install demo test unit simulate chaos golden lint docs format lock deploy-check bench bench-peers bench-docs profile clean
+.PHONY: help install demo check test unit simulate chaos golden lint docs format lock deploy-check bench bench-peers bench-docs instructions profile clean

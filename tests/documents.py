@@ -1,10 +1,11 @@
-"""The parts of the documentation that are made from the code, and the files they stand in.
+"""The parts of the documentation that are made from the code, and the files that hold them.
 
-``python -m tests.documents`` (``make docs``) writes them anew between their markers,
+``python -m tests.documents`` (``make docs``) writes them between their markers,
 ``<!-- name -->`` and ``<!-- /name -->``; ``tests/unit/test_docs.py`` compares.
 """
 
 import re
+import textwrap
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -13,14 +14,14 @@ from worker.cli.schema import schemas
 from worker.config.showing import config_table
 from worker.domain.event import STREAM_OF, Header
 from worker.domain.refusal import Code, DeadReason
-from worker.observe.metric_table import metrics_table
+from worker.observe.metric_table import METRICS, PREFIX, MetricKind, metrics_table
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 _SCHEMAS: Final = schemas()
 _MARKED: Final = re.compile(r"<!-- ([a-z-]+) -->\n(.*?)<!-- /([a-z-]+) -->\n", re.DOTALL)
 _ANY_MARKER: Final = re.compile(r"^<!-- /?[a-z-]+ -->$", re.MULTILINE)
 
-#: What each field of a signal means; its type and default come from the struct.
+#: The meaning of each field of a signal; its type and default come from the struct.
 SIGNAL_FIELDS: Final[Mapping[str, str]] = {
     "signal_id": "The idempotency key: a second signal with the same id is never traded.",
     "created_at": "When the signal was made, RFC 3339 with its zone.",
@@ -46,7 +47,7 @@ SIGNAL_FIELDS: Final[Mapping[str, str]] = {
     "metadata": "The producer's own, at most 4096 bytes; carried into the events untouched.",
 }
 
-#: What each field of an event means, the same in every event that has it.
+#: The meaning of each field of an event, the same in every event that has it.
 EVENT_FIELDS: Final[Mapping[str, str]] = {
     "account": "The trading account.",
     "actor": "Who asked for it.",
@@ -104,7 +105,7 @@ EVENT_FIELDS: Final[Mapping[str, str]] = {
 
 
 def signal_table() -> str:
-    """Every field of a signal."""
+    """Return the table of a signal's fields."""
     schema = _SCHEMAS["Signal"]
     rows = []
     for name, about in schema["properties"].items():
@@ -114,7 +115,7 @@ def signal_table() -> str:
 
 
 def common_table() -> str:
-    """What every event says."""
+    """Return the table of the fields that every event has."""
     properties = _SCHEMAS["OrderPlaced"]["properties"]
     names = ("type", "event_id", *Header.__struct_fields__)
     meanings = {"type": "The event's name.", **EVENT_FIELDS}
@@ -126,7 +127,7 @@ def common_table() -> str:
 
 
 def events_section() -> str:
-    """Every event: its stream, what it says, and the fields it adds to the common ones."""
+    """Return a section an event: its stream, its meaning, the fields beside the common ones."""
     parts = []
     for event, stream in STREAM_OF.items():
         properties = _SCHEMAS[event.__name__]["properties"]
@@ -135,26 +136,48 @@ def events_section() -> str:
             for name in properties
             if name not in {"type", "event_id", *Header.__struct_fields__}
         ]
-        said = (event.__doc__ or "").strip().partition("\n")[0]
+        summary = (event.__doc__ or "").strip().partition("\n")[0]
         table = _table(("field", "type", "meaning"), rows)
-        parts.append(f"### {event.__name__}\n\nOn `{stream}`. {said}\n\n{table}")
+        parts.append(f"### {event.__name__}\n\nOn `{stream}`. {summary}\n\n{table}")
     return "\n" + "\n".join(parts) + "\n"
 
 
 def codes_table() -> str:
-    """Every refusal code."""
+    """Return the table of refusal codes."""
     rows = [(f"`{code}`", code.meaning, "yes" if code.retriable else "") for code in Code]
     return _table(("code", "meaning", "retriable"), rows)
 
 
 def dead_table() -> str:
-    """Every reason of a dead letter."""
+    """Return the table of a dead letter's reasons."""
     return _table(("reason", "meaning"), [(f"`{one}`", one.meaning) for one in DeadReason])
+
+
+def metric_names() -> str:
+    """Return a list of all metrics with their labels; docs/metrics.md says what each means."""
+    bullets = []
+    for kind in MetricKind:
+        names = (
+            f"`{metric.name}{{{','.join(metric.labels)}}}`" if metric.labels else f"`{metric.name}`"
+            for metric in METRICS
+            if metric.kind is kind
+        )
+        bullets.append(
+            textwrap.fill(
+                f"- {kind}s: {', '.join(names)}",
+                width=100,
+                subsequent_indent="  ",
+                break_long_words=False,
+                break_on_hyphens=False,
+            )
+        )
+    return f"Each name begins with `{PREFIX}`.\n\n" + "\n".join(bullets) + "\n"
 
 
 BLOCKS: Final[Mapping[str, Callable[[], str]]] = {
     "config": config_table,
     "metrics": metrics_table,
+    "metric-names": metric_names,
     "signal": signal_table,
     "common": common_table,
     "events": events_section,
@@ -164,7 +187,7 @@ BLOCKS: Final[Mapping[str, Callable[[], str]]] = {
 
 
 def kind_of(schema: Mapping[str, Any], *, optional: bool = True) -> str:
-    """A field's type in words; with ``optional``, whether it may be null."""
+    """Return a field's type in words; with ``optional``, also whether it may be null."""
     if "$ref" in schema:
         return kind_of(_SCHEMAS[schema["$ref"].rpartition("/")[2]])
     if "anyOf" in schema:
@@ -213,15 +236,15 @@ def _table(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
 
 
 def documents() -> list[Path]:
-    """Every file that may hold such a part."""
-    return [ROOT / "README.md", ROOT / "ARCHITECTURE.md", *sorted((ROOT / "docs").glob("*.md"))]
+    """Return every document; any of them may hold such a part."""
+    return [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def blocks_of(text: str) -> dict[str, str]:
-    """The marked parts of a document by name, as they stand there.
+    """Return the marked parts of a document by name, as they stand there.
 
     Raises:
-        ValueError: a marker without its other half, within another, or twice.
+        ValueError: a marker lacks its other half, stands within another part, or stands twice.
     """
     found: dict[str, str] = {}
     for match in _MARKED.finditer(text):
@@ -235,10 +258,10 @@ def blocks_of(text: str) -> dict[str, str]:
 
 
 def renewed(text: str) -> str:
-    """The document with every marked part made anew.
+    """Return the document with every marked part made from the code.
 
     Raises:
-        KeyError: a marker names no part there is.
+        KeyError: a marker names no known part.
         ValueError: as :func:`blocks_of`.
     """
     blocks_of(text)

@@ -1,4 +1,4 @@
-"""``python -m worker`` is ``execution-worker``."""
+"""Run ``execution-worker`` as ``python -m worker``."""
 
 from worker.cli.main import main
 

@@ -1,4 +1,4 @@
-"""For other programs: producing signals and consuming events, safely across lost connections.
+"""The client library: produce signals and consume events, safely across lost connections.
 
 >>> from worker.client import SignalProducer, new_signal
 >>> with SignalProducer("redis://127.0.0.1:6379/0", account="main") as producer:
@@ -20,9 +20,10 @@
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, Final, Self
+from decimal import Decimal
+from typing import Any, Final, Literal, Self, TypedDict, Unpack
 
 import msgspec
 from tenacity import (
@@ -34,7 +35,15 @@ from tenacity import (
 
 from worker.config.keys import Config, RedisConfig
 from worker.domain.identity import account_key, is_account
-from worker.domain.signal import MalformedSignalError, Signal, decode_signal
+from worker.domain.signal import (
+    Action,
+    Direction,
+    MalformedSignalError,
+    OrderType,
+    Signal,
+    TimeInForce,
+    decode_signal,
+)
 from worker.domain.signature import Signer
 from worker.ledger.access import OUTPUT_STREAMS, Access, StreamEntry
 from worker.ledger.connection import Connections
@@ -46,8 +55,10 @@ from worker.runtime.secret import Secret
 __all__ = [
     "AsyncSignalProducer",
     "MalformedSignalError",
+    "ProducerOptions",
     "ReceivedEvent",
     "Signal",
+    "SignalFields",
     "SignalProducer",
     "new_signal",
     "unique_events",
@@ -58,15 +69,55 @@ DEFAULT_URL: Final = "redis://127.0.0.1:6379/0"
 DEFAULT_MEMORY: Final = 100_000
 _encode = msgspec.json.Encoder().encode
 
+#: A price, quantity or percentage; text and ``Decimal`` keep every digit.
+Number = str | Decimal | int | float
 
-def new_signal(signal_id: str, exchange: str, symbol: str, **fields: Any) -> Signal:
-    """A signal made now, checked as the worker will check its form.
+
+class SignalFields(TypedDict, total=False):
+    """The optional fields of a signal, as :func:`new_signal` takes them.
+
+    Prices are in quote units, ``quantity`` in base units; the contract (docs/messages.md) says
+    which kind of signal needs which field. Times are aware, or RFC 3339 text.
+    """
+
+    created_at: datetime | str | None
+    action: Action | Literal["open", "close"]
+    direction: Direction | Literal["long", "short"] | None
+    strength: float | None
+    confluence_score: float | None
+    order_type: OrderType | Literal["market", "limit", "stop", "stop_limit"]
+    time_in_force: TimeInForce | Literal["GTC", "IOC", "FOK"] | None
+    entry_price: Number | None
+    stop_price: Number | None
+    stop_loss: Number | None
+    take_profit: Number | None
+    quantity: Number | None
+    size_pct: Number | None
+    expires_at: datetime | str | None
+    strategy_id: str | None
+    metadata: Mapping[str, Any] | msgspec.Raw | None
+
+
+class ProducerOptions(TypedDict, total=False):
+    """The keyword arguments of a producer; :class:`AsyncSignalProducer` explains each."""
+
+    account: str
+    redis: RedisConfig | None
+    patience_s: float
+    key_id: str
+    secret: str
+
+
+def new_signal(
+    signal_id: str, exchange: str, symbol: str, **fields: Unpack[SignalFields]
+) -> Signal:
+    """Build a signal created now, its form checked as the worker will check it.
 
     Args:
         signal_id: the idempotency key: the same id is never traded twice.
         exchange: its configured name.
         symbol: CCXT unified.
-        fields: any other field of the contract; decimals as text, ``created_at`` if not now.
+        fields: any other field of the contract; ``created_at`` if not now.
 
     Raises:
         MalformedSignalError: names the field and the rule.
@@ -76,16 +127,17 @@ def new_signal(signal_id: str, exchange: str, symbol: str, **fields: Any) -> Sig
         _encode(
             {"signal_id": signal_id, "created_at": created_at, "exchange": exchange}
             | {"symbol": symbol}
-            | fields
+            | dict(fields)
         )
     )
 
 
 def _payload(signal: Signal) -> bytes:
-    """The signal as JSON, fields at their default left out, checked once more.
+    """Encode a signal as JSON, fields at their default left out, and check it.
 
     Raises:
-        MalformedSignalError: a field breaks its rule; structs made in Python are not checked.
+        MalformedSignalError: a field breaks its rule; msgspec does not check structs built in
+            Python.
     """
     fields = {
         entry.name: value
@@ -110,7 +162,7 @@ def _access(url: str, account: str, redis: RedisConfig | None) -> Access:
 class AsyncSignalProducer:
     """Puts signals on an account's stream; sending one again is harmless.
 
-    When a reply is lost the signal is sent again, which may put it on the stream twice; its
+    After a lost reply the signal is sent again, which may put it on the stream twice; its
     ``signal_id`` makes the second a duplicate that no worker trades.
 
     Args:
@@ -118,11 +170,11 @@ class AsyncSignalProducer:
         account: the account.
         redis: the whole ``redis`` section instead of ``url`` (TLS files, password).
         patience_s: how long to keep trying while Redis cannot be reached, seconds.
-        key_id: signs every signal with this key of ``signatures.keys``; not at all if empty.
+        key_id: the key of ``signatures.keys`` to sign every signal with; none if empty.
         secret: that key's secret.
 
     Raises:
-        ConfigError: the account, the key's id or its secret cannot be one.
+        ConfigError: the account, the key's id or its secret is invalid.
     """
 
     def __init__(
@@ -157,10 +209,10 @@ class AsyncSignalProducer:
         Args:
             signal: checked before it is sent.
             key: message group; by default exchange and symbol.
-            traceparent: W3C trace context of the producer, for the worker's trace to go on from.
+            traceparent: W3C trace context of the producer, which the worker's trace continues.
 
         Returns:
-            The entry's id (of the last one, if a lost reply made it two).
+            The entry's id; of the second entry if a lost reply made two.
 
         Raises:
             MalformedSignalError: a field breaks its rule; nothing was sent.
@@ -204,27 +256,11 @@ class SignalProducer:
     """:class:`AsyncSignalProducer` without ``await``, for programs that have no event loop.
 
     Keeps an event loop of its own that runs only while a call lasts; not for several threads at
-    once. Arguments as there.
+    once. Takes the same arguments.
     """
 
-    def __init__(
-        self,
-        url: str = DEFAULT_URL,
-        *,
-        account: str = "main",
-        redis: RedisConfig | None = None,
-        patience_s: float = 10.0,
-        key_id: str = "",
-        secret: str = "",
-    ) -> None:
-        self._producer = AsyncSignalProducer(
-            url,
-            account=account,
-            redis=redis,
-            patience_s=patience_s,
-            key_id=key_id,
-            secret=secret,
-        )
+    def __init__(self, url: str = DEFAULT_URL, **options: Unpack[ProducerOptions]) -> None:
+        self._producer = AsyncSignalProducer(url, **options)
         self._runner = asyncio.Runner()
 
     def __enter__(self) -> Self:
@@ -251,13 +287,13 @@ class SignalProducer:
         key: str | None = None,
         traceparent: str | None = None,
     ) -> list[str]:
-        """Put several on the stream; as :meth:`AsyncSignalProducer.send_many`."""
+        """Put several signals on the stream; as :meth:`AsyncSignalProducer.send_many`."""
         sending = self._producer.send_many(signals, key=key, traceparent=traceparent)
         return self._runner.run(sending)
 
 
 class ReceivedEvent(msgspec.Struct, frozen=True, kw_only=True):
-    """One event; ``entry_id`` is where to read on from, ``data`` the event's own JSON.
+    """One event; ``data`` is its JSON, ``entry_id`` the id to continue reading after.
 
     ``traceparent`` is the trace of the signal's execution, empty where the worker does not trace.
     """
@@ -280,21 +316,21 @@ async def unique_events(
     from_id: str = "$",
     memory: int = DEFAULT_MEMORY,
 ) -> AsyncGenerator[ReceivedEvent, None]:
-    """An account's events from ``from_id`` on, for ever, each once.
+    """Yield an account's events from ``from_id`` on, for ever, each once.
 
-    An ``event_id`` says what happened, so one seen before is dropped. To go on after a restart,
-    start from an entry id a little before the last one handled and drop what was handled.
+    An event whose ``event_id`` was seen before is dropped. To continue after a restart, start from
+    an entry id a little before the last one handled and drop the events handled already.
 
     Args:
         url: as ``redis.url``.
         account: the account.
         redis: the whole ``redis`` section instead of ``url``.
         streams: which of ``orders``, ``positions``, ``system``.
-        from_id: what comes after this id; ``0`` for all, ``$`` for what is new.
+        from_id: start after this entry id; ``0`` for all, ``$`` for new entries only.
         memory: how many event ids to remember.
 
     Raises:
-        LedgerRefusedError: Redis refuses for good; while it cannot be reached it is asked again.
+        LedgerRefusedError: Redis refuses for good. While it cannot be reached, reading is retried.
     """
     access = _access(url, account, redis)
     tail, seen = Tail(access, streams, from_id), _Seen(memory)
@@ -325,7 +361,7 @@ def _received(entry: StreamEntry) -> ReceivedEvent:
 
 
 class _Seen:
-    """The last ``limit`` ids, the oldest forgotten first."""
+    """Remembers the last ``limit`` ids."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit

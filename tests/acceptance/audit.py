@@ -15,7 +15,7 @@ from typing import Any
 from tests.acceptance.fleet import ENDS, Fleet
 from tests.acceptance.signals import Signal
 from worker.domain.identity import client_order_id
-from worker.ledger.stored import read_place
+from worker.ledger.stored import read_book_row
 
 ZERO = Decimal(0)
 _OPEN = frozenset({"NEW", "PARTIALLY_FILLED"})
@@ -205,12 +205,12 @@ class Audit:
 
     def _check_book(self) -> None:
         """The book's positions are the exchange's."""
-        places = [read_place(raw) for raw in self._fleet.ask("HVALS", "{main}:book")]
-        if any(place.busy for place in places):
+        rows = [read_book_row(raw) for raw in self._fleet.ask("HVALS", "{main}:book")]
+        if any(row.reservation for row in rows):
             self._breach("the book has reservations")
         book = {
             position["symbol"]: position
-            for position in (_json(place.position) for place in places if place.position)
+            for position in (_json(row.position) for row in rows if row.position)
         }
         held = self._fleet.exchange.balances()
         amounts = {

@@ -21,9 +21,11 @@ _BLOCK: Final = re.compile(r"(<!-- bench:([a-z_]+) -->\n).*?(<!-- /bench:\2 -->)
 
 def block(result: Result) -> str:
     """One benchmark's part of the page."""
-    busy = "*Measured on a busy machine: the order of magnitude holds, not more.*\n\n"
+    busy = ""
+    if result.noise and result.noise.busy:
+        busy = "*Measured on a busy machine: the order of magnitude holds, not more.*\n\n"
     tables = "\n\n".join(table.markdown() for table in result.tables)
-    return f"{busy if result.noise.busy else ''}{tables}\n\nMeasured: {result.conditions()}\n"
+    return f"{busy}{tables}\n\nMeasured: {result.conditions()}\n"
 
 
 def filled(page: str, results: Path) -> tuple[str, list[str]]:

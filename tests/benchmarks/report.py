@@ -89,7 +89,7 @@ class Result(msgspec.Struct, kw_only=True):
     server: str
     machine: Machine
     libraries: dict[str, str]
-    noise: Noise
+    noise: Noise | None
     tables: list[Table]
     samples: dict[str, Samples]
     details: dict[str, Any] = {}
@@ -98,9 +98,10 @@ class Result(msgspec.Struct, kw_only=True):
         """Where, when and how steadily it was measured, in one sentence."""
         scale = "quick scale, " if self.quick else ""
         libraries = ", ".join(f"{name} {number}" for name, number in self.libraries.items())
+        noise = f" Noise: {self.noise.sentence()}." if self.noise else ""
         return (
             f"{scale}{self.runs} runs at {self.at} of {self.commit}; {self.machine.sentence()}; "
-            f"{self.server}; {libraries}. Noise: {self.noise.sentence()}."
+            f"{self.server}; {libraries}.{noise}"
         )
 
 
@@ -132,10 +133,12 @@ class Report:
     Args:
         name: the benchmark's.
         chosen: its command line.
+        timed: whether figures depend on how busy the machine is, so that this has to be told.
     """
 
-    def __init__(self, name: str, chosen: Namespace) -> None:
+    def __init__(self, name: str, chosen: Namespace, *, timed: bool = True) -> None:
         self.name = name
+        self._timed = timed
         self.meter = NoiseMeter()
         self.server = ""
         self.tables: list[Table] = []
@@ -161,13 +164,13 @@ class Report:
         result = Result(
             benchmark=self.name,
             at=datetime.now(UTC).isoformat(timespec="minutes"),
-            commit=_commit(),
+            commit=commit(),
             quick=self._chosen.quick,
             runs=self._chosen.runs,
             server=self.server,
             machine=describe(),
             libraries={name: version(name) for name in _LIBRARIES},
-            noise=self.meter.noise(),
+            noise=self.meter.noise() if self._timed else None,
             tables=self.tables,
             samples=self.samples,
             details=self.details,
@@ -181,7 +184,7 @@ class Report:
         return result
 
 
-def _commit() -> str:
+def commit() -> str:
     """The commit that is checked out, with a mark if the worker's files differ from it."""
     try:
         head = _git("rev-parse", "--short", "HEAD").strip()

@@ -7,7 +7,6 @@ server's, from ``INFO commandstats``, and the round trip. What the layers leave 
 time is the event loop's: tasks, futures, waking up.
 """
 
-import asyncio
 import sys
 import tempfile
 import time
@@ -26,27 +25,38 @@ from tests.benchmarks.wire import Wire
 from worker.config.keys import Config
 from worker.config.loading import load_config
 from worker.domain.signal import Signal
-from worker.ledger.calls import MAX_BATCH, Ledger
+from worker.engine.counting import count_end
+from worker.engine.group_calls import MAX_BATCH
+from worker.ledger.calls import Ledger
 from worker.ledger.connection import Connections
-from worker.ledger.lease import Lease
 from worker.ledger.replies import Delivery
-from worker.ledger.scripts import Argument, RedisScripts
+from worker.ledger.scripts import RedisScripts
+from worker.ledger.wire import Argument
 from worker.market.data import MarketData, MarketView
 from worker.observe.logs import configure_logging
 from worker.observe.metrics import Metrics
 from worker.paper.exchange import PaperExchange
 from worker.paper.prices import SignalPrices
+from worker.pipeline.custody import Custody
 from worker.pipeline.execution import OrderExecutorHandler
-from worker.pipeline.flow import AdmittedOrder, Arrival, Intent, Settlement, Submission
+from worker.pipeline.flow import (
+    AdmittedOrder,
+    Arrival,
+    Proposal,
+    Settlement,
+    Submission,
+    ValidSignal,
+)
 from worker.pipeline.orders import OrderManager
 from worker.pipeline.pipeline import decode
 from worker.pipeline.reconciliation import ReconciliationHandler
 from worker.pipeline.risk import RiskManagementHandler
-from worker.pipeline.settlement import Scribe
+from worker.pipeline.settlement import SettlementWriter
 from worker.pipeline.sizing import Sizing
 from worker.pipeline.validation import ValidationHandler
+from worker.pipeline.worker_state import WorkerState
 from worker.runtime.clock import SystemClock
-from worker.runtime.logger import Tell
+from worker.runtime.logger import LogSignal
 
 NAME: Final = "stages"
 BATCH: Final = MAX_BATCH
@@ -139,13 +149,13 @@ class Parts:
     Args:
         config: the worker's.
         clocks: what is told the times.
-        tell: logs a signal's line.
+        log_signal: logs a signal's line.
     """
 
-    def __init__(self, config: Config, clocks: Clocks, tell: Tell) -> None:
-        clock = SystemClock()
+    def __init__(self, config: Config, clocks: Clocks, log_signal: LogSignal) -> None:
+        clock = self.clock = SystemClock()
         self.clocks = clocks
-        self.tell = tell
+        self.log_signal = log_signal
         self.connections = Connections(
             config.redis, key=signals.SIGNALS, name=_WORKER, timeout_s=5.0
         )
@@ -154,9 +164,11 @@ class Parts:
         self.ledger = Ledger(scripts, clock=clock, worker=_WORKER)
         self.metrics = Metrics(version="benchmark", mode=config.mode)
         orders = OrderManager()
+        state = WorkerState()
         adapter = PaperExchange("paper", config.exchanges["paper"], clock)
+        exchanges = {"paper": adapter}
         self.market = MarketData(
-            {"paper": adapter},
+            exchanges,
             clock=clock,
             max_price_age_ms=5_000,
             max_balance_age_ms=30_000,
@@ -171,26 +183,22 @@ class Parts:
         )
         sizing = Sizing(config.risk, account=config.account)
         self.risk = RiskManagementHandler(
-            config.risk,
-            sizing=sizing,
-            ledger=self.ledger,
-            market=self.market,
-            orders=orders,
-            clock=clock,
+            config.risk, sizing=sizing, exchanges=exchanges, market=self.market, orders=orders
         )
         self.execution = OrderExecutorHandler(
             config.execution,
+            exchanges=exchanges,
             ledger=self.ledger,
             orders=orders,
+            state=state,
             clock=clock,
             random=Random(1),
             meter=self.metrics,
-            draining=lambda: False,
         )
         self.reconciliation = ReconciliationHandler(
-            config.reconciliation, orders=orders, clock=clock, may_open=lambda: True
+            config.reconciliation, exchanges=exchanges, orders=orders, state=state, clock=clock
         )
-        self.scribe = Scribe(
+        self.writer = SettlementWriter(
             account=config.account,
             worker=_WORKER,
             sizing=sizing,
@@ -209,31 +217,48 @@ class Parts:
             deliveries = (await self.ledger.claim(BATCH)).deliveries
         if len(deliveries) != BATCH:
             raise BenchmarkError(f"{len(deliveries)} of {BATCH} signals were claimed")
-        intents = await self._intents(deliveries)
+        custodies = [
+            Custody(delivery.entry_id, delivery.token, delivery.lease_mono_ms)
+            for delivery in deliveries
+        ]
+        valid = await self._valid(deliveries)
         with layer("risk"):
-            admitted = await asyncio.gather(*[self.risk.handle(intent) for intent in intents])
-        orders = _only(AdmittedOrder, admitted)
+            proposed = [self.risk.propose(*one) for one in zip(valid, custodies, strict=True)]
+            proposals = _only(Proposal, proposed)
+            asked_mono_ms = self.clock.monotonic_ms()
+            answers = await self.ledger.admit([proposal.item for proposal in proposals])
+            decided = [
+                self.risk.decide(proposal, answer, asked_mono_ms, custody)
+                for proposal, answer, custody in zip(proposals, answers, custodies, strict=True)
+            ]
+        orders = _only(AdmittedOrder, decided)
         with layer("execute"):
-            sent = [await self.execution.handle(order) for order in orders]
+            sent = [
+                await self.execution.handle(*one) for one in zip(orders, custodies, strict=True)
+            ]
         submissions = _only(Submission, sent)
         with layer("reconcile"):
-            settled = [await self.reconciliation.handle(one) for one in submissions]
+            settled = [
+                await self.reconciliation.handle(*one)
+                for one in zip(submissions, custodies, strict=True)
+            ]
         ends = _only(Settlement, settled)
         with layer("write"):
-            endings = [self.scribe.settled(end) for end in ends]
+            endings = [self.writer.settled(*one) for one in zip(ends, custodies, strict=True)]
         with layer("encode"):
-            await asyncio.gather(*[self.ledger.commit(ending.item) for ending in endings])
+            await self.ledger.commit([ending.item for ending in endings])
         with layer("report"):
             for ending in endings:
-                self.metrics.ended(ending.outcome, ending, 0.001)
-                self.tell("signal_ended", {"outcome": ending.outcome} | ending.fields)
+                count_end(self.metrics, ending.outcome, ending, 0.001)
+                self.log_signal("signal_ended", {"outcome": ending.outcome} | ending.fields)
 
     async def _view(self, signal: Signal) -> MarketView:
         if signal.entry_price is not None:
             self.market.assume_price(signal.exchange, signal.symbol, signal.entry_price)
-        return await self.market.view(signal.exchange, signal.symbol)
+        view = self.market.known(signal.exchange, signal.symbol)
+        return await self.market.complete(view) if self.market.is_lacking(view) else view
 
-    async def _intents(self, deliveries: Sequence[Delivery]) -> list[Intent]:
+    async def _valid(self, deliveries: Sequence[Delivery]) -> list[ValidSignal]:
         layer = self.clocks.layer
         with layer("decode"):
             read = [decode(delivery.fields) for delivery in deliveries]
@@ -247,18 +272,14 @@ class Parts:
                 signal=signal,
                 written=one,
                 digest=digest,
-                lease=Lease(delivery.entry_id, delivery.token, delivery.lease_mono_ms),
                 view=view,
-                created_ms=signal.created_ms,
-                expires_ms=self.validation.expires_ms(signal, signal.created_ms),
+                lifetime=self.validation.lifetime(signal),
             )
-            for delivery, signal, one, digest, view in zip(
-                deliveries, read, written, digests, views, strict=True
-            )
+            for signal, one, digest, view in zip(read, written, digests, views, strict=True)
         ]
         with layer("validate"):
-            valid = [await self.validation.handle(arrival) for arrival in arrivals]
-        return _only(Intent, valid)
+            valid = [self.validation.check(arrival) for arrival in arrivals]
+        return _only(ValidSignal, valid)
 
 
 def _complain(name: str, error: Exception) -> None:
@@ -275,13 +296,13 @@ def _only(kind: type[T], found: Sequence[object]) -> list[T]:
     return good
 
 
-async def _run(where: Stage, batches: int, number: int, tell: Tell) -> Clocks:
+async def _run(where: Stage, batches: int, number: int, log_signal: LogSignal) -> Clocks:
     """One run: its layers' times, microseconds a signal."""
     payloads = signals.backlog((batches + _WARM_UP) * BATCH, f"s{number}", symbols=BATCH)
     where.wire.pour(signals.commands(payloads))
     config = load_config(None, worker_environment(where.server.url, 0))
     with Wire(where.server.port) as wire:
-        parts = Parts(config, Clocks(wire), tell)
+        parts = Parts(config, Clocks(wire), log_signal)
         for n in range(batches + _WARM_UP):
             if n == _WARM_UP:
                 counted = Clocks(wire)
@@ -302,12 +323,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     report = Report(NAME, chosen)
     with tempfile.TemporaryFile("w") as lines:
         config = load_config(None, {"WORKER_LOG__FORMAT": "json"})
-        tell = configure_logging(config.log, lines, ())
+        log_signal = configure_logging(config.log, lines, ())
         for number in range(chosen.runs):
             with stage(chosen.server) as where, report.meter.around():
                 where.make_group()
                 report.server = where.server_name()
-                clocks = uvloop.run(_run(where, batches, number, tell))
+                clocks = uvloop.run(_run(where, batches, number, log_signal))
             for name, value in clocks.cpu.items():
                 report.add(f"{name}: cpu", "µs/signal", value)
             for name in _SCRIPTS:

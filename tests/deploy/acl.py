@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 
 from tests.deploy.tools import ROOT
-from worker.ledger.scripts import NAMES, source
+from worker.ledger.script_source import NAMES, source
 
 WORKER: Final = ROOT / "worker"
 #: Which scripts each user's calls run.
@@ -21,9 +21,8 @@ SCRIPTS: Final[Mapping[str, frozenset[str]]] = {
 #: Where the commands stand that are sent as such.
 MODULES: Final[Mapping[str, tuple[str, ...]]] = {
     "worker": ("ledger/scripts.py",),
-    "outside": ("ledger/access.py", "ledger/streams.py", "operator/dead_letters.py",
-                "operator/decisions.py", "operator/history.py", "operator/reader.py",
-                "operator/status.py"),
+    "outside": ("ledger/access.py", "ledger/inspection.py", "ledger/operator_calls.py",
+                "ledger/streams.py", "operator/dead_letters.py", "operator/history.py"),
 }  # fmt: skip
 #: Sent by the client library's methods, which a look at string constants does not find.
 BY_METHOD: Final[Mapping[str, frozenset[str]]] = {

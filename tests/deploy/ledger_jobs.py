@@ -9,6 +9,7 @@ import msgspec
 import pytest
 from redis.asyncio import Redis
 
+from tests.integration.fleets import admit_one, commit_one
 from worker.config.keys import Config
 from worker.domain.trading_state import TradingState
 from worker.domain.verdict import Verdict
@@ -17,9 +18,11 @@ from worker.ledger.calls import Ledger
 from worker.ledger.connection import Connections
 from worker.ledger.errors import LedgerUnavailableError
 from worker.ledger.items import AdmitItem, CommitItem
+from worker.ledger.layouts import DeadLetterTail
 from worker.ledger.replies import Admitted, CommitStatus, Delivery
-from worker.ledger.scripts import Argument, RedisScripts
+from worker.ledger.scripts import RedisScripts
 from worker.ledger.streams import submit
+from worker.ledger.wire import Argument
 from worker.operator.reader import AccountReader
 from worker.runtime.clock import SystemClock
 
@@ -74,7 +77,7 @@ def admission(delivery: Delivery, signal: str, **changes: Any) -> AdmitItem:
         position_key=f"paper:{signal}",
         action="open",
         quote="USDT",
-        intent="{}",
+        plan="{}",
         notional=1_000_000,
         max_positions=100,
         max_exposure=10**12,
@@ -124,7 +127,7 @@ async def work(config: Config, producer: Config) -> set[str]:
         await produce(producer, ("a", "a", "a", "b", "c", "d"))
         first = {d.fields[b"key"].decode(): d for d in (await durable.claim(10)).deliveries}
         with pytest.raises(LedgerUnavailableError, match="0 of 1 replicas"):
-            await durable.admit(admission(first["b"], "sb"))
+            await durable.admit([admission(first["b"], "sb")])
         await durable.release([(d.entry_id, d.token, 0, False) for d in first.values()])
         await durable.leave()
         ran = set(ran_durably.ran)
@@ -155,7 +158,7 @@ async def _work(ledger: Ledger, entry_b: str) -> None:
     held = {d.fields[b"key"].decode(): d for d in (await ledger.claim(10)).deliveries}
     assert set(held) == {"a", "b", "c", "d"}
     assert held["b"].entry_id == entry_b
-    assert isinstance(await ledger.admit(admission(held["a"], "sa")), Admitted)
+    assert isinstance(await admit_one(ledger, admission(held["a"], "sa")), Admitted)
     await ledger.throttle("paper", 1)
     assert (await ledger.authorize(held["a"].entry_id, held["a"].token, "paper")).held
     lost, state, _ = await ledger.heartbeat([(d.entry_id, d.token) for d in held.values()], b"{}")
@@ -163,7 +166,7 @@ async def _work(ledger: Ledger, entry_b: str) -> None:
     assert state is TradingState.ACTIVE
     assert not await ledger.resync(held_id.entry_id for held_id in held.values())
     assert len(await ledger.resync([])) == 4
-    done = await ledger.commit(
+    done = await commit_one(ledger,
         outcome(
             held["a"], "sa", position_key="paper:sa", position=POSITION, quote="USDT",
             exposure=-100_000, realized=5, reservation="opening",
@@ -173,10 +176,11 @@ async def _work(ledger: Ledger, entry_b: str) -> None:
     assert done.following is not None, "the group's next entry is handed on"
     closing = done.following
     assert isinstance(
-        await ledger.admit(admission(closing, "sa2", position_key="paper:sa", action="close")),
+        await admit_one(ledger, admission(closing, "sa2", position_key="paper:sa", action="close")),
         Admitted,
     )
-    closed = await ledger.commit(
+    closed = await commit_one(
+        ledger,
         outcome(
             closing,
             "sa2",
@@ -185,19 +189,29 @@ async def _work(ledger: Ledger, entry_b: str) -> None:
             position="",
             quote="USDT",
             take_next=False,
-        )
+        ),
     )
     assert closed.status is CommitStatus.COMMITTED
     await ledger.park(held["b"].entry_id, held["b"].token, "sb", 0, ("SystemError", "park-1", "{}"))
     adopted = await ledger.adopt(5)
     assert [d.entry_id for d in adopted] == [entry_b]
-    buried = await ledger.commit(
+    buried = await commit_one(
+        ledger,
         outcome(
-            held["c"], "", state="", events=(),
-            dead=("reason", "malformed", "error", "e", "entry_id", held["c"].entry_id,
-                  "deliveries", "1", "worker", "w", "at", "now"),
-        )
-    )  # fmt: skip
+            held["c"],
+            "",
+            state="",
+            events=(),
+            dead=DeadLetterTail(
+                reason="malformed",
+                error="e",
+                entry_id=held["c"].entry_id,
+                deliveries="1",
+                worker="w",
+                at="now",
+            ),
+        ),
+    )
     assert buried.status is CommitStatus.COMMITTED
     await ledger.release([(held["d"].entry_id, held["d"].token, 0, True)])
     await ledger.release([(adopted[0].entry_id, adopted[0].token, 1_000, False)])
@@ -256,15 +270,15 @@ async def decide(worker: Config, producer: Config, operator: Config) -> None:
     async with ledger_of(worker, "w5-1-0000") as (ledger, _):
         await produce(producer, ("x", "y", "z"))
         doubted, *held = (await ledger.claim(3)).deliveries
-        await ledger.admit(admission(doubted, "doubted"))
+        await admit_one(ledger, admission(doubted, "doubted"))
         event = ("SystemError", "e", "{}")
         await ledger.park(doubted.entry_id, doubted.token, "doubted", 0, event)
         for number, delivery in enumerate(held):
             signal, symbol = f"held{number}", f"H{number}/USDT"
             item = {"position_key": f"paper:{symbol}", "reservation": "opening", "quote": "USDT"}
-            await ledger.admit(admission(delivery, signal, position_key=f"paper:{symbol}"))
+            await admit_one(ledger, admission(delivery, signal, position_key=f"paper:{symbol}"))
             position = msgspec.json.encode(whole | {"symbol": symbol}).decode()
-            await ledger.commit(outcome(delivery, signal, position=position, **item))
+            await commit_one(ledger, outcome(delivery, signal, position=position, **item))
         async with AccountReader(operator) as reader:
             verdict = Verdict(actor="o", reason="test")
             await reader.decisions.decide("doubted", verdict)

@@ -18,7 +18,7 @@ from tests.deploy.redis_servers import KINDS, REDIS, USERS, Server, make_users, 
 from tests.deploy.tools import ROOT, changed, said
 from worker.client import SignalProducer, new_signal, unique_events
 from worker.ledger.errors import LedgerError, LedgerRefusedError
-from worker.ledger.scripts import NAMES
+from worker.ledger.script_source import NAMES
 
 TEMPLATE: Final = REDIS / "users.acl.template"
 ADMIN: Final = "user admin on >admin ~* &* +@all\n"

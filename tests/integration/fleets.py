@@ -16,7 +16,7 @@ from worker.ledger.connection import Connections
 from worker.ledger.items import AdmitItem, CommitItem
 from worker.ledger.replies import Admission, Admitted, CommitStatus, Committed, Delivery
 from worker.ledger.scripts import RedisScripts
-from worker.ledger.stored import Record, decode_entry, decode_record, read_place
+from worker.ledger.stored import Record, decode_entry, decode_record, read_book_row
 from worker.runtime.clock import SystemClock
 from worker.runtime.embedded_server import EmbeddedServer, free_port
 
@@ -111,10 +111,10 @@ class Fleet:
         return {key.decode(): value.decode() for key, value in raw.items()}
 
     async def reserved(self, how: str) -> dict[str, str]:
-        """Place to the signal that is ``opening`` or ``closing`` it."""
+        """Position key to the signal that is ``opening`` or ``closing`` it."""
         raw = await self.redis.hgetall(self.key("book"))
-        places = {key.decode(): read_place(value) for key, value in raw.items()}
-        return {key: place.signal for key, place in places.items() if place.busy == how}
+        rows = {key.decode(): read_book_row(value) for key, value in raw.items()}
+        return {key: row.signal for key, row in rows.items() if row.reservation == how}
 
     async def now_ms(self) -> int:
         seconds, micros = await self.redis.time()
@@ -151,7 +151,7 @@ def admission(delivery: Delivery, signal: str = "s-1", **fields: Any) -> AdmitIt
         "position_key": f"x:{signal}",
         "action": "open",
         "quote": "USDT",
-        "intent": '{"intent": 1}',
+        "plan": '{"intent": 1}',
         "notional": 100,
         "max_positions": 3,
         "max_exposure": 0,
@@ -199,16 +199,28 @@ async def take_one(ledger: Ledger) -> Delivery:
     return delivery
 
 
+async def admit_one(ledger: Ledger, item: AdmitItem) -> Admission:
+    """Ask for one admission in a call of its own."""
+    (answer,) = await ledger.admit([item])
+    return answer
+
+
+async def commit_one(ledger: Ledger, item: CommitItem) -> Committed:
+    """Commit one end in a call of its own."""
+    (answer,) = await ledger.commit([item])
+    return answer
+
+
 async def admit(ledger: Ledger, delivery: Delivery, signal: str = "s-1", **fields: Any) -> Admitted:
     """Admit an order that must be admitted."""
-    answer: Admission = await ledger.admit(admission(delivery, signal, **fields))
+    answer = await admit_one(ledger, admission(delivery, signal, **fields))
     assert isinstance(answer, Admitted), answer
     return answer
 
 
 async def commit(ledger: Ledger, item: CommitItem) -> Committed:
     """Commit what must be committed."""
-    answer = await ledger.commit(item)
+    answer = await commit_one(ledger, item)
     assert answer.status is CommitStatus.COMMITTED, answer
     return answer
 

@@ -22,6 +22,7 @@ from tests.integration.binance import (
     an_order,
     trading,
 )
+from tests.unit.parts import market_view
 from worker.config.keys import Secret
 from worker.domain.market import Balance, MarketKind
 from worker.domain.order import OrderState, Role, Side
@@ -189,8 +190,8 @@ async def test_each_kind_of_market_is_paid_for_from_its_own_wallet() -> None:
         report = await adapter.place_order(request, adapter.open_window())
         spent = sum((fill.quantity * fill.price for fill in report.fills), D(0))
         assert spent > 500
-        spot = (await market.view("binance", SPOT)).balance
-        linear = (await market.view("binance", LINEAR)).balance
+        spot = (await market_view(market, "binance", SPOT)).balance
+        linear = (await market_view(market, "binance", LINEAR)).balance
         assert spot == Balance(free=1000 - spent, total=1000 - spent)
         assert linear == Balance(free=D(1000), total=D(1000))
         assert "BTC" in await adapter.get_balance(MarketKind.SPOT)

@@ -13,6 +13,7 @@ from tests.unit.parts import position
 from worker.config.keys import Config, RedisConfig, Secret
 from worker.domain.position import Position
 from worker.domain.verdict import Verdict
+from worker.ledger.inspection import StoredPosition
 from worker.ledger.replies import Delivery
 from worker.operator.decisions import DecisionError, Decisions
 from worker.operator.reader import AccountReader
@@ -21,7 +22,7 @@ from worker.runtime.embedded_server import EmbeddedServer
 D = Decimal
 ABSENT = Verdict(actor="ann@desk", reason="not in the exchange's list")
 UNRESOLVED = ("SystemError", "e-unresolved", "{}")
-PLACE = "x:B/USDT:USDT"
+KEY = "x:B/USDT:USDT"
 
 
 @pytest.fixture
@@ -152,12 +153,12 @@ async def taken(fleet: Fleet) -> Delivery:
 async def hold(fleet: Fleet, signal: str = "s-1") -> None:
     """Let the book have 1 at 100, worth a hundred million millionths."""
     delivery = await taken(fleet)
-    await admit(fleet["w1"], delivery, signal, position_key=PLACE)
+    await admit(fleet["w1"], delivery, signal, position_key=KEY)
     text = msgspec.json.encode(HELD).decode()
     item = filled(
         delivery,
         signal,
-        position_key=PLACE,
+        position_key=KEY,
         position=text,
         exposure=100_000_000 - 100,
         reserved=100,
@@ -235,7 +236,7 @@ async def test_a_position_a_signal_works_on_is_left_alone(
     """What comes of the signal would be written over it."""
     await hold(fleet)
     closing = await taken(fleet)
-    await admit(fleet["w1"], closing, "s-2", position_key=PLACE, action="close")
+    await admit(fleet["w1"], closing, "s-2", position_key=KEY, action="close")
     before = await fleet.hash("book")
     with pytest.raises(DecisionError, match="a signal is working on"):
         await correct(decisions, "0")
@@ -248,14 +249,14 @@ async def test_a_position_that_changes_meanwhile_is_looked_at_again(
 ) -> None:
     """Two people at once: the second one's arithmetic is of a position that is no more."""
     await hold(fleet)
-    seen = await decisions._position(PLACE)
+    seen = await decisions._held("x", SYMBOL)
     await correct(decisions, "0.5")
     totals = await fleet.hash("totals")
 
-    async def as_seen(_place: str) -> bytes:
+    async def as_seen(_exchange: str, _symbol: str) -> StoredPosition:
         return seen
 
-    monkeypatch.setattr(decisions, "_position", as_seen)
+    monkeypatch.setattr(decisions, "_held", as_seen)
     with pytest.raises(DecisionError, match="has just changed"):
         await correct(decisions, "0")
     assert await fleet.hash("totals") == totals
@@ -267,7 +268,7 @@ async def test_a_correction_asked_for_again_is_one(
 ) -> None:
     """A lost reply books nothing twice."""
     await hold(fleet)
-    scripts = decisions._scripts
+    scripts = decisions._calls._scripts
     run = scripts.run
 
     async def twice(name: str, *arguments: Any) -> Any:
@@ -286,10 +287,10 @@ async def test_there_must_be_something_to_correct(fleet: Fleet, decisions: Decis
     with pytest.raises(DecisionError, match="the book has no position x B/USDT:USDT"):
         await correct(decisions, "0")
     delivery = await taken(fleet)
-    await admit(fleet["w1"], delivery, position_key=PLACE)
+    await admit(fleet["w1"], delivery, position_key=KEY)
     with pytest.raises(DecisionError, match="the book has no position x B/USDT:USDT"):
         await correct(decisions, "0")
-    await commit(fleet["w1"], filled(delivery, position_key=PLACE, position=None))
+    await commit(fleet["w1"], filled(delivery, position_key=KEY, position=None))
     await hold(fleet, "s-2")
     with pytest.raises(DecisionError, match="the book has 1 of B/USDT:USDT on x already"):
         await correct(decisions, "1")

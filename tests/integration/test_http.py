@@ -234,7 +234,7 @@ async def test_the_monitor_beats_and_measures_how_late_it_wakes() -> None:
     health, metrics = Health(clock), Metrics(version="1", mode="paper")
     clock.ms = 60_000
     assert health.alive is False
-    task = asyncio.create_task(loop_monitor(clock, health, metrics))
+    task = asyncio.create_task(loop_monitor(clock, health, metrics.loop_lag))
     lags = []
     for late_ms in (0, 250):
         assert await clock.asleep.get() == BEAT_EVERY_S == 0.5

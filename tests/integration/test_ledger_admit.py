@@ -11,7 +11,9 @@ from tests.integration.fleets import (
     Fleet,
     admission,
     admit,
+    admit_one,
     commit,
+    commit_one,
     filled,
     fleet_on,
     outcome,
@@ -57,7 +59,7 @@ async def test_an_admission_writes_record_reservation_and_exposure(fleet: Fleet)
     record = await fleet.record("s-1")
     assert record is not None
     assert record.entry == delivery.entry_id
-    assert (record.state, record.intent) == ("ADMITTED", '{"intent": 1}')
+    assert (record.state, record.plan) == ("ADMITTED", '{"intent": 1}')
     assert (record.digest, record.worker) == ("digest of s-1", "w1")
     assert abs(record.admitted_at - await fleet.now_ms()) < 5_000
     assert answer == Admitted(b"", 0.0, record.admitted_at)
@@ -71,7 +73,7 @@ async def test_a_refusal_writes_nothing(fleet: Fleet) -> None:
     """No record, no reservation, no exposure."""
     (delivery,) = await held(fleet, 1)
     await fleet.redis.hset(fleet.key("control"), "trading_state", "HALTED")
-    assert await fleet["w1"].admit(admission(delivery)) is Code.TRADING_HALTED
+    assert await admit_one(fleet["w1"], admission(delivery)) is Code.TRADING_HALTED
     assert await fleet.record("s-1") is None
     for name in ("book", "totals"):
         assert await fleet.hash(name) == {}
@@ -82,9 +84,9 @@ async def test_asking_again_gives_the_same_answer_and_reserves_once(fleet: Fleet
     (delivery,) = await held(fleet, 1)
     ledger = fleet["w1"]
     item = admission(delivery, max_positions=1, max_exposure=100, max_rate=1)
-    first = await ledger.admit(item)
+    first = await admit_one(ledger, item)
     assert isinstance(first, Admitted)
-    assert await ledger.admit(item) == first == Admitted(b"", 0.0, first.at_ms)
+    assert await admit_one(ledger, item) == first == Admitted(b"", 0.0, first.at_ms)
     assert await fleet.hash("totals") == {"USDT": "100"}
 
 
@@ -105,7 +107,7 @@ async def test_a_close_brings_the_position_as_it_is(fleet: Fleet) -> None:
     (delivery,) = await held(fleet, 1)
     item = admission(delivery, action="close", position_key="x:s-0", notional=0)
     for _ in range(2):
-        answer = await fleet["w1"].admit(item)
+        answer = await admit_one(fleet["w1"], item)
         assert isinstance(answer, Admitted)
         assert answer.position == b'{"held": 1}'
     assert await fleet.reserved("closing") == {"x:s-0": "s-1"}
@@ -121,7 +123,7 @@ async def test_positions_open_and_reserved_count_together(fleet: Fleet, places: 
     await open_position(fleet)
     deliveries = await held(fleet, places)
     answers = [
-        await fleet["w1"].admit(admission(one, f"s-{n}", max_positions=places))
+        await admit_one(fleet["w1"], admission(one, f"s-{n}", max_positions=places))
         for n, one in enumerate(deliveries, start=1)
     ]
     assert [isinstance(answer, Admitted) for answer in answers[:-1]] == [True] * (places - 1)
@@ -138,7 +140,9 @@ async def test_exposure_may_reach_its_limit_but_not_pass_it(
     """A hundred are held; zero means no limit."""
     await open_position(fleet, notional=100)
     (delivery,) = await held(fleet, 1)
-    answer = await fleet["w1"].admit(admission(delivery, notional=notional, max_exposure=limit))
+    answer = await admit_one(
+        fleet["w1"], admission(delivery, notional=notional, max_exposure=limit)
+    )
     assert isinstance(answer, Admitted) if passes else answer is Code.MAX_EXPOSURE
 
 
@@ -163,10 +167,10 @@ async def test_todays_loss_stops_new_positions_at_its_limit(
     await fleet.redis.hset(fleet.key(f"day:{day}"), "USDT", realized)
     await fleet.redis.hset(fleet.key(f"day:{day - 1}"), "USDT", -(10**12))
     one, two = await held(fleet, 2)
-    answer = await fleet["w1"].admit(admission(one, max_loss=limit))
+    answer = await admit_one(fleet["w1"], admission(one, max_loss=limit))
     assert isinstance(answer, Admitted) if passes else answer is Code.DAILY_LOSS_LIMIT
     close = admission(two, "s-2", action="close", position_key="x:s-0", max_loss=limit)
-    assert isinstance(await fleet["w1"].admit(close), Admitted)
+    assert isinstance(await admit_one(fleet["w1"], close), Admitted)
 
 
 async def test_orders_a_minute_have_a_limit(fleet: Fleet) -> None:
@@ -178,7 +182,7 @@ async def test_orders_a_minute_have_a_limit(fleet: Fleet) -> None:
     limits = {"max_rate": 7, "max_positions": 9}
     await admit(fleet["w1"], one, "s-1", **limits)
     await admit(fleet["w1"], two, "s-2", **limits)
-    assert await fleet["w1"].admit(admission(three, "s-3", **limits)) is Code.ORDER_RATE_LIMIT
+    assert await admit_one(fleet["w1"], admission(three, "s-3", **limits)) is Code.ORDER_RATE_LIMIT
     ttls = [await fleet.redis.ttl(fleet.key(f"rate:{key}")) for key in (minute, minute + 1)]
     assert max(ttls) > 0
 
@@ -187,7 +191,7 @@ async def test_an_order_refused_for_another_reason_uses_up_no_rate(fleet: Fleet)
     """Only what gets as far as the rate counts."""
     one, two, three = await held(fleet, 3)
     await admit(fleet["w1"], one, "s-1", max_positions=1, max_rate=2)
-    answer = await fleet["w1"].admit(admission(two, "s-2", max_positions=1, max_rate=2))
+    answer = await admit_one(fleet["w1"], admission(two, "s-2", max_positions=1, max_rate=2))
     assert answer is Code.MAX_POSITIONS
     await admit(fleet["w1"], three, "s-3", max_positions=2, max_rate=2)
 
@@ -203,7 +207,9 @@ async def test_a_symbol_has_one_position_and_one_change_at_a_time(fleet: Fleet) 
 
     async def refused(action: str) -> Any:
         one = next(tried)
-        return await ledger.admit(admission(one, one.entry_id, action=action, position_key="x:P"))
+        return await admit_one(
+            ledger, admission(one, one.entry_id, action=action, position_key="x:P")
+        )
 
     assert await refused("close") is Code.NO_POSITION
     await admit(ledger, opening, "s-1", position_key="x:P")
@@ -223,9 +229,9 @@ async def test_a_refusal_stands_until_the_entry_changes_hands(fleet: Fleet) -> N
     """The same worker asking again may have lost the reply, and may have said so already."""
     (delivery,) = await held(fleet, 1)
     await fleet.redis.hset(fleet.key("control"), "trading_state", "HALTED")
-    assert await fleet["w1"].admit(admission(delivery)) is Code.TRADING_HALTED
+    assert await admit_one(fleet["w1"], admission(delivery)) is Code.TRADING_HALTED
     await fleet.redis.delete(fleet.key("control"))
-    assert await fleet["w1"].admit(admission(delivery)) is Code.TRADING_HALTED
+    assert await admit_one(fleet["w1"], admission(delivery)) is Code.TRADING_HALTED
     await fleet.expire(delivery.entry_id)
     await admit(fleet["w2"], await take_one(fleet["w2"]))
 
@@ -253,14 +259,16 @@ async def test_what_the_trading_state_lets_through(
     if state is not None:
         await fleet.redis.hset(fleet.key("control"), "trading_state", state)
     one, two = await held(fleet, 2)
-    opening = await fleet["w1"].admit(admission(one))
-    closing = await fleet["w1"].admit(admission(two, "s-2", action="close", position_key="x:s-0"))
+    opening = await admit_one(fleet["w1"], admission(one))
+    closing = await admit_one(
+        fleet["w1"], admission(two, "s-2", action="close", position_key="x:s-0")
+    )
     assert opening is opens if opens else isinstance(opening, Admitted)
     assert closing is closes if closes else isinstance(closing, Admitted)
-    said = (await fleet["w1"].heartbeat([], b"{}"))[1]
+    state = (await fleet["w1"].heartbeat([], b"{}")).trading_state
     expected = {Code.TRADING_HALTED: "HALTED", Code.TRADING_REDUCING: "REDUCING"}
-    assert said is TradingState(expected.get(opens, "ACTIVE") if opens else "ACTIVE")
-    assert (await fleet["w1"].authorize(one.entry_id, one.token, "x")).trading_state is said
+    assert state is TradingState(expected.get(opens, "ACTIVE") if opens else "ACTIVE")
+    assert (await fleet["w1"].authorize(one.entry_id, one.token, "x")).trading_state is state
 
 
 # --- used ids and fences ---
@@ -273,9 +281,9 @@ async def test_a_used_id_is_a_duplicate_or_a_conflict(fleet: Fleet) -> None:
     same = admission(second)
     other = admission(second, digest="another")
     for _ in range(2):
-        assert await fleet["w1"].admit(same) == Duplicate(conflict=False)
-        assert await fleet["w1"].admit(other) == Duplicate(conflict=True)
-        await fleet["w1"].commit(filled(first))
+        assert await admit_one(fleet["w1"], same) == Duplicate(conflict=False)
+        assert await admit_one(fleet["w1"], other) == Duplicate(conflict=True)
+        await commit_one(fleet["w1"], filled(first))
     assert await fleet.hash("totals") == {"USDT": "100"}
 
 
@@ -287,7 +295,7 @@ async def test_a_used_id_is_recognised_within_one_call(fleet: Fleet) -> None:
         admission(two, position_key="x:Q"),
         admission(three, position_key="x:R", digest="another"),
     ]
-    first, second, third = await fleet["w1"]._admit(asked)
+    first, second, third = await fleet["w1"].admit(asked)
     assert isinstance(first, Admitted)
     assert second == Duplicate(conflict=False)
     assert third == Duplicate(conflict=True)
@@ -298,8 +306,8 @@ async def test_a_used_id_is_recognised_within_one_call(fleet: Fleet) -> None:
 async def test_without_the_lease_nothing_is_admitted(fleet: Fleet, change: dict[str, Any]) -> None:
     """A wrong token, an unknown entry, another worker."""
     (delivery,) = await held(fleet, 1)
-    assert await fleet["w1"].admit(admission(delivery, **change)) == Fenced()
-    assert await fleet["w2"].admit(admission(delivery)) == Fenced()
+    assert await admit_one(fleet["w1"], admission(delivery, **change)) == Fenced()
+    assert await admit_one(fleet["w2"], admission(delivery)) == Fenced()
     assert await fleet.reserved("opening") == {}
 
 
@@ -309,7 +317,7 @@ async def test_a_successor_fences_even_what_was_admitted(fleet: Fleet) -> None:
     await admit(fleet["w1"], delivery)
     await fleet.expire(delivery.entry_id)
     await take_one(fleet["w2"])
-    assert await fleet["w1"].admit(admission(delivery)) == Fenced()
+    assert await admit_one(fleet["w1"], admission(delivery)) == Fenced()
 
 
 async def test_a_pause_of_the_fleet_comes_with_the_admission(fleet: Fleet) -> None:
@@ -342,12 +350,14 @@ async def test_many_workers_never_exceed_a_limit_together(
     hands = [(f"w{n}", await take(fleet[f"w{n}"], 5)) for n in range(6)]
     tries = [
         fleet[worker].admit(
-            admission(one, f"s-{one.entry_id}", position_key=one.entry_id, **limits)
+            [
+                admission(one, f"s-{one.entry_id}", position_key=one.entry_id, **limits)
+                for one in deliveries
+            ]
         )
         for worker, deliveries in hands
-        for one in deliveries
     ]
-    answers = await asyncio.gather(*tries)
+    answers = [answer for batch in await asyncio.gather(*tries) for answer in batch]
     assert sum(isinstance(answer, Admitted) for answer in answers) == admitted
     assert answers.count(code) == 30 - admitted
     assert await fleet.hash("totals") == {"USDT": str(100 * admitted)}
@@ -390,7 +400,7 @@ async def test_ledgers_of_one_batch_do_not_share_their_answers(fleet: Fleet) -> 
         admission(one, f"s-{n}", max_positions=3, position_key=f"x:{min(n, 1)}")
         for n, one in enumerate(deliveries)
     ]
-    answers = await asyncio.gather(*map(ledger.admit, items))
+    answers = await ledger.admit(items)
     assert [isinstance(answer, Admitted) for answer in answers[:2]] == [True, True]
     assert answers[2:] == [Code.POSITION_BUSY] * 3
 
@@ -400,13 +410,13 @@ async def test_an_order_only_looked_for_may_join_a_position(fleet: Fleet) -> Non
     await open_position(fleet)
     (delivery,) = await held(fleet, 1)
     item = admission(delivery, position_key="x:s-0", only_look=True)
-    answer = await fleet["w1"].admit(item)
+    answer = await admit_one(fleet["w1"], item)
     assert isinstance(answer, Admitted)
     assert answer.position == b'{"held": 1}'
     assert await fleet.reserved("closing") == {"x:s-0": "s-1"}
     assert await fleet.reserved("opening") == {}
     again = msgspec.structs.replace(item, only_look=False)
-    assert await fleet["w1"].admit(again) == answer  # asked again: the record speaks
+    assert await admit_one(fleet["w1"], again) == answer  # asked again: the record speaks
 
 
 async def test_an_order_only_looked_for_waits_while_the_position_is_changed(fleet: Fleet) -> None:
@@ -415,7 +425,7 @@ async def test_an_order_only_looked_for_waits_while_the_position_is_changed(flee
     first, second = await held(fleet, 2)
     await admit(fleet["w1"], first, "s-1", action="close", position_key="x:s-0", notional=0)
     item = admission(second, "s-2", position_key="x:s-0", only_look=True)
-    assert await fleet["w1"].admit(item) is Code.POSITION_BUSY
+    assert await admit_one(fleet["w1"], item) is Code.POSITION_BUSY
 
 
 async def test_asking_again_tells_of_the_fleets_pause_again(fleet: Fleet) -> None:
@@ -423,6 +433,6 @@ async def test_asking_again_tells_of_the_fleets_pause_again(fleet: Fleet) -> Non
     (delivery,) = await held(fleet, 1)
     await fleet["w1"].throttle("x", 60_000)
     for _ in range(2):
-        answer = await fleet["w1"].admit(admission(delivery))
+        answer = await admit_one(fleet["w1"], admission(delivery))
         assert isinstance(answer, Admitted)
         assert 50_000 < answer.pause_ms <= 60_000

@@ -12,6 +12,7 @@ from tests.integration.fleets import (
     Fleet,
     admit,
     commit,
+    commit_one,
     filled,
     fleet_on,
     outcome,
@@ -313,7 +314,7 @@ async def test_an_expired_lease_is_taken_over_with_a_higher_token(fleet: Fleet) 
     assert (new.token, new.deliveries) == (2, 2)
     assert 300 <= new.overdue_ms < 5_000
     assert await fleet.pending() == {entry_id: "w2"}
-    late = await fleet["w1"].commit(outcome(old))
+    late = await commit_one(fleet["w1"], outcome(old))
     assert late.status == "fenced"
     assert await fleet.stream("orders") == []
 
@@ -321,12 +322,12 @@ async def test_an_expired_lease_is_taken_over_with_a_higher_token(fleet: Fleet) 
 async def test_a_takeover_brings_the_record(fleet: Fleet) -> None:
     """What was admitted before: intent and position as they were written down."""
     entry_id = await fleet.send("a")
-    await admit(fleet["w1"], await take_one(fleet["w1"]), intent="what was meant")
+    await admit(fleet["w1"], await take_one(fleet["w1"]), plan="what was meant")
     await fleet.expire(entry_id)
     delivery = await take_one(fleet["w2"])
     assert delivery.record is not None
     assert (delivery.record.signal, delivery.record.state) == ("s-1", "ADMITTED")
-    assert delivery.record.intent == "what was meant"
+    assert delivery.record.plan == "what was meant"
     assert (delivery.record.position, delivery.record.unresolved_since) == ("", 0)
 
 
@@ -391,7 +392,7 @@ async def test_thousands_of_vanished_entries_do_not_stop_a_claim(fleet: Fleet) -
 
 
 async def test_a_recreated_group_repeats_nothing_that_is_in_hand(fleet: Fleet) -> None:
-    """What workers hold stays theirs; what was finished is told by its record."""
+    """Granted entries stay granted; finished ones are recognised by their records."""
     done, _, _ = ids = await fleet.send_all("aab")
     first, other = await take(fleet["w1"])
     second = (await commit(fleet["w1"], outcome(first))).following
@@ -403,7 +404,7 @@ async def test_a_recreated_group_repeats_nothing_that_is_in_hand(fleet: Fleet) -
     again = (await commit(fleet["w1"], outcome(second, "s-2"))).following
     assert again is not None
     assert again.entry_id == done
-    assert (await fleet["w1"].commit(outcome(again))).status == "duplicate"
+    assert (await commit_one(fleet["w1"], outcome(again))).status == "duplicate"
     await commit(fleet["w1"], outcome(other, "s-3"))
     assert await fleet.pending() == {}
     assert await fleet.leases() == {}
@@ -474,8 +475,8 @@ async def test_a_claim_whose_reply_was_lost_is_found_again(fleet: Fleet) -> None
 async def test_a_resync_brings_the_record_of_what_was_admitted_meanwhile(fleet: Fleet) -> None:
     """Its first delivery, yet not as new as a first delivery usually is."""
     await fleet.send("a")
-    await admit(fleet["w1"], await take_one(fleet["w1"]), intent="what was meant")
+    await admit(fleet["w1"], await take_one(fleet["w1"]), plan="what was meant")
     (found,) = await fleet["w1"].resync([])
     assert (found.token, found.deliveries) == (1, 1)
     assert found.record is not None
-    assert found.record.intent == "what was meant"
+    assert found.record.plan == "what was meant"

@@ -11,7 +11,9 @@ from tests.integration.fleets import (
     Fleet,
     admission,
     admit,
+    admit_one,
     commit,
+    commit_one,
     filled,
     fleet_on,
     outcome,
@@ -21,11 +23,14 @@ from tests.integration.fleets import (
 from worker.domain.refusal import Code
 from worker.ledger.errors import LedgerError
 from worker.ledger.items import VALUES_A_PART, CommitItem
+from worker.ledger.layouts import DeadLetterTail
 from worker.ledger.replies import CommitStatus, Delivery
 from worker.runtime.embedded_server import EmbeddedServer
 
 DAY_MS = 86_400_000
-DEAD = ("reason", "malformed", "error", "data: no", "entry_id", "1-1")
+DEAD = DeadLetterTail(
+    reason="malformed", error="data: no", entry_id="1-1", deliveries="1", worker="w1", at="now"
+)
 
 
 @pytest.fixture
@@ -101,7 +106,7 @@ async def test_committing_again_changes_nothing(fleet: Fleet) -> None:
     item = filled(delivery, realized=5)
     first = await commit(fleet["w1"], item)
     before = await everything(fleet)
-    assert await fleet["w1"].commit(item) == first
+    assert await commit_one(fleet["w1"], item) == first
     assert await everything(fleet) == before
 
 
@@ -119,7 +124,7 @@ async def test_a_repeated_end_without_a_record_writes_nothing_twice(
     )
     await commit(fleet["w1"], item)
     before = await everything(fleet)
-    assert (await fleet["w1"].commit(item)).status is CommitStatus.FENCED
+    assert (await commit_one(fleet["w1"], item)).status is CommitStatus.FENCED
     assert await everything(fleet) == before
 
 
@@ -131,7 +136,7 @@ async def test_a_fenced_commit_changes_nothing(fleet: Fleet, change: dict[str, A
     before = await everything(fleet)
     for worker in ("w1", "w2"):
         item = filled(delivery, **(change if worker == "w1" else {}))
-        assert (await fleet[worker].commit(item)).status is CommitStatus.FENCED
+        assert (await commit_one(fleet[worker], item)).status is CommitStatus.FENCED
     assert await everything(fleet) == before
 
 
@@ -142,7 +147,7 @@ async def test_a_successors_commit_is_not_taken_for_ones_own(fleet: Fleet) -> No
     await fleet.expire(delivery.entry_id)
     await commit(fleet["w2"], filled(await take_one(fleet["w2"])))
     before = await everything(fleet)
-    assert (await fleet["w1"].commit(filled(delivery))).status is CommitStatus.FENCED
+    assert (await commit_one(fleet["w1"], filled(delivery))).status is CommitStatus.FENCED
     assert await everything(fleet) == before
 
 
@@ -150,7 +155,7 @@ async def test_a_released_entry_cannot_be_committed(fleet: Fleet) -> None:
     """It was given back; the answer belongs to whoever takes it next."""
     delivery = await held_one(fleet)
     await fleet["w1"].release([(delivery.entry_id, delivery.token, 0, False)])
-    assert (await fleet["w1"].commit(outcome(delivery))).status is CommitStatus.FENCED
+    assert (await commit_one(fleet["w1"], outcome(delivery))).status is CommitStatus.FENCED
 
 
 # --- the book ---
@@ -175,7 +180,7 @@ async def test_the_book_is_left_emptied_or_written(
 
 
 async def test_without_a_reservation_the_book_is_nobodys_business(fleet: Fleet) -> None:
-    """A refused signal must not free the place another one of its symbol holds."""
+    """A refused signal must not free a position that another signal has reserved."""
     first, second = [(await fleet.send(key)) for key in "ab"]
     a, b = await take(fleet["w1"])
     assert [a.entry_id, b.entry_id] == [first, second]
@@ -187,12 +192,12 @@ async def test_without_a_reservation_the_book_is_nobodys_business(fleet: Fleet) 
 async def test_an_order_whose_admission_was_lost_joins_what_another_has_reserved(
     fleet: Fleet,
 ) -> None:
-    """It traded, so its position counts; the place stays the other's until that one ends."""
+    """It traded, so its position counts; the reservation stays the other's until that one ends."""
     await fleet.send_all("ab")
     lost, other = await take(fleet["w1"])
     await admit(fleet["w1"], other, "s-2", position_key="x:P")
     for position in ('{"held": 1}', "", '{"held": 3}', None):
-        await fleet["w1"].commit(filled(lost, "s-1", position_key="x:P", position=position))
+        await commit_one(fleet["w1"], filled(lost, "s-1", position_key="x:P", position=position))
         await fleet.send("c")
         lost = await take_one(fleet["w1"])
         assert await fleet.reserved("opening") == {"x:P": "s-2"}
@@ -209,10 +214,13 @@ async def test_a_place_that_two_orders_of_one_batch_leave_empty_is_free(fleet: F
     other, lost, third = await take(fleet["w1"])
     await admit(fleet["w1"], other, "s-2", position_key="x:P")
     unfilled = {"state": "CANCELLED", "position_key": "x:P", "position": None}
-    await asyncio.gather(
-        commit(fleet["w1"], filled(other, "s-2", reserved=100, exposure=-100, **unfilled)),
-        commit(fleet["w1"], filled(lost, "s-1", **unfilled)),
+    answers = await fleet["w1"].commit(
+        [
+            filled(other, "s-2", reserved=100, exposure=-100, **unfilled),
+            filled(lost, "s-1", **unfilled),
+        ]
     )
+    assert [answer.status for answer in answers] == [CommitStatus.COMMITTED] * 2
     assert await fleet.hash("book") == {}
     assert (await fleet["w1"].book()).positions == {}
     await admit(fleet["w1"], third, "s-3", position_key="x:P")
@@ -228,7 +236,7 @@ async def test_a_place_somebody_changes_is_taken_even_without_a_position(fleet: 
     closed = filled(lost, "s-1", reservation="closing", position_key="x:P", position="")
     await commit(fleet["w1"], closed)
     assert await fleet.hash("book") == {"x:P": "closing s-2"}
-    refused = await fleet["w1"].admit(admission(third, "s-3", position_key="x:P"))
+    refused = await admit_one(fleet["w1"], admission(third, "s-3", position_key="x:P"))
     assert refused is Code.POSITION_EXISTS
 
 
@@ -240,7 +248,7 @@ async def test_the_same_signal_on_two_entries_has_one_outcome(fleet: Fleet) -> N
     await fleet.send_all("ab")
     one, two = await take(fleet["w1"])
     await commit(fleet["w1"], outcome(one))
-    done = await fleet["w1"].commit(outcome(two))
+    done = await commit_one(fleet["w1"], outcome(two))
     assert done.status is CommitStatus.DUPLICATE
     assert len(await fleet.stream("orders")) == 1
     assert await fleet.pending() == {}
@@ -251,7 +259,7 @@ async def test_the_same_signal_twice_in_one_call_has_one_outcome(fleet: Fleet) -
     await fleet.send_all("abc")
     one, two, three = await take(fleet["w1"])
     items = [outcome(one), outcome(two), outcome(three, digest="another")]
-    answers = await fleet["w1"]._commit(items)
+    answers = await fleet["w1"].commit(items)
     assert [answer.status for answer in answers] == [
         CommitStatus.COMMITTED,
         CommitStatus.DUPLICATE,
@@ -267,7 +275,7 @@ async def test_other_content_under_a_used_id_is_a_conflict(fleet: Fleet) -> None
     await commit(fleet["w1"], outcome(one))
     before = await everything(fleet)
     other = outcome(two, digest="another")
-    assert (await fleet["w1"].commit(other)).status is CommitStatus.CONFLICT
+    assert (await commit_one(fleet["w1"], other)).status is CommitStatus.CONFLICT
     assert await everything(fleet) == before
     letter = CommitItem(
         entry=two.entry_id, token=two.token, signal="s-1", duplicate=True, dead=DEAD
@@ -341,11 +349,11 @@ async def test_the_next_of_the_group_is_handed_over_with_its_record(fleet: Fleet
     head = await take_one(fleet["w1"])
     following = (await commit(fleet["w1"], outcome(head))).following
     assert following is not None
-    await admit(fleet["w1"], following, "s-2", intent="meant")
+    await admit(fleet["w1"], following, "s-2", plan="meant")
     await fleet.expire(following.entry_id)
     again = await take_one(fleet["w2"])
     assert again.record is not None
-    assert again.record.intent == "meant"
+    assert again.record.plan == "meant"
     assert (again.token, again.deliveries) == (2, 2)
 
 
@@ -398,7 +406,7 @@ async def test_a_batch_of_commits_is_judged_one_by_one(fleet: Fleet) -> None:
         outcome(c, "s-3", token=9),
         outcome(d, "s-1", digest="another"),
     ]
-    answers = await asyncio.gather(*map(fleet["w1"].commit, items))
+    answers = await fleet["w1"].commit(items)
     assert [answer.status for answer in answers] == [
         CommitStatus.COMMITTED,
         CommitStatus.COMMITTED,
@@ -427,7 +435,8 @@ async def test_each_of_a_batch_gets_its_own_record_and_events(fleet: Fleet) -> N
         )
         for n, delivery in enumerate(deliveries)
     ]
-    await asyncio.gather(*(commit(fleet["w1"], item) for item in items))
+    answers = await fleet["w1"].commit(items)
+    assert [answer.status for answer in answers] == [CommitStatus.COMMITTED] * 4
     written = [
         tuple(one[field].decode() for field in (b"subject", b"type", b"id", b"data"))
         for one in await fleet.stream("orders")
@@ -494,7 +503,7 @@ async def test_an_end_that_knows_nothing_of_the_admission_is_none(fleet: Fleet) 
     delivery = await held_one(fleet)
     await admit(fleet["w1"], delivery)
     for ignorant in (outcome(delivery), outcome(delivery, duplicate=True)):
-        assert (await fleet["w1"].commit(ignorant)).status is CommitStatus.FENCED
+        assert (await commit_one(fleet["w1"], ignorant)).status is CommitStatus.FENCED
     assert await fleet.reserved("opening") == {"x:s-1": "s-1"}
     await commit(fleet["w1"], filled(delivery))
     assert await fleet.reserved("opening") == {}
@@ -507,7 +516,7 @@ async def test_a_record_that_cannot_be_read_stops_a_commit_before_it_writes(flee
     await fleet.redis.hset(fleet.key("record:s-2"), "state", "FILLED")
     items = [outcome(first, "s-1"), outcome(second, "s-2")]
     with pytest.raises(LedgerError, match="WRONGTYPE"):
-        await fleet["w1"]._commit(items)
+        await fleet["w1"].commit(items)
     assert await fleet.stream("orders") == []
     assert set(await fleet.pending()) == {first.entry_id, second.entry_id}
 

@@ -2,8 +2,9 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from random import Random
+from typing import Generic, TypeVar
 
 import pytest
 
@@ -12,6 +13,9 @@ from worker.ledger.calls import Ledger
 from worker.ledger.replies import Admitted, CommitStatus, Delivery, Fenced
 from worker.runtime.embedded_server import EmbeddedServer
 
+Item = TypeVar("Item")
+Answer = TypeVar("Answer")
+
 WORKERS, GROUPS, SIGNALS = 5, 7, 140
 
 
@@ -19,6 +23,29 @@ WORKERS, GROUPS, SIGNALS = 5, 7, 140
 async def fleet(server: EmbeddedServer) -> AsyncIterator[Fleet]:
     async with fleet_on(server.url) as made:
         yield made
+
+
+class Together(Generic[Item, Answer]):
+    """Sends what is asked in one turn of the loop as one call, as the engine does.
+
+    Args:
+        call: of the ledger, for a batch.
+    """
+
+    def __init__(self, call: Callable[[Sequence[Item]], Awaitable[Sequence[Answer]]]) -> None:
+        self._call = call
+        self._waiting: list[tuple[Item, asyncio.Future[Answer]]] = []
+
+    async def __call__(self, item: Item) -> Answer:
+        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._waiting.append((item, future))
+        if len(self._waiting) == 1:
+            await asyncio.sleep(0)
+            waiting, self._waiting = self._waiting, []
+            answers = await self._call([one for one, _ in waiting])
+            for (_, asked), answer in zip(waiting, answers, strict=True):
+                asked.set_result(answer)
+        return await future
 
 
 class Clumsy:
@@ -30,6 +57,8 @@ class Clumsy:
     def __init__(self, fleet: Fleet, name: str, dice: Random) -> None:
         self.fleet = fleet
         self.ledger: Ledger = fleet[name]
+        self.ask = Together(self.ledger.admit)
+        self.commit = Together(self.ledger.commit)
         self.dice = dice
 
     async def turn(self) -> None:
@@ -61,7 +90,7 @@ class Clumsy:
     async def admit(self, delivery: Delivery) -> bool:
         signal = delivery.fields[b"signal"].decode()
         item = admission(delivery, signal, max_positions=10_000, notional=7)
-        answers = [await self.ledger.admit(item) for _ in range(self.dice.choice((1, 1, 2)))]
+        answers = [await self.ask(item) for _ in range(self.dice.choice((1, 1, 2)))]
         assert all(isinstance(answer, Admitted | Fenced) for answer in answers), answers
         return isinstance(answers[-1], Admitted)
 
@@ -73,9 +102,9 @@ class Clumsy:
         if not fails and not admitted and not await self.admit(delivery):
             return None
         item = outcome(delivery, signal) if fails else filled(delivery, signal)
-        answer = await self.ledger.commit(item)
+        answer = await self.commit(item)
         if self.dice.random() < 0.2:
-            again = await self.ledger.commit(item)
+            again = await self.commit(item)
             assert again.status is answer.status
             assert again.following is None
         assert answer.status in {CommitStatus.COMMITTED, CommitStatus.FENCED}

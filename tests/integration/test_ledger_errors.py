@@ -16,7 +16,9 @@ from tests.integration.fleets import (
     Fleet,
     admission,
     admit,
+    admit_one,
     commit,
+    commit_one,
     filled,
     fleet_on,
     outcome,
@@ -85,7 +87,7 @@ async def test_durable_calls_are_loaded_again_too(fleet: Fleet) -> None:
     await fleet.send("a")
     delivery = await take_one(ledger)
     await fleet.redis.script_flush()
-    error = await unavailable(ledger.admit(admission(delivery)))
+    error = await unavailable(admit_one(ledger, admission(delivery)))
     assert error.kind == "replicas"
     record = await fleet.record("s-1")
     assert record is not None
@@ -120,7 +122,7 @@ async def test_after_a_flush_nobody_holds_anything(fleet: Fleet) -> None:
     await fleet["w1"].ensure_group()
     held = [(delivery.entry_id, delivery.token)]
     assert (await fleet["w1"].heartbeat(held, b"{}"))[0] == {delivery.entry_id}
-    assert (await fleet["w1"].commit(filled(delivery))).status == "fenced"
+    assert (await commit_one(fleet["w1"], filled(delivery))).status == "fenced"
     assert await fleet.stream("orders") == []
 
 
@@ -129,7 +131,7 @@ async def test_keys_of_a_wrong_type_are_an_error_not_a_crash(fleet: Fleet) -> No
     await fleet.send("a")
     delivery = await take_one(fleet["w1"])
     await fleet.redis.set(fleet.key("book"), "text")
-    error = await trouble(fleet["w1"].admit(admission(delivery)))
+    error = await trouble(admit_one(fleet["w1"], admission(delivery)))
     assert "WRONGTYPE" in str(error)
     assert not isinstance(error, LedgerUnavailableError | GroupMissingError | LedgerRefusedError)
 
@@ -142,11 +144,11 @@ async def test_an_output_stream_of_a_wrong_type_stops_a_commit_before_it_writes(
     delivery = await take_one(fleet["w1"])
     await admit(fleet["w1"], delivery)
     await fleet.redis.set(fleet.key("positions"), "text")
-    error = await trouble(fleet["w1"].commit(filled(delivery)))
+    error = await trouble(commit_one(fleet["w1"], filled(delivery)))
     assert "WRONGTYPE" in str(error)
     assert await fleet.stream("orders") == []
     await fleet.redis.delete(fleet.key("positions"))
-    assert (await fleet["w1"].commit(filled(delivery))).status == "committed"
+    assert (await commit_one(fleet["w1"], filled(delivery))).status == "committed"
 
 
 # --- servers that cannot serve now ---
@@ -191,7 +193,7 @@ async def test_out_of_memory_stops_admissions_but_not_ends(
         await admit(fleet["w1"], a, "s-1")
         await fleet.redis.config_set("maxmemory", 1)
         quick = fleet.join("w1", patience_s=0.0)
-        error = await unavailable(quick.admit(admission(b, "s-2")))
+        error = await unavailable(admit_one(quick, admission(b, "s-2")))
         assert (error.kind, error.moved) == ("oom", False)
         assert await fleet.record("s-2") is None
         assert await fleet.reserved("opening") == {"x:s-1": "s-1"}
@@ -201,7 +203,7 @@ async def test_out_of_memory_stops_admissions_but_not_ends(
         assert await quick.park(d.entry_id, d.token, "s-4", 0, ("SystemError", "e", "{}"))
         assert not (await quick.authorize(b.entry_id, b.token, "x")).held  # it was not admitted
         await fleet.redis.config_set("maxmemory", 0)
-        assert isinstance(await quick.admit(admission(b, "s-2")), Admitted)
+        assert isinstance(await admit_one(quick, admission(b, "s-2")), Admitted)
 
 
 async def test_out_of_memory_leaves_no_entry_without_an_owner(spare: EmbeddedServer) -> None:
@@ -312,7 +314,8 @@ async def test_calls_under_way_when_the_server_dies_all_end_in_ledger_errors(
         assert wire is not None
         spare.pause()  # or some would be answered before it dies
         calls: list[Awaitable[object]] = [
-            ledger.admit(admission(d, f"s-{n}")) for n, d in enumerate(deliveries)
+            asyncio.ensure_future(ledger.admit([admission(d, f"s-{n}")]))
+            for n, d in enumerate(deliveries)
         ]
         calls += [asyncio.ensure_future(ledger.heartbeat([], b"{}")) for _ in range(50)]
         calls += [
@@ -320,9 +323,9 @@ async def test_calls_under_way_when_the_server_dies_all_end_in_ledger_errors(
         ]
 
         async def under_way() -> bool:
-            return len(wire._waiting) > 50
+            return len(wire._waiting) >= 250
 
-        await until(under_way, what="the heartbeats and a batch of admissions have been sent")
+        await until(under_way, what="heartbeats and admissions have been sent")
         spare.kill()
         results = await asyncio.gather(*calls, return_exceptions=True)
         kinds = [
@@ -401,8 +404,8 @@ async def test_a_slot_being_moved_stops_every_script_before_it_writes(
         quick = fleet.join("w1", patience_s=0.0)
         calls: list[Callable[[], Awaitable[object]]] = [
             lambda: quick.claim(5),
-            lambda: quick.admit(admission(b, "s-2")),
-            lambda: quick.commit(filled(a)),
+            lambda: admit_one(quick, admission(b, "s-2")),
+            lambda: commit_one(quick, filled(a)),
             lambda: quick.heartbeat([(a.entry_id, a.token)], b"{}"),
             lambda: quick.release([(a.entry_id, a.token, 0, False)]),
             lambda: quick.park(a.entry_id, a.token, "s-1", 0, ("SystemError", "e", "{}")),

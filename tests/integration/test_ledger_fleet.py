@@ -13,6 +13,7 @@ from tests.integration.fleets import (
     Fleet,
     admit,
     commit,
+    commit_one,
     filled,
     fleet_on,
     outcome,
@@ -153,7 +154,7 @@ async def test_a_parked_order_is_nobodys_until_its_time(fleet: Fleet) -> None:
     assert await take(fleet["w2"]) == []
     assert await fleet["w2"].adopt(8) == []
     assert len(await fleet.stream("system")) == 1
-    assert (await fleet["w1"].commit(outcome(delivery))).status == "fenced"
+    assert (await commit_one(fleet["w1"], outcome(delivery))).status == "fenced"
     assert (await fleet["w1"].account()).unresolved == 1
     assert len(await fleet.pending()) == 2
 
@@ -161,12 +162,12 @@ async def test_a_parked_order_is_nobodys_until_its_time(fleet: Fleet) -> None:
 async def test_the_keeper_adopts_what_is_due(fleet: Fleet) -> None:
     """With its record, a new token, and not counted as a death; only once at a time."""
     delivery = await held_one(fleet)
-    await admit(fleet["w1"], delivery, intent="meant")
+    await admit(fleet["w1"], delivery, plan="meant")
     await park(fleet, delivery, retry_ms=0)
     (adopted,) = await fleet["w2"].adopt(8)
     assert (adopted.token, adopted.deliveries) == (2, 1)
     assert adopted.record is not None
-    assert adopted.record.intent == "meant"
+    assert adopted.record.plan == "meant"
     assert adopted.record.unresolved_since > 0
     assert await fleet["w2"].adopt(8) == []
     assert await fleet["w3"].adopt(8) == []
@@ -237,24 +238,24 @@ async def test_there_is_one_keeper_at_a_time(fleet: Fleet) -> None:
 async def test_what_the_keeper_says_is_heard_by_all_for_its_term(fleet: Fleet) -> None:
     """By who stands after it; what one keeper said is never taken for the next one's word."""
     assert await fleet["w1"].elect(60_000, "binance: away") == Election(
-        elected=True, said="binance: away"
+        elected=True, readiness_note="binance: away"
     )
-    heard = Election(elected=False, said="binance: away")
+    heard = Election(elected=False, readiness_note="binance: away")
     assert [await fleet[name].elect(60_000, "I say") for name in ("w2", "w3")] == [heard] * 2
     await fleet["w1"].elect(60_000, "done")
-    assert (await fleet["w2"].elect(60_000)).said == "done"
+    assert (await fleet["w2"].elect(60_000)).readiness_note == "done"
     assert 0 < await fleet.redis.pttl(fleet.key("said")) <= 60_000
     # Its term ends; the other key may outlive it by a moment.
     await fleet.redis.delete(fleet.key("keeper"))
-    assert await fleet["w2"].elect(60_000) == Election(elected=True, said="")
-    assert await fleet["w1"].elect(60_000, "done") == Election(elected=False, said="")
+    assert await fleet["w2"].elect(60_000) == Election(elected=True, readiness_note="")
+    assert await fleet["w1"].elect(60_000, "done") == Election(elected=False, readiness_note="")
 
 
 async def test_a_resignation_is_the_keepers_own(fleet: Fleet) -> None:
     """The next one that stands is elected at once; said twice or by another it changes nothing."""
     await fleet["w1"].elect(60_000, "done")
     await fleet["w2"].resign()
-    assert (await fleet["w2"].elect(60_000)).said == "done"
+    assert (await fleet["w2"].elect(60_000)).readiness_note == "done"
     await fleet["w1"].resign()
     assert await fleet.redis.exists(fleet.key("keeper"), fleet.key("said")) == 0
     assert (await fleet["w2"].elect(60_000)).elected
@@ -403,7 +404,7 @@ async def test_whoever_grants_tells_of_a_primary_that_took_over(fleet: Fleet) ->
     (adopted,) = await keeper.adopt(8)
     (found,) = await fleet["w1"].resync([c.entry_id])
     assert found.entry_id == b.entry_id
-    following = (await fleet["w1"].commit(outcome(c, "s-3"))).following
+    following = (await commit_one(fleet["w1"], outcome(c, "s-3"))).following
     assert following is not None
     for one in (adopted, found, following):
         assert one.data_loss_ms > 0

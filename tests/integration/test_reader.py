@@ -10,20 +10,23 @@ import msgspec
 import pytest
 from redis.asyncio import Redis
 
+from tests.integration.fleets import admit_one, commit_one
 from worker.config.keys import Config, RedisConfig, Secret
 from worker.domain.position import Position
 from worker.domain.signal import Direction
 from worker.domain.trading_state import TradingState
 from worker.ledger.access import STREAMS
 from worker.ledger.calls import Ledger
-from worker.ledger.errors import LedgerRefusedError
+from worker.ledger.errors import LedgerError, LedgerRefusedError
 from worker.ledger.items import AdmitItem, CommitItem
+from worker.ledger.layouts import DeadLetterTail
 from worker.ledger.scripts import RedisScripts
 from worker.ledger.streams import SubmissionError
+from worker.operator.attention import needs_attention
 from worker.operator.dead_letters import DeadLetterError
 from worker.operator.history import History
 from worker.operator.reader import AccountReader
-from worker.operator.status import Status, needs_attention
+from worker.operator.status import Status
 from worker.runtime.clock import SystemClock
 from worker.runtime.embedded_server import EmbeddedServer
 
@@ -53,9 +56,16 @@ class Account:
         delivery = (await self.ledger.claim(1)).deliveries[0]
         event = {"type": kind, "event_id": f"{signal_id}-end", "signal_id": signal_id}
         data = msgspec.json.encode(event).decode()
-        added = ("reason", dead, "error", "data: why", "entry_id", delivery.entry_id,
-                 "deliveries", "1", "worker", "w1", "at", "2026-01-01T00:00:00Z")  # fmt: skip
-        await self.ledger.commit(
+        tail = DeadLetterTail(
+            reason=dead,
+            error="data: why",
+            entry_id=delivery.entry_id,
+            deliveries="1",
+            worker="w1",
+            at="2026-01-01T00:00:00Z",
+        )
+        await commit_one(
+            self.ledger,
             CommitItem(
                 entry=delivery.entry_id,
                 token=delivery.token,
@@ -64,17 +74,18 @@ class Account:
                 state="FILLED",
                 outcome='{"state":"FILLED"}',
                 events=() if dead else (("orders", kind, f"{signal_id}-end", data),),
-                dead=added if dead else None,
+                dead=tail if dead else None,
                 duplicate=bool(dead),
                 take_next=False,
-            )
+            ),
         )
 
     async def admit(self, signal_id: str, symbol: str = "BTC/USDT") -> tuple[str, int]:
         """Take the next entry and reserve its place."""
         delivery = (await self.ledger.claim(1)).deliveries[0]
         intent = {"signal": {"exchange": "paper", "symbol": symbol, "signal_id": signal_id}}
-        await self.ledger.admit(
+        await admit_one(
+            self.ledger,
             AdmitItem(
                 entry=delivery.entry_id,
                 token=delivery.token,
@@ -84,13 +95,13 @@ class Account:
                 position_key=f"paper:{symbol}",
                 action="open",
                 quote="USDT",
-                intent=msgspec.json.encode(intent).decode(),
+                plan=msgspec.json.encode(intent).decode(),
                 notional=5_000_000,
                 max_positions=10,
                 max_exposure=0,
                 max_loss=0,
                 max_rate=0,
-            )
+            ),
         )
         return delivery.entry_id, delivery.token
 
@@ -319,11 +330,11 @@ async def test_a_dead_letter_without_content_is_not_replayed(account: Account) -
     (entry,) = await account.submit({"signal_id": "s1"})
     delivery = (await account.ledger.claim(1)).deliveries[0]
     await account.redis.xdel("{main}:signals", entry)
-    added = ("reason", "malformed", "error", "e", "entry_id", entry, "deliveries", "1",
-             "worker", "w1", "at", "t")  # fmt: skip
-    await account.ledger.commit(
-        CommitItem(entry=entry, token=delivery.token, dead=added, duplicate=True)
+    tail = DeadLetterTail(
+        reason="malformed", error="e", entry_id=entry, deliveries="1", worker="w1", at="t"
     )
+    letter_item = CommitItem(entry=entry, token=delivery.token, dead=tail, duplicate=True)
+    await commit_one(account.ledger, letter_item)
     (letter,) = await account.reader.dead.latest(1)
     with pytest.raises(DeadLetterError, match="none of its entry's fields"):
         await account.reader.dead.replay(letter.id)
@@ -336,6 +347,19 @@ async def test_discarding_is_for_good(account: Account) -> None:
     for again in (account.reader.dead.discard, account.reader.dead.replay):
         with pytest.raises(DeadLetterError, match=f"no dead letter {letter_id}"):
             await again(letter_id)
+
+
+async def test_a_key_of_the_wrong_type_is_an_error_of_the_ledger(account: Account) -> None:
+    """An error the server gives for one command is raised as the ledger's own, whoever asks."""
+    for key in ("book", "control"):
+        await account.redis.set(f"{{main}}:{key}", "x")
+    for read in (
+        account.reader.positions,
+        account.reader.trading_state,
+        account.reader.status,
+    ):
+        with pytest.raises(LedgerError, match="WRONGTYPE"):
+            await read()
 
 
 async def test_server_facts_tell_product_and_role(account: Account) -> None:

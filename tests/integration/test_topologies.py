@@ -25,6 +25,7 @@ from tests.integration.fleets import (
     Fleet,
     admission,
     admit,
+    admit_one,
     commit,
     filled,
     fleet_on,
@@ -105,11 +106,11 @@ async def test_without_its_replicas_no_order_may_be_sent(
         for _ in range(2):
             fresh = fleet.join("w1", replicas=1, replicas_timeout_ms=50, patience_s=0.2)
             with pytest.raises(LedgerUnavailableError) as caught:
-                await fresh.admit(admission(delivery))
+                await admit_one(fresh, admission(delivery))
             assert caught.value.kind == "replicas"
         replica.resume()
         patient = fleet.join("w1", replicas=1, patience_s=5.0)
-        assert isinstance(await patient.admit(admission(delivery)), Admitted)
+        assert isinstance(await admit_one(patient, admission(delivery)), Admitted)
         assert await fleet.hash("totals") == {"USDT": "100"}
         replica.pause()
         hasty = fleet.join("w1", replicas=1, replicas_timeout_ms=50, patience_s=0.2)
@@ -483,7 +484,9 @@ async def test_a_server_that_comes_and_goes_while_many_wait(tmp_path: Path) -> N
             for _ in range(3):
                 deliveries = await take(ledger, 30)
                 calls = [
-                    ledger.commit(filled(one, f"s-{one.entry_id}", reservation=""))
+                    asyncio.ensure_future(
+                        ledger.commit([filled(one, f"s-{one.entry_id}", reservation="")])
+                    )
                     for one in deliveries
                 ]
                 await asyncio.sleep(0)

@@ -152,6 +152,7 @@ async def test_signals_handed_on_keep_their_own_traces(
     ("fields", "outcome", "steps"),
     [
         ({"strength": None}, "failed", ("claim", "validation", "commit")),
+        ({"stop_loss": "1"}, "failed", ("claim", "validation", "risk", "commit")),
         ({"quantity": "NaN"}, "dead", ("claim", "commit")),
     ],
 )

@@ -11,13 +11,13 @@ from redis.exceptions import NoScriptError, ResponseError
 from worker.config.keys import RedisConfig, Secret
 from worker.config.redis_url import Address
 from worker.ledger.connection import Connections, Purpose
-from worker.ledger.wire import Part, Wire, connect
+from worker.ledger.wire import Argument, Wire, connect
 from worker.runtime.embedded_server import EmbeddedServer
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
-async def dial(port: int, *setup: tuple[Part, ...], timeout_s: float = 5.0) -> Wire:
+async def dial(port: int, *setup: tuple[Argument, ...], timeout_s: float = 5.0) -> Wire:
     return await connect(
         host="127.0.0.1", port=port, path="", timeout_s=timeout_s, tls=None, setup=setup
     )

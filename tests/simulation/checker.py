@@ -17,9 +17,9 @@ from worker.domain.order import TERMINAL as OVER
 from worker.domain.order import OrderRequest, OrderState, Role
 from worker.domain.signal import MalformedSignalError, decode_signal
 from worker.ledger.items import CommitItem
-from worker.ledger.scripts import Argument
-from worker.ledger.stored import read_place
-from worker.pipeline.execution import AUTHORIZATION_TTL_MS
+from worker.ledger.stored import read_book_row
+from worker.ledger.wire import Argument
+from worker.pipeline.permissions import PERMISSION_TTL_MS
 
 ACCOUNT: Final = "main"
 TERMINAL: Final = frozenset({"OrderFilled", "OrderCancelled", "OrderFailed"})
@@ -132,7 +132,7 @@ class Checker:
         self._trace.note(worker, "sends", signal_id, request.side, request.quantity, request.symbol)
         if now_ms > self._expiry_ms.get(signal_id, 0) + MAX_SKEW_MS:
             self.violate(f"{worker} sends {signal_id} after its expiry")
-        if self._forbidden(request) and now_ms - self._state_since_ms > AUTHORIZATION_TTL_MS:
+        if self._forbidden(request) and now_ms - self._state_since_ms > PERMISSION_TTL_MS:
             self.violate(
                 f"{worker} sends {signal_id} although the account is {self._state} for "
                 f"{now_ms - self._state_since_ms} ms"
@@ -159,7 +159,7 @@ class Checker:
         if now_ms > self._expiry_ms.get(signal_id, 0) + slack_ms:
             self.violate(f"{signal_id}: accepted after its expiry")
         halted_ms = now_ms - self._state_since_ms
-        if self._forbidden(request) and halted_ms > AUTHORIZATION_TTL_MS + slack_ms:
+        if self._forbidden(request) and halted_ms > PERMISSION_TTL_MS + slack_ms:
             self.violate(f"{signal_id}: accepted, {self._state} for {halted_ms} ms")
         if not self.lost_writes_ms:
             self._check_lease(order, signal_id)
@@ -392,12 +392,12 @@ class Checker:
         book = {}
         cost = 0
         for key, raw in zip(rows[::2], rows[1::2], strict=True):
-            place = read_place(raw)
-            if place.busy:
-                self.violate(f"{key.decode()}: still {place.busy} by {place.signal}")
-            if not place.position:
+            row = read_book_row(raw)
+            if row.reservation:
+                self.violate(f"{key.decode()}: still {row.reservation} by {row.signal}")
+            if not row.position:
                 continue
-            position = json.loads(place.position)
+            position = json.loads(row.position)
             sign = 1 if position["direction"] == "long" else -1
             book[position["symbol"]] = sign * Decimal(position["quantity"])
             cost += abs(

@@ -1,7 +1,9 @@
 -- What the invariants need to see after a step; reads only.
 -- ARGV: last ids seen of orders, positions, dead and system
--- Returns {orders, positions, dead, system, how many positions are open, how many places are
--- reserved for one, totals, last bell, last signal}
+-- Returns {orders, positions, dead, system, how many positions are open, how many are
+-- reserved to open one, totals, last bell, last signal}
+--- @include "keys"
+--- @include "positions"
 local function after(stream, id) return redis.call('XRANGE', P .. stream, '(' .. id, '+') end
 local function last(stream)
   local entry = redis.call('XREVRANGE', P .. stream, '+', '-', 'COUNT', 1)[1]
@@ -9,9 +11,9 @@ local function last(stream)
 end
 local open, opening = 0, 0
 for _, raw in ipairs(redis.call('HVALS', P .. 'book')) do
-  local position, busy = place_of(raw)
+  local position, reservation = read_position(raw)
   if position ~= '' then open = open + 1 end
-  if busy == 'opening' then opening = opening + 1 end
+  if reservation == RESERVATION.OPENING then opening = opening + 1 end
 end
 return {
   after('orders', ARGV[1]),

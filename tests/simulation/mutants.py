@@ -11,14 +11,14 @@ from tests.simulation import scenarios
 from tests.simulation.exchange import SimulatedExchange
 from tests.simulation.redis_account import Mutation, SimulationServer
 from tests.simulation.world import World
-from worker.engine.grants import InHand
-from worker.exchanges.ports import SendWindow
+from worker.engine.grants import Grants
+from worker.exchanges.ports import ExchangeAdapter, SendWindow
 from worker.ledger.calls import Ledger
 from worker.ledger.items import CommitItem
-from worker.ledger.lease import Lease
 from worker.ledger.replies import Committed, Delivery
-from worker.pipeline import execution
-from worker.pipeline.flow import AdmittedOrder, Arrival, Failed, Postponed
+from worker.pipeline import execution, permissions
+from worker.pipeline.custody import Custody
+from worker.pipeline.flow import AdmittedOrder, Arrival, Failed, NeverSent, Postponed
 from worker.pipeline.look_up import LookUp
 from worker.pipeline.risk import RiskManagementHandler
 
@@ -47,7 +47,7 @@ def _resume_without_look_up() -> AbstractContextManager[Any]:
     def resume(self: RiskManagementHandler, *args: Any) -> AdmittedOrder | Postponed:
         order = original(self, *args)
         if isinstance(order, AdmittedOrder):
-            return msgspec.structs.replace(order, look_up_first=False)
+            return msgspec.structs.replace(order, sent_before=NeverSent())
         return order
 
     return mock.patch.object(RiskManagementHandler, "resume", resume)
@@ -56,8 +56,14 @@ def _resume_without_look_up() -> AbstractContextManager[Any]:
 def _believe_not_found_at_once() -> AbstractContextManager[Any]:
     original = LookUp.find
 
-    async def find(self: LookUp, order: AdmittedOrder, _after: float) -> Any:
-        return await original(self, order, float("-inf"))
+    async def find(
+        self: LookUp,
+        adapter: ExchangeAdapter,
+        order: AdmittedOrder,
+        custody: Custody,
+        _after: float | None,
+    ) -> Any:
+        return await original(self, adapter, order, custody, None)
 
     return mock.patch.object(LookUp, "find", find)
 
@@ -72,7 +78,7 @@ def _requests_without_deadline() -> AbstractContextManager[Any]:
 
 
 def _outcome_apart_from_acknowledgement() -> AbstractContextManager[Any]:
-    original = Ledger._commit
+    original = Ledger.commit
 
     async def commit(self: Ledger, items: Sequence[CommitItem]) -> list[Committed]:
         replies = await original(self, [msgspec.structs.replace(item, events=()) for item in items])
@@ -81,50 +87,54 @@ def _outcome_apart_from_acknowledgement() -> AbstractContextManager[Any]:
                 await self._scripts.run("announce", kind, identity, data, 1000, stream, item.signal)
         return replies
 
-    return mock.patch.object(Ledger, "_commit", commit)
+    return mock.patch.object(Ledger, "commit", commit)
 
 
 def _refuse_without_looking() -> AbstractContextManager[Any]:
-    async def look_for(_self: RiskManagementHandler, refused: Failed, _arrival: Arrival) -> Failed:
+    def propose_look_up(
+        _self: RiskManagementHandler, refused: Failed, _arrival: Arrival, _custody: Custody
+    ) -> Failed:
         return refused
 
-    return mock.patch.object(RiskManagementHandler, "look_for", look_for)
+    return mock.patch.object(RiskManagementHandler, "propose_look_up", propose_look_up)
 
 
 def _the_same_entry_twice() -> AbstractContextManager[Any]:
-    def knows(_self: InHand, _delivery: Delivery) -> bool:
+    def knows(_self: Grants, _delivery: Delivery) -> bool:
         return False
 
-    return mock.patch.object(InHand, "knows", knows)
+    return mock.patch.object(Grants, "knows", knows)
 
 
 def _take_the_newer_token() -> AbstractContextManager[Any]:
-    def knows(self: InHand, delivery: Delivery) -> bool:
-        known = self.get(delivery.entry_id)
+    def knows(self: Grants, delivery: Delivery) -> bool:
+        known = self._held.get(delivery.entry_id)
         if known is not None:
             known.token = max(known.token, delivery.token)
         return known is not None
 
-    return mock.patch.object(InHand, "knows", knows)
+    return mock.patch.object(Grants, "knows", knows)
 
 
 #: Two safeguards meet an end that knows nothing of its entry's admission; this is the second.
 _IGNORANT_ENDS: Final[Mutation] = {
-    "commit": ("if known ~= '' and reservation == '' then return 'fenced' end", "")
+    "commit": ("if known ~= '' and reservation == '' then return STATUS.FENCED end", "")
 }
 
 MUTANTS: Final = (
     Mutant(
         name="lease checked before sending",
         scenario=scenarios.cannot_renew,
-        patches=(lambda: mock.patch.object(Lease, "covers", return_value=True),),
+        patches=(lambda: mock.patch.object(Custody, "covers", return_value=True),),
     ),
     Mutant(
         name="token fence in the scripts",
         scenario=scenarios.speaks_late_of_failure,
         scripts={
-            "prelude": ("return entry and entry[WORKER] == worker and entry[TOKEN] == token",
-                        "return entry"),
+            "lib/fence": (
+                "return entry and entry[ENTRY.WORKER] == worker and entry[ENTRY.TOKEN] == token",
+                "return entry",
+            ),
             **_IGNORANT_ENDS,
         },
     ),
@@ -136,7 +146,7 @@ MUTANTS: Final = (
     Mutant(
         name="record before sending",
         scenario=scenarios.dies_after_the_exchange_took_it,
-        scripts={"admit": ("  put_signal(id, signal)\n", "")},
+        scripts={"admit": ("  put_signal(id, fields[before + ADMIT.SIGNAL])\n", "")},
     ),
     Mutant(
         name="outcome and acknowledgement in one step",
@@ -155,7 +165,9 @@ MUTANTS: Final = (
     Mutant(
         name="order within a group",
         scenario=scenarios.opens_and_closes,
-        scripts={"prelude": ("local head = not (before and entries[before])", "local head = true")},
+        scripts={
+            "lib/groups": ("local head = not (before and entries[before])", "local head = true")
+        },
     ),
     Mutant(
         name="deadline of every request",
@@ -165,19 +177,25 @@ MUTANTS: Final = (
     Mutant(
         name="permission to send grows old",
         scenario=scenarios.halted_on_the_way,
-        patches=(lambda: mock.patch.object(execution, "AUTHORIZATION_TTL_MS", float("inf")),),
+        patches=(
+            lambda: mock.patch.object(execution, "PERMISSION_TTL_MS", float("inf")),
+            lambda: mock.patch.object(permissions, "PERMISSION_TTL_MS", float("inf")),
+        ),
     ),
     Mutant(
         name="limit on positions",
         scenario=scenarios.opens_more_than_allowed,
-        scripts={"admit": ("if open >= max_positions then return 'MAX_POSITIONS' end", "")},
+        scripts={
+            "lib/limits": ("if open_positions >= fields[before + ADMIT.MAX_POSITIONS] "
+                           "then return 'MAX_POSITIONS' end", "")
+        },
     ),
     Mutant(
         name="a used signal id is recognised",
         scenario=scenarios.comes_twice,
         scripts={"admit": ("  if record then\n", "  if false then\n"),
-                 "commit": ("  if not record then return 'committed' end\n",
-                            "  if true then return 'committed' end\n")},
+                 "lib/used_ids": ("  if not record then return STATUS.COMMITTED end\n",
+                                  "  if true then return STATUS.COMMITTED end\n")},
     ),
     Mutant(
         name="look before refusing what may have been sent",
@@ -203,7 +221,7 @@ MUTANTS: Final = (
     Mutant(
         name="an announcement is written once",
         scenario=scenarios.announces_twice,
-        scripts={"announce": ("entry[2][n + 1] == ARGV[2] then return 0 end",
-                              "entry[2][n + 1] == ARGV[2] then break end")},
+        scripts={"announce": ("row[2][n + 1] == ARGV[2] then return 0 end",
+                              "row[2][n + 1] == ARGV[2] then break end")},
     ),
 )  # fmt: skip

@@ -14,27 +14,26 @@ import hiredis
 import msgspec
 
 from worker.ledger.errors import LedgerError, translate
-from worker.ledger.scripts import NAMES, Argument, source
+from worker.ledger.script_source import NAMES, assemble, read_file, source
 from worker.ledger.stored import decode_entry, decode_record
+from worker.ledger.wire import Argument
 from worker.runtime.embedded_server import EmbeddedServer
 
 SIGNALS: Final = "{main}:signals"
 PREFIX: Final = SIGNALS.removesuffix("signals")
 GROUP: Final = "execution"
 
-#: The scripts' clock and the primary's name come with every call, in place of the server's own.
-_CLOCK: Final = (
-    r"local function now\(\).*?\nend\n",
-    "local function now()\n  return tonumber(KEYS[2])\nend\n",
-)
-_PRIMARY: Final = (
-    r"\bcall\('INFO', 'replication'\)",
-    "('master_replid:' .. KEYS[3])",
-)
-#: The server's idea of idle time is real time: here an orphan is one at once.
-_IDLE: Final = (r"'IDLE', ARGV\[1\], ", "")
+#: What the simulation changes in a script or library: a pattern that must occur once, and its
+#: replacement. The scripts' clock and the primary's name come with every call, in place of the
+#: server's own. The server's idea of idle time is real time: here an orphan is one at once.
+_CHANGES: Final[Mapping[str, tuple[str, str]]] = {
+    "lib/clock": (r"local time = .*\Z", "local now_ms = tonumber(KEYS[2])\n"),
+    "lib/epoch": (r"\bcall\('INFO', 'replication'\)", "('master_replid:' .. KEYS[3])"),
+    "sweep": (r"'IDLE', ARGV\[1\], ", ""),
+}
 
-#: A change to a script's text, for showing that a safeguard matters: {script: (old, new)}.
+#: A change to the text of a script or library, for showing that a safeguard matters: by its name
+#: (``commit``, ``lib/fence``) the old text and the new one.
 Mutation = Mapping[str, tuple[str, str]]
 
 
@@ -45,18 +44,21 @@ def simulated_source(name: str, mutation: Mutation | None = None) -> str:
         ValueError: the text to be changed is not there, so the simulation must be brought up to
             date with the scripts.
     """
-    files = Path(__file__).parents[2] / "worker" / "ledger" / "lua"
-    prelude = _replace((files / "lib" / "prelude.lua").read_text(), *_CLOCK)
-    prelude = _replace(prelude, *_PRIMARY)
-    for script in ("*", "prelude"):
-        if mutation and script in mutation:
-            prelude = _exchange(prelude, *mutation[script])
-    text = source(name, prelude=prelude)
-    if name == "sweep":
-        text = _replace(text, *_IDLE)
-    if mutation and name in mutation:
-        text = _exchange(text, *mutation[name])
-    return text
+    return source(name, _reader(mutation or {}))
+
+
+def _reader(mutation: Mutation) -> Callable[[str], str]:
+    """What reads scripts and libraries and changes them."""
+
+    def read(path: str) -> str:
+        text, name = read_file(path), path.removesuffix(".lua")
+        if name in _CHANGES:
+            text = _replace(text, *_CHANGES[name])
+        if name in mutation:
+            text = _exchange(text, *mutation[name])
+        return text
+
+    return read
 
 
 def _replace(text: str, pattern: str, new: str) -> str:
@@ -163,11 +165,11 @@ class RedisAccount:
         self._server = server
         self.now_ms = now_ms
         self.primary = "a" * 40
-        names = (*NAMES,)
-        self._digests = {name: server.load(simulated_source(name, mutation)) for name in names}
+        for name in mutation or {}:
+            read_file(f"{name}.lua")  # there is such a file, or nothing would be changed
+        self._digests = {name: server.load(simulated_source(name, mutation)) for name in NAMES}
         inspect = (Path(__file__).parent / "inspect.lua").read_text()
-        prelude = re.sub(*_CLOCK, (_files() / "lib" / "prelude.lua").read_text(), flags=re.DOTALL)
-        self._inspect = server.load(f"{prelude}\n{inspect}")
+        self._inspect = server.load(assemble("inspect", inspect))
         self._seen = [b"0-0"] * 4
         self._term_ends_ms = 0
         self.on_step: Callable[[str, tuple[Argument, ...], Any, Inspection | None], None] = (
@@ -307,10 +309,6 @@ class RedisAccount:
         )
         self.primary = f"{int(self.primary, 16) + 1:040x}"
         self._seen = [b"0-0"] * 4
-
-
-def _files() -> Path:
-    return Path(__file__).parents[2] / "worker" / "ledger" / "lua"
 
 
 def _pairs(fields: list[bytes]) -> dict[bytes, bytes]:

@@ -10,7 +10,8 @@ from tests.simulation.network import Broken, Network
 from tests.simulation.redis_account import SIGNALS, RedisAccount
 from worker.ledger.connection import Connections
 from worker.ledger.errors import LedgerUnavailableError
-from worker.ledger.scripts import Argument, Doorbell, RedisScripts
+from worker.ledger.scripts import Doorbell, RedisScripts
+from worker.ledger.wire import Argument
 from worker.runtime.clock import Clock, Random
 
 T = TypeVar("T")

@@ -1,4 +1,4 @@
-"""One misfortune at a time: what the fleet does about it, row by row of ARCHITECTURE.md's table."""
+"""One misfortune at a time: what the fleet does about it, row by row of docs/failures.md."""
 
 from collections.abc import Callable
 from decimal import Decimal

@@ -32,7 +32,7 @@ from worker.assembly import worker as app
 from worker.config.keys import Config
 from worker.domain.trading_state import TradingState
 from worker.ledger.errors import LedgerUnavailableError
-from worker.ledger.scripts import Argument
+from worker.ledger.wire import Argument
 
 #: How often it is looked whether everything has finished, seconds.
 LOOK_EVERY_S: Final = 0.25

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, cast
@@ -10,19 +10,19 @@ from typing import Any, cast
 import msgspec
 
 from worker.domain.market import Balance, ExchangePosition, MarketKind, SymbolInfo, Ticker
-from worker.domain.order import Fill, OrderReport, OrderRequest, OrderState
+from worker.domain.order import Fill, OrderReport, OrderRequest, OrderState, Role, Side
 from worker.domain.position import Position
-from worker.domain.signal import Direction, Signal, decode_signal
+from worker.domain.signal import Direction, OrderType, Signal, decode_signal
 from worker.domain.trading_state import TradingState
 from worker.exchanges.ccxt.budget import OrderBudget
 from worker.exchanges.errors import ExchangeError, OrderNotFoundError, Outcome
 from worker.exchanges.ports import ClockOffset, ExchangeAdapter, Resend, SendWindow
 from worker.ledger.calls import Ledger
 from worker.ledger.items import AdmitItem
-from worker.ledger.lease import Lease
 from worker.ledger.replies import Admission, Admitted, Authorization
-from worker.market.data import MarketView
-from worker.pipeline.flow import Arrival
+from worker.market.data import MarketData, MarketView
+from worker.pipeline.custody import Custody
+from worker.pipeline.flow import AdmittedOrder, Arrival, Lifetime, NeverSent, Permission, Plan
 
 D = Decimal
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -130,9 +130,9 @@ def position(**fields: Any) -> Position:
     return Position(**(whole | fields))
 
 
-def lease(expires_mono_ms: float = 15_000.0, token: int = 1) -> Lease:
-    """A lease on the one entry these tests know."""
-    return Lease(ENTRY_ID, token, expires_mono_ms)
+def custody(expires_mono_ms: float = 15_000.0, token: int = 1) -> Custody:
+    """A grant of the one entry these tests know."""
+    return Custody(ENTRY_ID, token, expires_mono_ms)
 
 
 class ScriptedExchange(ExchangeAdapter):
@@ -273,7 +273,10 @@ class FakeLedger:
         """Itself, under the type the stages ask for."""
         return cast("Ledger", self)
 
-    async def admit(self, item: AdmitItem) -> Admission:
+    async def admit(self, items: Sequence[AdmitItem]) -> list[Admission]:
+        return [self._admit(item) for item in items]
+
+    def _admit(self, item: AdmitItem) -> Admission:
         self.admitted.append(item)
         answer = self.admissions.pop(0) if len(self.admissions) > 1 else self.admissions[0]
         if isinstance(answer, Exception):
@@ -300,26 +303,74 @@ def expires_ms(one: Signal) -> float:
 
 def arrival(
     one: Signal,
-    adapter: ExchangeAdapter | None,
     *,
     info: SymbolInfo | None = SPOT,
     price: str | None = "100",
     free: str | None = "10000",
-    held: Lease | None = None,
-    suspect_until_mono_ms: float = 0.0,
+    suspect_until_mono_ms: float | None = None,
     is_quoted: bool = True,
 ) -> Arrival:
     """A signal with what is known of its market: None for what is not known."""
     balance = None if free is None else Balance(free=D(free), total=D(free))
     quote = None if price is None else ticker(price)
-    view = MarketView(adapter, info, quote, balance, is_quoted=is_quoted)
+    view = MarketView(one.exchange, one.symbol, info, quote, balance, is_quoted=is_quoted)
     return Arrival(
         signal=one,
         written=one.written(),
         digest=one.digest(),
-        lease=held or lease(),
         view=view,
-        created_ms=one.created_ms,
-        expires_ms=expires_ms(one),
+        lifetime=Lifetime(one.created_ms, expires_ms(one)),
         suspect_until_mono_ms=suspect_until_mono_ms,
     )
+
+
+async def market_view(
+    market: MarketData, exchange: str, symbol: str, *, ask: bool = True
+) -> MarketView:
+    """What is known of a market; what memory lacks is asked for, unless told otherwise."""
+    view = market.known(exchange, symbol)
+    return await market.complete(view) if ask and market.is_lacking(view) else view
+
+
+def order_request(**fields: Any) -> OrderRequest:
+    """A market order that buys 2 BTC to open a position, unless said otherwise."""
+    whole: dict[str, Any] = {
+        "client_order_id": "c1",
+        "exchange": "paper",
+        "symbol": SYMBOL,
+        "role": Role.ENTRY,
+        "side": Side.BUY,
+        "order_type": OrderType.MARKET,
+        "quantity": D(2),
+    }
+    return OrderRequest(**(whole | fields))
+
+
+def admitted_order(
+    request: OrderRequest,
+    *,
+    reference: str | None = "100",
+    reserved: int = 0,
+    **fields: Any,
+) -> AdmittedOrder:
+    """An order admitted at the clock's start, that may be sent and has not been."""
+    one: Signal = fields.pop("signal", None) or signal()
+    plan = Plan(
+        request=request,
+        reference=None if reference is None else D(reference),
+        reserved=reserved,
+        not_before_ms=START_MS,
+    )
+    whole: dict[str, Any] = {
+        "signal": one,
+        "digest": one.digest(),
+        "lifetime": Lifetime(one.created_ms, expires_ms(one)),
+        "info": SPOT,
+        "request": request,
+        "position": None,
+        "plan": plan,
+        "admitted_at": 0,
+        "sent_before": NeverSent(),
+        "permission": Permission(0.0),
+    }
+    return AdmittedOrder(**(whole | fields))

@@ -22,7 +22,7 @@ from tests.documents import (
 from worker.client import new_signal
 from worker.config.fields import walk
 from worker.config.loading import load_config
-from worker.domain.event import STREAM_OF, OrderFailed, whole
+from worker.domain.event import STREAM_OF, OrderFailed, payload_struct
 from worker.domain.refusal import Code, DeadReason
 from worker.domain.signal import Signal, decode_signal
 from worker.domain.signature import sign
@@ -75,7 +75,7 @@ def test_every_field_has_a_meaning() -> None:
     """Of signals and of events; and no meaning is kept for a field that is gone."""
     assert set(SIGNAL_FIELDS) == set(Signal.__struct_fields__)
     assert set(EVENT_FIELDS) == {
-        name for event in STREAM_OF for name in whole(event).__struct_fields__
+        name for event in STREAM_OF for name in payload_struct(event).__struct_fields__
     }
 
 
@@ -193,7 +193,7 @@ def test_the_example_of_testing_a_producer_passes(tmp_path: Path) -> None:
     assert "2 passed" in ran.stdout
     given: dict[str, Any] = {}
     exec(example, given)  # noqa: S102 (our own documentation)
-    event, kind = given["FAILED"], whole(OrderFailed)
+    event, kind = given["FAILED"], payload_struct(OrderFailed)
     msgspec.json.decode(msgspec.json.encode(event), type=kind)
     assert set(event) == {"type", *kind.__struct_fields__}
 
@@ -211,3 +211,69 @@ def test_links_between_documents_lead_somewhere(path: Path) -> None:
                 re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings
             }
             assert anchor in anchors, target
+
+
+def test_every_file_named_in_a_document_exists() -> None:
+    """Paths in backticks lead to a file or folder, from the root, ``worker/`` or ``docs/``."""
+    roots = (ROOT, ROOT / "worker", ROOT / "worker" / "ledger", DOCS)
+    named = [
+        (path.name, file)
+        for path in documents()
+        for file in re.findall(
+            r"`((?:[\w.-]+/)+(?:[\w.-]+\.(?:py|lua|md|toml))?)`", path.read_text()
+        )
+    ]
+    assert len(named) >= 100
+    assert [one for one in named if not any((root / one[1]).exists() for root in roots)] == []
+
+
+def test_every_make_target_named_in_a_document_exists() -> None:
+    """A reader can type what is written."""
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = {
+        target
+        for path in documents()
+        for target in re.findall(r"(?:`|^)make ([a-z-]+)", path.read_text(), re.MULTILINE)
+    }
+    assert {"check", "demo", "docs"} <= named
+    assert named <= targets
+
+
+def test_every_room_is_in_the_architecture() -> None:
+    """Each with its job, and with the file to begin with."""
+    text = (ROOT / "ARCHITECTURE.md").read_text()
+    table = re.findall(r"^\| `(\w+)/` \| .+ \| `(\w+\.py)` \|$", text, re.MULTILINE)
+    rooms = {path.parent.name for path in (ROOT / "worker").glob("*/__init__.py")}
+    assert {room for room, _ in table} == rooms
+    for room, file in table:
+        assert (ROOT / "worker" / room / file).exists(), f"{room}/{file}"
+
+
+def test_the_glossary_is_in_order() -> None:
+    """Alphabetic, each word once."""
+    words = re.findall(r"^- \*\*(.+?)\*\*: ", (DOCS / "glossary.md").read_text(), re.MULTILINE)
+    assert len(words) >= 60
+    assert words == sorted(set(words))
+
+
+def test_every_document_is_in_the_index() -> None:
+    """A reader who starts there finds all of them."""
+    index = DOCS / "index.md"
+    linked = {
+        (DOCS / target).resolve() for target in re.findall(r"\]\(([^)#]+)\)", index.read_text())
+    }
+    assert set(documents()) - {index} == linked
+
+
+def test_every_decision_has_its_three_parts_and_is_short() -> None:
+    """Numbered without a gap; context, decision, consequences; under a page."""
+    decisions = sorted((DOCS / "adr").glob("*.md"))
+    assert [path.name[:4] for path in decisions] == [
+        f"{number:04}" for number in range(1, len(decisions) + 1)
+    ]
+    for number, path in enumerate(decisions, start=1):
+        text = path.read_text()
+        assert text.startswith(f"# {number}. "), path.name
+        headings = re.findall(r"^## (.*)$", text, re.MULTILINE)
+        assert headings == ["Context", "Decision", "Consequences"], path.name
+        assert len(text.split()) <= 350, path.name

@@ -34,7 +34,7 @@ class ExchangeSupervisor:
     Args:
         adapters: by exchange name.
         sections: their configuration, by the same names.
-        market: told of every start; keeps prices and balances fresh from then on.
+        market: keeps prices and balances fresh, of each exchange from its start on.
         metrics: counts errors, shows the exchanges' clocks.
         health: shows why markets are missing or orders cannot be sent.
         clock: time.

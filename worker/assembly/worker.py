@@ -17,11 +17,15 @@ from worker.assembly.factory import ExchangeFactory
 from worker.config.keys import Config, Secret
 from worker.domain.identity import account_key
 from worker.domain.signature import Signatures
-from worker.domain.trading_state import TradingState
 from worker.engine.engine import ExecutionEngine, SideTask
-from worker.engine.grants import InHand
-from worker.keeper.office import CHECK as RECONCILIATION
+from worker.keeper.comparison import Comparison
+from worker.keeper.duties.adopt import AdoptUnresolved
+from worker.keeper.duties.compare import CompareBooks
+from worker.keeper.duties.housekeep import Housekeep
+from worker.keeper.duties.publish import PublishAccount
 from worker.keeper.office import Keeper
+from worker.keeper.readiness import CHECK as RECONCILIATION
+from worker.keeper.readiness import Readiness
 from worker.ledger.calls import Ledger
 from worker.ledger.connection import Connections
 from worker.ledger.scripts import RedisScripts
@@ -37,15 +41,16 @@ from worker.pipeline.orders import OrderManager
 from worker.pipeline.pipeline import ExecutionPipeline
 from worker.pipeline.reconciliation import ReconciliationHandler
 from worker.pipeline.risk import RiskManagementHandler
-from worker.pipeline.settlement import Scribe
+from worker.pipeline.settlement import SettlementWriter
 from worker.pipeline.sizing import Sizing
 from worker.pipeline.validation import ValidationHandler
+from worker.pipeline.worker_state import WorkerState
 from worker.runtime.cancellation import cancel_all
 from worker.runtime.clock import Clock, SystemClock, utc
 from worker.runtime.embedded_server import EmbeddedServer
 from worker.runtime.errors import ConfigError
 from worker.runtime.garbage_collector import calm_garbage_collector
-from worker.runtime.logger import Tell, get_logger, tell
+from worker.runtime.logger import LogSignal, get_logger, log_signal
 
 log = get_logger()
 
@@ -79,10 +84,10 @@ class Worker:
         *,
         clock: Clock | None = None,
         tracing: Tracing | None = None,
-        tell: Tell = tell,
+        log_signal: LogSignal = log_signal,
     ) -> None:
         self.config = config
-        self._tell = tell
+        self._log_signal = log_signal
         self.name = consumer_name()
         self.tracing = tracing or tracing_of(
             config.tracing, account=config.account, worker=self.name, version=__version__
@@ -91,6 +96,7 @@ class Worker:
         self.random = Random(config.worker.seed)  # noqa: S311 (jitter, not secrets)
         self.metrics = Metrics(version=__version__, mode=config.mode)
         self.health = Health(self.clock, ("redis", "group", "markets", RECONCILIATION))
+        self.state = WorkerState()
         self.orders = OrderManager(clock=self.clock)
         signals = account_key(config.account, "signals")
         self.connections = Connections(
@@ -100,7 +106,6 @@ class Worker:
             timeout_s=min(5.0, config.worker.lease_seconds / 3),
             on_reconnect=self.metrics.ledger_reconnect,
         )
-        self._in_hand = InHand()
         self.ledger = self._ledger(signals)
         self.factory = ExchangeFactory(config, self.clock, account=PaperAccount(self.ledger))
         self.adapters = self.factory.all()
@@ -126,17 +131,7 @@ class Worker:
             stopping=self.engine.stopping,
         )
         self.notifier = Notifier(os.environ)
-        self.keeper = Keeper(
-            ledger=self.ledger,
-            exchanges=self.adapters,
-            adapters=self.supervisor.started,
-            hands=self.engine,
-            metrics=self.metrics,
-            health=self.health,
-            clock=self.clock,
-            account=config.account,
-            signal_retention_ms=config.redis.signal_retention_seconds * 1000,
-        )
+        self.keeper = self._keeper()
 
     def _ledger(self, signals: str) -> Ledger:
         config = self.config
@@ -158,11 +153,10 @@ class Worker:
             retention_ms=int(config.record_retention_s * 1000),
             output_length=config.redis.output_max_length,
             max_waiting=config.worker.max_waiting,
-            crowd=self._in_hand,
             on_batch=self._note_batch,
         )
 
-    def _engine(self) -> ExecutionEngine:
+    def _pipeline(self) -> ExecutionPipeline:
         config, clock = self.config, self.clock
         validation = ValidationHandler(
             config.validation,
@@ -174,65 +168,98 @@ class Worker:
         risk = RiskManagementHandler(
             config.risk,
             sizing=sizing,
-            ledger=self.ledger,
+            exchanges=self.adapters,
             market=self.market,
             orders=self.orders,
-            clock=clock,
         )
         execution = OrderExecutorHandler(
             config.execution,
+            exchanges=self.adapters,
             ledger=self.ledger,
             orders=self.orders,
+            state=self.state,
             clock=clock,
             random=self.random,
             meter=self.metrics,
-            draining=lambda: self.engine.draining,
         )
         reconciliation = ReconciliationHandler(
             config.reconciliation,
+            exchanges=self.adapters,
             orders=self.orders,
+            state=self.state,
             clock=clock,
-            may_open=lambda: self.engine.trading_state is TradingState.ACTIVE,
         )
-        scribe = Scribe(
+        writer = SettlementWriter(
             account=config.account,
             worker=self.name,
             sizing=sizing,
             max_slippage_pct=config.reconciliation.max_price_slippage_pct,
             clock=clock,
         )
-        pipeline = ExecutionPipeline(
-            signatures=Signatures(
-                account=config.account,
-                keys=config.signatures.signing_keys,
-                required=config.validation.require_signature,
-                now=lambda: utc(clock.now_ms()),
-            ),
+        return ExecutionPipeline(
+            signatures=self._signatures(),
             market=self.market,
+            exchanges=self.adapters,
             validation=validation,
             risk=risk,
             execution=execution,
             reconciliation=reconciliation,
-            scribe=scribe,
+            writer=writer,
             clock=clock,
             max_deliveries=config.worker.max_deliveries,
             skew_margin_ms=config.execution.skew_margin_ms,
-            watch=self.tracing.watch(self.metrics.watch) if self.tracing else self.metrics.watch,
-            crowd=self._in_hand,
         )
+
+    def _signatures(self) -> Signatures:
+        return Signatures(
+            account=self.config.account,
+            keys=self.config.signatures.signing_keys,
+            required=self.config.validation.require_signature,
+            now=lambda: utc(self.clock.now_ms()),
+        )
+
+    def _engine(self) -> ExecutionEngine:
+        config, clock = self.config, self.clock
         return ExecutionEngine(
             ledger=self.ledger,
-            pipeline=pipeline,
-            scribe=scribe,
+            pipeline=self._pipeline(),
+            state=self.state,
             metrics=self.metrics,
             health=self.health,
             clock=clock,
             concurrency=config.worker.concurrency,
             drain_s=config.worker.drain_seconds,
             status=self._status,
-            in_hand=self._in_hand,
             tracing=self.tracing,
-            tell=self._tell,
+            log_signal=self._log_signal,
+        )
+
+    def _keeper(self) -> Keeper:
+        compare = CompareBooks(self.new_comparison)
+        retention_ms = self.config.redis.signal_retention_seconds * 1000
+        return Keeper(
+            ledger=self.ledger,
+            duties=[
+                compare,
+                AdoptUnresolved(self.ledger, self.engine),
+                PublishAccount(self.ledger, self.metrics),
+                Housekeep(self.ledger, retention_ms),
+            ],
+            readiness=Readiness(compare, self.health),
+            drain=self.engine,
+            metrics=self.metrics,
+            clock=self.clock,
+        )
+
+    def new_comparison(self) -> Comparison:
+        """Return the comparison of the book with the exchanges for one term of the keeper."""
+        return Comparison(
+            ledger=self.ledger,
+            exchanges=self.adapters,
+            adapters=self.supervisor.started,
+            metrics=self.metrics,
+            clock=self.clock,
+            account=self.config.account,
         )
 
     async def run(self) -> int:
@@ -258,7 +285,9 @@ class Worker:
                 exchanges=sorted(self.adapters),
                 version=__version__,
             )
-            monitor = asyncio.create_task(loop_monitor(self.clock, self.health, self.metrics))
+            monitor = asyncio.create_task(
+                loop_monitor(self.clock, self.health, self.metrics.loop_lag)
+            )
             stack.callback(monitor.cancel)
             if self.notifier.listening:
                 notify = asyncio.create_task(self.notifier.follow(self.health, self.clock))
@@ -322,12 +351,12 @@ class Worker:
         )
 
 
-async def run_worker(config: Config, tell: Tell) -> int:
+async def run_worker(config: Config, log_signal: LogSignal) -> int:
     """Run one worker until it is told to stop.
 
     Args:
         config: all of it.
-        tell: logs the one line of every signal.
+        log_signal: logs the one line of every signal.
 
     Returns:
         The exit code.
@@ -337,8 +366,10 @@ async def run_worker(config: Config, tell: Tell) -> int:
         InvariantError: something that cannot happen has happened.
     """
     if config.redis.url.reveal() != "embedded":
-        return await Worker(config, tell=tell).run()
+        return await Worker(config, log_signal=log_signal).run()
     with EmbeddedServer() as server:
         redis = msgspec.structs.replace(config.redis, url=Secret(server.url))
         log.info("embedded_server", url=server.url)
-        return await Worker(msgspec.structs.replace(config, redis=redis), tell=tell).run()
+        return await Worker(
+            msgspec.structs.replace(config, redis=redis), log_signal=log_signal
+        ).run()

@@ -1,1 +1,1 @@
-"""The commands."""
+"""The command line: one module a command, named as the command is."""

@@ -1,56 +1,61 @@
-"""How numbers on the command line are read; what cannot be right is wrong usage."""
+"""Argument types that several commands share; a value they refuse is wrong usage."""
 
-from argparse import ArgumentTypeError
+from argparse import ArgumentParser, ArgumentTypeError
 from decimal import Decimal, InvalidOperation
 from typing import Final
 
 #: Amounts have no more digits than this on either side of the point.
 MAX_DIGITS: Final = 18
-#: No command waits for longer, seconds.
+#: The longest time a command may wait, seconds.
 LONGEST_S: Final = 3_600.0
 
 
 def amount(written: str) -> Decimal:
-    """A decimal number of 0 or more."""
+    """Read a decimal number of 0 or more."""
     try:
-        found = Decimal(written)
+        number = Decimal(written)
     except InvalidOperation:
         raise ArgumentTypeError(f"{written!r} is not a decimal number") from None
-    if not found.is_finite() or found < 0:
+    if not number.is_finite() or number < 0:
         raise ArgumentTypeError(f"{written} is not an amount of 0 or more")
-    if found.adjusted() >= MAX_DIGITS or int(found.as_tuple().exponent) < -MAX_DIGITS:
+    if number.adjusted() >= MAX_DIGITS or int(number.as_tuple().exponent) < -MAX_DIGITS:
         raise ArgumentTypeError(f"{written} has more than {MAX_DIGITS} digits on a side")
-    return found
+    return number
 
 
-def some(written: str) -> Decimal:
-    """A decimal number of more than 0."""
-    found = amount(written)
-    if not found:
+def positive_amount(written: str) -> Decimal:
+    """Read a decimal number of more than 0."""
+    number = amount(written)
+    if not number:
         raise ArgumentTypeError(f"{written} is not more than 0")
-    return found
+    return number
 
 
 def count(written: str) -> int:
-    """A whole number of 1 or more."""
+    """Read a whole number of 1 or more."""
     if not (written.isascii() and written.isdecimal() and int(written)):
         raise ArgumentTypeError(f"{written!r} is not a whole number of 1 or more")
     return int(written)
 
 
 def seconds(written: str) -> float:
-    """A time of more than 0, an hour at most."""
+    """Read a time in seconds, more than 0 and at most an hour."""
     try:
-        found = float(written)
+        number = float(written)
     except ValueError:
         raise ArgumentTypeError(f"{written!r} is not a number of seconds") from None
-    if not 0 < found <= LONGEST_S:
+    if not 0 < number <= LONGEST_S:
         raise ArgumentTypeError(f"{written} is not more than 0 and at most {LONGEST_S:g}")
-    return found
+    return number
 
 
 def reason(written: str) -> str:
-    """Words that say why."""
+    """Read a reason, which must not be blank."""
     if not written.strip():
-        raise ArgumentTypeError("it is empty: say why, for whoever looks next")
+        raise ArgumentTypeError("it is empty: say why, for the record")
     return written
+
+
+def add_reason(parser: ArgumentParser, help_text: str) -> None:
+    """Add the required option ``--reason``."""
+    parser.add_argument("--reason", type=reason, required=True, help=help_text)

@@ -9,6 +9,7 @@ from worker.assembly.factory import ExchangeFactory, is_simulated
 from worker.cli import session
 from worker.cli.environment import configuration
 from worker.cli.main import BAD_CONFIG
+from worker.cli.python_build import slowness
 from worker.config.keys import Config
 from worker.exchanges.ports import ExchangeAdapter
 from worker.ledger.errors import LedgerError
@@ -16,12 +17,12 @@ from worker.operator.reader import AccountReader
 from worker.runtime.clock import Clock, SystemClock
 from worker.runtime.errors import ConfigError, WorkerError
 
-#: An exchange that has not loaded its markets by then counts as unreachable.
+#: An exchange that has not loaded its markets in this time counts as unreachable.
 EXCHANGE_TIMEOUT_S: Final = 30.0
 
 
 class Finding(NamedTuple):
-    """One line: ``ok``, ``warn`` or ``FAIL``, about what, and the detail."""
+    """One line of the result: level (``ok``, ``warn`` or ``FAIL``), subject and detail."""
 
     level: str
     subject: str
@@ -32,15 +33,16 @@ class Finding(NamedTuple):
 
 
 def configure(parser: ArgumentParser) -> None:
-    """The command's arguments: none of its own."""
+    """Describe the command, which has no arguments of its own."""
     parser.description = (
         "Try the configuration, Redis, and each exchange's markets, credentials and clock: one "
-        "line each. Exit 1 if any fails, 78 if it is the configuration."
+        "line each, and one more if Python is a slow build. Exit 1 if any fails, 78 if it is the "
+        "configuration."
     )
 
 
 def run(options: Namespace) -> int:
-    """Check, a line each as it is known."""
+    """Run the checks and print a line for each as it ends."""
     try:
         config = configuration(options)
     except ConfigError as error:
@@ -58,7 +60,7 @@ async def _check(config: Config) -> int:
 
 
 async def findings(config: Config, clock: Clock) -> AsyncIterator[Finding]:
-    """Everything that was found out, in order of importance."""
+    """Yield a finding on the configuration, on Redis and on each exchange."""
     yield _configuration(config)
     yield await _redis(config)
     factory = ExchangeFactory(config, clock)
@@ -69,6 +71,9 @@ async def findings(config: Config, clock: Clock) -> AsyncIterator[Finding]:
             yield await check
     finally:
         await factory.close()
+    reason = slowness()
+    if reason:
+        yield Finding("warn", "python", reason)
 
 
 def _configuration(config: Config) -> Finding:

@@ -1,4 +1,4 @@
-"""``config``: the effective configuration."""
+"""``config``: print the effective configuration."""
 
 import sys
 from argparse import ArgumentParser, Namespace
@@ -8,7 +8,7 @@ from worker.config.showing import render_config
 
 
 def configure(parser: ArgumentParser) -> None:
-    """The command's arguments: none of its own."""
+    """Describe the command, which has no arguments of its own."""
     parser.description = (
         "Print the effective configuration as TOML: the defaults, the file over them, the "
         "environment over both. Secrets are hidden."
@@ -16,6 +16,6 @@ def configure(parser: ArgumentParser) -> None:
 
 
 def run(options: Namespace) -> int:
-    """Print it."""
+    """Print the configuration as TOML."""
     sys.stdout.write(render_config(configuration(options)))
     return 0

@@ -1,4 +1,4 @@
-"""``dead``: look at dead letters, give one another chance, throw one away."""
+"""``dead``: list and show dead letters, replay or discard one."""
 
 import argparse
 import re
@@ -16,14 +16,14 @@ _encode = msgspec.json.Encoder().encode
 
 
 def configure(parser: ArgumentParser) -> None:
-    """The command's arguments."""
+    """Add the command's arguments."""
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     listing = actions.add_parser("list", help="the newest dead letters, newest first")
     listing.add_argument(
         "--limit", type=arguments.count, default=50, metavar="N", help="how many (50)"
     )
     listing.add_argument("--json", action="store_true", help="one JSON object a line")
-    show = actions.add_parser("show", help="one dead letter, whole")
+    show = actions.add_parser("show", help="one dead letter with all its fields")
     show.add_argument("--json", action="store_true", help="one JSON object")
     replay = actions.add_parser("replay", help="put its own fields back on the stream as they were")
     discard = actions.add_parser("discard", help="remove it for good")
@@ -38,7 +38,7 @@ def _letter_id(text: str) -> str:
 
 
 def run(options: Namespace) -> int:
-    """Do what was asked with the dead letters."""
+    """List, show, replay or discard."""
     return session.run(_ACTIONS[options.action](session.reader(options), options))
 
 
@@ -55,7 +55,7 @@ async def _list(reader: AccountReader, options: Namespace) -> int:
 async def _show(reader: AccountReader, options: Namespace) -> int:
     async with reader:
         letter = await reader.dead.get(options.id)
-    print(to_json(letter).decode() if options.json else "\n".join(whole(letter)))
+    print(to_json(letter).decode() if options.json else "\n".join(full_text(letter)))
     return 0
 
 
@@ -77,20 +77,20 @@ _ACTIONS: Final = {"list": _list, "show": _show, "replay": _replay, "discard": _
 
 
 def to_json(letter: DeadLetter) -> bytes:
-    """The stable form; the entry's own fields as text."""
+    """Encode as JSON, the form programs may rely on; the entry's own fields as text."""
     fields: dict[str, Any] = {name: getattr(letter, name) for name in letter.__struct_fields__}
     own = {name: value.decode(errors="replace") for name, value in letter.fields.items()}
     return _encode(fields | {"fields": own})
 
 
 def one_line(letter: DeadLetter) -> str:
-    """A dead letter in the list."""
+    """Format a dead letter as a line of the list."""
     shown = wording.spell({"signal": letter.signal_id or "-", "error": letter.error})
     return f"{letter.id}  {wording.printable(letter.reason):<20} {shown}"
 
 
-def whole(letter: DeadLetter) -> list[str]:
-    """A dead letter with everything it carries."""
+def full_text(letter: DeadLetter) -> list[str]:
+    """Format a dead letter with all its fields, a line each."""
     return [
         f"dead letter  {letter.id}",
         f"reason       {letter.reason}",

@@ -1,4 +1,4 @@
-"""``demo``: the whole thing at work, made up: a private server, two workers, a mix of signals."""
+"""``demo``: a private server, two workers on a simulated exchange and a producer of signals."""
 
 import asyncio
 import os
@@ -8,38 +8,32 @@ import sys
 import tempfile
 import time
 from argparse import ArgumentParser, Namespace
-from collections import deque
 from collections.abc import Mapping
 from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from worker.cli import session, wording
+from worker.cli import session
+from worker.cli.demo_screen import Screen
 from worker.cli.demo_signals import MAX_POSITIONS, DemoSignals, Fate
 from worker.cli.demo_sums import Sums, add_up, report
-from worker.cli.status import banner
 from worker.config.keys import ENV_PREFIX
 from worker.config.loading import load_config
 from worker.ledger.access import OUTPUT_STREAMS, STREAMS, StreamEntry
 from worker.operator.reader import AccountReader
-from worker.operator.status import Status
-from worker.runtime.clock import utc
 from worker.runtime.embedded_server import DIE_WITH_PARENT, EmbeddedServer
 from worker.runtime.errors import WorkerError
 
 SIGNALS: Final = 240
 BATCH: Final = 8
-#: Between batches: slow enough to watch, fast enough to end soon.
+#: Pause between batches: slow enough to watch, fast enough to end soon.
 BATCH_EVERY_S: Final = 0.2
 WORKERS: Final = 2
 START_TIMEOUT_S: Final = 15.0
 FINISH_TIMEOUT_S: Final = 15.0
 STOP_TIMEOUT_S: Final = 10.0
 LOOK_EVERY_MS: Final = 150
-LAST_EVENTS: Final = 20
-#: What the live screen shows besides the last events.
-_OTHER_LINES: Final = 12
 _SEED: Final = 7
 
 _GO_ON: Final = """\
@@ -52,11 +46,11 @@ Still simulated: real orders need mode = "live" and an exchange's keys (executio
 
 
 class DemoError(WorkerError):
-    """The demo did not get to its end; the message says where the workers' logs are."""
+    """The demo did not finish; the message names the directory of the workers' logs."""
 
 
 def configure(parser: ArgumentParser) -> None:
-    """The command's arguments: none of its own."""
+    """Describe the command, which has no arguments of its own."""
     parser.description = (
         "Start a private Redis-compatible server, two workers on a simulated exchange and a "
         f"producer of {SIGNALS} signals, good and bad; show what happens; check that every signal "
@@ -77,7 +71,7 @@ async def _demo() -> int:
         workers = [_start(stack, environ, logs / f"worker-{n + 1}.log") for n in range(WORKERS)]
         try:
             async with AccountReader(load_config(None, environ), name="demo") as reader:
-                sums = await _play(reader, workers, _Screen())
+                sums = await _play(reader, workers, Screen())
         except asyncio.CancelledError:
             shutil.rmtree(logs, ignore_errors=True)
             raise
@@ -96,7 +90,7 @@ async def _demo() -> int:
 
 
 def _environment(url: str) -> dict[str, str]:
-    """The workers' environment: ours without any configuration, and the demo's."""
+    """Build the workers' environment: this process's without configuration, and the demo's keys."""
     environ = {name: value for name, value in os.environ.items() if not name.startswith(ENV_PREFIX)}
     return environ | {
         "WORKER_REDIS__URL": url,
@@ -114,7 +108,10 @@ def _environment(url: str) -> dict[str, str]:
 
 
 def _start(stack: ExitStack, environ: Mapping[str, str], log: Path) -> "subprocess.Popen[bytes]":
-    """A worker of its own session, so that Ctrl-C is ours to handle; never outlives us."""
+    """Start a worker in its own session, so that Ctrl-C reaches only this process.
+
+    The worker never outlives this process.
+    """
     with log.open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "worker", "run"],
@@ -130,14 +127,18 @@ def _start(stack: ExitStack, environ: Mapping[str, str], log: Path) -> "subproce
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
-    """Whatever happened: it is over, and waited for."""
+    """Kill the process if it still runs, and wait for it."""
     if process.poll() is None:
         process.kill()
     process.wait()
 
 
 def _stop(workers: "list[subprocess.Popen[bytes]]") -> list[int]:
-    """Let every worker drain; returns their exit codes."""
+    """Let every worker drain.
+
+    Returns:
+        The exit codes, -1 for a worker that did not end in time.
+    """
     for worker in workers:
         worker.terminate()
     deadline = time.monotonic() + STOP_TIMEOUT_S
@@ -151,9 +152,9 @@ def _stop(workers: "list[subprocess.Popen[bytes]]") -> list[int]:
 
 
 async def _play(
-    reader: AccountReader, workers: "list[subprocess.Popen[bytes]]", screen: "_Screen"
+    reader: AccountReader, workers: "list[subprocess.Popen[bytes]]", screen: Screen
 ) -> Sums:
-    """Everything between the start and the stop of the workers."""
+    """Produce signals and show events until every signal is finished; then add up."""
     with screen:
         print("Starting a private server and two workers on a simulated exchange ...", flush=True)
         tail = reader.tail((*OUTPUT_STREAMS, "dead"), "0")
@@ -188,67 +189,19 @@ async def _until_ready(reader: AccountReader, workers: "list[subprocess.Popen[by
 
 
 async def _produce(reader: AccountReader, fates: dict[str, Fate]) -> None:
-    """Submit the signals in small batches, remembering what must become of each."""
+    """Submit the signals in small batches, noting each one's fate by entry id."""
     signals = iter(DemoSignals(_SEED))
     for _ in range(0, SIGNALS, BATCH):
         batch = list(islice(signals, BATCH))
-        ids = await reader.submit([{"data": one.data} for one in batch])
-        fates.update(zip(ids, (one.fate for one in batch), strict=True))
+        ids = await reader.submit([{"data": signal.data} for signal in batch])
+        fates.update(zip(ids, (signal.fate for signal in batch), strict=True))
         await asyncio.sleep(BATCH_EVERY_S)
 
 
 async def _read_all(reader: AccountReader) -> list[StreamEntry]:
-    """All five streams from the beginning."""
-    tail, found = reader.tail(STREAMS, "0"), []
+    """Read all five streams from the beginning."""
+    tail = reader.tail(STREAMS, "0")
+    everything: list[StreamEntry] = []
     while entries := await tail.read(1):
-        found += entries
-    return found
-
-
-class _Screen:
-    """A live table on a terminal; a line an event anywhere else."""
-
-    def __init__(self) -> None:
-        self._live: Any = None
-        self._last: deque[str] = deque(maxlen=LAST_EVENTS)
-        self._counts: dict[str, int] = {}
-
-    def __enter__(self) -> "_Screen":
-        if sys.stdout.isatty():
-            from rich.live import Live  # noqa: PLC0415 (drawing only)
-
-            self._live = Live(console=wording.screen(), auto_refresh=False, transient=True)
-            self._live.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._live is not None:
-            self._live.stop()
-
-    def events(self, entries: list[StreamEntry]) -> None:
-        """Show what just happened."""
-        for entry in entries:
-            line = wording.one_line(entry, utc(entry.order[0]))
-            kind = "DeadLetter" if entry.stream == "dead" else entry.text("type")
-            self._counts[kind] = self._counts.get(kind, 0) + 1
-            self._last.append(line)
-            if self._live is None:
-                print(line)
-        sys.stdout.flush()
-
-    def status(self, status: Status) -> None:
-        """Show how it stands now."""
-        if self._live is None:
-            return
-        from rich.console import Group  # noqa: PLC0415 (drawing only)
-        from rich.text import Text  # noqa: PLC0415
-
-        flow = (
-            f"not seen yet {status.lag}   in hand {status.in_flight}   waiting {status.waiting}   "
-            f"open positions {status.open_positions}   dead letters {status.dead_letters}"
-        )
-        counts = "   ".join(f"{name} {count}" for name, count in sorted(self._counts.items()))
-        room = max(self._live.console.height - _OTHER_LINES, 1)
-        last = Text("\n".join(list(self._last)[-room:]), no_wrap=True, overflow="ellipsis")
-        parts = (banner(status), Text(flow, style="bold"), Text(f"{counts}\n"), last)
-        self._live.update(Group(*parts), refresh=True)
+        everything += entries
+    return everything

@@ -1,4 +1,4 @@
-"""The demo's signals: good ones, and one of every way in which a signal can be wrong."""
+"""The demo's signals: valid ones, and one kind for each way a signal can be wrong."""
 
 from collections.abc import Callable, Iterator
 from enum import StrEnum
@@ -23,15 +23,15 @@ _PRICES: Final = {
     "UNI/USDT": 7.4,
     "ATOM/USDT": 8.3,
 }
-#: What the demo's account may hold at a time.
+#: The most positions the demo's account may hold.
 MAX_POSITIONS: Final = 8
-#: How many of the signals fit what is held.
+#: The share of signals that suit the positions held.
 _SENSIBLE: Final = 0.9
 _encode = msgspec.json.Encoder().encode
 
 
 class Fate(StrEnum):
-    """What must become of a signal, as far as its producer can know."""
+    """The required result of a signal, as far as its producer can know it."""
 
     ORDER = "ends in one order event"
     DUPLICATE = "dropped as a repetition"
@@ -39,7 +39,7 @@ class Fate(StrEnum):
 
 
 class DemoSignal(NamedTuple):
-    """One entry's payload, and what must become of it."""
+    """One entry's payload and its required result."""
 
     data: bytes
     fate: Fate
@@ -171,7 +171,7 @@ class DemoSignals:
         if not self._sent:
             return self._open()
         earlier = self._random.choice(self._sent)
-        # The same group as the earlier one: which of two comes first is then certain.
+        # In the same group as the earlier one, so that their order is certain.
         return DemoSignal(_encode(earlier | {"strategy_id": "someone-else"}), Fate.DEAD)
 
     def _not_json(self) -> DemoSignal:

@@ -1,4 +1,4 @@
-"""Whether everything that went in came out: each entry of the demo's stream accounted for once."""
+"""Accounts for every signal of the demo: each entry of the stream must have exactly one end."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -21,7 +21,7 @@ _OWN_LEGS: Final = frozenset({None, "entry", "exit"})
 
 
 class Sums(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of the signals; ``problems`` is empty if it adds up."""
+    """The number of signals by result; ``problems`` is empty if everything adds up."""
 
     signals: int
     filled: int
@@ -43,9 +43,9 @@ def add_up(
 
     Args:
         entries: all entries of all five streams.
-        fates: what the producer knows must become of each entry, by entry id.
-        pending: what the consumer group says is unfinished.
-        lag: what it says is unseen.
+        fates: each entry's required result, by entry id.
+        pending: entries the consumer group counts as unfinished.
+        lag: entries it counts as undelivered; None if unknown.
     """
     by_stream: dict[str, list[StreamEntry]] = {}
     for entry in entries:
@@ -62,44 +62,44 @@ def add_up(
         f"{pending} signals are still pending" if pending else "",
         f"{lag} signals were never seen" if lag != 0 else "",
     ]
-    found: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     owners: set[str] = set()
     for entry in by_stream.get("signals", ()):
-        what = _outcome(entry, dead, ends, owners)
-        found[what] += 1
+        result = _result(entry, dead, ends, owners)
+        counts[result] += 1
         expected = fates.get(entry.id)
-        if expected is None or not _agrees(expected, what):
-            problems.append(f"entry {entry.id}: expected: {expected or 'unknown'}, found: {what}")
+        if expected is None or not _agrees(expected, result):
+            problems.append(f"entry {entry.id}: expected: {expected or 'unknown'}, found: {result}")
     positions = Counter(entry.text("type") for entry in by_stream.get("positions", ()))
     problems += [
         f"{subject} has {len(kinds)} terminal events" if subject in owners else f"{subject}: whose?"
         for subject, kinds in ends.items()
         if len(kinds) != 1 or subject not in owners
     ]
-    if len(fates) != sum(found.values()):
-        problems.append(f"{len(fates)} signals went in, the stream holds {sum(found.values())}")
+    if len(fates) != sum(counts.values()):
+        problems.append(f"{len(fates)} signals went in, the stream holds {sum(counts.values())}")
     return Sums(
         signals=len(fates),
-        filled=found["filled"],
-        cancelled=found["cancelled"],
-        failed=found["failed"],
-        duplicates=found["duplicate"],
-        dead=found["dead"],
+        filled=counts["filled"],
+        cancelled=counts["cancelled"],
+        failed=counts["failed"],
+        duplicates=counts["duplicate"],
+        dead=counts["dead"],
         codes=dict(codes.most_common()),
-        dead_reasons=dict(Counter(one.text("reason") for one in dead.values()).most_common()),
+        dead_reasons=dict(Counter(letter.text("reason") for letter in dead.values()).most_common()),
         opened=positions["PositionOpened"],
         closed=positions["PositionClosed"],
         problems=tuple(problem for problem in problems if problem),
     )
 
 
-def _outcome(
+def _result(
     entry: StreamEntry,
     dead: dict[str, StreamEntry],
     ends: dict[str, list[str]],
     owners: set[str],
 ) -> str:
-    """What became of one entry, in stream order: the first of a signal id owns its outcome."""
+    """Return the result of one entry, called in stream order: the first of a signal id owns it."""
     if entry.id in dead:
         return "dead"
     signal_id = signal_id_of(entry.fields.get("data", b"")) or ""
@@ -109,16 +109,16 @@ def _outcome(
     return ends.get(signal_id, ["nothing"])[0]
 
 
-def _agrees(expected: Fate, what: str) -> bool:
+def _agrees(expected: Fate, result: str) -> bool:
     if expected is Fate.DEAD:
-        return what == "dead"
+        return result == "dead"
     if expected is Fate.DUPLICATE:
-        return what == "duplicate"
-    return what in _TERMINAL.values()
+        return result == "duplicate"
+    return result in _TERMINAL.values()
 
 
 def report(sums: Sums, *, seconds: float, workers: int) -> list[str]:
-    """The sums as lines for a person."""
+    """Format the sums as lines of text."""
     rejected = sums.failed + sums.cancelled
     why = f"{sums.failed} failed, {sums.cancelled} cancelled before they filled whole"
     rows = (

@@ -1,4 +1,4 @@
-"""Where a command's configuration comes from: its file and the process environment."""
+"""Loads a command's configuration from its file and the process environment."""
 
 import os
 from argparse import Namespace
@@ -9,7 +9,7 @@ from worker.config.loading import load_config
 
 
 def configuration(options: Namespace) -> Config:
-    """The effective configuration.
+    """Load the effective configuration.
 
     Raises:
         ConfigError: names the key that is wrong.

@@ -1,9 +1,9 @@
 """``flatten``: close every position of the account, then halt it.
 
-Nothing is sent while an account is halted, the orders that close positions included. So the account
-is set to ``REDUCING`` first, one closing signal goes onto the stream for each open position, and
-only when the book is empty (or time is up) is it set to ``HALTED``. The closing signals take the
-same way as any other: ordered within their symbol, each sent exactly once.
+A halted account sends nothing, not even orders that close positions. So the account is set to
+``REDUCING`` first, one closing signal is submitted for each open position, and the account is set
+to ``HALTED`` when the book is empty or time is up. Closing signals are processed like any other: in
+order within their symbol, each sent exactly once.
 """
 
 import sys
@@ -29,27 +29,25 @@ from worker.ledger.replies import Book
 from worker.operator.reader import AccountReader
 from worker.runtime.clock import SystemClock, rfc3339
 
-#: A closing signal that failed is followed by another after this, and ever more rarely.
+#: The pause before a failed close is submitted again, doubled each time up to the longest.
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 5.0
-#: How long positions may take to close, at least; and longer than an order under way may rest.
+#: The default timeout: at least so long, and so much longer than an order may rest.
 TIMEOUT_S, RESTING_MARGIN_S = 60.0, 30.0
-#: A closing signal outlives the wait by this, so that the halt and not its age ends it.
+#: A closing signal expires this long after the timeout, so that the halt and not its age ends it.
 EXPIRY_MARGIN_S: Final = 60
-#: How long one wait for events lasts; then the book is read again.
+#: The longest wait for events before the book is read again.
 LOOK_EVERY_MS: Final = 500
 _TERMINAL: Final = frozenset(event.__name__ for event in TERMINAL_EVENTS)
 _encode = msgspec.json.Encoder().encode
 
 
 def configure(parser: ArgumentParser) -> None:
-    """The command's arguments."""
+    """Add the command's arguments."""
     parser.description = (
         "Set the account to REDUCING, submit a closing signal for every open position, wait until "
         "none is left, then set it to HALTED. Exit 1 with a list if any is left."
     )
-    parser.add_argument(
-        "--reason", type=arguments.reason, required=True, help="why, for whoever looks next"
-    )
+    arguments.add_reason(parser, "why, for the record")
     parser.add_argument(
         "--timeout",
         type=arguments.seconds,
@@ -69,7 +67,7 @@ def run(options: Namespace) -> int:
 
 
 def _check_key(config: Config, key_id: str) -> None:
-    """Refuse before anything is changed what no worker would believe.
+    """Refuse, before anything is changed, closing signals that no worker would accept.
 
     Raises:
         SigningError: a key is missing, or is not for every strategy.
@@ -110,7 +108,7 @@ async def _flatten(
 
 
 class Flattening:
-    """Closing signals for every position, again where one failed, until the book is empty.
+    """Submits a closing signal for every position, again where one failed, until none is left.
 
     Args:
         config: which account, and which exchanges are simulated.
@@ -139,24 +137,24 @@ class Flattening:
         self._clock = SystemClock()
         self._started_ms = self._clock.now_ms()
         self._outstanding: dict[str, str] = {}
-        #: By position: how long the next pause is, and when the present one ends (monotonic).
+        #: By position key: the next pause, and the monotonic time at which the current one ends.
         self._pauses_s: dict[str, float] = {}
         self._again_s: dict[str, float] = {}
         self._failures: dict[str, str] = {}
         self.submitted = 0
 
     async def begin(self) -> None:
-        """Let nothing open from here on."""
+        """Stop new positions from being opened."""
         await self._tail.start()
         await self._reader.set_trading_state(
             TradingState.REDUCING, reason=self._reason, actor=self._actor
         )
 
     async def close_all(self, timeout_s: float) -> list[str]:
-        """Close every position, also those that orders under way still open.
+        """Close every position, those that orders under way still open included.
 
         Returns:
-            What is left when time is up, a sentence each.
+            A sentence for each position or order left when time is up.
         """
         deadline = time.monotonic() + timeout_s
         expires_at = rfc3339(self._clock.now_ms() + (timeout_s + EXPIRY_MARGIN_S) * 1_000)
@@ -209,7 +207,7 @@ class Flattening:
         return signal
 
     def _note(self, entry: StreamEntry) -> None:
-        """Forget a closing signal that has ended; what it left open is tried again."""
+        """Drop a closing signal that has ended, so that a position it left open is tried again."""
         if entry.text("type") not in _TERMINAL:
             return
         subject = entry.text("subject")

@@ -1,4 +1,4 @@
-"""The command line: which command, which configuration, and how each failure ends.
+"""The command line: the commands, and the exit code and message of each failure.
 
 A command's module is imported only when that command is asked for, so ``--help`` and the small
 commands start quickly.
@@ -9,8 +9,9 @@ import importlib
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from worker import __version__
 from worker.runtime.errors import ConfigError, InvariantError, WorkerError
@@ -21,43 +22,37 @@ BROKEN_INVARIANT: Final = 70
 BAD_CONFIG: Final = 78
 
 
-class Command(NamedTuple):
-    """One command: the module that has ``configure`` and ``run``, and a line of help."""
-
-    module: str
-    help: str
-
-
-#: Every command. A module's ``run(options)`` returns the exit code; the command's own name is in
-#: ``options.command``.
-COMMANDS: Final[Mapping[str, Command]] = {
-    "run": Command("run", "run one worker until it is told to stop"),
-    "demo": Command("demo", "see it work: server, workers and signals, all made up"),
-    "submit": Command("submit", "put signals on the stream"),
-    "tail": Command("tail", "follow the streams"),
-    "status": Command("status", "trading state, what needs attention, flow"),
-    "order": Command("order", "one signal's timeline"),
-    "positions": Command("positions", "open positions"),
-    "halt": Command("trading", "send no more orders"),
-    "reduce": Command("trading", "only close positions"),
-    "resume": Command("trading", "trade again"),
-    "flatten": Command("flatten", "close every position, then halt"),
-    "resolve": Command("decisions", "say what became of an order its exchange does not tell of"),
-    "correct": Command("decisions", "say what is really held of a position"),
-    "dead": Command("dead", "look at dead letters, replay or discard them"),
-    "check": Command("check", "try configuration, Redis and every exchange"),
-    "config": Command("config", "print the effective configuration, secrets hidden"),
-    "schema": Command("schema", "print the AsyncAPI document of all streams"),
+#: Every command and its line of help. The module of the same name in this package has
+#: ``configure(parser)``, which adds the arguments, and ``run(options)``, which returns the exit
+#: code.
+COMMANDS: Final[Mapping[str, str]] = {
+    "run": "run one worker until it is told to stop",
+    "demo": "watch a simulated run: private server, workers and signals",
+    "submit": "put signals on the stream",
+    "tail": "follow the streams",
+    "status": "trading state, what needs attention, flow",
+    "order": "one signal's timeline",
+    "positions": "open positions",
+    "halt": "send no more orders",
+    "reduce": "only close positions",
+    "resume": "trade again",
+    "flatten": "close every position, then halt",
+    "resolve": "state what became of an order its exchange does not report",
+    "correct": "set a position to the quantity really held",
+    "dead": "look at dead letters, replay or discard them",
+    "check": "try configuration, Redis and every exchange",
+    "config": "print the effective configuration, secrets hidden",
+    "schema": "print the AsyncAPI document of all streams",
 }
 
 
 class _CommandParser(argparse.ArgumentParser):
-    """A command's parser: its module says which arguments there are, when they are needed.
+    """A command's parser, whose module adds its arguments when the command is given.
 
-    Every one of them, nested ones too, takes ``--config``, so that its place does not matter.
+    Every parser, nested ones too, takes ``--config``, so that its position does not matter.
     """
 
-    command: Command | None = None
+    command: str = ""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
@@ -66,17 +61,17 @@ class _CommandParser(argparse.ArgumentParser):
     def parse_known_args(  # type: ignore[override]
         self, args: Any = None, namespace: Any = None
     ) -> tuple[argparse.Namespace, list[str]]:
-        """Ask the command's module for the arguments first."""
-        if self.command is not None:
-            module = importlib.import_module(f"worker.cli.{self.command.module}")
-            self.command = None
+        """Import the command's module and let it add its arguments, then parse."""
+        if self.command:
+            module = importlib.import_module(f"worker.cli.{self.command}")
+            self.command = ""
             module.configure(self)
             self.set_defaults(run_command=module.run)
         return super().parse_known_args(args, namespace)
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The whole command line's parser."""
+    """Build the parser of the whole command line."""
     parser = argparse.ArgumentParser(
         prog="execution-worker",
         description="Turn trading signals from a Redis stream into orders on an exchange, each "
@@ -88,9 +83,9 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(
         dest="command", metavar="COMMAND", required=True, parser_class=_CommandParser
     )
-    for name, command in COMMANDS.items():
-        sub = commands.add_parser(name, help=command.help, description=_sentence(command.help))
-        sub.command = command
+    for name, help_line in COMMANDS.items():
+        sub = commands.add_parser(name, help=help_line, description=_sentence(help_line))
+        sub.command = name
     return parser
 
 
@@ -127,7 +122,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("execution-worker: interrupted", file=sys.stderr)
         return FAILURE
     except BrokenPipeError:
-        # Whoever read our output has had enough; keep the interpreter from flushing into it.
+        # The reader of the output is gone; keep the interpreter from flushing into it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return OK
     except Exception as error:
@@ -136,22 +131,22 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _explain(error: BaseException) -> int:
-    """Say in one sentence what went wrong; an error of unknown kind keeps its traceback."""
+    """Print errors of this project in a sentence each; re-raise any other with its traceback."""
     known = list(_known(error))
     if not known:
         raise error
-    for one in known:
-        print(f"execution-worker: {one}", file=sys.stderr)
-    if any(isinstance(one, InvariantError) for one in known):
+    for cause in known:
+        print(f"execution-worker: {cause}", file=sys.stderr)
+    if any(isinstance(cause, InvariantError) for cause in known):
         return BROKEN_INVARIANT
-    return BAD_CONFIG if any(isinstance(one, ConfigError) for one in known) else FAILURE
+    return BAD_CONFIG if any(isinstance(cause, ConfigError) for cause in known) else FAILURE
 
 
 def _known(error: BaseException) -> Iterator[BaseException]:
-    """The errors of this project in ``error``, which may be a group; none if any other is."""
+    """Yield the errors of this project in ``error`` or its group; none if it holds any other."""
     if isinstance(error, BaseExceptionGroup):
-        found = [list(_known(one)) for one in error.exceptions]
-        if all(found):
-            yield from (one for some in found for one in some)
+        members = [list(_known(member)) for member in error.exceptions]
+        if all(members):
+            yield from chain.from_iterable(members)
     elif isinstance(error, WorkerError):
         yield error

@@ -1,4 +1,4 @@
-"""``order``: everything known of one signal, as a timeline."""
+"""``order``: show one signal's history as a timeline."""
 
 from argparse import ArgumentParser, Namespace
 from datetime import datetime
@@ -15,17 +15,17 @@ _encode = msgspec.json.Encoder(decimal_format="string").encode
 
 
 class UnknownSignalError(WorkerError):
-    """Nothing is known of the signal that was asked for."""
+    """The account knows no signal of this id."""
 
 
 def configure(parser: ArgumentParser) -> None:
-    """The command's arguments."""
+    """Add the command's arguments."""
     parser.add_argument("signal_id", metavar="SIGNAL_ID")
     parser.add_argument("--json", action="store_true", help="one JSON object")
 
 
 def run(options: Namespace) -> int:
-    """Show one signal's story."""
+    """Show the history."""
     return session.run(_order(session.reader(options), options))
 
 
@@ -44,7 +44,7 @@ async def _order(reader: AccountReader, options: Namespace) -> int:
 
 
 def to_json(history: History) -> bytes:
-    """The stable form: every field of ``History``; dead letters' fields as text."""
+    """Encode as JSON, the form programs may rely on: every field of ``History``."""
     fields: dict[str, Any] = {name: getattr(history, name) for name in history.__struct_fields__}
     fields["dead_letters"] = [
         {name: getattr(letter, name) for name in letter.__struct_fields__}
@@ -55,7 +55,7 @@ def to_json(history: History) -> bytes:
 
 
 def lines(history: History) -> list[str]:
-    """The story for a person, oldest first."""
+    """Format the history as lines of text, oldest first."""
     record = history.record
     state = record.state if record else "waiting" if history.entry_id else "no record"
     if not record and history.dead_letters:

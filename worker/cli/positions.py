@@ -1,4 +1,4 @@
-"""``positions``: what the account holds."""
+"""``positions``: show the account's open positions."""
 
 from argparse import ArgumentParser, Namespace
 from decimal import Decimal
@@ -15,7 +15,7 @@ _encode = msgspec.json.Encoder(decimal_format="string").encode
 
 
 def configure(parser: ArgumentParser) -> None:
-    """The command's arguments."""
+    """Add the command's arguments."""
     parser.add_argument("--json", action="store_true", help="one JSON array")
 
 
@@ -37,7 +37,7 @@ async def _positions(reader: AccountReader, options: Namespace) -> int:
 
 
 def to_json(book: Book) -> bytes:
-    """Every position with all its fields; ``busy`` where a signal is changing it now."""
+    """Encode every position with all its fields; ``busy`` while a signal is changing it."""
     return _encode(
         [
             {name: _plain(getattr(position, name)) for name in position.__struct_fields__}
@@ -48,7 +48,7 @@ def to_json(book: Book) -> bytes:
 
 
 def _plain(value: Any) -> Any:
-    """A decimal as events spell it, never with an exponent."""
+    """Write decimals as events do, never with an exponent."""
     if isinstance(value, Decimal):
         return text(value)
     if isinstance(value, dict):
@@ -57,7 +57,7 @@ def _plain(value: Any) -> Any:
 
 
 def table(book: Book) -> Any:
-    """The positions as a table."""
+    """Draw the positions as a table."""
     from rich import box  # noqa: PLC0415 (drawing only)
     from rich.table import Table  # noqa: PLC0415
 
@@ -68,16 +68,16 @@ def table(book: Book) -> Any:
         drawn.add_column(name, justify="right", overflow="fold")
     for name in ("opened", "signal"):
         drawn.add_column(name, overflow="fold")
-    for key, one in sorted(book.positions.items()):
+    for key, position in sorted(book.positions.items()):
         drawn.add_row(
-            f"{one.exchange} {one.symbol}" + (" (changing)" if key in book.busy else ""),
-            one.direction.value,
-            text(one.quantity),
-            text(one.entry_price),
-            text(one.stop_loss) if one.stop_loss is not None else "-",
-            text(one.take_profit) if one.take_profit is not None else "-",
-            text(one.realized_pnl),
-            one.opened_at.strftime("%m-%d %H:%M:%S"),
-            one.signal_id,
+            f"{position.exchange} {position.symbol}" + (" (changing)" if key in book.busy else ""),
+            position.direction.value,
+            text(position.quantity),
+            text(position.entry_price),
+            text(position.stop_loss) if position.stop_loss is not None else "-",
+            text(position.take_profit) if position.take_profit is not None else "-",
+            text(position.realized_pnl),
+            position.opened_at.strftime("%m-%d %H:%M:%S"),
+            position.signal_id,
         )
     return drawn

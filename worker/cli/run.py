@@ -1,4 +1,4 @@
-"""``run``: one worker until SIGTERM or SIGINT, then drain."""
+"""``run``: run one worker until SIGTERM or SIGINT, then drain."""
 
 import asyncio
 import sys
@@ -8,7 +8,6 @@ from worker.assembly.worker import run_worker
 from worker.cli.environment import configuration
 from worker.config.showing import secret_strings
 from worker.observe.logs import configure_logging
-from worker.runtime.heap import keep_heap
 
 try:
     import uvloop
@@ -17,7 +16,7 @@ except ImportError:  # not built for every platform; asyncio's own loop is only 
 
 
 def configure(parser: ArgumentParser) -> None:
-    """The command's arguments: none of its own."""
+    """Describe the command, which has no arguments of its own."""
     parser.description = (
         "Run one worker until SIGTERM or SIGINT; then finish what is in hand (worker.drain_seconds "
         "at most), hand the rest back and exit 0. A second signal hands back at once."
@@ -27,8 +26,7 @@ def configure(parser: ArgumentParser) -> None:
 def run(options: Namespace) -> int:
     """Run one worker to its end."""
     config = configuration(options)
-    tell = configure_logging(config.log, sys.stderr, secret_strings(config))
-    keep_heap()
+    log_signal = configure_logging(config.log, sys.stderr, secret_strings(config))
     factory = uvloop.new_event_loop if uvloop is not None else None
     with asyncio.Runner(loop_factory=factory) as runner:
-        return runner.run(run_worker(config, tell))
+        return runner.run(run_worker(config, log_signal))

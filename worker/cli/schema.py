@@ -1,4 +1,4 @@
-"""``schema``: the AsyncAPI 3.0 document of the five streams, made from the structs themselves."""
+"""``schema``: print the AsyncAPI 3.0 document of the five streams, generated from the structs."""
 
 import inspect
 import json
@@ -11,19 +11,19 @@ from typing import Annotated, Any, Final
 import msgspec
 
 from worker import __version__
-from worker.domain.event import STREAM_OF, Event, whole
+from worker.domain.event import STREAM_OF, Event, payload_struct
 from worker.domain.identity import ACCOUNT_PATTERN
 from worker.domain.refusal import Code, DeadReason
 from worker.domain.signal import MAX_METADATA_BYTES, MAX_PAYLOAD_BYTES, Signal
 
-#: What Raw stands for in a payload: carried untouched, so its content has no type of its own.
+#: The type documented for a raw payload field, whose content the worker never decodes.
 Metadata = Annotated[
     dict[str, Any] | None,
     msgspec.Meta(
         description=f"The producer's own, carried untouched; at most {MAX_METADATA_BYTES} bytes."
     ),
 ]
-#: The structs of events do not say so, but what they hold always has a zone.
+#: Times of events always have a zone, which the structs' plain ``datetime`` does not state.
 _Moment = Annotated[datetime, msgspec.Meta(tz=True)]
 _SCHEMAS: Final = "#/components/schemas/"
 #: A decimal in a signal: text, so that nothing is lost, or a number, read digit by digit.
@@ -64,7 +64,7 @@ _CHANNELS: Final = {
 
 
 def configure(parser: ArgumentParser) -> None:
-    """The command's arguments: none of its own."""
+    """Describe the command, which has no arguments of its own."""
     parser.description = "Print the AsyncAPI 3.0 document of all streams, as JSON."
 
 
@@ -75,7 +75,7 @@ def run(_options: Namespace) -> int:
 
 
 def document() -> dict[str, Any]:
-    """The whole document."""
+    """Build the whole document."""
     messages = {"TradingSignalGenerated": _signal_message(), "DeadLetter": _dead_message()}
     messages |= {event.__name__: _event_message(event) for event in STREAM_OF}
     on_channel = {"signals": ["TradingSignalGenerated"], "dead": ["DeadLetter"]}
@@ -115,17 +115,17 @@ def document() -> dict[str, Any]:
 
 
 def schemas() -> dict[str, Any]:
-    """Every payload's JSON Schema by name."""
-    types = [_describable(Signal), *(_describable(whole(event)) for event in STREAM_OF)]
-    _, found = msgspec.json.schema_components(types, ref_template=_SCHEMAS + "{name}")
-    found = {name: _tidied(schema) for name, schema in found.items()}
-    found["Signal"]["allOf"] = _CONDITIONS
-    found["Code"]["x-meanings"] = {code.value: code.meaning for code in Code}
-    return found
+    """Build every payload's JSON Schema, by name."""
+    types = [_describable(Signal), *(_describable(payload_struct(event)) for event in STREAM_OF)]
+    _, components = msgspec.json.schema_components(types, ref_template=_SCHEMAS + "{name}")
+    described = {name: _tidied(schema) for name, schema in components.items()}
+    described["Signal"]["allOf"] = _CONDITIONS
+    described["Code"]["x-meanings"] = {code.value: code.meaning for code in Code}
+    return described
 
 
 def _describable(kind: type[msgspec.Struct]) -> type[msgspec.Struct]:
-    """The struct with ``metadata`` as the object it is: a schema cannot speak of raw bytes."""
+    """Copy a struct with ``metadata`` as an object, for raw bytes have no JSON Schema."""
     fields: list[tuple[str, Any, Any]] = []
     for entry in msgspec.structs.fields(kind):
         if entry.name == "metadata":
@@ -147,7 +147,7 @@ def _describable(kind: type[msgspec.Struct]) -> type[msgspec.Struct]:
 
 
 def _tidied(schema: Any) -> Any:
-    """Decimals as they really are; without ``discriminator``, which AsyncAPI spells differently."""
+    """Describe decimals in full, and drop ``discriminator``, whose form in AsyncAPI differs."""
     if isinstance(schema, list):
         return [_tidied(part) for part in schema]
     if not isinstance(schema, dict):

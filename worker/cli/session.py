@@ -1,4 +1,4 @@
-"""What a command about an account needs: the account, who is asking, a loop to run on."""
+"""The account a command is about, the operator's name, and the event loop it runs on."""
 
 import asyncio
 import getpass
@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 def reader(options: Namespace) -> AccountReader:
-    """The configured account.
+    """Open the configured account.
 
     Raises:
         ConfigError: names the key that is wrong.
@@ -39,7 +39,7 @@ def run(work: Coroutine[Any, Any, T]) -> T:
 
 
 def run_until_interrupted(work: Coroutine[Any, Any, int]) -> int:
-    """Run work that a person ends with Ctrl-C: that is success."""
+    """Run ``work`` until it ends or Ctrl-C interrupts it, which counts as success."""
     try:
         return run(work)
     except KeyboardInterrupt:
@@ -47,7 +47,7 @@ def run_until_interrupted(work: Coroutine[Any, Any, int]) -> int:
 
 
 async def _interruptible(work: Coroutine[Any, Any, T]) -> T:
-    """Cancel ``work`` on Ctrl-C and let it end."""
+    """Run ``work``, cancelled on Ctrl-C and awaited to its end."""
     task = asyncio.ensure_future(work)
     interrupted = asyncio.Event()
     if threading.current_thread() is threading.main_thread():
@@ -59,7 +59,7 @@ async def _interruptible(work: Coroutine[Any, Any, T]) -> T:
 
 
 def actor() -> str:
-    """Who is asking, for the record: user and machine."""
+    """Return ``user@host``, the actor named in events."""
     try:
         user = getpass.getuser()
     except (KeyError, OSError):  # a user id without a name, as containers have

@@ -1,4 +1,4 @@
-"""Signing what a command puts on the signals stream: which key, where its secret is."""
+"""The options that name a signing key, and the signer they give."""
 
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
@@ -10,11 +10,11 @@ from worker.runtime.errors import ConfigError, WorkerError
 
 
 class SigningError(WorkerError):
-    """It cannot be signed as asked; the message says why."""
+    """The signals cannot be signed as asked; the message says why."""
 
 
 def configure(parser: ArgumentParser) -> None:
-    """The arguments that name a key."""
+    """Add the arguments that name a key."""
     parser.add_argument("--key-id", metavar="ID", default="", help="sign with this key")
     parser.add_argument(
         "--secret-file",
@@ -25,16 +25,16 @@ def configure(parser: ArgumentParser) -> None:
 
 
 def signer(options: Namespace, config: Config) -> Signer:
-    """The key that was asked for.
+    """Build the signer of the key that was asked for, or one that signs nothing.
 
     Raises:
-        SigningError: half of what is needed is missing, or the secret cannot be read.
+        SigningError: the key's id or its secret is missing or invalid.
     """
     if options.secret_file is not None and not options.key_id:
         raise SigningError("--secret-file needs --key-id: a worker looks the key up by its id")
     try:
         return Signer(config.account, options.key_id, _secret(options, config))
-    except ConfigError as error:  # what is wrong is in the command, not in the configuration
+    except ConfigError as error:  # the mistake is in the command, not in the configuration
         raise SigningError(str(error)) from None
 
 

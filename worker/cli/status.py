@@ -1,4 +1,4 @@
-"""``status``: the trading state, what needs attention, and how the work flows."""
+"""``status``: show the trading state, what needs attention, and the numbers of the account."""
 
 import asyncio
 import sys
@@ -11,8 +11,9 @@ from worker.cli import arguments, session, wording
 from worker.domain.money import text as plain
 from worker.domain.trading_state import TradingState
 from worker.ledger.errors import LedgerUnavailableError
+from worker.operator.attention import needs_attention
 from worker.operator.reader import AccountReader
-from worker.operator.status import Status, needs_attention
+from worker.operator.status import Status
 
 _COLOUR = {
     TradingState.ACTIVE: "green",
@@ -23,7 +24,7 @@ _encode = msgspec.json.Encoder(decimal_format="string").encode
 
 
 def configure(parser: ArgumentParser) -> None:
-    """The command's arguments."""
+    """Add the command's arguments."""
     parser.add_argument("--watch", action="store_true", help="go on until interrupted")
     parser.add_argument(
         "--interval",
@@ -36,7 +37,7 @@ def configure(parser: ArgumentParser) -> None:
 
 
 def run(options: Namespace) -> int:
-    """Show the status once, or again and again."""
+    """Show the status once, or repeatedly with ``--watch``."""
     reader = session.reader(options)
     if options.watch:
         return session.run_until_interrupted(_watch(reader, options))
@@ -77,7 +78,7 @@ async def _watch(reader: AccountReader, options: Namespace) -> int:
 
 
 async def _again(reader: AccountReader, last: Status) -> Status:
-    """The status now; while Redis is away the last one known, with a word on standard error."""
+    """Read the status; while Redis is unavailable keep the last one, with a note on stderr."""
     try:
         return await reader.status()
     except LedgerUnavailableError as error:
@@ -86,13 +87,13 @@ async def _again(reader: AccountReader, last: Status) -> Status:
 
 
 def to_json(status: Status) -> bytes:
-    """The stable form: every field of ``Status``, and ``attention``."""
+    """Encode as JSON, the form programs may rely on: every field of ``Status``, ``attention``."""
     fields: dict[str, Any] = {name: getattr(status, name) for name in status.__struct_fields__}
     return _encode(fields | {"attention": needs_attention(status)})
 
 
 def render(status: Status) -> Any:
-    """The whole screen."""
+    """Draw the whole screen."""
     from rich.console import Group  # noqa: PLC0415 (drawing only)
     from rich.panel import Panel  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
@@ -114,7 +115,7 @@ def render(status: Status) -> Any:
 
 
 def banner(status: Status) -> Any:
-    """The trading state, larger than anything else on the screen."""
+    """Draw the trading state as the largest element of the screen."""
     from rich import box  # noqa: PLC0415 (drawing only)
     from rich.panel import Panel  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
@@ -169,13 +170,13 @@ def _workers(status: Status, table_class: Any) -> Any:
     for name in ("worker", "heard from", "in hand", "room", "mode"):
         table.add_column(name)
     for worker in status.workers:
-        said = worker.status
+        reported = worker.status
         table.add_row(
             wording.printable(worker.name),
             f"{wording.age(worker.silent_ms)} ago" + ("" if worker.alive else " (silent)"),
-            str(said.get("in_flight", "-")),
-            str(said.get("concurrency", "-")),
-            wording.printable(str(said.get("mode", "-")))
-            + (", draining" if said.get("draining") else ""),
+            str(reported.get("in_flight", "-")),
+            str(reported.get("concurrency", "-")),
+            wording.printable(str(reported.get("mode", "-")))
+            + (", draining" if reported.get("draining") else ""),
         )
     return table

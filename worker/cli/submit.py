@@ -1,9 +1,8 @@
-"""``submit``: signals from a file or a pipe onto the stream.
+"""``submit``: put signals from a file or a pipe on the stream.
 
-Three forms are understood: one JSON object, a JSON array, JSON Lines. Only a document that is none
-of these is refused; a signal that breaks the contract is put on the stream all the same, with a
-warning, because the worker's dead letters are where such signals are accounted for. In JSON Lines
-this holds for a line that is not JSON at all, too: it keeps its place in the order.
+Three forms are accepted: one JSON object, a JSON array, JSON Lines. Only a document in none of
+these forms is refused. A signal that breaks the contract is submitted with a warning, because the
+worker accounts for it as a dead letter; so is a line of JSON Lines that is not JSON.
 """
 
 import argparse
@@ -30,18 +29,18 @@ _decode_value = msgspec.json.Decoder(msgspec.Raw).decode
 
 
 class InputError(WorkerError):
-    """The input holds no signals; the message says why."""
+    """The input cannot be read as signals; the message says why."""
 
 
 class Item(NamedTuple):
-    """One signal as it goes onto the stream, and where in the input it stood."""
+    """One signal's payload, and its position in the input in words."""
 
     place: str
     data: bytes
 
 
 def configure(parser: ArgumentParser) -> None:
-    """The command's arguments."""
+    """Add the command's arguments."""
     parser.description = (
         "Put signals on the stream and print their entry ids, one a line. FILE holds a JSON "
         "object, a JSON array or JSON Lines. A signal the worker will refuse is submitted with a "
@@ -61,7 +60,7 @@ def configure(parser: ArgumentParser) -> None:
 
 
 def run(options: Namespace) -> int:
-    """Submit, print the ids, warn of what will be refused."""
+    """Submit, print the entry ids, and warn of signals a worker will refuse."""
     config = configuration(options)
     reader = AccountReader(config)
     signer = signing.signer(options, config)
@@ -105,13 +104,13 @@ def _read(file: str) -> bytes:
 
 
 def parse(document: bytes) -> list[Item]:
-    """The signals of a document, in order.
+    """Split a document into signals, in order.
 
-    JSON Lines are kept byte for byte (but for white space around a line); the elements of an
-    array, and an object that spans lines, are written compactly, every number as it was spelt.
+    Lines are kept byte for byte, without the white space around them; the elements of an array, and
+    an object that spans lines, are written compactly, numbers as they were spelt.
 
     Raises:
-        InputError: it is neither one JSON document nor JSON Lines.
+        InputError: the document is neither one JSON value nor JSON Lines.
     """
     text = document.removeprefix(b"\xef\xbb\xbf").strip()
     if not text:
@@ -154,7 +153,7 @@ def _json_problem(data: bytes) -> str:
 
 
 def _problem(item: Item) -> str:
-    """Why the worker will not understand the signal; empty if it will."""
+    """Return the reason a worker will refuse the signal's form; empty if it will not."""
     try:
         decode_signal(item.data)
     except MalformedSignalError as error:

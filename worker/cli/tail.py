@@ -1,4 +1,4 @@
-"""``tail``: the account's streams as they grow."""
+"""``tail``: print the account's streams as they grow."""
 
 import argparse
 import asyncio
@@ -13,13 +13,13 @@ from worker.ledger.errors import LedgerUnavailableError
 from worker.operator.reader import AccountReader
 from worker.runtime.clock import utc
 
-#: Pause before reading again when Redis went away, seconds.
+#: Pause before reading again while Redis is unavailable, seconds.
 RETRY_S: Final = 1.0
-_PLACE: Final = re.compile(r"\$|\d{1,20}(-\d{1,20})?")
+_FROM: Final = re.compile(r"\$|\d{1,20}(-\d{1,20})?")
 
 
 def configure(parser: ArgumentParser) -> None:
-    """The command's arguments."""
+    """Add the command's arguments."""
     parser.description = (
         "Follow the account's streams until interrupted: a line an entry, in the order they were "
         "written. When Redis goes away it is asked again until it is back."
@@ -36,7 +36,7 @@ def configure(parser: ArgumentParser) -> None:
         dest="from_id",
         metavar="ID",
         default="$",
-        type=_place,
+        type=_from_id,
         help="start after this entry id: 0 for the beginning, $ (default) for what is new",
     )
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
@@ -48,8 +48,8 @@ def _stream(name: str) -> str:
     return name
 
 
-def _place(text: str) -> str:
-    if not _PLACE.fullmatch(text):
+def _from_id(text: str) -> str:
+    if not _FROM.fullmatch(text):
         raise argparse.ArgumentTypeError(f"{text!r} is neither an entry id nor 0 nor $")
     return text
 

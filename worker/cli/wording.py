@@ -1,4 +1,4 @@
-"""How entries, ages and amounts read on a line, and the screen tables are drawn on."""
+"""Text and JSON of stream entries, times and ages in words, and the console for tables."""
 
 import sys
 from datetime import datetime
@@ -9,7 +9,7 @@ import msgspec
 from worker.ledger.access import StreamEntry
 
 _encode = msgspec.json.Encoder().encode
-#: Fields of an event that are worth a person's line, in this order.
+#: The fields of an event shown on its line, in this order.
 _SHOWN: Final = (
     "side", "role", "direction", "order_type", "quantity", "price", "filled_quantity",
     "average_price", "entry_price", "exit_price", "realized_pnl", "fee", "slippage_bps",
@@ -19,13 +19,13 @@ _SHOWN: Final = (
 _SIGNAL: Final = (
     "action", "direction", "order_type", "quantity", "entry_price", "stop_loss", "take_profit",
 )  # fmt: skip
-#: Columns of a table that goes into a file or a pipe.
+#: The width of a table written to a file or a pipe, in columns.
 _WIDE: Final = 160
 _NOTHING: Final[tuple[Any, ...]] = (None, "", [], {})
 
 
 def age(ms: int | None) -> str:
-    """A duration in milliseconds as a person says it; ``-`` for none."""
+    """Format a duration in milliseconds in at most two units; ``-`` for none."""
     if ms is None:
         return "-"
     if ms < 1_000:
@@ -41,17 +41,17 @@ def age(ms: int | None) -> str:
 
 
 def clock_time(at: datetime) -> str:
-    """Time of day in UTC, to the millisecond."""
+    """Format the time of day in UTC, to the millisecond."""
     return at.strftime("%H:%M:%S.%f")[:-3]
 
 
 def moment(at: datetime) -> str:
-    """Date and time in UTC, to the millisecond."""
+    """Format date and time in UTC, to the millisecond."""
     return f"{at.strftime('%Y-%m-%d')} {clock_time(at)}"
 
 
 def payload(data: bytes) -> dict[str, Any]:
-    """A payload as a mapping; empty where it is no JSON object."""
+    """Decode a payload; empty where it is no JSON object."""
     try:
         return msgspec.json.decode(data, type=dict[str, Any])
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
@@ -59,7 +59,7 @@ def payload(data: bytes) -> dict[str, Any]:
 
 
 def one_line(entry: StreamEntry, at: datetime) -> str:
-    """One entry of any stream as a line for a person."""
+    """Format one entry of any stream as a line of text."""
     data = payload(entry.fields.get("data", b""))
     if entry.stream == "dead":
         kind, shown = "DeadLetter", {name: entry.text(name) for name in ("reason", "error")}
@@ -74,17 +74,17 @@ def one_line(entry: StreamEntry, at: datetime) -> str:
 
 
 def details(data: dict[str, Any]) -> dict[str, Any]:
-    """What of an event is worth a person's line."""
+    """Return the fields of an event that are shown on its line."""
     return pick(data, _SHOWN)
 
 
 def pick(data: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
-    """Some fields of a payload, those without a value left out."""
+    """Return some fields of a payload, those without a value left out."""
     return {name: data[name] for name in names if data.get(name) not in _NOTHING}
 
 
 def spell(fields: dict[str, Any]) -> str:
-    """Fields as ``name=value``, with quotes where a value has spaces."""
+    """Format fields as ``name=value``, with quotes where a value has spaces."""
     return " ".join(f"{name}={_quoted(value)}" for name, value in fields.items())
 
 
@@ -94,12 +94,12 @@ def _quoted(value: Any) -> str:
 
 
 def printable(text: str) -> str:
-    """Text that cannot move the cursor or colour the screen, whatever a producer wrote."""
+    """Escape control characters, so that no producer's text can move the cursor or set colours."""
     return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
 
 
 def as_json(entry: StreamEntry) -> bytes:
-    """One entry of any stream as one line of JSON; ``data`` as it was where that is JSON."""
+    """Encode one entry of any stream as a line of JSON; ``data`` is embedded where it is JSON."""
     fields: dict[str, Any] = {
         name: value.decode(errors="replace") for name, value in entry.fields.items()
     }
@@ -113,7 +113,7 @@ def as_json(entry: StreamEntry) -> bytes:
 
 
 def screen() -> Any:
-    """Standard output for tables: what they show is never taken for markup."""
+    """Return a console on standard output that treats no text as markup."""
     from rich.console import Console  # noqa: PLC0415 (drawing only)
 
     return Console(markup=False, width=None if sys.stdout.isatty() else _WIDE)

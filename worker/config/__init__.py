@@ -1,1 +1,1 @@
-"""The configuration: its keys, how it is loaded, its rules, how it is shown."""
+"""The configuration: keys, loading, rules and display."""

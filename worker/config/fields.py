@@ -1,4 +1,4 @@
-"""One configuration key: its type and range, read from the structs, and how a value is checked."""
+"""Configuration keys: types and ranges read from the structs, and checks of given values."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -15,7 +15,7 @@ from worker.config.keys import Config, ExchangeConfig, Section, SignatureKeyConf
 from worker.runtime.errors import ConfigError
 from worker.runtime.secret import Secret
 
-#: Stands for the name of an exchange or a key in the dotted names of documentation.
+#: Placeholder for the name of an exchange or signing key in documented key names.
 ANY_NAME: Final = "<name>"
 #: Tables of tables whose names the user chooses, and the struct each of those tables is.
 NAMED_TABLES: Final[Mapping[tuple[str, ...], type[Section]]] = {
@@ -26,8 +26,8 @@ _TRUE: Final = frozenset({"true", "1", "yes", "on"})
 _FALSE: Final = frozenset({"false", "0", "no", "off"})
 
 
-class Kind(StrEnum):
-    """What a key's value is."""
+class ValueKind(StrEnum):
+    """The kind of value a key takes; the text is how error messages call it."""
 
     BOOL = "true or false"
     INT = "a whole number"
@@ -40,10 +40,14 @@ class Kind(StrEnum):
 
 
 class ConfigField(msgspec.Struct, kw_only=True, frozen=True):
-    """One key. ``item`` describes the elements of a list; bounds are inclusive but ``gt``."""
+    """One key: its kind, default and bounds.
+
+    ``ge`` and ``le`` are inclusive bounds, ``gt`` an exclusive one; ``item`` describes the elements
+    of a list; ``name`` is the last part of the dotted name.
+    """
 
     name: str
-    kind: Kind
+    kind: ValueKind
     meaning: str = ""
     default: Any = None
     choices: tuple[str, ...] = ()
@@ -57,7 +61,7 @@ class ConfigField(msgspec.Struct, kw_only=True, frozen=True):
 
     @property
     def range(self) -> str:
-        """The numbers allowed, in words; empty for what is not a bounded number."""
+        """The allowed numbers in words; empty for values without bounds."""
         if self.gt is not None:
             return f"more than {self.gt:f}, at most {self.le:f}"
         if self.ge is not None:
@@ -66,10 +70,10 @@ class ConfigField(msgspec.Struct, kw_only=True, frozen=True):
 
     @property
     def rule(self) -> str:
-        """What a value must be, to follow "is not"."""
+        """The rule for a value, as the end of a sentence "... is not <rule>"."""
         if self.choices:
             return f"one of {', '.join(self.choices)}"
-        if self.kind is Kind.LIST and self.item is not None:
+        if self.kind is ValueKind.LIST and self.item is not None:
             return f"a list of {self.item.rule}" + (", one at least" if self.min_items else "")
         if self.pattern:
             return f"text of the form {self.pattern}"
@@ -79,31 +83,32 @@ class ConfigField(msgspec.Struct, kw_only=True, frozen=True):
         return f"{self.kind}{numbers}"
 
 
-#: What msgspec calls the types that need no further description; its custom type is the Secret.
-_PLAIN_KINDS: Final[Mapping[type[inspect.Type], Kind]] = {
-    inspect.BoolType: Kind.BOOL,
-    inspect.DecimalType: Kind.DECIMAL,
-    inspect.DateTimeType: Kind.MOMENT,
-    inspect.CustomType: Kind.SECRET,
+#: msgspec's names of the types that are described in full by their kind; its custom type is the
+#: Secret.
+_PLAIN_KINDS: Final[Mapping[type[inspect.Type], ValueKind]] = {
+    inspect.BoolType: ValueKind.BOOL,
+    inspect.DecimalType: ValueKind.DECIMAL,
+    inspect.DateTimeType: ValueKind.MOMENT,
+    inspect.CustomType: ValueKind.SECRET,
 }
 
 
 @cache
 def fields_of(section: type[Section]) -> dict[str, ConfigField | type[Section]]:
-    """A table's keys by name, sub-tables as their struct; ``NAMED_TABLES`` are not among them."""
+    """Describe a table's keys by name, sub-tables as their struct, ``NAMED_TABLES`` left out."""
     hints = get_type_hints(section)
-    found: dict[str, ConfigField | type[Section]] = {}
+    fields: dict[str, ConfigField | type[Section]] = {}
     for entry in msgspec.structs.fields(section):
         hint = hints[entry.name]
         if isinstance(hint, type) and issubclass(hint, Section):
-            found[entry.name] = hint
+            fields[entry.name] = hint
             continue
         about = inspect.type_info(entry.type)
         if not isinstance(about, inspect.DictType):
-            # The hint keeps the choices in the order they are written in.
+            # msgspec sorts the choices; the hint keeps their order.
             order = get_args(hint) if get_origin(hint) is Literal else ()
-            found[entry.name] = _describe(entry.name, about, entry.default, order)
-    return found
+            fields[entry.name] = _describe(entry.name, about, entry.default, order)
+    return fields
 
 
 def _describe(
@@ -122,18 +127,18 @@ def _describe(
             for bound in ("ge", "gt", "le"):
                 value = getattr(kind, bound)
                 about[bound] = None if value is None else Decimal(str(value))
-            whole = isinstance(kind, inspect.IntType)
-            return ConfigField(kind=Kind.INT if whole else Kind.FLOAT, **about)
+            is_int = isinstance(kind, inspect.IntType)
+            return ConfigField(kind=ValueKind.INT if is_int else ValueKind.FLOAT, **about)
         case inspect.StrType(pattern=pattern):
-            return ConfigField(kind=Kind.TEXT, pattern=pattern or "", **about)
+            return ConfigField(kind=ValueKind.TEXT, pattern=pattern or "", **about)
         case inspect.LiteralType():
-            return ConfigField(kind=Kind.TEXT, choices=choices, **about)
+            return ConfigField(kind=ValueKind.TEXT, choices=choices, **about)
         case inspect.EnumType(cls=cls):
             values = tuple(str(member.value) for member in cls)
-            return ConfigField(kind=Kind.TEXT, choices=values, enum=cls, **about)
+            return ConfigField(kind=ValueKind.TEXT, choices=values, enum=cls, **about)
         case inspect.VarTupleType(item_type=item, min_length=least):
             return ConfigField(
-                kind=Kind.LIST, item=_describe(name, item), min_items=least or 0, **about
+                kind=ValueKind.LIST, item=_describe(name, item), min_items=least or 0, **about
             )
         case _ if type(kind) in _PLAIN_KINDS:
             return ConfigField(kind=_PLAIN_KINDS[type(kind)], **about)
@@ -141,7 +146,10 @@ def _describe(
 
 
 def resolve(path: tuple[str, ...]) -> ConfigField | type[Section] | None:
-    """The key or table at ``path``; None if there is none. Any name the user may choose will do."""
+    """Return the key or table at ``path``; None if there is none.
+
+    Any name is accepted where the user chooses it (``NAMED_TABLES``).
+    """
     section: type[Section] = Config
     for prefix, named in NAMED_TABLES.items():
         if path == prefix:
@@ -150,91 +158,91 @@ def resolve(path: tuple[str, ...]) -> ConfigField | type[Section] | None:
             section, path = named, path[len(prefix) + 1 :]
             break
     for position, name in enumerate(path):
-        found = fields_of(section).get(name)
-        if not isinstance(found, type):
-            return found if position == len(path) - 1 else None
-        section = found
+        node = fields_of(section).get(name)
+        if not isinstance(node, type):
+            return node if position == len(path) - 1 else None
+        section = node
     return section
 
 
 def walk(
     section: type[Section] = Config, path: tuple[str, ...] = (), named: str = ANY_NAME
 ) -> Iterator[tuple[tuple[str, ...], ConfigField]]:
-    """Every key with its path, in the order of the structs; ``NAMED_TABLES`` once, as ``named``."""
+    """Yield every key with its path, in the order of the structs; ``NAMED_TABLES`` as ``named``."""
     for name in section.__struct_fields__:
         here = (*path, name)
         if here in NAMED_TABLES:
             yield from walk(NAMED_TABLES[here], (*here, named))
             continue
-        found = fields_of(section)[name]
-        if isinstance(found, ConfigField):
-            yield here, found
+        node = fields_of(section)[name]
+        if isinstance(node, ConfigField):
+            yield here, node
         else:
-            yield from walk(found, here, named)
+            yield from walk(node, here, named)
 
 
 def parse_text(field: ConfigField, text: str) -> Any:
-    """An environment variable's text as the kind of value a file would have held.
+    """Convert an environment variable's text to the type a TOML file would have held.
 
-    Text that is no such value comes back unchanged, for ``check`` to refuse.
+    Text that cannot be converted is returned unchanged, for :func:`check` to refuse.
     """
     word = text.strip()
     match field.kind:
-        case Kind.BOOL:
+        case ValueKind.BOOL:
             lower = word.lower()
             return True if lower in _TRUE else False if lower in _FALSE else text
-        case Kind.INT:
+        case ValueKind.INT:
             return int(word) if re.fullmatch(r"[+-]?[0-9]{1,30}", word) else text
-        case Kind.FLOAT | Kind.DECIMAL:
+        case ValueKind.FLOAT | ValueKind.DECIMAL:
             try:
                 return Decimal(word)
             except InvalidOperation:
                 return text
-        case Kind.LIST:
+        case ValueKind.LIST:
             return [part.strip() for part in text.split(",") if part.strip()]
         case _:
             return text
 
 
 def check(key: str, field: ConfigField, value: Any, origin: str = "") -> Any:
-    """``value`` as the key's own type.
+    """Check a value and convert it to the key's own type.
 
     Args:
         key: the dotted name, for the error.
-        field: what the key must be.
-        value: from a TOML file (floats as Decimal) or from ``parse_text``.
-        origin: where it was given, for the error.
+        field: the key's description.
+        value: from a TOML file (floats as Decimal) or from :func:`parse_text`.
+        origin: the file or variable it is from, for the error.
 
     Raises:
-        ConfigError: with the value (a secret's excepted), the rule, and the origin.
+        ConfigError: with the value (unless secret), the rule, and the origin.
     """
-    good = _convert(field, value)
-    if good is None:
-        shown = "the value" if field.kind is Kind.SECRET else _shown(value)
+    converted = _convert(field, value)
+    if converted is None:
+        shown = "the value" if field.kind is ValueKind.SECRET else _shown(value)
         where = f" (from {origin})" if origin else ""
         raise ConfigError(key, f"{shown} is not {field.rule}{where}")
-    return good
+    return converted
 
 
 def _convert(field: ConfigField, value: Any) -> Any:
-    """The checked value, or None."""
+    """Return the converted value, or None if it breaks the rule."""
     is_text = isinstance(value, str)
     match field.kind:
-        case Kind.BOOL:
+        case ValueKind.BOOL:
             return value if isinstance(value, bool) else None
-        case Kind.INT:
+        case ValueKind.INT:
             is_int = isinstance(value, int) and not isinstance(value, bool)
             return value if is_int and _in_range(field, Decimal(value)) else None
-        case Kind.FLOAT | Kind.DECIMAL:
-            number = _number(value, text_too=field.kind is Kind.DECIMAL)
+        case ValueKind.FLOAT | ValueKind.DECIMAL:
+            number = _number(value, text_too=field.kind is ValueKind.DECIMAL)
             if number is None or not _in_range(field, number):
                 return None
-            return number if field.kind is Kind.DECIMAL else float(number)
-        case Kind.SECRET:
+            return number if field.kind is ValueKind.DECIMAL else float(number)
+        case ValueKind.SECRET:
             return Secret(value) if is_text else None
-        case Kind.LIST:
+        case ValueKind.LIST:
             return _items(field, value)
-        case Kind.MOMENT:
+        case ValueKind.MOMENT:
             return _moment(value)
     if not is_text or (field.choices and value not in field.choices):
         return None
@@ -256,7 +264,7 @@ def _number(value: Any, *, text_too: bool) -> Decimal | None:
 
 
 def _moment(value: Any) -> datetime | None:
-    """TOML has dates of its own; the environment has text."""
+    """Return an aware datetime from a TOML date or an environment variable's text, or None."""
     if isinstance(value, str):
         try:
             value = datetime.fromisoformat(value.strip())
@@ -281,7 +289,7 @@ def _items(field: ConfigField, value: Any) -> tuple[Any, ...] | None:
 
 
 def _shown(value: Any) -> str:
-    """A value as a file would spell it, at most 100 characters of it."""
+    """Spell a value as a TOML file would, cut at 100 characters."""
     if isinstance(value, bool):
         return str(value).lower()
     text = f'"{value}"' if isinstance(value, str) else str(value)

@@ -13,7 +13,7 @@ from worker.config.fields import (
     ANY_NAME,
     NAMED_TABLES,
     ConfigField,
-    Kind,
+    ValueKind,
     check,
     fields_of,
     parse_text,
@@ -32,7 +32,7 @@ from worker.config.rules import EXCHANGE_NAME, check_rules
 from worker.domain.signature import MAX_KEY_ID_LENGTH, is_key_id
 from worker.runtime.errors import ConfigError
 
-#: Names the file; not a key itself.
+#: The variable that names the file; not a key.
 FILE_VARIABLE: Final = "WORKER_CONFIG"
 _FILE_SUFFIX: Final = "_file"
 MAX_FILE_BYTES: Final = 1_048_576
@@ -40,19 +40,19 @@ MAX_SECRET_BYTES: Final = 65_536
 
 
 class _Given(msgspec.Struct):
-    """A value as it was found, and where."""
+    """A value as it was given, and the file or variable that gave it."""
 
     value: Any
     origin: str
 
 
 _Path = tuple[str, ...]
-#: The names chosen for the tables under each of ``NAMED_TABLES``, in the order they came.
+#: The user's names of the tables under each of ``NAMED_TABLES``, in the order given.
 _Names = dict[_Path, dict[str, None]]
 
 
 def load_config(path: Path | None, environ: Mapping[str, str]) -> Config:
-    """The effective configuration: defaults, the file over them, the environment over both.
+    """Load the configuration: defaults, the file over them, the environment over both.
 
     Args:
         path: the TOML file; None means ``WORKER_CONFIG``, or no file.
@@ -61,7 +61,7 @@ def load_config(path: Path | None, environ: Mapping[str, str]) -> Config:
             file that holds it.
 
     Raises:
-        ConfigError: names the key, the value (a secret's excepted) and the rule.
+        ConfigError: names the key, the value (unless secret) and the rule.
     """
     given: dict[_Path, _Given] = {}
     names: _Names = {prefix: {} for prefix in NAMED_TABLES}
@@ -86,10 +86,10 @@ def _read_toml(path: Path) -> dict[str, Any]:
 
 
 def read_secret(key: str, path: Path) -> str:
-    """A secret from a file, without the line break at its end.
+    """Read a secret from a file, without the line break at its end.
 
     Args:
-        key: what it is for: a key, or an option of a command.
+        key: the configuration key or command option it is for, for the error.
         path: the file.
 
     Raises:
@@ -156,9 +156,9 @@ def _read_environment(
             raise ConfigError(_dotted(path), f"is given twice, by {own[path]} and {variable}")
         own[path] = variable
         given[path] = _Given(value, variable)
-        for prefix, found in names.items():
+        for prefix, chosen in names.items():
             if path[: len(prefix)] == prefix:
-                found[path[len(prefix)]] = None
+                chosen[path[len(prefix)]] = None
 
 
 def _secret_from_file(path: _Path, variable: str, file: str) -> tuple[_Path, ConfigField, str]:
@@ -166,7 +166,7 @@ def _secret_from_file(path: _Path, variable: str, file: str) -> tuple[_Path, Con
     node = resolve(target) if target != path else None
     if not isinstance(node, ConfigField):
         raise _unknown(path, variable)
-    if node.kind is not Kind.SECRET:
+    if node.kind is not ValueKind.SECRET:
         raise ConfigError(
             _dotted(target), f"is not a secret, so {variable} cannot read it from a file"
         )
@@ -226,15 +226,15 @@ def _signature_keys(
 def _section_values(
     section: type[Section], path: _Path, given: Mapping[_Path, _Given]
 ) -> dict[str, Any]:
-    """Keyword arguments for ``section``: only what is given, the rest keeps its default."""
+    """Build the keyword arguments of ``section`` from given keys; others keep their default."""
     values: dict[str, Any] = {}
     for name, field in fields_of(section).items():
         here = (*path, name)
         if not isinstance(field, ConfigField):
             values[name] = field(**_section_values(field, here, given))
         elif here in given:
-            found = given[here]
-            values[name] = check(_dotted(here), field, found.value, found.origin)
+            entry = given[here]
+            values[name] = check(_dotted(here), field, entry.value, entry.origin)
     return values
 
 

@@ -1,4 +1,4 @@
-"""Reads ``redis.url``: the one place that knows which addresses there are and what each says."""
+"""Parses ``redis.url``: the one place that knows the forms of address and their parts."""
 
 import re
 from enum import StrEnum
@@ -9,7 +9,7 @@ import msgspec
 
 from worker.runtime.errors import ConfigError
 
-#: Not an address: a server that a worker starts for itself.
+#: Instead of an address: the worker starts a server of its own.
 EMBEDDED: Final = "embedded"
 DEFAULT_PORT: Final = 6379
 
@@ -27,7 +27,7 @@ _DATABASE: Final = re.compile(r"[0-9]{1,5}")
 
 
 class Topology(StrEnum):
-    """How the primary is found."""
+    """The way the primary is found: a fixed address, Sentinel or Cluster."""
 
     STANDALONE = "standalone"
     SENTINEL = "sentinel"
@@ -35,7 +35,7 @@ class Topology(StrEnum):
 
 
 class Address(msgspec.Struct, frozen=True):
-    """Where a server listens: host and port, or a socket's path."""
+    """A server's address: host and port, or a socket's path."""
 
     host: str = ""
     port: int = DEFAULT_PORT
@@ -46,7 +46,7 @@ class Address(msgspec.Struct, frozen=True):
 
 
 class RedisUrl(msgspec.Struct, frozen=True, kw_only=True):
-    """What a ``redis.url`` says; user and password are empty where it names none."""
+    """A parsed ``redis.url``; user and password are empty where it names none."""
 
     topology: Topology
     addresses: tuple[Address, ...]
@@ -57,12 +57,12 @@ class RedisUrl(msgspec.Struct, frozen=True, kw_only=True):
     password: str = ""
 
     def __repr__(self) -> str:
-        places = ",".join(map(str, self.addresses))
-        return f"<RedisUrl {self.topology} {places}/{self.db}{' over TLS' if self.tls else ''}>"
+        addresses = ",".join(map(str, self.addresses))
+        return f"<RedisUrl {self.topology} {addresses}/{self.db}{' over TLS' if self.tls else ''}>"
 
 
 def parse(url: str) -> RedisUrl:
-    """Read an address.
+    """Parse an address.
 
     Raises:
         ConfigError: names the part that is wrong; never shows the URL, for it may hold a password.
@@ -76,12 +76,12 @@ def parse(url: str) -> RedisUrl:
     if not separator or scheme not in _SCHEMES:
         known = ", ".join(f"{name}://" for name in _SCHEMES)
         raise _wrong(f'must begin with one of {known} or be "{EMBEDDED}"')
-    place, _, query = rest.partition("?")
+    address, _, query = rest.partition("?")
     if scheme == "unix":
-        return _socket(place, query)
+        return _socket(address, query)
     # The last @, for a password may hold a / or an @ that somebody forgot to escape.
-    credentials, _, place = place.rpartition("@")
-    hosts, _, path = place.partition("/")
+    credentials, _, address = address.rpartition("@")
+    hosts, _, path = address.partition("/")
     transport, _, kind = scheme.partition("+")
     topology = Topology(kind or "standalone")
     several = topology is not Topology.STANDALONE
@@ -107,9 +107,9 @@ def parse(url: str) -> RedisUrl:
     )
 
 
-def _socket(place: str, query: str) -> RedisUrl:
+def _socket(address: str, query: str) -> RedisUrl:
     # A path may hold an @ of its own.
-    credentials, _, path = ("", "", place) if place.startswith("/") else place.rpartition("@")
+    credentials, _, path = ("", "", address) if address.startswith("/") else address.rpartition("@")
     if not path.startswith("/"):
         raise _wrong("unix:// needs an absolute path: unix:///run/redis.sock")
     username, password = _credentials(credentials)
@@ -127,16 +127,16 @@ def _credentials(text: str) -> tuple[str, str]:
     return unquote(username), unquote(password)
 
 
-def _address(place: str, scheme: str) -> Address:
-    found = _HOST.fullmatch(place)
-    port = int((found and found[2]) or DEFAULT_PORT)
-    if found is None or not 0 < port <= 65_535:
+def _address(text: str, scheme: str) -> Address:
+    match = _HOST.fullmatch(text)
+    port = int((match and match[2]) or DEFAULT_PORT)
+    if match is None or not 0 < port <= 65_535:
         raise _wrong(f"{scheme}:// needs host or host:port, the port from 1 to 65535")
-    return Address(host=found[1].strip("[]"), port=port)
+    return Address(host=match[1].strip("[]"), port=port)
 
 
 def _database(names: list[str]) -> int:
-    """The database: 0 where none is named."""
+    """Return the database's number, 0 where none is named."""
     if len(names) > 1 or not all(_DATABASE.fullmatch(name) for name in names):
         raise _wrong("the database must be one whole number: /<db>, or ?db=<db> of a socket")
     return int(names[0]) if names else 0

@@ -1,4 +1,4 @@
-"""Rules between configuration keys, and the shape of addresses."""
+"""Rules across configuration keys, and the form of addresses."""
 
 import re
 from typing import Final
@@ -18,10 +18,10 @@ LEASE_SHARE_OF_REQUEST: Final = 0.5
 
 
 def check_rules(config: Config) -> None:
-    """Check everything that one key alone cannot tell.
+    """Check the rules that involve more than one key.
 
     Raises:
-        ConfigError: for the first rule broken, naming the key to change.
+        ConfigError: for the first broken rule, naming the key to change.
     """
     _check_sizes(config)
     _check_times(config)
@@ -144,7 +144,7 @@ def _check_address(key: str, url: str, schemes: tuple[str, ...]) -> None:
     problem = ""
     try:
         parts = urlsplit(url)
-        _ = parts.port  # raises ValueError for a port that is none
+        _ = parts.port  # raises ValueError for an invalid port
     except ValueError as error:
         problem = str(error)
     else:
@@ -153,6 +153,6 @@ def _check_address(key: str, url: str, schemes: tuple[str, ...]) -> None:
         elif parts.username or parts.password or parts.query or parts.fragment:
             problem = "it may have a scheme, a host, a port and a path only"
     if problem:
-        # A user and password would be shown; neither belongs here, so cut them off.
+        # User and password do not belong here, and must not be shown in the message.
         shown = re.sub(r"//[^/]*@", f"//{HIDDEN}@", url)
         raise ConfigError(key, f'"{shown}" is not a base address: {problem}')

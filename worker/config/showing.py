@@ -7,13 +7,13 @@ from enum import Enum
 from typing import Any, Final
 from urllib.parse import parse_qsl, unquote
 
-from worker.config.fields import ConfigField, Kind, walk
+from worker.config.fields import ConfigField, ValueKind, walk
 from worker.config.keys import Config, Section
 from worker.runtime.secret import HIDDEN, Secret
 
 
 def render_config(config: Config) -> str:
-    """The configuration as TOML that loads again, but for the secrets.
+    """Render the configuration as TOML that loads again, secrets masked.
 
     Keys without a value (``worker.seed``) are left out.
     """
@@ -60,13 +60,13 @@ def _toml(path: tuple[str, ...], value: Any) -> str:
 
 
 def _quoted(text: str) -> str:
-    """A TOML basic string (TOML 1.0, "String")."""
+    """Write a TOML basic string (TOML 1.0, "String")."""
     escaped = text.replace("\\", "\\\\").replace('"', '\\"')
     return '"' + re.sub(r"[\x00-\x1f\x7f]", lambda m: f"\\u{ord(m[0]):04x}", escaped) + '"'
 
 
 def mask_url(url: str) -> str:
-    """``url`` with every password in it masked: the user's, and one given as an option."""
+    """Mask every password in a URL: the user's, and one given as a query option."""
     scheme, separator, rest = url.partition("://")
     # The last @, for a password may hold a / or an @ that somebody forgot to escape.
     credentials, at, place = rest.rpartition("@")
@@ -78,24 +78,24 @@ def mask_url(url: str) -> str:
 
 
 def secret_strings(config: Config) -> frozenset[str]:
-    """Every secret of the configuration as it may turn up in a log, the URL's password included."""
-    found = {config.redis.password.reveal()}
+    """Collect every secret in the spellings a log could show, the URL's password included."""
+    secrets = {config.redis.password.reveal()}
     url = config.redis.url.reveal()
     credentials, at, _ = url.partition("://")[2].rpartition("@")
     if at:
         password = credentials.partition(":")[2] or credentials
-        found |= {password, unquote(password)}
+        secrets |= {password, unquote(password)}
     for name, value in parse_qsl(url.partition("?")[2]):
         if name.lower().endswith("password"):
-            found.add(value)
+            secrets.add(value)
     for exchange in config.exchanges.values():
-        found.update(s.reveal() for s in (exchange.api_key, exchange.secret, exchange.password))
-    found.update(key.secret.reveal() for key in config.signatures.keys.values())
-    return frozenset(found - {""})
+        secrets.update(s.reveal() for s in (exchange.api_key, exchange.secret, exchange.password))
+    secrets.update(key.secret.reveal() for key in config.signatures.keys.values())
+    return frozenset(secrets - {""})
 
 
 def config_table() -> str:
-    """Every key with its default, range and meaning, as one Markdown table."""
+    """Render every key with its default, range and meaning as one Markdown table."""
     rows = ["| key | default | values | meaning |", "|---|---|---|---|"]
     for path, field in walk():
         cells = (f"`{'.'.join(path)}`", _default(path, field), _values(field), field.meaning)
@@ -116,10 +116,15 @@ def _values(field: ConfigField) -> str:
         return ", ".join(f"`{choice}`" for choice in item.choices)
     if item.pattern:
         return f"`{item.pattern}`"
-    if field.kind is Kind.BOOL:
+    if field.kind is ValueKind.BOOL:
         return "`true`, `false`"
     return field.range or _PLAIN.get(field.kind, "")
 
 
-_PLAIN: Final = {Kind.SECRET: "secret", Kind.INT: "whole number", Kind.LIST: "list of names",
-                 Kind.MOMENT: "date and time"}  # fmt: skip
+#: The words of the table for values without choices, a pattern or a range.
+_PLAIN: Final = {
+    ValueKind.SECRET: "secret",
+    ValueKind.INT: "whole number",
+    ValueKind.LIST: "list of names",
+    ValueKind.MOMENT: "date and time",
+}

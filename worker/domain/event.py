@@ -1,13 +1,11 @@
-"""What the worker says happened: a struct for each kind of event, decimals as plain text."""
+"""The events of the output streams: one struct a type, decimals as plain text."""
 
 from datetime import datetime
-from decimal import Decimal
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Final
 
 import msgspec
 
-from worker.domain.money import text
 from worker.domain.order import Role, Side
 from worker.domain.refusal import Code, Stage
 from worker.domain.signal import NO_METADATA, Direction, OrderType
@@ -27,10 +25,6 @@ class CloseReason(StrEnum):
     FLATTEN = "flatten"
 
 
-#: The members without their class, as in :mod:`worker.domain.signal`.
-BY_SIGNAL, BY_FLATTEN = CloseReason.SIGNAL, CloseReason.FLATTEN
-
-
 class Severity(StrEnum):
     """How urgent a system error is."""
 
@@ -39,7 +33,7 @@ class Severity(StrEnum):
 
 
 class Header(msgspec.Struct, kw_only=True, frozen=True, gc=False):
-    """What every event says beside its type and id."""
+    """The fields every event has beside its type and id."""
 
     occurred_at: datetime
     account: str
@@ -52,10 +46,11 @@ class Header(msgspec.Struct, kw_only=True, frozen=True, gc=False):
 
 
 class Event(msgspec.Struct, kw_only=True, frozen=True, gc=False):
-    """What one kind of event says of its own: at least one field.
+    """The fields one type of event adds to its ``parts``.
 
-    ``parts`` are what it shares with other events: their fields come first. A signal's events share
-    theirs, so each part is encoded once (:func:`share`, :func:`encode`).
+    ``parts`` are structs shared with other events; in the JSON their fields come first. Each type
+    in ``STREAM_OF`` has at least one field of its own, which :mod:`worker.domain.event_text`
+    checks.
     """
 
     parts: ClassVar[tuple[type[msgspec.Struct], ...]] = (Header,)
@@ -75,7 +70,7 @@ class OrderPlaced(Event, kw_only=True, frozen=True, gc=False):
 
 
 class OrderEvent(Event, kw_only=True, frozen=True, gc=False):
-    """What came of an order that was placed: it says again what :class:`OrderPlaced` says."""
+    """The end, or a fill, of a placed order; has all fields of :class:`OrderPlaced`."""
 
     parts: ClassVar[tuple[type[msgspec.Struct], ...]] = (Header, OrderPlaced)
 
@@ -210,39 +205,9 @@ STREAM_OF: Final[dict[type[Event], str]] = {
 #: One of these ends every decoded signal, exactly once.
 TERMINAL_EVENTS: Final = (OrderFilled, OrderCancelled, OrderFailed)
 
-#: Stream, type, id, JSON.
-EventText = tuple[str, str, str, str]
-_encode = msgspec.json.Encoder().encode
 
-
-def share(part: Header | Event) -> str:
-    """A part as the JSON of every event that has it holds it: its fields without the braces."""
-    return _encode(part)[1:-1].decode()
-
-
-def encode(event: Event, identity: str, shared: str) -> EventText:
-    """An event as the ledger takes it.
-
-    Args:
-        event: what it says of its own.
-        identity: its id, plain ASCII.
-        shared: its parts, in order, with commas between.
-    """
-    kind, own = type(event), _encode(event)[1:-1].decode()
-    name = kind.__name__
-    data = f'{{"type":"{name}","event_id":"{identity}",{shared},{own}}}'
-    return STREAM_OF[kind], name, identity, data
-
-
-def announce(kind: type[Event], identity: str, fields: str) -> EventText:
-    """An event as the ledger takes it, from its fields as JSON, the shared ones included."""
-    name = kind.__name__
-    data = f'{{"type":"{name}","event_id":"{identity}",{fields}}}'
-    return STREAM_OF[kind], name, identity, data
-
-
-def whole(kind: type[Event]) -> type[msgspec.Struct]:
-    """The struct of everything that the JSON of an event of this kind holds."""
+def payload_struct(kind: type[Event]) -> type[msgspec.Struct]:
+    """Build the struct of an event's whole JSON: its type, its id, its parts and its own fields."""
     fields: list[tuple[str, Any, Any]] = [("event_id", str, msgspec.field())]
     for part in (*kind.parts, kind):
         for field in msgspec.structs.fields(part):
@@ -257,8 +222,3 @@ def whole(kind: type[Event]) -> type[msgspec.Struct]:
         tag_field="type",
         tag=kind.__name__,
     )
-
-
-def maybe_text(value: Decimal | None) -> str | None:
-    """A decimal's text, None for None."""
-    return None if value is None else text(value)

@@ -1,4 +1,4 @@
-"""Names that are pure functions of what they name, so that every worker derives the same one."""
+"""Ids derived from content alone, so that every worker derives the same one."""
 
 import hashlib
 import re
@@ -13,17 +13,17 @@ _NAMESPACE = uuid.UUID("6f1f2d7e-90a5-5c57-8a30-3f1c7f2f5b11").bytes
 
 
 def is_account(name: str) -> bool:
-    """Whether ``name`` may name an account."""
+    """Return whether ``name`` is a valid account id (``ACCOUNT_PATTERN``)."""
     return _ACCOUNT.fullmatch(name) is not None
 
 
 def account_key(account: str, name: str) -> str:
-    """The full name of one of an account's keys; its braces put them all into one cluster slot."""
+    """Build the full name of one of an account's keys; the braces are a Redis Cluster hash tag."""
     return f"{{{account}}}:{name}"
 
 
 def client_order_id(account: str, signal_id: str, leg: str) -> str:
-    """The 32 hex digits of a version 5 UUID over account, signal and leg.
+    """Derive an order's id: a version 5 UUID over account, signal and leg.
 
     Args:
         account: the account's id.
@@ -34,17 +34,17 @@ def client_order_id(account: str, signal_id: str, leg: str) -> str:
         32 lower-case hex digits: a form every targeted exchange accepts (RFC 9562, section 5.5).
     """
     name = "/".join((account, signal_id, leg)).encode()
-    made = bytearray(hashlib.sha1(_NAMESPACE + name, usedforsecurity=False).digest()[:16])
-    made[6] = made[6] & 0x0F | 0x50  # the version
-    made[8] = made[8] & 0x3F | 0x80  # the variant
-    return made.hex()
+    digest = bytearray(hashlib.sha1(_NAMESPACE + name, usedforsecurity=False).digest()[:16])
+    digest[6] = digest[6] & 0x0F | 0x50  # the version
+    digest[8] = digest[8] & 0x3F | 0x80  # the variant
+    return digest.hex()
 
 
 def event_id(subject: str, what: str, number: int = 0) -> str:
-    """An event's id: the order or signal it is about, what happened, and which time."""
+    """Build an event's id from the order or signal it is about, what happened, and which time."""
     return f"{subject}-{what}-{number}" if number else f"{subject}-{what}"
 
 
 def payload_digest(payload: bytes) -> str:
-    """What tells a repeated signal from a different one under the same id: 32 hex digits."""
+    """Hash a payload to 32 hex digits; tells a repeated signal from another under the same id."""
     return hashlib.blake2b(payload, digest_size=16).hexdigest()

@@ -1,4 +1,4 @@
-"""Risk rules as values: each has a name, a limit and a sentence for its breach."""
+"""Risk rules as values: each has a limit and a sentence for its breach."""
 
 import math
 from decimal import Decimal
@@ -6,6 +6,7 @@ from typing import Final
 
 import msgspec
 
+from worker.domain.fees import sellable_after_fee
 from worker.domain.market import MarketKind, SymbolInfo
 from worker.domain.money import HUNDRED, ZERO, floor_to, ratio, text, tidy
 from worker.domain.refusal import Code, Refusal, Stage
@@ -13,21 +14,21 @@ from worker.domain.signal import LONG, Direction
 
 
 def refuse(code: Code, reason: str) -> Refusal:
-    """A refusal of the risk stage."""
+    """Build a refusal of the risk stage."""
     return Refusal(Stage.RISK, code, reason)
 
 
-#: What the ledger's scripts can count exactly: their numbers are doubles.
+#: The largest number the ledger's scripts count exactly: Lua numbers are doubles.
 MAX_MILLIONTHS: Final = 2**53
 _MILLION: Final = Decimal(1_000_000)
-#: Of so many times the least that a market takes, even the largest fee (half) leaves enough.
+#: An order of this many times the market's minimum stays above it after any fee (half at most).
 NEAR: Final = 3
-#: Quote units that come to as much.
+#: ``MAX_MILLIONTHS`` in quote units.
 MAX_NOTIONAL: Final = MAX_MILLIONTHS / _MILLION
 
 
 class SizeRule(msgspec.Struct, frozen=True, kw_only=True):
-    """How large a position may be, in percent of the free balance."""
+    """The default and the largest size of a position, percent of the free balance."""
 
     default_pct: Decimal
     max_pct: Decimal
@@ -42,15 +43,18 @@ class SizeRule(msgspec.Struct, frozen=True, kw_only=True):
         worth: Decimal,
         info: SymbolInfo,
     ) -> Decimal | Refusal:
-        """The order's quantity in base units, on the market's grid and never above the cap.
+        """Return the order's quantity in base units, on the market's grid and under the cap.
 
         Args:
             asked: the signal's own quantity, if any; it is rounded down to the grid only.
             size_pct: the signal's own size in percent of ``free``, if any.
             free: free balance in quote units.
             price: the price to size with, quote units.
-            worth: the highest price it may come to, which the cap counts with.
+            worth: the highest price it may trade at, which the cap counts with.
             info: the market's rules.
+
+        Returns:
+            The quantity, or the refusal of an order that is too large or too small.
         """
         cap = free * self.max_pct / HUNDRED
         if asked is None:
@@ -84,7 +88,7 @@ class SizeRule(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def _check_minimum(quantity: Decimal, price: Decimal, info: SymbolInfo) -> Refusal | None:
-    """Whether the market takes the order, and would take back what is received of it."""
+    """Refuse an order below the market's minimum, or one whose proceeds could not be sold again."""
     notional = quantity * price
     if notional < info.min_notional:
         return refuse(
@@ -97,7 +101,7 @@ def _check_minimum(quantity: Decimal, price: Decimal, info: SymbolInfo) -> Refus
     least = max(info.quantity_step, info.min_quantity)
     if notional > NEAR * info.min_notional and quantity > NEAR * least:
         return None
-    received = floor_to(quantity * (1 - info.taker_fee), info.quantity_step)
+    received = sellable_after_fee(quantity, info)
     if not received or received < info.min_quantity or received * price < info.min_notional:
         return refuse(
             Code.BELOW_MINIMUM,
@@ -108,19 +112,19 @@ def _check_minimum(quantity: Decimal, price: Decimal, info: SymbolInfo) -> Refus
 
 
 class StopRule(msgspec.Struct, frozen=True, kw_only=True):
-    """How far a stop may be, and where it goes when a signal has none."""
+    """The largest distance of a stop, and the distance of a default one, percent of the price."""
 
     default_pct: Decimal
     max_pct: Decimal
 
     def default_stop(self, direction: Direction, price: Decimal, info: SymbolInfo) -> Decimal:
-        """The stop of a signal that brings none, on the market's price grid."""
+        """Return the stop price of a signal that states none, on the market's price grid."""
         distance = price * min(self.default_pct, self.max_pct) / HUNDRED
         stop = price - distance if direction is LONG else price + distance
         return tidy(floor_to(stop, info.price_tick))
 
     def check(self, price: Decimal, stop: Decimal) -> Refusal | None:
-        """Whether the stop is near enough."""
+        """Refuse a stop that is too far from the price."""
         distance = abs(price - stop) * HUNDRED
         if distance <= self.max_pct * price:
             return None
@@ -132,30 +136,30 @@ class StopRule(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RewardRule(msgspec.Struct, frozen=True, kw_only=True):
-    """How much a position must promise for what it risks."""
+    """The least ratio of a position's reward to its risk."""
 
     min_ratio: Decimal
 
     def check(self, price: Decimal, stop: Decimal, target: Decimal) -> Refusal | None:
-        """Whether reward over risk is large enough."""
+        """Refuse a target that is too near for the distance of the stop."""
         risk = abs(price - stop)
         reward = target - price if stop < price else price - target
         if reward >= self.min_ratio * risk:
             return None
-        found = ratio(reward, risk) if risk else ZERO
+        promised = ratio(reward, risk) if risk else ZERO
         return refuse(
             Code.RISK_REWARD_TOO_LOW,
             f"take_profit {text(target)} over stop_loss {text(stop)} at {text(price)} is "
-            f"{text(found)}:1; risk.min_risk_reward_ratio is {self.min_ratio}:1",
+            f"{text(promised)}:1; risk.min_risk_reward_ratio is {self.min_ratio}:1",
         )
 
 
 def millionths(amount: Decimal) -> int:
-    """An amount as the ledger counts it, rounded up to a millionth."""
-    found = math.ceil(amount * _MILLION)
-    return found if found < MAX_MILLIONTHS else MAX_MILLIONTHS
+    """Convert an amount to the ledger's millionths, rounded up, at most ``MAX_MILLIONTHS``."""
+    count = math.ceil(amount * _MILLION)
+    return count if count < MAX_MILLIONTHS else MAX_MILLIONTHS
 
 
 def millionths_signed(amount: Decimal) -> int:
-    """A profit or loss as the ledger counts it, rounded down (against us) to a millionth."""
+    """Convert a profit or loss to the ledger's millionths, rounded down (against the account)."""
     return max(min(math.floor(amount * _MILLION), MAX_MILLIONTHS), -MAX_MILLIONTHS)

@@ -1,4 +1,4 @@
-"""What an exchange tells about its markets, prices and balances, in exchange-neutral form."""
+"""Markets, prices, balances and positions of an exchange, in exchange-neutral form."""
 
 from decimal import Decimal
 from enum import StrEnum
@@ -10,17 +10,18 @@ from worker.domain.signal import Direction
 
 
 class MarketKind(StrEnum):
-    """The kinds of market this project trades."""
+    """The kind of a market: spot, or perpetual contracts settled in the quote currency."""
 
     SPOT = "spot"
     LINEAR = "linear"
 
 
 class SymbolInfo(msgspec.Struct, kw_only=True, frozen=True):
-    """One market's rules. Quantities are in base units, prices and notionals in quote units.
+    """One market's rules; quantities in base units, prices and notionals in quote units.
 
-    A zero step, minimum or maximum means the exchange states no such rule. ``contract_size`` is
-    base units a contract; the adapter converts, nobody above it sees contracts.
+    A zero step, minimum or maximum means the exchange states no such rule. ``contract_size`` is in
+    base units; adapters convert contracts, so nothing above them counts in contracts. Fees are
+    fractions of the value traded.
     """
 
     symbol: str
@@ -38,6 +39,21 @@ class SymbolInfo(msgspec.Struct, kw_only=True, frozen=True):
     contract_size: Decimal = Decimal(1)
     taker_fee: Decimal = ZERO
     maker_fee: Decimal = ZERO
+
+
+def quote_currency(symbol: str) -> str:
+    """Return the quote currency of a CCXT unified symbol.
+
+    The form is ``BASE/QUOTE``, with ``:SETTLE`` after it for contracts (CCXT manual, "Contract
+    Naming Conventions").
+
+    Raises:
+        ValueError: the symbol names no quote currency.
+    """
+    quote = symbol.partition("/")[2].partition(":")[0]
+    if not quote:
+        raise ValueError(f"{symbol} is not a market's symbol")
+    return quote
 
 
 class Ticker(msgspec.Struct, kw_only=True, frozen=True):

@@ -17,7 +17,7 @@ _DECIMAL_STEPS: Final = {step: step for step in (Decimal(1).scaleb(-n) for n in 
 
 
 def floor_to(value: Decimal, step: Decimal) -> Decimal:
-    """The largest multiple of ``step`` that is not above ``value``; ``step`` 0 means no grid."""
+    """Round down to a multiple of ``step``; a ``step`` of 0 means no grid."""
     if not step:
         return value
     digits = _DECIMAL_STEPS.get(step)
@@ -27,7 +27,7 @@ def floor_to(value: Decimal, step: Decimal) -> Decimal:
 
 
 def ceil_to(value: Decimal, step: Decimal) -> Decimal:
-    """The smallest multiple of ``step`` that is not below ``value``; ``step`` 0 means no grid."""
+    """Round up to a multiple of ``step``; a ``step`` of 0 means no grid."""
     if not step:
         return value
     digits = _DECIMAL_STEPS.get(step)
@@ -39,18 +39,18 @@ def ceil_to(value: Decimal, step: Decimal) -> Decimal:
 
 
 def _on_grid(value: Decimal, step: Decimal) -> Decimal:
-    """A multiple of ``step``, written with no more digits than ``step`` has."""
+    """Write a multiple of ``step`` with the digits ``step`` has."""
     return _quantize(value, step)
 
 
 def _above_grid(value: Decimal, step: Decimal) -> Decimal:
-    """How far ``value`` is above the next multiple of ``step`` below it, in [0, step)."""
+    """Return the distance of ``value`` above the next multiple of ``step``, in [0, step)."""
     rest = _CONTEXT.remainder(value, step)
     return rest if rest >= 0 else _CONTEXT.add(rest, step)
 
 
 def ratio(numerator: Decimal, denominator: Decimal) -> Decimal:
-    """``numerator / denominator`` rounded half-even to 12 fractional digits."""
+    """Divide, rounded half-even to 12 fractional digits."""
     return tidy(_divide(numerator, denominator))
 
 
@@ -60,6 +60,11 @@ def tidy(value: Decimal) -> Decimal:
 
 
 def text(value: Decimal) -> str:
-    """Plain decimal notation (``0.00001`` and ``1000``, never ``1E-5`` or ``1E+3``)."""
+    """Write in plain decimal notation (``0.00001``, ``1000``, never ``1E-5`` or ``1E+3``)."""
     shown = str(value)
     return format(value, "f") if "E" in shown else shown
+
+
+def maybe_text(value: Decimal | None) -> str | None:
+    """Return :func:`text` of a number, None for None."""
+    return None if value is None else text(value)

@@ -18,12 +18,12 @@ class Side(StrEnum):
 
     @property
     def opposite(self) -> "Side":
-        """The side that undoes this one."""
+        """The side that closes what this one opens."""
         return SELL if self is BUY else BUY
 
 
 def opening_side(direction: Direction) -> Side:
-    """The side that opens a position in ``direction``."""
+    """Return the side that opens a position in ``direction``."""
     return BUY if direction is LONG else SELL
 
 
@@ -37,7 +37,7 @@ class Role(StrEnum):
 
 
 class OrderState(StrEnum):
-    """Where an order is in its life."""
+    """The state of an order, from planned to ended."""
 
     PENDING = "PENDING"
     SUBMITTED = "SUBMITTED"
@@ -52,7 +52,7 @@ class OrderState(StrEnum):
 
 
 class Fact(StrEnum):
-    """What was learnt about an order."""
+    """A fact learnt about an order, which may change its state."""
 
     SENT = "sent"
     ACCEPTED = "accepted"
@@ -76,9 +76,9 @@ TERMINAL: Final = frozenset(
     }
 )
 
-#: The members without their class, as in :mod:`worker.domain.signal`.
-BUY, SELL = Side
-ENTRY, EXIT, STOP_LOSS, TAKE_PROFIT = Role
+#: Short names of members, for speed as in :mod:`worker.domain.signal`.
+BUY, SELL = Side.BUY, Side.SELL
+ENTRY, EXIT, TAKE_PROFIT = Role.ENTRY, Role.EXIT, Role.TAKE_PROFIT
 FILLED, CANCELLED = OrderState.FILLED, OrderState.CANCELLED
 PENDING, PARTIALLY_FILLED = OrderState.PENDING, OrderState.PARTIALLY_FILLED
 
@@ -123,11 +123,11 @@ TRANSITIONS: Final[dict[tuple[OrderState, Fact], OrderState]] = {
 
 
 class IllegalTransitionError(ValueError):
-    """A fact that cannot happen to an order in this state."""
+    """The table of transitions has no row for this fact in this state."""
 
 
 def advance(state: OrderState, fact: Fact) -> OrderState:
-    """The state after ``fact``; a repeated terminal fact changes nothing.
+    """Return the state after ``fact``; a repeated terminal fact changes nothing.
 
     Raises:
         IllegalTransitionError: if the table has no row for it.
@@ -141,7 +141,7 @@ def advance(state: OrderState, fact: Fact) -> OrderState:
 
 
 class OrderRequest(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True, gc=False):
-    """Exactly what is sent: final, rounded, reproducible on any worker from the record.
+    """An order exactly as it is sent: final, rounded, the same on any worker that reads the record.
 
     ``quantity`` in base units; ``price`` and ``stop_price`` in quote units.
     """
@@ -162,7 +162,7 @@ class OrderRequest(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fie
 class Fill(msgspec.Struct, kw_only=True, frozen=True, gc=False):
     """One trade of an order; ``fee`` may be negative (a rebate).
 
-    ``more_fees`` is what was paid in other currencies beside it, as (currency, amount).
+    ``more_fees`` are fees paid in further currencies, as (currency, amount).
     """
 
     trade_id: str
@@ -175,16 +175,16 @@ class Fill(msgspec.Struct, kw_only=True, frozen=True, gc=False):
 
     @property
     def fees(self) -> tuple[tuple[str, Decimal], ...]:
-        """All that was paid for it, as (currency, amount)."""
+        """Every fee of the trade as (currency, amount), ``fee`` first."""
         return ((self.fee_currency, self.fee), *self.more_fees)
 
 
 class OrderReport(msgspec.Struct, kw_only=True, frozen=True, gc=False):
-    """An order as its exchange sees it now.
+    """An order as its exchange reports it.
 
-    ``created_ms`` is the exchange's own time of acceptance; 0 where it does not tell.
-    ``fills`` may be empty although ``filled_quantity`` is not, where trades need a call of
-    their own.
+    ``created_ms`` is the exchange's own time of acceptance, Unix milliseconds; 0 if it states none.
+    ``fills`` may be empty although ``filled_quantity`` is not: some exchanges report trades by
+    another request only.
     """
 
     client_order_id: str
@@ -199,21 +199,21 @@ class OrderReport(msgspec.Struct, kw_only=True, frozen=True, gc=False):
 
 
 def total_quantity(fills: tuple[Fill, ...]) -> Decimal:
-    """What ``fills`` come to in base units."""
+    """Sum the fills' quantities, base units."""
     if len(fills) == 1:  # nearly always
         return fills[0].quantity
     return sum((fill.quantity for fill in fills), ZERO)
 
 
 def total_value(fills: tuple[Fill, ...]) -> Decimal:
-    """What ``fills`` come to in quote units."""
+    """Sum the fills' values (quantity times price), quote units."""
     if len(fills) == 1:
         return fills[0].quantity * fills[0].price
     return sum((fill.quantity * fill.price for fill in fills), ZERO)
 
 
 def average_price(fills: tuple[Fill, ...]) -> Decimal | None:
-    """The quantity-weighted mean price, or None without fills."""
+    """Return the quantity-weighted mean price, quote units; None without fills."""
     if len(fills) == 1:
         return fills[0].price
     quantity = total_quantity(fills)
@@ -221,7 +221,7 @@ def average_price(fills: tuple[Fill, ...]) -> Decimal | None:
 
 
 def fact_of(state: OrderState) -> Fact:
-    """The fact that an exchange report of ``state`` states."""
+    """Return the fact learnt from an exchange's report that the order is in ``state``."""
     return _FACT_OF[state]
 
 

@@ -1,4 +1,4 @@
-"""What is said of an order when it is placed, trades, ends or fails."""
+"""Builders of the events about an order, from the request and what its exchange reports."""
 
 from collections.abc import Mapping
 from decimal import Decimal
@@ -10,9 +10,9 @@ from worker.domain.event import (
     OrderFilled,
     OrderPartiallyFilled,
     OrderPlaced,
-    maybe_text,
 )
-from worker.domain.money import ZERO, ratio, text
+from worker.domain.fees import leading_currency
+from worker.domain.money import ZERO, maybe_text, ratio, text
 from worker.domain.order import (
     CANCELLED,
     Fill,
@@ -22,8 +22,8 @@ from worker.domain.order import (
 )
 from worker.domain.refusal import Refusal
 
-#: Why an order ended, where its exchange does not say.
-_UNSAID: Final = {
+#: The ``reason`` of an ended order whose exchange states none.
+_DEFAULT_REASON: Final = {
     CANCELLED: "not filled in the time allowed",
     OrderState.EXPIRED: "the exchange ended it: nothing to trade against, or its time was up",
     OrderState.REJECTED: "the exchange rejected what was left of it",
@@ -31,7 +31,10 @@ _UNSAID: Final = {
 
 
 def placed(request: OrderRequest, report: OrderReport, attempts: int) -> OrderPlaced:
-    """The exchange has it."""
+    """Build `OrderPlaced` from the request and the exchange's report.
+
+    ``attempts`` counts how often the order was sent.
+    """
     return OrderPlaced(
         client_order_id=request.client_order_id,
         exchange_order_id=report.exchange_order_id,
@@ -45,13 +48,13 @@ def placed(request: OrderRequest, report: OrderReport, attempts: int) -> OrderPl
 
 
 def partly_filled(fills: tuple[Fill, ...]) -> list[OrderPartiallyFilled]:
-    """Each of ``fills``, with what had traded by then."""
+    """Build one `OrderPartiallyFilled` a fill, each with the total up to and including it."""
     quantity = value = ZERO
-    told = []
+    events = []
     for fill in fills:
         quantity += fill.quantity
         value += fill.quantity * fill.price
-        told.append(
+        events.append(
             OrderPartiallyFilled(
                 last_quantity=text(fill.quantity),
                 last_price=text(fill.price),
@@ -59,7 +62,7 @@ def partly_filled(fills: tuple[Fill, ...]) -> list[OrderPartiallyFilled]:
                 average_price=text(ratio(value, quantity)),
             )
         )
-    return told
+    return events
 
 
 def filled(
@@ -72,14 +75,24 @@ def filled(
     slippage_exceeded: bool,
     latency_ms: int,
 ) -> OrderFilled:
-    """All of it has traded: how much, at which price, with which fees by currency."""
-    currency, told = _fees(fees, quote)
+    """Build `OrderFilled`.
+
+    Args:
+        quantity: traded, base units.
+        average: mean price of the fills, quote units; None is written as 0.
+        fees: by currency.
+        quote: the market's quote currency.
+        slippage_bps: against the reference price, positive for worse; None without a reference.
+        slippage_exceeded: whether that is above ``reconciliation.max_price_slippage_pct``.
+        latency_ms: from the entry's arrival on the stream to the known fill.
+    """
+    currency, amounts = leading_currency(fees, quote), _texts(fees)
     return OrderFilled(
         filled_quantity=quantity,
         average_price=average or "0",
-        fee=told.get(currency, "0"),
+        fee=amounts.get(currency, "0"),
         fee_currency=currency,
-        fees=told,
+        fees=amounts,
         slippage_bps=maybe_text(slippage_bps),
         slippage_exceeded=slippage_exceeded,
         latency_ms=latency_ms,
@@ -93,20 +106,28 @@ def cancelled(
     quote: str,
     report: OrderReport,
 ) -> OrderCancelled:
-    """It ended before all of it had traded."""
-    currency, told = _fees(fees, quote)
+    """Build `OrderCancelled` for an order that ended before all of it had traded.
+
+    Args:
+        quantity: traded all the same, base units.
+        average: mean price of the fills, quote units; None without fills.
+        fees: by currency.
+        quote: the market's quote currency.
+        report: the exchange's last report; its reason, or its state in words, is the event's.
+    """
+    currency, amounts = leading_currency(fees, quote), _texts(fees)
     return OrderCancelled(
         filled_quantity=quantity,
         average_price=average,
-        fee=told.get(currency, "0"),
+        fee=amounts.get(currency, "0"),
         fee_currency=currency,
-        fees=told,
-        reason=report.reason or _UNSAID.get(report.state, str(report.state)),
+        fees=amounts,
+        reason=report.reason or _DEFAULT_REASON.get(report.state, str(report.state)),
     )
 
 
 def failed(refusal: Refusal, client_order_id: str) -> OrderFailed:
-    """There is none; its id is told where it has been tried."""
+    """Build `OrderFailed`; it names the order only if the order was ever sent."""
     return OrderFailed(
         stage=refusal.stage,
         code=refusal.code,
@@ -118,7 +139,5 @@ def failed(refusal: Refusal, client_order_id: str) -> OrderFailed:
     )
 
 
-def _fees(fees: Mapping[str, Decimal], quote: str) -> tuple[str, dict[str, str]]:
-    """The currency whose fee is told first, and every fee."""
-    currency = quote if quote in fees or not fees else next(iter(fees))
-    return currency, {name: text(amount) for name, amount in fees.items()}
+def _texts(fees: Mapping[str, Decimal]) -> dict[str, str]:
+    return {currency: text(fee) for currency, fee in fees.items()}

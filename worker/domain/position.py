@@ -1,27 +1,30 @@
-"""A net position and how fills change it."""
+"""A net position, and its changes by fills."""
 
-from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
-from typing import Final
 
 import msgspec
 
+from worker.domain.fees import (
+    FeeList,
+    fees_in_quote,
+    received_quantity,
+    split_fees,
+    total_fees,
+)
 from worker.domain.market import MarketKind, SymbolInfo
 from worker.domain.money import HUNDRED, ZERO, ratio, tidy
 from worker.domain.order import Fill, average_price, total_quantity, total_value
 from worker.domain.signal import LONG, Direction
 
-NO_FEES: Final[Mapping[str, Decimal]] = {}
-
 
 class Position(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
     """The account's net position in one symbol of one exchange.
 
-    ``quantity`` is what is held now, ``opened_quantity`` all that was ever opened (base units, net
-    of fees taken in the base currency on spot). ``realized_pnl`` is in the quote currency, net of
-    every fee that could be converted to it; ``fees`` holds each fee in its own currency, ``fee``
-    the convertible ones summed in quote.
+    ``quantity`` is held now, ``opened_quantity`` was opened in total (base units, net of fees taken
+    in the base currency on spot). ``realized_pnl`` is in the quote currency, net of every fee that
+    could be converted to it; ``fees`` holds each fee in its own currency, ``fee`` the sum of the
+    convertible ones in quote (see :mod:`worker.domain.fees`).
     """
 
     position_id: str
@@ -46,54 +49,19 @@ class Position(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=
 
     @property
     def cost(self) -> Decimal:
-        """Entry value of what is held, in quote units."""
+        """Entry value of the quantity held, quote units."""
         return self.quantity * self.entry_price
 
     @property
     def exit_price(self) -> Decimal | None:
-        """Mean price of what was closed so far."""
+        """Mean price of the closed part, quote units; None if nothing was closed."""
         return ratio(self.exit_value, self.exit_quantity) if self.exit_quantity else None
 
     @property
     def realized_pnl_pct(self) -> Decimal:
-        """Realised profit in percent of the entry value of what was closed."""
+        """Realised profit in percent of the closed part's entry value."""
         basis = self.exit_quantity * self.entry_price
         return ratio(self.realized_pnl * HUNDRED, basis) if basis else ZERO
-
-
-def fee_in_quote(fill: Fill, info: SymbolInfo) -> Decimal:
-    """Those of the fill's fees that the fill itself can convert, in quote units."""
-    total = _in_quote(fill.fee_currency, fill.fee, fill.price, info)
-    for currency, fee in fill.more_fees:
-        total += _in_quote(currency, fee, fill.price, info)
-    return total
-
-
-def _in_quote(currency: str, fee: Decimal, price: Decimal, info: SymbolInfo) -> Decimal:
-    if currency == info.quote:
-        return fee
-    return fee * price if currency == info.base else ZERO
-
-
-def _fees_in_quote(fills: tuple[Fill, ...], info: SymbolInfo) -> Decimal:
-    """Those of the fills' fees that can be converted, in quote units."""
-    if len(fills) == 1:
-        return fee_in_quote(fills[0], info)
-    return sum((fee_in_quote(fill, info) for fill in fills), ZERO)
-
-
-def total_fees(
-    fills: tuple[Fill, ...], before: Mapping[str, Decimal] = NO_FEES
-) -> dict[str, Decimal]:
-    """Fees summed by currency, zero ones left out, on top of those paid ``before``."""
-    fees = {**before}
-    for fill in fills:
-        if fill.fee:
-            fees[fill.fee_currency] = fees.get(fill.fee_currency, ZERO) + fill.fee
-        for currency, fee in fill.more_fees:
-            if fee:
-                fees[currency] = fees.get(currency, ZERO) + fee
-    return fees
 
 
 def open_position(
@@ -109,13 +77,10 @@ def open_position(
     stop_loss: Decimal | None,
     take_profit: Decimal | None,
 ) -> Position:
-    """The position that ``fills`` (at least one) of an entry order open."""
-    bought = total_quantity(fills)
+    """Open the position that an entry order's fills (at least one) make."""
     fees = total_fees(fills)
-    # A spot buy's fee in the base currency comes out of what was bought.
-    if direction is LONG and info.base in fees:
-        bought -= fees[info.base]
-    received, fee = tidy(bought), tidy(_fees_in_quote(fills, info))
+    received = tidy(received_quantity(fills, fees, direction, info))
+    fee = tidy(fees_in_quote(fills, info))
     return Position(
         position_id=position_id,
         exchange=exchange,
@@ -136,7 +101,7 @@ def open_position(
 
 
 def enlarge_position(position: Position, fills: tuple[Fill, ...], info: SymbolInfo) -> Position:
-    """Add an entry's fills in the position's own direction."""
+    """Add an entry's fills in the position's own direction; the entry price becomes their mean."""
     more = open_position(
         position_id=position.position_id,
         exchange=position.exchange,
@@ -164,7 +129,11 @@ def enlarge_position(position: Position, fills: tuple[Fill, ...], info: SymbolIn
 def split_fills(
     fills: tuple[Fill, ...], quantity: Decimal
 ) -> tuple[tuple[Fill, ...], tuple[Fill, ...]]:
-    """Fills up to ``quantity`` together, and the rest; the one in between is cut, its fees too."""
+    """Split fills at ``quantity`` base units; the fill that crosses it is cut, its fees too.
+
+    Returns:
+        The fills up to ``quantity``, and the rest, both in their order.
+    """
     first: list[Fill] = []
     rest: list[Fill] = []
     for fill in fills:
@@ -181,16 +150,12 @@ def split_fills(
 
 
 def _cut(fill: Fill, part: Decimal) -> tuple[Fill, Fill]:
-    """The fill's first ``part``, with its share of each fee, and what is left of it."""
-    taken, left = [], []
-    for currency, fee in fill.fees:
-        share = tidy(fee * part / fill.quantity)
-        taken.append((currency, share))
-        left.append((currency, fee - share))
+    """Cut a fill into its first ``part`` base units and the rest, its fees in proportion."""
+    taken, left = split_fees(fill, part)
     return _resized(fill, part, taken), _resized(fill, fill.quantity - part, left)
 
 
-def _resized(fill: Fill, quantity: Decimal, fees: list[tuple[str, Decimal]]) -> Fill:
+def _resized(fill: Fill, quantity: Decimal, fees: FeeList) -> Fill:
     (_, fee), *more_fees = fees
     return msgspec.structs.replace(fill, quantity=quantity, fee=fee, more_fees=tuple(more_fees))
 
@@ -200,10 +165,11 @@ def reduce_position(
 ) -> tuple[Position, Decimal]:
     """Apply an exit's fills.
 
+    A remainder the market would not take counts as closed (``quantity`` 0): one below its quantity
+    step or minimum, or on spot one worth less than its minimum.
+
     Returns:
-        The position after them, and the profit they realised in quote units. What remains is too
-        little to be traded where it is below the market's quantity step or minimum, or on spot
-        worth less than its minimum: it counts as closed (``quantity`` 0).
+        The position after the fills, and the profit they realised, quote units.
     """
     sold, value = total_quantity(fills), total_value(fills)
     left = position.quantity - sold
@@ -211,18 +177,23 @@ def reduce_position(
         left = ZERO
     elif info.kind is MarketKind.SPOT and left * value < info.min_notional * sold:
         left = ZERO  # worth less, at the price it traded at, than the market takes
-    fee, fees = _fees_in_quote(fills, info), total_fees(fills, position.fees)
+    fee, fees = fees_in_quote(fills, info), total_fees(fills, position.fees)
     return _take_off(position, sold, value, left, fee, fees)
 
 
 def correct_position(
     position: Position, quantity: Decimal, price: Decimal
 ) -> tuple[Position, Decimal]:
-    """Make the position what a person says it is: the difference traded elsewhere at ``price``.
+    """Set a position to the quantity an operator states; the difference traded at ``price``.
+
+    Args:
+        position: as the book has it.
+        quantity: what is really held, base units; 0 closes the position.
+        price: of the trades the worker did not see, quote units. Their fees are unknown and count
+            as zero.
 
     Returns:
-        The position with ``quantity`` (0 for closed), and the profit that realised in quote units;
-        fees of such trades are not known here.
+        The corrected position, and the profit the correction realised, quote units.
     """
     if quantity < position.quantity:
         sold = position.quantity - quantity
@@ -246,15 +217,19 @@ def _take_off(
     fee: Decimal,
     fees: dict[str, Decimal],
 ) -> tuple[Position, Decimal]:
-    """The position once ``sold`` of it went for ``value``, and what that realised.
+    """Take a closing trade off a position.
 
     Args:
-        position: as it was.
-        sold: in base units.
-        value: in quote units.
-        left: what is still held.
-        fee: what the sale cost, in quote units.
-        fees: every fee so far, the sale's included, by currency.
+        position: before the trade.
+        sold: base units closed.
+        value: their price in quote units.
+        left: base units still held; 0 closes the position.
+        fee: the trade's own fees, quote units.
+        fees: every fee so far, the trade's included, by currency.
+
+    Returns:
+        The position after the trade, and the profit it realised, quote units, net of the trade's
+        fees and of its share of the entry's.
     """
     entry_fee = position.entry_fee_open
     if left:

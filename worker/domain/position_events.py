@@ -1,28 +1,25 @@
-"""What is said of a position when it is opened, changed or closed."""
+"""Builders of the events about a position."""
 
 from datetime import datetime
 from decimal import Decimal
 from typing import Final
 
 from worker.domain.event import (
-    BY_FLATTEN,
-    BY_SIGNAL,
     CloseReason,
     PositionChanged,
     PositionClosed,
     PositionOpened,
-    maybe_text,
 )
-from worker.domain.money import ZERO, text
+from worker.domain.money import ZERO, maybe_text, text
 from worker.domain.position import Position
 from worker.domain.signal import Signal
 
-#: A close carrying this id prefix comes from ``execution-worker flatten``.
+#: Signal ids with this prefix come from ``execution-worker flatten``.
 FLATTEN_PREFIX: Final = "flatten-"
 
 
 def opened(position: Position) -> PositionOpened:
-    """It is new."""
+    """Build `PositionOpened`."""
     return PositionOpened(
         position_id=position.position_id,
         direction=position.direction,
@@ -35,7 +32,7 @@ def opened(position: Position) -> PositionOpened:
 
 
 def changed(position: Position, realized: Decimal, reason: str) -> PositionChanged:
-    """It has become larger or smaller, which realised so much in quote units."""
+    """Build `PositionChanged`; ``realized`` is the profit of this change, quote units."""
     return PositionChanged(
         position_id=position.position_id,
         direction=position.direction,
@@ -47,7 +44,7 @@ def changed(position: Position, realized: Decimal, reason: str) -> PositionChang
 
 
 def closed(position: Position, at: datetime, reason: CloseReason) -> PositionClosed:
-    """Nothing of it is left."""
+    """Build `PositionClosed`; its quantity is all that was ever opened, its profit the total."""
     return PositionClosed(
         position_id=position.position_id,
         direction=position.direction,
@@ -65,6 +62,6 @@ def closed(position: Position, at: datetime, reason: CloseReason) -> PositionClo
 
 
 def close_reason(signal: Signal) -> CloseReason:
-    """Who asked for the close that ended it."""
+    """Return the reason of a close that ``signal`` asked for."""
     is_flatten = signal.signal_id.startswith(FLATTEN_PREFIX)
-    return BY_FLATTEN if is_flatten else BY_SIGNAL
+    return CloseReason.FLATTEN if is_flatten else CloseReason.SIGNAL

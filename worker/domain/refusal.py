@@ -1,4 +1,4 @@
-"""Every reason for not trading, as values: the codes of ``OrderFailed`` and what each means."""
+"""Reasons for not trading: stages, the codes of ``OrderFailed``, and those of dead letters."""
 
 from enum import StrEnum
 
@@ -21,7 +21,7 @@ class Code(StrEnum):
     retriable: bool
 
     def __new__(cls, value: str, meaning: str, retriable: bool = False) -> "Code":
-        """Attach the meaning, and whether a *new* signal for the same idea may do better."""
+        """Attach the meaning, and whether a new signal for the same idea may succeed."""
         member = str.__new__(cls, value)
         member._value_ = value
         member.meaning = meaning
@@ -126,7 +126,7 @@ class DeadReason(StrEnum):
 
 
 class Refusal(msgspec.Struct, frozen=True):
-    """A business "no": where, which rule, and a sentence for a person."""
+    """A refusal to trade: the stage, the rule's code, and a sentence for a person."""
 
     stage: Stage
     code: Code

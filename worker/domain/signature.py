@@ -1,4 +1,4 @@
-"""Signed signals: what an HMAC covers, how one is made, and which entries may trade."""
+"""Signed signals: signing stream entries, and checking the signatures of received ones."""
 
 import hashlib
 import hmac
@@ -26,18 +26,18 @@ _HEX: Final = re.compile(rb"[0-9a-f]{64}")
 
 
 class SignatureError(ValueError):
-    """An entry that is not signed as it must be; the message says what is wrong, not what is right.
+    """An entry's signature is missing or wrong; the message never shows a correct one.
 
-    Nothing the entry says may be believed, its signal id included.
+    Nothing in the entry may be trusted, its signal id included.
     """
 
 
 class SigningKey(msgspec.Struct, frozen=True, kw_only=True):
-    """One key: who may sign with it, and when.
+    """A signing key, the strategies it is for and the time it is valid.
 
     ``strategies`` are exact ids, or beginnings that end in ``*``; a signal without a strategy
-    counts as the empty id, which only ``*`` covers. The key is good from ``not_before`` until
-    just before ``not_after``, where they are given.
+    counts as the empty id, which only ``*`` covers. The key is valid from ``not_before`` until
+    just before ``not_after``; None means no bound.
     """
 
     key_id: str
@@ -47,7 +47,7 @@ class SigningKey(msgspec.Struct, frozen=True, kw_only=True):
     not_after: datetime | None = None
 
     def covers(self, strategy_id: str | None) -> bool:
-        """Whether a signal of this strategy may be signed with the key."""
+        """Return whether a signal of this strategy may be signed with the key."""
         name = strategy_id or ""
         return any(
             name.startswith(pattern[:-1]) if pattern.endswith("*") else name == pattern
@@ -59,19 +59,19 @@ class SigningKey(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def is_key_id(name: str) -> bool:
-    """Whether ``name`` may name a key."""
+    """Return whether ``name`` is a valid key id."""
     return len(name) <= MAX_KEY_ID_LENGTH and _KEY_ID.fullmatch(name) is not None
 
 
 def signed_bytes(*, account: str, key_id: str, key: bytes, data: bytes) -> bytes:
-    """What the MAC covers: every part that decides what is traded, where, and in which order.
+    """Build the message a signature covers: all that decides what is traded, where, in which order.
 
     Five lines (version, account, key id, length of the message group, message group) and then the
     payload, byte for byte. No two different entries give the same bytes: the first lines hold no
     line break, and the group's length says where it ends.
 
     Args:
-        account: the account's id, so that a signal for one is worth nothing on another.
+        account: the account's id, so that a signal for one account is invalid on another.
         key_id: the signing key's id.
         key: the entry's ``key`` field, empty where there is none.
         data: the entry's ``data`` field.
@@ -81,7 +81,7 @@ def signed_bytes(*, account: str, key_id: str, key: bytes, data: bytes) -> bytes
 
 
 def sign(secret: bytes, *, account: str, key_id: str, key: bytes, data: bytes) -> str:
-    """The ``signature`` field: HMAC-SHA256 (RFC 2104) over :func:`signed_bytes`, lower-case hex."""
+    """Return the ``signature`` field: HMAC-SHA256 (RFC 2104) of :func:`signed_bytes`, in hex."""
     message = signed_bytes(account=account, key_id=key_id, key=key, data=data)
     return hmac.digest(secret, message, hashlib.sha256).hex()
 
@@ -89,7 +89,7 @@ def sign(secret: bytes, *, account: str, key_id: str, key: bytes, data: bytes) -
 def signed_fields(
     entry: Mapping[str, bytes], *, account: str, key_id: str, secret: bytes
 ) -> dict[str, bytes]:
-    """A stream entry with its signature beside its own fields."""
+    """Return a stream entry's own fields with ``key_id`` and ``signature`` added."""
     signature = sign(
         secret, account=account, key_id=key_id, key=entry.get("key", b""), data=entry["data"]
     )
@@ -100,12 +100,12 @@ class Signer:
     """Signs stream entries with one key, or with none.
 
     Args:
-        account: the account they are for.
+        account: the account the entries are for.
         key_id: the key's id; empty to sign nothing.
         secret: the key's secret.
 
     Raises:
-        ConfigError: names ``key_id`` or ``secret``, whichever cannot be one.
+        ConfigError: names ``key_id`` or ``secret``, whichever is invalid.
     """
 
     def __init__(self, account: str, key_id: str = "", secret: str = "") -> None:
@@ -128,20 +128,20 @@ class Signer:
         return f"<Signer {self._key_id or 'of nothing'}>"
 
     def sign(self, entry: Mapping[str, bytes]) -> Mapping[str, bytes]:
-        """The entry with its signature; as it is where there is no key."""
+        """Return the entry with its signature, or unchanged if there is no key."""
         if not self._key_id:
             return entry
         return signed_fields(entry, account=self._account, key_id=self._key_id, secret=self._secret)
 
 
 class Signatures:
-    """Which entries are signed as they must be.
+    """Checks the signatures of received entries.
 
     Args:
         account: the account's id.
-        keys: the known keys; several may be good at a time, which is how they are replaced.
-        required: whether an entry without a signature is refused; one with a signature must always
-            have a good one.
+        keys: the known keys; several may be valid at a time, so that one can replace another.
+        required: whether an entry without a signature is refused; a signature that is given must
+            be valid in any case.
         now: the time, aware.
     """
 
@@ -159,13 +159,13 @@ class Signatures:
         self._now = now
 
     def key_of(self, fields: Mapping[bytes, bytes]) -> SigningKey | None:
-        """The key that an entry was truly signed with; None for one that need not be.
+        """Return the key an entry was signed with; None for an unsigned one that need not be.
 
-        Looks at bytes only: the payload of a stranger is never parsed. Whether the key covers the
-        signal's strategy is for :func:`check_strategy`, once the payload can be believed.
+        Compares bytes only: an untrusted payload is never parsed. :func:`check_strategy` checks
+        that the key covers the signal's strategy, once the payload has been decoded.
 
         Raises:
-            SignatureError: no signature where one is required, or one that is not good.
+            SignatureError: no signature where one is required, or an invalid one.
         """
         signature, key_id = fields.get(b"signature"), fields.get(b"key_id")
         if signature is None and key_id is None:
@@ -208,10 +208,10 @@ class Signatures:
 
 
 def check_strategy(key: SigningKey, strategy_id: str | None) -> None:
-    """Refuse a signal of a strategy that its key was not given out for.
+    """Refuse a signal of a strategy its key may not sign for.
 
     Raises:
-        SignatureError: names both.
+        SignatureError: names the key and the strategy.
     """
     if not key.covers(strategy_id):
         whose = f"strategy {strategy_id!r}" if strategy_id else "a signal without a strategy"

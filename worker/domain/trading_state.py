@@ -1,10 +1,10 @@
-"""What the account may do."""
+"""The trading state of an account."""
 
 from enum import StrEnum
 
 
 class TradingState(StrEnum):
-    """What the account may do."""
+    """Which orders an account sends: all, those that reduce a position, or none."""
 
     ACTIVE = "ACTIVE"
     REDUCING = "REDUCING"
@@ -12,7 +12,7 @@ class TradingState(StrEnum):
 
     @classmethod
     def read(cls, raw: bytes) -> "TradingState":
-        """Anything unknown counts as halted: in doubt nothing is sent."""
+        """Read the ledger's text; an unknown state counts as halted, so that nothing is sent."""
         try:
             return cls(raw.decode())
         except ValueError:

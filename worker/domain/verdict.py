@@ -1,4 +1,4 @@
-"""What a person says became of an order that its exchange does not tell of."""
+"""An operator's decision on an order whose outcome its exchange does not report."""
 
 from decimal import Decimal
 
@@ -9,10 +9,10 @@ from worker.domain.order import CANCELLED, FILLED, Fill, OrderReport, OrderReque
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``filled`` base units traded at ``price`` (quote units); 0 for an order that is not there.
+    """An operator's statement of what became of an order.
 
-    ``fee`` is what they cost in ``fee_currency``. ``actor`` and ``reason`` are for whoever looks
-    next.
+    ``filled`` base units traded at ``price`` (quote units) for ``fee`` in ``fee_currency``; 0 where
+    the exchange has no such order. ``actor`` and ``reason`` are kept for the record.
     """
 
     actor: str
@@ -23,7 +23,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     fee_currency: str = ""
 
     def report(self, request: OrderRequest) -> OrderReport:
-        """As the exchange would have reported the order; what did not trade is cancelled."""
+        """Build the report the exchange would have given; the rest of the order is cancelled."""
         trade = Fill(
             trade_id=f"V{request.client_order_id}",
             quantity=self.filled,

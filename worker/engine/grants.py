@@ -1,48 +1,63 @@
-"""What a worker has in hand: which grant of an entry counts, what may still arrive of others."""
+"""The grants a worker holds: which grant of an entry counts, and what earlier ones left behind."""
 
-from worker.ledger.lease import Lease
+from collections.abc import Iterator
+
 from worker.ledger.replies import Delivery
+from worker.pipeline.custody import Custody
 
 
-class InHand(dict[str, Lease]):
-    """The lease each entry is held under, by entry id."""
+class Grants:
+    """The custody of each entry in hand, by entry id; the only owner of both."""
 
     def __init__(self) -> None:
-        super().__init__()
+        self._held: dict[str, Custody] = {}
         #: Until when an earlier request of this worker for an entry not in hand may still arrive.
         self._doubts: dict[str, float] = {}
 
-    def knows(self, delivery: Delivery) -> bool:
-        """Whether this very grant is in hand, or a newer one.
+    def __len__(self) -> int:
+        return len(self._held)
 
-        An older one is lost: whatever runs under it knows nothing of who had the entry in between.
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._held)
+
+    def held(self) -> list[Custody]:
+        """Return what is in hand now."""
+        return list(self._held.values())
+
+    def knows(self, delivery: Delivery) -> bool:
+        """Return whether this very grant is in hand, or a newer one.
+
+        An older one in hand is lost: whatever runs under it knows nothing of who had the entry in
+        between.
         """
-        known = self.get(delivery.entry_id)
+        known = self._held.get(delivery.entry_id)
         if known is None:
             return False
-        if delivery.token < known.token or (delivery.token == known.token and not known.lost):
+        if delivery.token < known.token or (delivery.token == known.token and not known.is_lost):
             return True
-        known.lost = True
+        known.lose()
         return False
 
-    def take(self, delivery: Delivery) -> Lease:
-        """Hold an entry under a new grant; what was in doubt of it still is."""
-        lease = Lease(delivery.entry_id, delivery.token, delivery.lease_mono_ms)
-        lease.doubt_until_mono_ms = self._doubts.pop(delivery.entry_id, 0.0)
-        older = self.get(delivery.entry_id)
-        if older is not None:
-            lease.doubt_until_mono_ms = max(lease.doubt_until_mono_ms, older.doubt_until_mono_ms)
-        self[delivery.entry_id] = lease
-        return lease
+    def take(self, delivery: Delivery) -> Custody:
+        """Hold an entry under a new grant; a doubt that an older one left goes over to it."""
+        custody = Custody(delivery.entry_id, delivery.token, delivery.lease_mono_ms)
+        older = self._held.get(delivery.entry_id)
+        left = self._doubts.pop(delivery.entry_id, None)
+        held = older.doubt_until_mono_ms if older is not None else None
+        doubts = [doubt for doubt in (left, held) if doubt is not None]
+        if doubts:
+            custody.doubt(max(doubts))
+        self._held[delivery.entry_id] = custody
+        return custody
 
-    def let_go(self, lease: Lease) -> None:
-        """Nothing runs under this grant any more."""
-        if self.get(lease.entry_id) is not lease:
+    def let_go(self, custody: Custody) -> None:
+        """Forget a grant under which nothing runs any more; its doubt is kept."""
+        if self._held.get(custody.entry_id) is not custody:
             return
-        del self[lease.entry_id]
-        if lease.doubt_until_mono_ms:
-            self._doubts[lease.entry_id] = lease.doubt_until_mono_ms
+        del self._held[custody.entry_id]
+        if custody.doubt_until_mono_ms is not None:
+            self._doubts[custody.entry_id] = custody.doubt_until_mono_ms
 
     def forget_doubts(self, now_mono_ms: float) -> None:
-        """Forget what can arrive no more."""
+        """Forget the doubts about requests that can arrive no more."""
         self._doubts = {one: until for one, until in self._doubts.items() if until > now_mono_ms}

@@ -1,1 +1,1 @@
-"""Duties that one elected worker of the fleet has."""
+"""The duties of the one worker that an account's workers elect as its keeper."""

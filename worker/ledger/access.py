@@ -1,4 +1,4 @@
-"""One account's keys on its primary, as everything that is not a worker reaches them."""
+"""One account's keys on its primary, for everything that is not a worker."""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -10,14 +10,13 @@ from redis.asyncio import Redis
 from worker.domain.identity import account_key
 from worker.ledger.connection import Connections
 from worker.ledger.errors import LedgerUnavailableError, map_exceptions
+from worker.ledger.wire import Argument
 
 #: The streams of an account by their short names, in the order they are shown.
 INPUT_STREAM: Final = "signals"
 OUTPUT_STREAMS: Final = ("orders", "positions", "system")
 DEAD_STREAM: Final = "dead"
 STREAMS: Final = (INPUT_STREAM, *OUTPUT_STREAMS, DEAD_STREAM)
-
-Part = bytes | str | int | float
 
 
 class StreamEntry(msgspec.Struct, frozen=True, kw_only=True):
@@ -29,19 +28,19 @@ class StreamEntry(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def order(self) -> tuple[int, int]:
-        """The id as two numbers, so that entries compare."""
+        """Return the id as two numbers, so that entries compare."""
         return split_id(self.id)
 
     def text(self, name: str) -> str:
-        """A field as text, empty where it is absent."""
+        """Return a field as text, empty where it is absent."""
         return self.fields.get(name, b"").decode(errors="replace")
 
 
 class Access:
-    """The account's keys and the primary they are on.
+    """An account's keys and the primary they are on.
 
     Args:
-        connections: to that primary.
+        connections: to the primary.
         account: the account's id.
     """
 
@@ -50,7 +49,7 @@ class Access:
         self.account = account
 
     def key(self, name: str) -> str:
-        """The full name of one of the account's keys."""
+        """Return the full name of one of the account's keys."""
         return account_key(self.account, name)
 
     @asynccontextmanager
@@ -69,7 +68,19 @@ class Access:
                 await self.connections.invalidate(client)
             raise
 
-    async def ask(self, *commands: Sequence[Part], atomic: bool = True) -> list[Any]:
+    async def ask_one(self, *command: Argument) -> Any:
+        """Send one command and return its reply.
+
+        Args:
+            command: a name (of one or two words) and its arguments.
+
+        Raises:
+            LedgerError: the round trip failed, or the server answered with an error.
+        """
+        async with self.client() as client:
+            return await client.execute_command(*command)
+
+    async def ask(self, *commands: Sequence[Argument], atomic: bool = True) -> list[Any]:
         """Send commands in one round trip.
 
         Args:
@@ -77,7 +88,7 @@ class Access:
             atomic: whether nothing may happen between them.
 
         Returns:
-            One reply a command; an error the server gave for one command is that one's reply.
+            One reply for each command; the reply of a command that failed is its error.
 
         Raises:
             LedgerError: the round trip failed.
@@ -92,13 +103,13 @@ class Access:
 
 
 def split_id(entry_id: str) -> tuple[int, int]:
-    """A stream id as two numbers; a missing second part counts as 0."""
+    """Return a stream id as two numbers; a missing second part counts as 0."""
     ms, _, number = entry_id.partition("-")
     return int(ms), int(number or 0)
 
 
 def entries_of(stream: str, rows: Any) -> list[StreamEntry]:
-    """The library's rows of ``XRANGE`` or ``XREAD`` as entries; deleted ones are left out."""
+    """Return the library's rows of ``XRANGE`` or ``XREAD`` as entries, without deleted ones."""
     return [
         StreamEntry(
             stream=stream,

@@ -1,12 +1,26 @@
-"""The ledger's typed calls: one method a script, values in, values out."""
+"""The ledger's typed calls: one method for each script, values in, values out."""
 
-from collections.abc import Callable, Iterable, Sequence, Sized
-from typing import Any, Final
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 from worker.domain.trading_state import TradingState
-from worker.ledger.batch import Batch
-from worker.ledger.errors import LedgerUnavailableError
 from worker.ledger.items import AdmitItem, CommitItem, arguments
+from worker.ledger.layouts import (
+    AdmissionsReply,
+    AuthorizationRow,
+    AuthorizationsReply,
+    Authorize,
+    ClaimReply,
+    CommittedReply,
+    ElectionReply,
+    Epoch,
+    GrantedReply,
+    HeartbeatReply,
+    Held,
+    Released,
+    SweptReply,
+    read_row,
+)
 from worker.ledger.replies import (
     STATUS_OF,
     Account,
@@ -17,35 +31,28 @@ from worker.ledger.replies import (
     Committed,
     Delivery,
     Election,
+    Heartbeat,
     read_account,
     read_admission,
     read_book,
-    read_delivery,
-    read_record,
-    read_verdict,
+    read_deliveries,
 )
 from worker.ledger.scripts import Doorbell, Scripts
 from worker.runtime.clock import Clock
 
-#: Entries in one call, and calls under way: while the server works on one batch, the worker does on
-#: the next. Half of the default concurrency, so that there are two.
-MAX_BATCH: Final = 32
-LANES: Final = 2
-
 
 class Ledger:
-    """Everything a worker asks of Redis.
+    """A worker's calls to Redis.
 
     Args:
-        scripts: how scripts are run.
-        clock: whose monotonic time leases are measured in on this side.
+        scripts: runs the scripts.
+        clock: its monotonic time measures leases on this side.
         worker: this worker's consumer name.
         lease_ms: how long a grant lasts without renewal.
         retention_ms: how long a finished signal's record is kept.
         output_length: about how many entries an output stream keeps.
+        on_batch: called after every round trip with several signals: step, how many, seconds.
         max_waiting: how many entries may wait in groups before no more are claimed.
-        crowd: the signals that are in hand now; only their number is asked for.
-        on_batch: told of every round trip that carried several signals: step, how many, seconds.
     """
 
     def __init__(
@@ -58,7 +65,6 @@ class Ledger:
         retention_ms: int = 604_800_000,
         output_length: int = 1_000_000,
         max_waiting: int = 10_000,
-        crowd: Sized = (),
         on_batch: Callable[[str, int, float], None] = lambda _step, _size, _seconds: None,
     ) -> None:
         self._scripts = scripts
@@ -74,19 +80,10 @@ class Ledger:
         self._on_batch = on_batch
         self._data_loss_ms = 0
         self._settled_mono_ms = 0.0
-        self.admit: Batch[AdmitItem, Admission] = Batch(
-            self._admit, limit=MAX_BATCH, lanes=LANES, divisible=_is_item_error, crowd=crowd
-        )
-        self._authorizations: Batch[tuple[str, int, str], Authorization] = Batch(
-            self._authorize, limit=MAX_BATCH, lanes=LANES, divisible=_is_item_error
-        )
-        self.commit: Batch[CommitItem, Committed] = Batch(
-            self._commit, limit=MAX_BATCH, lanes=LANES, divisible=_is_item_error, crowd=crowd
-        )
 
     @property
     def repeats(self) -> int:
-        """How many calls had to be repeated; what their lost replies gave is in :meth:`resync`."""
+        """Return how many calls were repeated; :meth:`resync` finds what lost replies granted."""
         return self._scripts.repeats
 
     async def ensure_group(self) -> None:
@@ -98,10 +95,10 @@ class Ledger:
 
         Args:
             room: how many.
-            after: where there was nothing more: an earlier claim's ``tail``. The claim then waits
+            after: an earlier claim's ``tail``, where that had nothing more. The claim then waits
                 on the server for an entry after it, or for one that was given back.
-            wait_ms: for how long. Leases count from before the waiting, so they may be so much
-                shorter.
+            wait_ms: for how long. A lease is measured from before the wait, so up to ``wait_ms``
+                of it may already be gone.
         """
         sent = self._clock.monotonic_ms()
         asked = (self.worker, room, self.lease_ms, self._max_waiting, self._primary)
@@ -110,29 +107,31 @@ class Ledger:
         else:
             doorbell = Doorbell(after, self._bell, wait_ms)
             reply, self._bell = await self._scripts.run_after(doorbell, "claim", *asked)
-        taken, told, tail, more, vanished = reply
-        self._learn(told)
+        claimed = read_row(ClaimReply, reply)
+        self._learn(claimed.epoch)
         return Claim(
-            deliveries=self._deliveries(taken, sent),
-            tail=tail,
-            more=bool(more),
-            vanished=int(vanished),
+            deliveries=self._deliveries(claimed.deliveries, sent),
+            tail=claimed.tail,
+            more=bool(claimed.more),
+            vanished=int(claimed.vanished),
         )
 
     def hang_up(self) -> None:
-        """Have a waiting claim fail now."""
+        """Make a waiting claim fail now."""
         self._scripts.hang_up()
 
-    async def _admit(self, items: Sequence[AdmitItem]) -> list[Admission]:
+    async def admit(self, items: Sequence[AdmitItem]) -> list[Admission]:
+        """Reserve limits and write records, all or none of an item's; an answer for each."""
         sent = self._clock.monotonic_ms()
         reply = await self._scripts.run_durably(
             "admit", self.worker, *arguments(items, self.worker)
         )
         self._on_batch("admit", len(items), (self._clock.monotonic_ms() - sent) / 1000)
-        at_ms, rows = reply
+        at_ms, rows = read_row(AdmissionsReply, reply)
         return [read_admission(row, at_ms) for row in rows]
 
-    async def _commit(self, items: Sequence[CommitItem]) -> list[Committed]:
+    async def commit(self, items: Sequence[CommitItem]) -> list[Committed]:
+        """Write outcomes, and take the next entries of their groups; an answer for each."""
         sent = self._clock.monotonic_ms()
         reply = await self._scripts.run(
             "commit",
@@ -143,9 +142,9 @@ class Ledger:
             self._primary,
             *arguments(items, self.worker),
         )
-        statuses, told, handing, handed = reply
-        if told:
-            self._learn(told)
+        statuses, epoch, handing, handed = read_row(CommittedReply, reply)
+        if epoch:
+            self._learn(epoch)
         self._on_batch("commit", len(items), (self._clock.monotonic_ms() - sent) / 1000)
         following = dict(zip(handing, self._deliveries(handed, sent), strict=True))
         return [
@@ -153,42 +152,40 @@ class Ledger:
             for number, status in enumerate(statuses, 1)
         ]
 
-    async def heartbeat(
-        self, held: Iterable[tuple[str, int]], status: bytes
-    ) -> tuple[set[str], TradingState, float]:
-        """Renew the leases of ``held`` (entry id, token).
-
-        Returns:
-            The ids no longer held, the trading state, and the leases' new local expiry.
-        """
+    async def heartbeat(self, held: Iterable[tuple[str, int]], status: bytes) -> Heartbeat:
+        """Renew the leases of ``held`` (:class:`Held`) and announce ``status`` (JSON)."""
         sent = self._clock.monotonic_ms()
-        flat = [part for pair in held for part in pair]
-        lost, state = await self._scripts.run(
-            "heartbeat", self.worker, self.lease_ms, status, *flat
+        flat = [part for entry in held for part in Held(*entry)]
+        reply = read_row(
+            HeartbeatReply,
+            await self._scripts.run("heartbeat", self.worker, self.lease_ms, status, *flat),
         )
-        return {id_.decode() for id_ in lost}, TradingState.read(state), sent + self.lease_ms
+        return Heartbeat(
+            lost={entry_id.decode() for entry_id in reply.lost},
+            trading_state=TradingState.read(reply.trading_state),
+            lease_mono_ms=sent + self.lease_ms,
+        )
 
     async def release(self, entries: Iterable[tuple[str, int, int, bool]]) -> int:
-        """Give entries (id, token, hold ms, whether the delivery died) back.
+        """Give entries (:class:`Released`) back.
 
         Returns:
-            How many were still ours.
+            How many were still held.
         """
-        flat = [int(part) if isinstance(part, bool) else part for e in entries for part in e]
+        flat = [int(part) if isinstance(part, bool) else part
+                for entry in entries for part in Released(*entry)]  # fmt: skip
         return int(await self._scripts.run("release", self.worker, *flat)) if flat else 0
 
     async def authorize(self, entry_id: str, token: int, exchange: str) -> Authorization:
         """Look once more before an order is sent."""
-        return await self._authorizations((entry_id, token, exchange))
-
-    async def _authorize(self, orders: Sequence[tuple[str, int, str]]) -> list[Authorization]:
-        flat = [part for order in orders for part in order]
-        state, rows = await self._scripts.run_durably("authorize", self.worker, *flat)
-        trading = TradingState.read(state)
-        return [Authorization(bool(held), trading, float(pause)) for held, pause in rows]
+        asked = Authorize(entry_id, token, exchange)
+        reply = await self._scripts.run_durably("authorize", self.worker, *asked)
+        state, (row,) = read_row(AuthorizationsReply, reply)
+        held, pause_ms = read_row(AuthorizationRow, row)
+        return Authorization(bool(held), TradingState.read(state), float(pause_ms))
 
     async def throttle(self, exchange: str, pause_ms: int) -> int:
-        """Keep every worker of the account from sending to ``exchange``; returns ms in force."""
+        """Keep every worker of the account from sending to ``exchange``; return the ms in force."""
         return int(await self._scripts.run("throttle", exchange, pause_ms))
 
     async def park(
@@ -199,7 +196,18 @@ class Ledger:
         retry_ms: int,
         event: tuple[str, str, str],
     ) -> bool:
-        """Leave an unresolved order to the keeper, saying so once with ``event``."""
+        """Leave an unresolved order to the keeper, and write ``event`` (type, id, JSON) once.
+
+        Args:
+            entry_id: the entry, which stays unacknowledged.
+            token: under which it is held.
+            signal_id: its signal.
+            retry_ms: after how long the keeper asks the exchange.
+            event: about the order.
+
+        Returns:
+            Whether the order is parked; False if the entry is no longer held.
+        """
         return bool(
             await self._scripts.run(
                 "park",
@@ -214,58 +222,52 @@ class Ledger:
         )
 
     async def adopt(self, count: int) -> list[Delivery]:
-        """Take up to ``count`` unresolved orders that are due."""
+        """Take up to ``count`` unresolved orders that are due for a look-up."""
         sent = self._clock.monotonic_ms()
-        rows, told = await self._scripts.run(
-            "adopt", self.worker, self.lease_ms, count, self._primary
-        )
-        self._learn(told)
-        return self._deliveries(rows, sent)
+        reply = await self._scripts.run("adopt", self.worker, self.lease_ms, count, self._primary)
+        return self._granted(reply, sent)
 
     async def resync(self, known: Iterable[str]) -> list[Delivery]:
-        """Find what is leased to this worker although no reply ever said so."""
+        """Return what is leased to this worker although no reply that arrived said so."""
         sent = self._clock.monotonic_ms()
-        rows, told = await self._scripts.run(
-            "resync", self.worker, self.lease_ms, self._primary, *known
-        )
-        self._learn(told)
-        return self._deliveries(rows, sent)
+        reply = await self._scripts.run("resync", self.worker, self.lease_ms, self._primary, *known)
+        return self._granted(reply, sent)
 
-    async def elect(self, term_ms: int, say: str = "") -> Election:
-        """Become or remain the account's keeper for ``term_ms``, and let others know ``say``."""
-        elected, said = await self._scripts.run("elect", self.worker, term_ms, say)
-        return Election(elected=bool(elected), said=said.decode())
+    async def elect(self, term_ms: int, readiness_note: str = "") -> Election:
+        """Become or remain the account's keeper for ``term_ms``, and leave others a note."""
+        reply = await self._scripts.run("elect", self.worker, term_ms, readiness_note)
+        elected, note = read_row(ElectionReply, reply)
+        return Election(elected=bool(elected), readiness_note=note.decode())
 
     async def resign(self) -> None:
-        """Be the account's keeper no more."""
+        """Give up being the account's keeper."""
         await self._scripts.run("elect", self.worker, 0, "")
 
-    async def sweep(self, signal_retention_ms: int) -> tuple[int, int, int]:
-        """Keep house; returns orphans registered, entries trimmed, consumers removed."""
-        orphans, trimmed, removed = await self._scripts.run(
-            "sweep", self.lease_ms, signal_retention_ms
+    async def sweep(self, signal_retention_ms: int) -> SweptReply:
+        """Register orphaned entries, trim the signals stream, remove consumers that are gone."""
+        return read_row(
+            SweptReply, await self._scripts.run("sweep", self.lease_ms, signal_retention_ms)
         )
-        return int(orphans), int(trimmed), int(removed)
 
     async def leave(self) -> int:
-        """Sign off; returns how many entries this consumer still owns."""
+        """Sign off; return how many entries this consumer still owns."""
         return int(await self._scripts.run("leave", self.worker))
 
     async def set_trading_state(
         self, state: TradingState, *, reason: str, actor: str, at: str, event: tuple[str, bytes]
     ) -> TradingState:
-        """Change what the account may do; returns what it was."""
+        """Change the trading state, with ``event`` (id, JSON); return the state before."""
         before = await self._scripts.run(
             "control", state.value, reason, actor, at, *event, self._output_length
         )
         return TradingState.read(before)
 
     async def account(self) -> Account:
-        """The account in numbers."""
+        """Return the account in numbers."""
         return read_account(await self._scripts.run("account"))
 
     async def book(self) -> Book:
-        """The open positions."""
+        """Return the open positions and which are reserved."""
         rows = await self._scripts.run("book")
         return read_book(dict(zip(rows[::2], rows[1::2], strict=True)))
 
@@ -273,41 +275,25 @@ class Ledger:
         """Write one event (type, id, JSON) to the system stream."""
         await self._scripts.run("announce", *event, self._output_length)
 
-    def _learn(self, told: Sequence[Any]) -> None:
+    def _learn(self, row: Any) -> None:
         """Note which primary answered, and since when it may lack writes."""
-        since, settled_in, self._primary = told
-        self._data_loss_ms = since
-        self._settled_mono_ms = self._clock.monotonic_ms() + settled_in
+        epoch = read_row(Epoch, row)
+        self._primary = epoch.primary
+        self._data_loss_ms = epoch.since_ms
+        self._settled_mono_ms = self._clock.monotonic_ms() + epoch.settled_in_ms
+
+    def _granted(self, reply: Any, sent: float) -> list[Delivery]:
+        rows, epoch = read_row(GrantedReply, reply)
+        self._learn(epoch)
+        return self._deliveries(rows, sent)
 
     def _deliveries(self, rows: Sequence[Any], sent: float) -> list[Delivery]:
-        """What a reply granted, to a question asked at ``sent`` (local monotonic).
-
-        Of each entry its id, then what ``delivery`` in ``prelude.lua`` says of it.
-        """
-        lease_mono_ms = sent + self.lease_ms
-        # Others' leases are reckoned from the reply: the call may have taken long.
-        received_mono_ms = self._clock.monotonic_ms()
-        told = [read_delivery(delivery) for delivery in rows[1::2]]
-        return [
-            Delivery(
-                entry_id=entry_id.decode(),
-                fields=fields,
-                token=token,
-                deliveries=deliveries,
-                record=read_record(signal_id.decode(), record) if signal_id else None,
-                lease_mono_ms=lease_mono_ms,
-                received_mono_ms=received_mono_ms,
-                overdue_ms=overdue,
-                data_loss_ms=self._data_loss_ms,
-                settled_mono_ms=self._settled_mono_ms,
-                verdict=read_verdict(verdict) if verdict is not None else None,
-            )
-            for entry_id, (token, deliveries, signal_id, record, overdue, verdict, fields) in zip(
-                rows[::2], told, strict=True
-            )
-        ]
-
-
-def _is_item_error(error: Exception) -> bool:
-    """Whether one item may have spoilt the batch: the script failed, or what it was sent."""
-    return not isinstance(error, LedgerUnavailableError)
+        """Return what a reply granted, to a call made at ``sent`` (local monotonic)."""
+        return read_deliveries(
+            rows,
+            lease_mono_ms=sent + self.lease_ms,
+            # Others' leases are reckoned from the reply: the call may have taken long.
+            received_mono_ms=self._clock.monotonic_ms(),
+            data_loss_ms=self._data_loss_ms,
+            settled_mono_ms=self._settled_mono_ms,
+        )

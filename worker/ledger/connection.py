@@ -27,7 +27,7 @@ NO_RETRY: Final = Retry(NoBackoff(), 0)
 
 
 class Purpose(StrEnum):
-    """What a wire is for: no call waits for the reply of one that may take long."""
+    """The purpose of a wire: no call waits behind one that may take long."""
 
     SCRIPTS = "scripts"
     REPLICATED = "replicated"  # answers when the replicas have it
@@ -35,14 +35,14 @@ class Purpose(StrEnum):
 
 
 class Connections:
-    """The ways to the account's primary: wires for a worker's scripts, clients for the tools.
+    """Connections to the account's primary: wires for a worker's scripts, clients for the tools.
 
     Args:
         config: the ``redis`` section.
         key: any key of the account; in a cluster it says which primary.
         name: shown in ``CLIENT LIST``.
         timeout_s: how long a command may take before its reply counts as lost.
-        on_reconnect: called whenever a wire was made in place of one that was lost.
+        on_reconnect: called whenever a wire has replaced one that was lost.
 
     Raises:
         ConfigError: ``redis.url`` is not an address.
@@ -72,20 +72,20 @@ class Connections:
         self.address = ", ".join(map(str, self._target.addresses))
 
     async def commands(self) -> Redis:
-        """The client for commands that answer at once."""
+        """Return the client for commands that answer at once."""
         return self._commands or (await self._connect())[0]
 
     async def blocking(self) -> Redis:
-        """The client whose calls may block; nobody else's reply waits behind them."""
+        """Return the client for calls that may block."""
         return self._blocking or (await self._connect())[1]
 
     def ready(self, purpose: Purpose) -> Wire | None:
-        """The wire for ``purpose`` if it is open."""
+        """Return the wire for ``purpose`` if it is open."""
         wire = self._wires.get(purpose)
         return wire if wire is not None and wire.is_open else None
 
     async def open(self, purpose: Purpose) -> Wire:
-        """The wire for ``purpose``, opened where it is not.
+        """Return the wire for ``purpose``, opened if it is not.
 
         Raises:
             RedisError, OSError: the primary cannot be found, reached, or refuses.
@@ -166,7 +166,7 @@ class Connections:
             return self._commands, self._blocking
 
     async def _locate(self) -> Address:
-        """Where the primary is, found once until a connection is dropped."""
+        """Return the primary's address, found once until a connection is dropped."""
         if self._primary is None:
             self._primary = await self._find_primary()
             self.address = str(self._primary)
@@ -223,7 +223,7 @@ class Connections:
         return {"username": username or None, "password": password or None}
 
     def _tls(self) -> dict[str, Any]:
-        """The library's options for TLS; empty without."""
+        """Return the library's options for TLS; empty without TLS."""
         if not self._target.tls:
             return {}
         return {

@@ -1,4 +1,4 @@
-"""What can go wrong between the worker and Redis, by what may be done next."""
+"""Errors of the ledger, one class for each thing a caller can do next."""
 
 import asyncio
 from collections.abc import Iterator
@@ -10,15 +10,15 @@ from worker.runtime.errors import WorkerError
 
 
 class LedgerError(WorkerError):
-    """Anything the ledger can fail with; ``kind`` is a bounded word for metrics."""
+    """The root of the ledger's errors; ``kind`` is one of a few words, for metrics."""
 
     kind = "refused"
 
 
 class LedgerUnavailableError(LedgerError):
-    """Redis cannot serve us now; every script may be called again with the same arguments.
+    """Redis cannot serve now; a script may be called again with the same arguments.
 
-    ``moved`` says that the primary must be looked up anew.
+    ``moved`` says that the primary must be looked for again.
     """
 
     def __init__(self, message: str, *, kind: str, moved: bool = False) -> None:
@@ -28,16 +28,17 @@ class LedgerUnavailableError(LedgerError):
 
 
 class LedgerRefusedError(LedgerError):
-    """Redis refuses us for good: a wrong password, a missing right, a missing feature."""
+    """Redis refuses until somebody changes its configuration or ours: a password, a permission."""
 
 
 class GroupMissingError(LedgerError):
-    """The stream or its consumer group is gone; it must be created before the next claim."""
+    """The stream or its consumer group is gone: create it before the next claim."""
 
     kind = "group"
 
 
-#: Error prefixes that pass by themselves. (word, kind, whether to look for the primary again)
+#: Errors that pass by themselves: a part of their text, their kind, and whether to look for the
+#: primary again.
 _TRANSIENT = (
     ("LOADING", "loading", False),
     ("BUSY", "busy", False),
@@ -60,7 +61,7 @@ _GROUP = ("NOGROUP", "no longer exists", "no such key")
 
 
 def translate(error: Exception) -> LedgerError:
-    """The ledger's own error for one of the Redis library or of the socket."""
+    """Return the ledger's error for one of the Redis library or of a socket."""
     text = str(error)
     if isinstance(error, foreign.AuthenticationError | foreign.NoPermissionError) or any(
         mark in text for mark in _REFUSED
@@ -85,7 +86,11 @@ def translate(error: Exception) -> LedgerError:
 
 @contextmanager
 def map_exceptions() -> Iterator[None]:
-    """Let nothing but :class:`LedgerError` out."""
+    """Translate the errors of the Redis library and of sockets.
+
+    Raises:
+        LedgerError: in place of any of them.
+    """
     try:
         yield
     except LedgerError:
@@ -99,9 +104,9 @@ def map_exceptions() -> Iterator[None]:
 
 
 def _is_closed_beneath(error: Exception) -> bool:
-    """Whether a connection was closed under the call that was using it.
+    """Return whether a connection was closed while a call was using it.
 
-    The Redis library then trips over a stream that is gone (None), uvloop over a closed handle.
+    The Redis library then fails on a stream that is None, uvloop on a closed handle.
     """
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:

@@ -1,19 +1,31 @@
-"""What is asked of an admission and a commit, and how it travels to their scripts."""
+"""The items of an admission and of a commit, and their encoding for the scripts."""
 
 from collections.abc import Iterable
 from typing import Final
 
 import msgspec
+from msgspec.structs import astuple
 
-from worker.domain.event import EventText
-from worker.ledger.stored import ADMITTED_RECORD, ENDED_RECORD, encode
+from worker.domain.event_text import EventText
+from worker.ledger.layouts import ADMIT, COMMIT, COMMIT_PLAIN, EVENT, DeadLetterTail, require
+from worker.ledger.stored import (
+    STATE_ADMITTED,
+    AdmittedPart,
+    EndedPart,
+    Reservation,
+    array_start,
+    encode,
+    encode_record,
+)
 
 #: Values in one argument: a script can take only so many apart at once.
 VALUES_A_PART: Final = 2_048
 
 
 class AdmitItem(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """One order's admission; amounts in millionths of the quote currency, 0 for no limit.
+    """One order to admit; amounts in millionths of the quote currency, 0 for no limit.
+
+    Its fields are those of ADMIT in that order, then the plan, which only the record has.
 
     ``only_look`` is for an order that may exist already and will not be sent: no limit stops it.
     """
@@ -26,134 +38,132 @@ class AdmitItem(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     position_key: str
     action: str
     quote: str
-    intent: str
     notional: int
     max_positions: int
     max_exposure: int
     max_loss: int
     max_rate: int
     only_look: bool = False
+    plan: str
 
     def encode(self, worker: str) -> tuple[tuple[object, ...], list[bytes]]:
-        """As ``admit.lua`` reads it: the fields by their place, and the beginning of the record."""
-        fields = (
-            self.entry,
-            self.token,
-            self.signal,
-            self.digest,
-            self.exchange,
-            self.position_key,
-            self.action,
-            self.quote,
-            self.notional,
-            self.max_positions,
-            self.max_exposure,
-            self.max_loss,
-            self.max_rate,
-            self.only_look,
+        """Return the columns of ADMIT, and the beginning of the record."""
+        record = AdmittedPart(
+            entry=self.entry,
+            digest=self.digest,
+            signal=self.signal,
+            state=STATE_ADMITTED,
+            worker=worker,
+            plan=self.plan,
         )
-        record = (self.entry, self.digest, self.signal, "ADMITTED", worker, self.intent)
-        return fields, [ADMITTED_RECORD + encode(record)[1:]]
+        return astuple(self)[: len(ADMIT)], [encode_record(record)]
 
 
 class CommitItem(msgspec.Struct, frozen=True, kw_only=True):
-    """One entry's outcome; amounts in millionths of the quote currency.
+    """One entry's end; amounts in millionths of the quote currency.
 
-    ``admitted_at`` and ``unresolved_since`` go into the record.
-    ``reservation`` is ``opening`` or ``closing`` where admission reserved the position, else empty;
-    ``exposure`` is the change against what was reserved or held before, ``reserved`` what of that
-    the admission added.
+    Its fields begin with those of COMMIT in that order; the others only the record has.
 
-    ``expires_ms`` is until when (Unix milliseconds) the signal says itself that it may be traded, 0
-    if it says nothing: its record is kept until then at least.
+    ``admitted_at`` and ``unresolved_since`` (Unix milliseconds, 0 for never) go into the record.
+    ``reservation`` says what the signal was doing to a position that admission had reserved;
+    ``exposure`` is the change against what was reserved or held before, ``reserved`` the part of it
+    that the admission added.
 
-    ``events`` are (stream, type, id, JSON), each with ``traceparent`` beside it where there is one.
-    ``position`` None leaves the book alone, "" removes
-    the position. ``dead`` is a flat list of fields and values: with it the entry's own fields go to
-    the dead letter stream, byte for byte, these after them.
+    ``expires_ms`` is until when (Unix milliseconds) the signal itself may be traded, 0 if it does
+    not say: its record is kept until then at least.
+
+    ``events`` are (stream, type, id, JSON), each written with ``traceparent`` if that is set.
+    ``position`` is the position as it is now (JSON), "" where nothing is left of it, None where
+    the book stays as it is. ``dead`` makes a dead letter of the entry: its own fields, byte for
+    byte, and this tail after them. ``duplicate`` acknowledges an entry without writing an outcome.
     """
 
     entry: str
     token: int
     signal: str = ""
     digest: str = ""
-    state: str = ""
-    outcome: str = ""
-    admitted_at: int = 0
-    unresolved_since: int = 0
-    events: tuple[EventText, ...] = ()
-    reservation: str = ""
+    reservation: Reservation = Reservation.NONE
     position_key: str = ""
-    position: str | None = None
     quote: str = ""
     exposure: int = 0
     reserved: int = 0
     realized: int = 0
-    dead: tuple[str, ...] | None = None
     traceparent: str = ""
     duplicate: bool = False
     take_next: bool = True
     expires_ms: int = 0
+    position: str | None = None
+    dead: DeadLetterTail | None = None
+    events: tuple[EventText, ...] = ()
+    state: str = ""
+    outcome: str = ""
+    admitted_at: int = 0
+    unresolved_since: int = 0
 
     def encode(self, worker: str) -> tuple[tuple[object, ...], list[bytes | str]]:
-        """As ``commit.lua`` reads it: fields and heads of events by their place; record and JSON.
+        """Return the columns of COMMIT, then of EVENT for each event; the record and the JSONs.
 
-        The JSON travels as it is: whatever is taken apart exists twice in the server.
+        The JSON travels as it is: whatever a script takes apart exists twice in the server.
         """
         heads: list[str] = []
         data: list[str] = []
         for stream, kind, identity, text in self.events:
             heads += stream, kind, identity
             data.append(text)
-        fields = (
-            self.entry,
-            self.token,
-            self.signal,
-            self.digest,
-            self.reservation,
-            self.position_key,
-            self.position if self.position is not None else False,
-            self.quote,
-            self.exposure,
-            self.reserved,
-            self.realized,
-            self.dead if self.dead is not None else False,
-            self.traceparent,
-            self.duplicate,
-            self.take_next,
-            self.expires_ms,
+        record = EndedPart(
+            entry=self.entry,
+            digest=self.digest,
+            signal=self.signal,
+            state=self.state,
+            worker=worker,
+            admitted_at=self.admitted_at,
+            unresolved_since=self.unresolved_since,
+            token=self.token,
+            outcome=self.outcome,
+        )
+        columns = (
+            *astuple(self)[: len(COMMIT_PLAIN)],
+            False if self.position is None else self.position,
+            False if self.dead is None else self.dead.pairs(),
             len(data),
             *heads,
         )
-        record = (
-            self.entry,
-            self.digest,
-            self.signal,
-            self.state,
-            worker,
-            "",
-            self.admitted_at,
-            self.unresolved_since,
-            "",
-            self.token,
-            self.outcome,
-        )
-        return fields, [ENDED_RECORD + encode(record)[1:], *data]
+        return columns, [encode_record(record), *data]
+
+
+require(
+    AdmitItem.__struct_fields__ == (*ADMIT, "plan"),
+    "the fields of AdmitItem must be those of ADMIT, in that order, and the plan",
+)
+require(
+    CommitItem.__struct_fields__[: len(COMMIT)] == COMMIT,
+    "the fields of CommitItem must begin with those of COMMIT, in that order",
+)
+require(
+    CommitItem.__struct_fields__[len(COMMIT) :]
+    == ("state", "outcome", "admitted_at", "unresolved_since"),
+    "the other fields of CommitItem must be those of its record",
+)
+require(
+    COMMIT[len(COMMIT_PLAIN) :] == ("position", "dead", "events")
+    and EVENT == ("stream", "type", "id"),
+    "CommitItem.encode writes the last columns of COMMIT, and EVENT, in another order",
+)
 
 
 def arguments(items: Iterable[AdmitItem | CommitItem], worker: str) -> list[bytes | str | int]:
-    """Items as their scripts read them: how many arguments the fields take, these, all the rest."""
+    """Return what scripts read of items: how many arguments the columns take, these, the texts."""
     values: list[object] = []
-    rest: list[bytes | str] = []
+    texts: list[bytes | str] = []
     for item in items:
-        fields, more = item.encode(worker)
-        values += fields
-        rest += more
+        columns, more = item.encode(worker)
+        values += columns
+        texts += more
     starts = range(0, len(values), VALUES_A_PART)
     parts = [_packed(values[start : start + VALUES_A_PART]) for start in starts]
-    return [len(parts), *parts, *rest]
+    return [len(parts), *parts, *texts]
 
 
 def _packed(values: list[object]) -> bytes:
-    """Values one behind the other: what an array of them is without its first bytes."""
-    return encode(values)[1 if len(values) < 16 else 3 :]
+    """Return values one behind the other: an array of them without its beginning."""
+    return encode(values)[len(array_start(len(values))) :]

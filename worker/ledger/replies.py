@@ -1,9 +1,9 @@
-"""What a script's reply says: the values, and how each is read."""
+"""Values that the typed calls return, read from the scripts' replies."""
 
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -11,7 +11,16 @@ from worker.domain.position import Position
 from worker.domain.refusal import Code
 from worker.domain.trading_state import TradingState
 from worker.domain.verdict import Verdict
-from worker.ledger.stored import Record, decode_record, read_place
+from worker.ledger.layouts import (
+    AccountReply,
+    AdmissionRow,
+    DeliveryRow,
+    RefusalRow,
+    Status,
+    read_row,
+)
+from worker.ledger.stored import Record, decode_record, read_book_row
+from worker.runtime.errors import InvariantError
 
 
 class Delivery(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,7 +48,11 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Claim(msgspec.Struct, frozen=True, kw_only=True):
-    """What one claim brought; ``more`` that there is some, ``tail`` after what to wait if not."""
+    """The deliveries of one claim.
+
+    ``more`` says that there is more to claim; if not, ``tail`` is the id after which to wait.
+    ``vanished`` is how many entries were gone from the stream before they were read.
+    """
 
     deliveries: list[Delivery]
     tail: bytes
@@ -48,7 +61,7 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Admitted(msgspec.Struct, frozen=True):
-    """Limits reserved, record written (at Redis's ``at_ms``): to be sent after ``pause_ms``."""
+    """Limits reserved, record written (at Redis's ``at_ms``); to be sent after ``pause_ms``."""
 
     position: bytes
     pause_ms: float
@@ -62,19 +75,19 @@ class Duplicate(msgspec.Struct, frozen=True):
 
 
 class Fenced(msgspec.Struct, frozen=True):
-    """Another worker holds the entry now; this one has to forget it."""
+    """Another worker holds the entry now; this one must drop it."""
 
 
 Admission = Admitted | Duplicate | Fenced | Code
 
 
 class CommitStatus(StrEnum):
-    """What became of a commit."""
+    """The status of a committed item."""
 
-    COMMITTED = "committed"
-    DUPLICATE = "duplicate"
-    CONFLICT = "conflict"
-    FENCED = "fenced"
+    COMMITTED = Status.COMMITTED
+    DUPLICATE = Status.DUPLICATE
+    CONFLICT = Status.CONFLICT
+    FENCED = Status.FENCED
 
 
 class Committed(msgspec.Struct, frozen=True):
@@ -102,105 +115,172 @@ class Account(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Book(msgspec.Struct, frozen=True, kw_only=True):
-    """The open positions by key, and the keys that a signal is changing at this moment."""
+    """The open positions by position key, and the keys that a signal has reserved now."""
 
     positions: dict[str, Position]
     busy: frozenset[str]
 
 
 class Election(msgspec.Struct, frozen=True, kw_only=True):
-    """Whether this worker is the account's keeper, and what the keeper has said in its term."""
+    """An election's result, with the readiness note of the account's keeper."""
 
     elected: bool
-    said: str
+    readiness_note: str
+
+
+class Heartbeat(NamedTuple):
+    """The entries no longer held, the trading state, and the local end of the renewed leases."""
+
+    lost: set[str]
+    trading_state: TradingState
+    lease_mono_ms: float
 
 
 class Authorization(msgspec.Struct, frozen=True):
-    """The last look before an order is sent."""
+    """The answer to the last look before an order is sent again."""
 
     held: bool
     trading_state: TradingState
     pause_ms: float
 
 
-#: Token, deliveries, signal, record, overdue ms and verdict of an entry in its first delivery.
-_FIRST: Final = (1, 1, b"", None, 0, None)
 _decode_position: Final = msgspec.json.Decoder(Position).decode
 _decode_verdict: Final = msgspec.json.Decoder(Verdict).decode
 
 
-def read_delivery(
-    delivery: Any,
-) -> tuple[int, int, bytes, bytes | None, int, bytes | None, dict[bytes, bytes]]:
-    """Token, deliveries, signal, record, overdue ms, verdict and fields, of one in a reply."""
-    if type(delivery) is bytes:
-        return (*_FIRST, {b"data": delivery})
-    about, fields = _FIRST, delivery
-    if type(delivery[0]) is int:
-        *about, fields = delivery
-    return (*about, dict(zip(fields[::2], fields[1::2], strict=True)))
+def read_deliveries(
+    rows: Sequence[Any],
+    *,
+    lease_mono_ms: float,
+    received_mono_ms: float,
+    data_loss_ms: int,
+    settled_mono_ms: float,
+) -> list[Delivery]:
+    """Read ids and deliveries in turn, as ``lua/lib/deliveries.lua`` makes them.
+
+    A first delivery is no more than its fields, or the text of ``data`` where that is all.
+
+    Args:
+        rows: the ids and deliveries.
+        lease_mono_ms: when these leases may have run out, local monotonic.
+        received_mono_ms: when the reply came.
+        data_loss_ms: since when the primary may lack writes, Redis time; 0 for never.
+        settled_mono_ms: until when an order of a lost write may still arrive, local monotonic.
+
+    Raises:
+        InvariantError: a delivery has another width than the layout.
+    """
+    deliveries: list[Delivery] = []
+    for entry_id, row in zip(rows[::2], rows[1::2], strict=True):
+        token = count = 1
+        record: Record | None = None
+        verdict: Verdict | None = None
+        overdue_ms = 0
+        if type(row) is bytes:
+            fields = {b"data": row}
+        elif type(row[0]) is int:
+            again = read_row(DeliveryRow, row)
+            token, count, overdue_ms = again.token, again.deliveries, again.overdue_ms
+            if again.signal:
+                record = read_record(again.signal.decode(), again.record)
+            if again.verdict is not None:
+                verdict = _decode_verdict(again.verdict)
+            fields = _pairs(again.fields)
+        else:
+            fields = _pairs(row)
+        deliveries.append(
+            Delivery(
+                entry_id=entry_id.decode(),
+                fields=fields,
+                token=token,
+                deliveries=count,
+                record=record,
+                lease_mono_ms=lease_mono_ms,
+                received_mono_ms=received_mono_ms,
+                overdue_ms=overdue_ms,
+                data_loss_ms=data_loss_ms,
+                settled_mono_ms=settled_mono_ms,
+                verdict=verdict,
+            )
+        )
+    return deliveries
+
+
+def _pairs(fields: Sequence[bytes]) -> dict[bytes, bytes]:
+    return dict(zip(fields[::2], fields[1::2], strict=True))
 
 
 def read_book(rows: Mapping[bytes, bytes]) -> Book:
-    """The hash ``book`` as it is stored."""
-    places = {key.decode(): read_place(raw) for key, raw in rows.items()}
+    """Read the hash ``book``."""
+    book = {key.decode(): read_book_row(raw) for key, raw in rows.items()}
     return Book(
         positions={
-            key: _decode_position(place.position) for key, place in places.items() if place.position
+            key: _decode_position(row.position) for key, row in book.items() if row.position
         },
-        busy=frozenset(key for key, place in places.items() if place.busy),
+        busy=frozenset(key for key, row in book.items() if row.reservation),
     )
 
 
 def read_record(signal_id: str, raw: bytes | None) -> Record:
-    """The record of a signal that was admitted; an empty one where it has been lost."""
+    """Read the record of a signal that was admitted; an empty one where it has been lost."""
     return decode_record(raw) if raw else Record(entry="", signal=signal_id, state="")
 
 
-def read_verdict(raw: bytes) -> Verdict:
-    """What a person decided of an unresolved order."""
-    return _decode_verdict(raw)
+_REFUSED: Final = Status.REFUSED.encode()
+_OTHERS: Final[Mapping[bytes, Admission]] = {
+    Status.FENCED.encode(): Fenced(),
+    Status.DUPLICATE.encode(): Duplicate(conflict=False),
+    Status.CONFLICT.encode(): Duplicate(conflict=True),
+}
 
 
 def read_admission(row: Any, at_ms: int) -> Admission:
-    """One order's answer, given at ``at_ms``: a status, with what there is to say of it."""
+    """Read the answer for one order, given at ``at_ms``.
+
+    Raises:
+        InvariantError: it has another width than the layout, or it is none of the known words.
+    """
     if row == b"admitted":
         return Admitted(b"", 0.0, at_ms)
     if row[:1] == b"{":  # the position, with nothing more to say
         return Admitted(row, 0.0, at_ms)
-    status, *rest = row if isinstance(row, list) else [row]
-    if status == b"admitted":
-        return Admitted(rest[0], float(rest[1]), rest[2])
-    if status == b"refused":
-        return Code[rest[0].decode()]
-    if status == b"fenced":
-        return Fenced()
-    return Duplicate(conflict=status == b"conflict")
+    if isinstance(row, list):
+        if row[0] == _REFUSED:
+            return Code[read_row(RefusalRow, row).code.decode()]
+        admitted = read_row(AdmissionRow, row)
+        return Admitted(admitted.argument, float(admitted.pause_ms), admitted.admitted_at)
+    if row not in _OTHERS:
+        raise InvariantError(f"an order cannot be answered with {row!r}")
+    return _OTHERS[row]
 
 
-def read_account(reply: Sequence[Any]) -> Account:
-    """The account in numbers, as ``account.lua`` counts it."""
-    _, exposure, realized, count, unresolved, dead, lag, pending, oldest, leases = reply
+def read_account(row: Any) -> Account:
+    """Read the account in numbers.
+
+    Raises:
+        InvariantError: it has another width than the layout.
+    """
+    reply = read_row(AccountReply, row)
     return Account(
-        exposure=_amounts(exposure),
-        realized=_amounts(realized),
-        open_positions=int(count),
-        unresolved=int(unresolved),
-        dead_letters=int(dead),
-        lag=int(lag) if int(lag) >= 0 else None,
-        pending=int(pending),
-        oldest_pending_ms=int(oldest),
-        leases=int(leases),
+        exposure=_amounts(reply.exposure),
+        realized=_amounts(reply.realized),
+        open_positions=int(reply.open_positions),
+        unresolved=int(reply.unresolved),
+        dead_letters=int(reply.dead_letters),
+        lag=int(reply.lag) if int(reply.lag) >= 0 else None,
+        pending=int(reply.pending),
+        oldest_pending_ms=int(reply.oldest_pending_ms),
+        leases=int(reply.leases),
     )
 
 
 def _amounts(rows: Sequence[bytes]) -> dict[str, Decimal]:
-    """Amounts by currency from a flat list of currency and millionths."""
+    """Return amounts by currency, from currencies and millionths in turn."""
     pairs = zip(rows[::2], rows[1::2], strict=True)
     return {currency.decode(): Decimal(int(amount)) / 1_000_000 for currency, amount in pairs}
 
 
-#: A commit's answer as the script spells it.
+#: The status of a committed item by its word in a reply.
 STATUS_OF: Final[Mapping[bytes, CommitStatus]] = {
     status.value.encode(): status for status in CommitStatus
 }

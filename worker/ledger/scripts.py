@@ -1,12 +1,12 @@
-"""Runs the ledger's scripts by name, on whichever server is the account's primary now."""
+"""Runs the ledger's scripts by name, on whichever server is the account's primary now.
+
+``script_source`` assembles their text.
+"""
 
 import asyncio
 import hashlib
-import importlib.resources
-import re
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from functools import cache
 from typing import Any, Final, NamedTuple, Protocol
 
 from hiredis import ProtocolError
@@ -14,81 +14,17 @@ from redis.exceptions import NoScriptError, RedisError
 
 from worker.ledger.connection import Connections, Purpose
 from worker.ledger.errors import LedgerError, LedgerUnavailableError, translate
-from worker.ledger.wire import Wire
+from worker.ledger.script_source import NAMES, source
+from worker.ledger.wire import Argument, Wire
 from worker.runtime.clock import Clock, Random, SystemClock
 
-NAMES: Final = (
-    "account",
-    "admit",
-    "adopt",
-    "announce",
-    "authorize",
-    "book",
-    "claim",
-    "commit",
-    "control",
-    "correct",
-    "decide",
-    "elect",
-    "heartbeat",
-    "leave",
-    "park",
-    "release",
-    "replay",
-    "resync",
-    "sweep",
-    "throttle",
-)
 #: The longest pause after the first repetition; doubled from one to the next, up to the last.
 FIRST_PAUSE_S: Final = 0.05
 LAST_PAUSE_S: Final = 1.0
-#: What a script's ARGV may be made of.
-Argument = bytes | str | int | float
-
-
-#: A function of the prelude, with what is said above it; and the calls in a text.
-_FUNCTION: Final = re.compile(
-    r"^(?:--[^\n]*\n)*local function (\w+)\(.*?^end\n", re.MULTILINE | re.DOTALL
-)
-_CALLS: Final = re.compile(r"\b(\w++)\(")
-
-
-def source(name: str, prelude: str | None = None) -> str:
-    """A script's full text: its ``#!lua`` line if it has one, what it needs of the prelude, itself.
-
-    A call makes every function of its script anew, needed or not, and clears it away afterwards.
-    """
-    body = _file(f"{name}.lua")
-    flags = re.match(r"#!lua[^\n]*\n", body)
-    head = flags.group() if flags else ""
-    needed = _needed(_file("lib/prelude.lua") if prelude is None else prelude, body)
-    return f"{head}{needed}\n{body.removeprefix(head)}"
-
-
-@cache
-def _file(name: str) -> str:
-    return (importlib.resources.files("worker.ledger") / "lua" / name).read_text()
-
-
-def _needed(prelude: str, body: str) -> str:
-    """The prelude without the functions that ``body`` does not reach."""
-    calls = _calls(prelude)
-    reached: set[str] = set()
-    more = {*_CALLS.findall(body)}
-    while more := (more & calls.keys()) - reached:
-        reached |= more
-        more = {called for function in more for called in calls[function]}
-    return _FUNCTION.sub(lambda match: match[0] if match[1] in reached else "", prelude)
-
-
-@cache
-def _calls(prelude: str) -> dict[str, list[str]]:
-    """What each function of the prelude calls."""
-    return {match[1]: _CALLS.findall(match[0]) for match in _FUNCTION.finditer(prelude)}
 
 
 class Doorbell(NamedTuple):
-    """What to wait for: an entry after ``tail`` of the signals, one after ``bell`` of the bell."""
+    """A wait for an entry after ``tail`` of the signals, or after ``bell`` of the bell."""
 
     tail: bytes
     bell: bytes
@@ -96,13 +32,13 @@ class Doorbell(NamedTuple):
 
 
 class Scripts(Protocol):
-    """What the typed calls need of Redis; a simulation brings its own."""
+    """Runs scripts; a simulation brings its own."""
 
     #: How many replies were lost, of calls that were repeated or may have run.
     repeats: int
 
     async def run(self, name: str, *arguments: Argument) -> Any:
-        """Run one script; safe to repeat."""
+        """Run one script; repeated where a reply was lost."""
 
     async def run_durably(self, name: str, *arguments: Argument) -> Any:
         """Run one script and wait until the configured number of replicas has its writes."""
@@ -110,10 +46,10 @@ class Scripts(Protocol):
     async def run_after(
         self, doorbell: Doorbell, name: str, *arguments: Argument
     ) -> tuple[Any, bytes]:
-        """Wait for the doorbell, then run one script; its reply, and the bell's last id."""
+        """Wait for the doorbell, then run one script; return its reply and the bell's last id."""
 
     def hang_up(self) -> None:
-        """Wait no longer, if anything waits."""
+        """End the wait for the doorbell, if there is one."""
 
     async def ensure_group(self) -> None:
         """Create the stream and the group ``execution`` where they are missing."""
@@ -123,14 +59,14 @@ class RedisScripts:
     """The scripts on a real server: EVALSHA, loaded on demand, repeated when a reply is lost.
 
     Args:
-        connections: where to.
+        connections: to the account's primary.
         signals: the key ``{account}:signals``.
         replicas: how many replicas must have a script's writes before ``run_durably`` returns.
         replicas_timeout_ms: how long to wait for them.
         patience_s: how long a call is repeated while Redis cannot serve.
-        clock: for pauses, and for how long there was patience.
+        clock: for pauses and for the end of the patience.
         random: for the length of pauses.
-        on_error: told of every call that failed.
+        on_error: called with the error of every call that failed.
     """
 
     def __init__(
@@ -219,7 +155,7 @@ class RedisScripts:
             )
 
     async def _once_replicated(self, name: str, arguments: tuple[Argument, ...]) -> Any:
-        # WAIT speaks of its own connection's writes, so both travel on one.
+        # WAIT counts the writes of its own connection, so both travel on one.
         script = ("EVALSHA", self._digests[name], 1, self._signals, *arguments)
         wait = ("WAIT", self._replicas, self._replicas_timeout_ms)
         try:
@@ -278,7 +214,7 @@ class RedisScripts:
         return reply, bell
 
     def hang_up(self) -> None:
-        """Wait no longer: with its connection Redis drops a script that has not begun."""
+        """End the wait: with its connection Redis drops a script that has not begun."""
         self._is_hung_up = True
         wire = self._connections.ready(Purpose.DOORBELL)
         if wire is not None:
@@ -302,11 +238,11 @@ class RedisScripts:
         return reply
 
     async def _calls(self, purpose: Purpose, *commands: tuple[Argument, ...]) -> list[Any]:
-        """Send commands at once on one wire; forget it if the primary may be elsewhere.
+        """Send commands at once on one wire; drop the wire if the primary may be elsewhere.
 
         Raises:
             NoScriptError: the server does not have the script.
-            LedgerError: anything else that went wrong, the first of it.
+            LedgerError: the first thing that went wrong otherwise.
         """
         wire: Wire | None = None
         try:
@@ -324,7 +260,7 @@ class RedisScripts:
 
 
 async def _all(calls: Sequence[asyncio.Future[Any]]) -> list[Any]:
-    """The replies of two calls that were made on one wire; raises the first failure."""
+    """Return the replies of two calls that were made on one wire; raise the first failure."""
     try:
         with suppress(Exception):
             await calls[-1]  # replies come in order: once this one is there, all are

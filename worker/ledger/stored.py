@@ -1,17 +1,29 @@
-"""What the scripts keep as msgpack: entries in hand or waiting, and execution records."""
+"""Values the scripts store: entries, execution records, rows of the book."""
 
+from enum import StrEnum
 from typing import Final
 
 import msgspec
+
+#: A record's state from admission to the signal's end.
+STATE_ADMITTED: Final = "ADMITTED"
+
+
+class Reservation(StrEnum):
+    """A signal's claim on a position: to open it, or to close it."""
+
+    NONE = ""
+    OPENING = "opening"
+    CLOSING = "closing"
 
 
 class Entry(msgspec.Struct, frozen=True, array_like=True):
     """An entry of the signals stream until it ends: one field of the hash ``entries``.
 
-    A sequence; ``prelude.lua`` names the places. ``group`` is raw: a producer may have put any
-    bytes there. ``owner`` is the consumer it is pending for, ``worker`` who was granted it last (''
-    once it was given back), ``refused`` the refusal it got, and when asked, ``following`` the next
-    entry of its group, ``signal`` the id admitted under it.
+    A sequence without the number of its values. ``group`` is raw: a producer may have put any
+    bytes there. ``owner`` is the consumer it is pending for, ``worker`` who was granted it last
+    (empty once it was given back), ``refused`` the question and the code of the refusal it got,
+    ``following`` the next entry of its group, ``signal`` the id admitted under it.
     """
 
     group: msgspec.Raw
@@ -24,14 +36,10 @@ class Entry(msgspec.Struct, frozen=True, array_like=True):
     signal: str
 
 
-class Record(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
-    """A signal's execution record: what was meant to be done, then what came of it.
+class AdmittedPart(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=False):
+    """The part of a record that a worker encodes for an admission; the server adds the next three.
 
-    An array. ``admit`` writes it before anything is sent, ``commit`` replaces it; both only put the
-    end, which the server knows, to what the worker has encoded. ``prelude.lua`` names the places.
-    Times are Redis's, Unix milliseconds, 0 for never. ``intent`` and ``position`` (as it was) are
-    kept until the end only; ``token``, ``outcome`` and ``ended_at`` follow then. The texts are
-    JSON.
+    ``plan`` is JSON: what the order is meant to do.
     """
 
     entry: str
@@ -39,47 +47,80 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     signal: str
     state: str
     worker: str = ""
-    intent: str = ""
+    plan: str = ""
+
+
+class EndedPart(AdmittedPart, frozen=True, kw_only=True, array_like=True, gc=False):
+    """The part of a record that a worker encodes for a commit; the server adds the last.
+
+    Times are Redis's, Unix milliseconds, 0 for never. ``position`` is JSON, as it was at admission.
+    """
+
     admitted_at: int = 0
     unresolved_since: int = 0
     position: str = ""
     token: int = 0
     outcome: str = ""
+
+
+class Record(EndedPart, frozen=True, kw_only=True, array_like=True, gc=False):
+    """A signal's execution record: what was meant to be done, then what came of it.
+
+    An array. ``admit`` writes it up to ``position`` before anything is sent, ``commit`` replaces
+    it; both only append the end, which the server knows, to what the worker has encoded. ``plan``
+    and ``position`` are kept until the end only; ``token``, ``outcome`` (JSON) and ``ended_at``
+    follow then.
+    """
+
     ended_at: int = 0
 
 
-class Place(msgspec.Struct, frozen=True):
-    """What the hash ``book`` has of a place: a position (JSON) and whether a signal changes it.
+class BookRow(msgspec.Struct, frozen=True):
+    """A value of the hash ``book``: a position (JSON) and its reservation.
 
-    ``position`` is empty where there is none; ``busy`` is ``opening``, ``closing`` or empty, and
-    ``signal`` whose doing that is.
+    ``position`` is empty where there is none, ``signal`` where nobody reserved it.
     """
 
     position: bytes
-    busy: str = ""
+    reservation: Reservation = Reservation.NONE
     signal: str = ""
 
 
-def read_place(raw: bytes) -> Place:
-    """``{...}``, ``opening s-1`` or ``closing s-1 {...}``, as ``place_of`` in ``prelude.lua``."""
+def read_book_row(raw: bytes) -> BookRow:
+    """Read ``{...}``, ``opening s-1`` or ``closing s-1 {...}``, as ``positions.lua`` does."""
     if raw.startswith(b"{"):
-        return Place(raw)
-    busy, signal, *position = raw.split(b" ", 2)
-    return Place(position[0] if position else b"", busy.decode(), signal.decode())
+        return BookRow(raw)
+    reservation, signal, *position = raw.split(b" ", 2)
+    return BookRow(
+        position[0] if position else b"", Reservation(reservation.decode()), signal.decode()
+    )
 
-
-#: The first byte of an array of fewer than sixteen values, without their number.
-_ARRAY: Final = 0x90
-#: With what a record begins, from admission on and at its end: how many fields it has.
-ADMITTED_RECORD: Final = bytes((_ARRAY | 9,))
-ENDED_RECORD: Final = bytes((_ARRAY | len(Record.__struct_fields__),))
-_ENTRY: Final = bytes((_ARRAY | len(Entry.__struct_fields__),))
 
 encode: Final = msgspec.msgpack.Encoder().encode
 decode_record: Final = msgspec.msgpack.Decoder(Record).decode
 _decode_entry: Final = msgspec.msgpack.Decoder(Entry).decode
 
 
+def array_start(count: int) -> bytes:
+    """Return the first bytes of a msgpack array of ``count`` values."""
+    if count < 16:  # msgpack specification, "array format family"
+        return bytes((0x90 | count,))
+    return b"\xdc" + count.to_bytes(2, "big")
+
+
+_ENTRY_START: Final = array_start(len(Entry.__struct_fields__))
+#: A record begins with the number of its fields: those there are at admission, and all of them.
+_ADMITTED_START: Final = array_start(Record.__struct_fields__.index("position") + 1)
+_ENDED_START: Final = array_start(len(Record.__struct_fields__))
+
+
+def encode_record(part: AdmittedPart | EndedPart) -> bytes:
+    """Return the beginning of a record, to which the server appends the rest."""
+    if isinstance(part, EndedPart):
+        return _ENDED_START + encode(part)[1:]
+    return _ADMITTED_START + encode(part)[1:]
+
+
 def decode_entry(raw: bytes) -> Entry:
-    """An entry as the hash has it."""
-    return _decode_entry(_ENTRY + raw)
+    """Decode an entry as the hash ``entries`` has it."""
+    return _decode_entry(_ENTRY_START + raw)

@@ -1,14 +1,15 @@
-"""Putting signals on the account's stream and following its streams from outside a worker."""
+"""Submitting signals and following an account's streams from outside a worker."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, Final
 
 from redis.exceptions import RedisError
 
-from worker.ledger.access import INPUT_STREAM, Access, Part, StreamEntry, entries_of, split_id
+from worker.ledger.access import INPUT_STREAM, Access, StreamEntry, entries_of, split_id
 from worker.ledger.errors import LedgerError, map_exceptions
+from worker.ledger.wire import Argument
 
-#: Entries a read returns at most, a stream.
+#: How many entries of one stream a read returns at most.
 READ_COUNT: Final = 500
 #: Entries in one pipeline of ``submit``: small enough for a reply well within its time limit.
 SUBMIT_BATCH: Final = 500
@@ -17,7 +18,7 @@ BLOCK_MS: Final = 2_000
 
 
 class SubmissionError(LedgerError):
-    """Not every entry is known to be on the stream; ``ids`` are those of the ones that are."""
+    """Not all entries are known to be on the stream; ``ids`` are those that are."""
 
     def __init__(self, message: str, ids: list[str]) -> None:
         super().__init__(message)
@@ -38,7 +39,7 @@ async def submit(access: Access, entries: Sequence[Mapping[str, bytes]]) -> list
         The entry ids.
 
     Raises:
-        SubmissionError: it failed on the way; carries the ids of what was surely added.
+        SubmissionError: a call failed; its ``ids`` are those of the entries that were added.
     """
     ids: list[str] = []
     key = access.key(INPUT_STREAM)
@@ -58,7 +59,7 @@ async def submit(access: Access, entries: Sequence[Mapping[str, bytes]]) -> list
     return ids
 
 
-def _flat(entry: Mapping[str, bytes]) -> list[Part]:
+def _flat(entry: Mapping[str, bytes]) -> list[Argument]:
     return [part for pair in entry.items() for part in pair]
 
 
@@ -70,12 +71,12 @@ def _raise_first(replies: list[Any]) -> None:
 
 
 class Tail:
-    """A place in several streams, moving forward; streams that do not exist yet are waited for.
+    """A position in several streams, moving forward; streams may not exist yet.
 
     Args:
         access: the account.
         streams: short names, in the order in which events of the same moment are shown.
-        from_id: what comes after this id; ``0`` for everything, ``$`` for what is new.
+        from_id: the id to begin after; ``0`` for everything, ``$`` for new entries only.
     """
 
     def __init__(self, access: Access, streams: Sequence[str], from_id: str = "$") -> None:
@@ -87,7 +88,7 @@ class Tail:
             self._places = dict.fromkeys(self._streams, from_id)
 
     async def start(self) -> None:
-        """Fix what ``$`` means, once: asking for ``$`` in each read would miss what came between.
+        """Look up the ids that ``$`` stands for; ``$`` in each read would miss entries between.
 
         Raises:
             LedgerError: Redis cannot be asked.
@@ -104,13 +105,13 @@ class Tail:
         }
 
     async def read(self, block_ms: int = BLOCK_MS) -> list[StreamEntry]:
-        """What came since the last read, waiting up to ``block_ms`` for the first of it.
+        """Return entries since the last read, waiting up to ``block_ms`` for the first.
 
         Returns:
-            Entries in the order of their ids over all streams; none if nothing came.
+            Entries of all streams in the order of their ids; empty if none came.
 
         Raises:
-            LedgerError: Redis cannot be asked; the place is kept, read again.
+            LedgerError: Redis cannot be asked; the position is kept, read again.
         """
         await self.start()
         keys = {self._access.key(stream).encode(): stream for stream in self._streams}
@@ -119,10 +120,10 @@ class Tail:
                 "XREAD", "COUNT", READ_COUNT, "BLOCK", block_ms,
                 "STREAMS", *keys, *(self._places[stream] for stream in self._streams),
             )  # fmt: skip
-        found = dict(reply or ())
-        entries = [e for key, rows in found.items() for e in entries_of(keys[key], rows)]
+        rows_by_key = dict(reply or ())
+        entries = [e for key, rows in rows_by_key.items() for e in entries_of(keys[key], rows)]
         entries.sort(key=self._when)
-        full = [rows[-1][0].decode() for rows in found.values() if len(rows) == READ_COUNT]
+        full = [rows[-1][0].decode() for rows in rows_by_key.values() if len(rows) == READ_COUNT]
         if full:
             # A stream read to its limit has more: what is later than that in others must wait.
             horizon = min(map(split_id, full))
@@ -139,7 +140,7 @@ class Tail:
 async def follow(
     access: Access, streams: Sequence[str], from_id: str = "$"
 ) -> AsyncIterator[StreamEntry]:
-    """Every entry of ``streams`` after ``from_id``, for ever.
+    """Yield every entry of ``streams`` after ``from_id``, for ever.
 
     Raises:
         LedgerError: Redis cannot be asked.

@@ -12,7 +12,8 @@ from typing import Any, Final, cast
 import hiredis
 from redis.exceptions import NoScriptError, ResponseError
 
-Part = bytes | str | int | float
+#: The types of a command's arguments.
+Argument = bytes | str | int | float
 
 #: How long connecting and signing in may take together.
 CONNECT_TIMEOUT_S: Final = 2.0
@@ -38,10 +39,10 @@ class Wire(asyncio.Protocol):
 
     @property
     def is_open(self) -> bool:
-        """Whether a call can be made."""
+        """True while calls can be made."""
         return self._transport is not None
 
-    def call(self, *command: Part) -> "asyncio.Future[Any]":
+    def call(self, *command: Argument) -> "asyncio.Future[Any]":
         """Send one command; the future gets its reply.
 
         Raises (through the future):
@@ -66,11 +67,11 @@ class Wire(asyncio.Protocol):
     # -- asyncio.Protocol ----------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Ready to send."""
+        """Keep the transport; calls can be made."""
         self._transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
-        """Hand every whole reply to the call it belongs to."""
+        """Give every whole reply to its call."""
         self._heard = self._loop.time()
         try:
             self._reader.feed(data)
@@ -80,7 +81,7 @@ class Wire(asyncio.Protocol):
             self._end(error)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The other side is gone."""
+        """Fail the calls under way."""
         self._end(exc or ConnectionError("the server closed the connection"))
 
     # -- inside --------------------------------------------------------------------------------
@@ -101,7 +102,7 @@ class Wire(asyncio.Protocol):
         self._watch = None
         if not self._waiting:
             return
-        # A call's time runs from the reply before it: until then the server had others to answer.
+        # A call's time runs from the reply before it: before that the server had others to answer.
         since = max(self._waiting[0][1], self._heard)
         overdue_s = self._loop.time() - since - self._timeout_s
         if overdue_s >= 0:
@@ -133,7 +134,7 @@ async def connect(
     path: str,
     timeout_s: float,
     tls: ssl.SSLContext | None,
-    setup: tuple[tuple[Part, ...], ...],
+    setup: tuple[tuple[Argument, ...], ...],
 ) -> Wire:
     """Open a connection and set it up.
 
@@ -146,7 +147,7 @@ async def connect(
         setup: commands that must succeed first: sign in, choose the database, give a name.
 
     Raises:
-        OSError, TimeoutError, ResponseError: it did not work.
+        OSError, TimeoutError, ResponseError: connecting or the set-up failed.
     """
     loop = asyncio.get_running_loop()
     async with asyncio.timeout(CONNECT_TIMEOUT_S):

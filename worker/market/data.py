@@ -20,7 +20,8 @@ class MarketView(msgspec.Struct, frozen=True, gc=False):
     ``balance`` is that of the wallet that pays for the market, in its quote currency.
     """
 
-    adapter: ExchangeAdapter | None
+    exchange: str
+    symbol: str
     info: SymbolInfo | None
     ticker: Ticker | None
     balance: Balance | None
@@ -95,32 +96,46 @@ class MarketData:
         if feed.adapter.get_symbol_info(symbol) is not None:
             feed.prices.assume(symbol, price)
 
-    async def view(self, exchange: str, symbol: str, *, ask: bool = True) -> MarketView:
-        """Return what is known of one market; asks only where memory has nothing fresh.
+    def known(self, exchange: str, symbol: str) -> MarketView:
+        """Return what memory has of one market; never waits.
 
         Args:
             exchange: its configured name.
             symbol: CCXT unified.
-            ask: False for what needs neither price nor balance: never waits for the exchange.
         """
         feed = self._feeds.get(exchange)
         if feed is None:
-            return MarketView(None, None, None, None)
-        adapter, prices = feed.adapter, feed.prices
+            return MarketView(exchange, symbol, None, None, None)
         if not feed.started.is_set():
-            return MarketView(adapter, None, None, None, started=False)
-        info = adapter.get_symbol_info(symbol)
+            return MarketView(exchange, symbol, None, None, None, started=False)
+        info = feed.adapter.get_symbol_info(symbol)
         if info is None:
-            return MarketView(adapter, None, None, None)
+            return MarketView(exchange, symbol, None, None, None)
         now = self._clock.monotonic_ms()
-        ticker = prices.known(symbol, now)
-        if ticker is None and ask:
-            ticker = await prices.ask(symbol)
-        wallet = feed.wallets[info.kind]
-        balance = wallet.known(info.settle, now)
-        if balance is None and ask and ticker is not None:  # without a price it is of no use
-            balance = await wallet.ask(info.settle)
-        return MarketView(adapter, info, ticker, balance, is_quoted=prices.is_quoted)
+        ticker = feed.prices.known(symbol, now)
+        balance = feed.wallets[info.kind].known(info.settle, now)
+        is_quoted = feed.prices.is_quoted
+        return MarketView(exchange, symbol, info, ticker, balance, is_quoted=is_quoted)
+
+    def is_lacking(self, view: MarketView) -> bool:
+        """Return whether the exchange may tell a price or a balance that ``view`` lacks."""
+        if view.info is None:
+            return False
+        if view.ticker is None:
+            return view.is_quoted
+        return view.balance is None  # without a price the balance is of no use
+
+    async def complete(self, view: MarketView) -> MarketView:
+        """Ask the exchange for what ``view`` lacks; what it does not tell stays absent."""
+        feed, info = self._feeds.get(view.exchange), view.info
+        if feed is None or info is None:
+            return view
+        ticker, balance = view.ticker, view.balance
+        if ticker is None:
+            ticker = await feed.prices.ask(view.symbol)
+        if balance is None and ticker is not None:
+            balance = await feed.wallets[info.kind].ask(info.settle)
+        return msgspec.structs.replace(view, ticker=ticker, balance=balance)
 
     def begin(self, exchange: str) -> None:
         """Let an exchange be asked: it has started."""

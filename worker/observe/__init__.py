@@ -1,1 +1,1 @@
-"""What operators see: logs, metrics, health."""
+"""Metrics, logs, traces and health: plain values in, one format for each reader out."""

@@ -1,10 +1,9 @@
-"""What a worker knows of its own state: whether its loop runs, and whether it can do its work."""
+"""A worker's own state: its event loop runs (alive), its work can be done (ready)."""
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-from worker.observe.metrics import Metrics
 from worker.runtime.clock import Clock
 
 #: A loop that has not beaten for this long is stuck.
@@ -13,11 +12,11 @@ BEAT_EVERY_S: Final = 0.5
 
 
 class Health:
-    """What the worker knows of itself; every method may be called from any thread.
+    """Checks by name and the loop's heartbeat; every method may be called from any thread.
 
     Args:
-        clock: for the age of the heartbeat.
-        checks: names that must all be set to ok before the worker is ready; ``set`` adds more.
+        clock: times the heartbeat.
+        checks: names of checks that must be ok before the worker is ready; ``set`` adds more.
     """
 
     def __init__(self, clock: Clock, checks: Iterable[str] = ()) -> None:
@@ -28,11 +27,11 @@ class Health:
         self._lock = threading.Lock()
 
     def beat(self) -> None:
-        """Say that the event loop runs."""
+        """Record that the event loop runs."""
         self._beat_mono_ms = self._clock.monotonic_ms()
 
     def set(self, check: str, ok: bool, detail: str = "") -> None:
-        """State one check's result, with a few words for a person."""
+        """Record one check's result, with a few words for a person."""
         if self._checks.get(check) == (ok, detail):
             return
         with self._lock:
@@ -40,16 +39,16 @@ class Health:
 
     @property
     def alive(self) -> bool:
-        """Whether the loop has beaten within ``MAX_BEAT_AGE_MS``."""
+        """Return whether the loop has beaten within ``MAX_BEAT_AGE_MS``."""
         return self._clock.monotonic_ms() - self._beat_mono_ms < MAX_BEAT_AGE_MS
 
     @property
     def ready(self) -> bool:
-        """Whether every check is ok."""
+        """Return whether every check is ok."""
         return all(ok for ok, _ in self._checks.values())
 
     def report(self) -> dict[str, Any]:
-        """``{"ready": bool, "checks": {name: {"ok": bool, "detail": str}}}``."""
+        """Return ``{"ready": bool, "checks": {name: {"ok": bool, "detail": str}}}``."""
         checks = self._checks
         return {
             "ready": all(ok for ok, _ in checks.values()),
@@ -57,11 +56,17 @@ class Health:
         }
 
 
-async def loop_monitor(clock: Clock, health: Health, metrics: Metrics) -> None:
-    """Beat twice a second and note how late the event loop wakes this up; runs until cancelled."""
+async def loop_monitor(clock: Clock, health: Health, note_lag: Callable[[float], None]) -> None:
+    """Beat twice a second and measure the event loop's lag, until cancelled.
+
+    Args:
+        clock: the monotonic one measures.
+        health: gets the beats.
+        note_lag: called after each sleep with how late the loop ended it, in seconds.
+    """
     while True:
         health.beat()
         before = clock.monotonic_ms()
         await clock.sleep(BEAT_EVERY_S)
         late_ms = clock.monotonic_ms() - before - BEAT_EVERY_S * 1_000
-        metrics.loop_lag(max(late_ms, 0.0) / 1_000)
+        note_lag(max(late_ms, 0.0) / 1_000)

@@ -18,15 +18,15 @@ from worker.runtime.errors import ConfigError
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
-#: Requests answered at the same time; further ones are hung up on.
+#: Requests answered at the same time; further connections are closed unanswered.
 MAX_REQUESTS: Final = 16
-#: A client that sends nothing for this long is hung up on, seconds.
+#: A connection whose client sends nothing for this long is closed, seconds.
 CLIENT_TIMEOUT_S: Final = 5.0
 _POLL_S: Final = 0.05
 
 
 class HttpServer:
-    """Serves ``/metrics``, ``/livez`` and ``/readyz`` until closed.
+    """A server of ``/metrics``, ``/livez`` and ``/readyz``; listens until closed.
 
     Args:
         config: the address; port 0 takes a free one.
@@ -92,7 +92,7 @@ class _Server(ThreadingMixIn, WSGIServer):
             self._room.release()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that went away is no news, and a traceback must not go to standard error."""
+        """Ignore a client that went away; the base would print a traceback to standard error."""
 
 
 class _Server6(_Server):
@@ -105,10 +105,10 @@ class _Handler(WSGIRequestHandler):
     sys_version = ""
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 (the base's name)
-        """Scrapes are not events."""
+        """Log nothing: a scrape is not an event."""
 
     def get_stderr(self) -> TextIO:
-        """Where wsgiref prints tracebacks of broken connections: nowhere."""
+        """Return a stream that drops wsgiref's tracebacks of broken connections."""
         return io.StringIO()
 
 

@@ -1,4 +1,4 @@
-"""Logging: one line an event, JSON or for a terminal, from our own code and from libraries."""
+"""Logging: one line an event, JSON or for a terminal, from this project and from libraries."""
 
 import asyncio
 import logging
@@ -16,12 +16,12 @@ import msgspec
 from worker.config.keys import LogConfig
 from worker.observe.redaction import Redactor
 from worker.runtime.clock import Clock, SystemClock
-from worker.runtime.logger import Tell, bound_ids, structlog
+from worker.runtime.logger import LogSignal, bound_ids, structlog
 
-#: Longer lines than this are cut: a log is not a place for payloads.
+#: Longer lines are cut: a log is not a place for payloads.
 MAX_LINE_BYTES: Final = 65_536
 MAX_TRACEBACK_CHARS: Final = 16_384
-#: Libraries speak one level louder than we do: ccxt's debug lines hold whole signed requests.
+#: Libraries log from one level higher on: ccxt's debug lines hold whole signed requests.
 _LIBRARY_LEVELS: Final = {
     "debug": logging.INFO,
     "info": logging.WARNING,
@@ -34,21 +34,21 @@ _PLAIN: Final = frozenset({str, int, float, bool, type(None)})
 
 def configure_logging(
     config: LogConfig, stream: TextIO, secrets: Iterable[str], *, clock: Clock | None = None
-) -> Tell:
+) -> LogSignal:
     """Send every log line of the process to ``stream``; the last call wins.
 
-    Our own events, the standard library's loggers, warnings and uncaught exceptions of every
-    thread take the same way, through the same redaction.
+    This project's events, the standard library's loggers, warnings and uncaught exceptions of every
+    thread pass through the same redaction.
 
     Args:
         config: level and format; ``auto`` is JSON unless ``stream`` is a terminal.
-        stream: where lines go, usually standard error.
+        stream: takes the lines; usually standard error.
         secrets: strings that must never be written.
-        clock: the time lines carry; the machine's if absent.
+        clock: times the lines; the machine's clock if absent.
 
     Returns:
-        What logs an event of level info past structlog, whose way from a call to a line costs
-        more than making the line: for the one line of every signal, which names its ids itself.
+        A logger for the canonical line of every signal, level info, whose fields hold the ids. It
+        bypasses structlog, whose call overhead exceeds the encoding.
     """
     time_of = clock or SystemClock()
     terminal = stream.isatty()
@@ -75,15 +75,15 @@ def configure_logging(
     logging.raiseExceptions = False  # a broken log call must not write past the redaction
     _install_hooks(renderer, sink)
 
-    def tell(event: str, fields: dict[str, Any]) -> None:
+    def log_signal(event: str, fields: dict[str, Any]) -> None:
         if level <= _OWN_LEVELS["info"]:
             sink.write_soon(renderer.line("info", event, fields, has_ids=True))
 
-    return tell
+    return log_signal
 
 
 class Renderer(ABC):
-    """Turns one event into one line; the last guard for secrets."""
+    """A format of log lines; masks secrets."""
 
     def __init__(self, redactor: Redactor, clock: Clock) -> None:
         self._redactor = redactor
@@ -92,19 +92,19 @@ class Renderer(ABC):
         self._text = self._second_text = ""
 
     def __call__(self, _logger: Any, method: str, event: Any) -> bytes:
-        """The line of an event as structlog hands it to its last processor."""
+        """Return the line of an event, as structlog's last processor."""
         return self.line(method, event.pop("event", ""), event)
 
     def line(
         self, level: str, event: str, fields: dict[str, Any], *, has_ids: bool = False
     ) -> bytes:
-        """The line, newline included; never raises, whatever the fields hold.
+        """Return the line, newline included; never raises, whatever the fields hold.
 
         Args:
-            level: how severe.
+            level: of the event.
             event: its name.
-            fields: what it says.
-            has_ids: whether the fields hold what is bound besides.
+            fields: its fields; may be changed.
+            has_ids: whether the fields already hold the ids that are bound.
         """
         try:
             line = self._line(level, event, fields if has_ids else self._complete(fields))
@@ -125,14 +125,14 @@ class Renderer(ABC):
 
     @abstractmethod
     def _line(self, level: str, event: str, fields: dict[str, Any]) -> bytes:
-        """One event, as long as it is."""
+        """Return the line of one event at any length, without the newline."""
 
     @abstractmethod
     def _cut(self, line: bytes, level: str) -> bytes:
-        """What is written instead of a line that is too long."""
+        """Return the line to write in place of one that is too long."""
 
     def _timestamp(self) -> str:
-        """RFC 3339, UTC, milliseconds. Lines of a batch share it, and the second many of them."""
+        """Return the time in RFC 3339, UTC, milliseconds; kept, since lines of a batch share it."""
         now_ms = self._clock.now_ms()
         if now_ms != self._now_ms:
             second, ms = divmod(now_ms, 1_000)
@@ -145,7 +145,7 @@ class Renderer(ABC):
         return self._text
 
     def _complete(self, fields: dict[str, Any]) -> dict[str, Any]:
-        """The fields with the bound ids before them and an exception as text."""
+        """Return the fields with the bound ids before them and an exception as text."""
         if "exc_info" in fields:
             text = _exception_text(fields.pop("exc_info"))
             if text:
@@ -180,7 +180,7 @@ class ConsoleLines(Renderer):
         self._render = structlog.dev.ConsoleRenderer(colors=colors, sort_keys=False)
 
     def _line(self, level: str, event: str, fields: dict[str, Any]) -> bytes:
-        # Masked before it is rendered as well: rendering may spell a value in another way.
+        # Masked before rendering too, which may spell a value in another way.
         plain = msgspec.json.decode(_encode(_jsonable({"event": event, **fields})))
         shown = {"timestamp": self._timestamp(), "level": level}
         shown |= self._redactor.mask_value(plain)
@@ -192,7 +192,7 @@ class ConsoleLines(Renderer):
 
 
 class LineSink:
-    """Writes whole lines to a text stream, as bytes where it has a buffer of them.
+    """A text stream that takes whole lines, as bytes where it has a buffer of them.
 
     A full disk or a closed pipe must not stop trading: lines that cannot be written are lost.
     """
@@ -206,7 +206,7 @@ class LineSink:
         self._is_flush_due = False
 
     def logger(self, *_name: str) -> "_SinkLogger":
-        """What structlog calls once an event is a line."""
+        """Return a logger for structlog's ``logger_factory``."""
         return _SinkLogger(self.write)
 
     def write(self, line: bytes) -> None:
@@ -216,11 +216,11 @@ class LineSink:
             self._flush()
 
     def write_soon(self, line: bytes) -> None:
-        """Write one line and flush it with all others of this turn of the event loop."""
+        """Write one line; flush it with all others of this iteration of the event loop."""
         if not self._is_flush_due:
             try:
                 loop = asyncio.get_running_loop()
-            except RuntimeError:  # nothing to wait for
+            except RuntimeError:  # no loop runs
                 self.write(line)
                 return
             self._is_flush_due = True
@@ -235,7 +235,7 @@ class LineSink:
 
 
 class _SinkLogger:
-    """Every method structlog may call by a level's name is the sink's ``write``."""
+    """A logger whose every method is the sink's ``write``; structlog calls one by level."""
 
     __slots__ = ("critical", "debug", "error", "fatal", "info", "msg", "warn", "warning")
 
@@ -245,7 +245,7 @@ class _SinkLogger:
 
 
 class LibraryHandler(logging.Handler):
-    """Turns the standard library's records into events of the same pipeline."""
+    """A handler that turns the standard library's records into events."""
 
     def __init__(self, renderer: Renderer, sink: LineSink) -> None:
         super().__init__()
@@ -265,7 +265,7 @@ class LibraryHandler(logging.Handler):
 
 
 def _install_hooks(renderer: Renderer, sink: LineSink) -> None:
-    """Log what nobody caught; the interpreter would print it past the redaction."""
+    """Log uncaught exceptions; the interpreter would print them without redaction."""
 
     def write(name: str, error: BaseException | None, **fields: Any) -> None:
         sink.write(renderer.line("critical", name, {**fields, "exc_info": error}))
@@ -288,7 +288,7 @@ def _install_hooks(renderer: Renderer, sink: LineSink) -> None:
 
 
 def _exception_text(value: Any) -> str:
-    """The traceback of ``exc_info`` in any of the forms logging takes, its end kept if long."""
+    """Return the traceback of any form of ``exc_info`` that logging takes; the end if too long."""
     if isinstance(value, tuple):
         value = value[1]
     if value is True or value is None:
@@ -300,7 +300,7 @@ def _exception_text(value: Any) -> str:
 
 
 def _jsonable(value: Any) -> Any:
-    """Bytes as text, all the way down: an encoder would hide a secret in base64."""
+    """Return the value with all bytes in it as text: base64 would hide a secret from masking."""
     if isinstance(value, bytes | bytearray | memoryview):
         return bytes(value).decode(errors="backslashreplace")
     if isinstance(value, Mapping):

@@ -9,7 +9,7 @@ import msgspec
 from worker.domain.refusal import Stage
 
 PREFIX: Final = "execution_worker_"
-#: What takes the place of a label value that is not in the table, or one too many.
+#: The value of a label in place of one that is not in the table, or of one too many.
 OTHER: Final = "other"
 #: Distinct values of a label whose values the table does not list (exchanges, currencies).
 MAX_OPEN_VALUES: Final = 64
@@ -145,7 +145,7 @@ METRICS: Final = (
 
 
 def metrics_table() -> str:
-    """Every metric as one Markdown table, the worker's own first, then the account's."""
+    """Return every metric as a Markdown table, the worker's own first, then the account's."""
     rows = ["| metric | type | labels | meaning |", "|---|---|---|---|"]
     for metric in METRICS:
         labels = ", ".join(f"`{name}`{_values(metric.labels[name])}" for name in metric.labels)

@@ -1,4 +1,4 @@
-"""Speaks systemd's notification protocol: ready, alive, stopping; silent where nobody listens."""
+"""systemd's notification protocol (sd_notify(3)): ready, alive, stopping."""
 
 import os
 import socket
@@ -11,16 +11,16 @@ from worker.runtime.logger import get_logger
 
 log = get_logger()
 
-#: How often the state is looked at where no watchdog asks for more.
+#: Time between two looks at the state where no watchdog demands a shorter one.
 EVERY_S: Final = 1.0
-#: How much longer a start may take, asked for with every beat while it goes on.
+#: Extension of the start timeout that every beat asks for during a start.
 START_EXTENSION_S: Final = 30.0
 
 
 class Notifier:
-    """Datagrams to the service manager (sd_notify(3)); without one every call does nothing.
+    """Datagrams to the service manager; without one every call does nothing.
 
-    A message that cannot be delivered is dropped: being watched must never stop the work.
+    A message that cannot be delivered is dropped: supervision must never stop the work.
 
     Args:
         environ: the process environment. ``NOTIFY_SOCKET`` is a path or, with a leading ``@``, an
@@ -32,46 +32,46 @@ class Notifier:
         #: Seconds of silence after which the manager kills this process; None for no watchdog.
         self._watchdog_s = _watchdog_s(environ) if self._address else None
         self._socket: socket.socket | None = None
-        self._said = ""
+        self._shown = ""
         self._stopping = False
 
     @property
     def listening(self) -> bool:
-        """Whether a service manager asked to be told."""
+        """Return whether a service manager asked for notifications."""
         return bool(self._address)
 
     @property
     def interval_s(self) -> float:
-        """How often :meth:`follow` beats: at least twice within the watchdog's time."""
+        """Return the time between two beats of :meth:`follow`: at most half the watchdog's."""
         return min(EVERY_S, self._watchdog_s / 2) if self._watchdog_s else EVERY_S
 
     def ready(self) -> None:
-        """Say that the start is over."""
+        """Report that the start is complete."""
         self._send("READY=1")
 
     def stopping(self) -> None:
-        """Say that the end has begun; what :meth:`follow` says later never takes it back."""
+        """Report that the worker stops; a later report of :meth:`follow` does not take it back."""
         self._stopping = True
         self._send("STOPPING=1")
 
     def status(self, text: str) -> None:
-        """Show one line to whoever asks ``systemctl status``; a repetition is not sent."""
+        """Set the line that ``systemctl status`` shows; a repetition is not sent."""
         line = " ".join(text.split())
-        if line != self._said:
-            self._said = line
+        if line != self._shown:
+            self._shown = line
             self._send(f"STATUS={line}")
 
     def watchdog(self) -> None:
-        """Say that the process is not stuck."""
+        """Report that the process is not stuck."""
         if self._watchdog_s is not None:
             self._send("WATCHDOG=1")
 
     async def follow(self, health: Health, clock: Clock) -> None:
-        """Tell the manager what ``health`` says, until cancelled.
+        """Report the worker's health to the manager until cancelled.
 
-        Runs on the event loop, so a stuck loop falls silent by itself. A start that waits for
-        Redis or an exchange asks for more time instead of being killed for waiting; a worker that
-        was ready and is not any more is alive, and says so.
+        Runs on the event loop, so a stuck loop sends nothing. A start that waits for Redis or an
+        exchange asks for more time instead of being killed for waiting; a worker that was ready
+        and is not any more still reports that it is alive.
         """
         if not self._address:
             return
@@ -107,21 +107,21 @@ class Notifier:
             log.debug("notify_failed", error=str(error))
 
     def close(self) -> None:
-        """Give the socket back; a later message opens another."""
+        """Close the socket; a later message opens another."""
         if self._socket is not None:
             self._socket.close()
             self._socket = None
 
 
 def _address(name: str) -> str | bytes:
-    """The socket's address; anything but a path or an abstract name counts as none."""
+    """Return the socket's address; empty for anything but a path or an abstract name."""
     if name.startswith("@"):
         return b"\0" + name[1:].encode()
     return name if name.startswith("/") else ""
 
 
 def _watchdog_s(environ: Mapping[str, str]) -> float | None:
-    """The watchdog's time in seconds if it is meant for this process."""
+    """Return the watchdog's time in seconds; None if it is not meant for this process."""
     try:
         if int(environ.get("WATCHDOG_PID", os.getpid())) != os.getpid():
             return None

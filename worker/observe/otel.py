@@ -1,9 +1,7 @@
 """Traces by OpenTelemetry; imported only where they are turned on (``worker.observe.tracing``)."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Mapping
 from typing import Final
 
 from opentelemetry.context import Context
@@ -12,12 +10,11 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
-from opentelemetry.trace import Span, SpanKind, Status, StatusCode, set_span_in_context
+from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer, set_span_in_context
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from worker.config.keys import TracingConfig
 from worker.domain.identity import account_key
-from worker.observe.tracing import Watch
 
 #: How long one delivery to the collector may take, its repetitions included; also the last one.
 EXPORT_TIMEOUT_S: Final = 5.0
@@ -30,19 +27,58 @@ PREFIX: Final = "execution_worker."
 _propagator = TraceContextTextMapPropagator()
 
 
-class _InHand:
-    """The signal that the current task works on."""
+class SignalTrace:
+    """The spans of one delivery; as :class:`worker.observe.tracing.Trace`.
 
-    __slots__ = ("context", "last_ns", "outcome", "span")
+    Args:
+        tracer: makes spans.
+        span: of the whole signal.
+        now_ns: when the worker took the entry, Unix nanoseconds.
+    """
 
-    def __init__(self, span: Span, now_ns: int) -> None:
-        self.span = span
-        self.context: Context = set_span_in_context(span, Context())
-        self.last_ns = now_ns
-        self.outcome = ""
+    __slots__ = ("_context", "_last_ns", "_outcome", "_span", "_tracer")
 
+    def __init__(self, tracer: Tracer, span: Span, now_ns: int) -> None:
+        self._tracer = tracer
+        self._span = span
+        self._context: Context = set_span_in_context(span, Context())
+        self._last_ns = now_ns
+        self._outcome = ""
 
-_in_hand: ContextVar[_InHand | None] = ContextVar("signal_in_hand", default=None)
+    def step(self, name: str, seconds: float) -> None:
+        """Add a span for a step that has just ended."""
+        now_ns = time.time_ns()
+        self.add(name, now_ns - int(seconds * 1e9), now_ns)
+
+    def add(self, name: str, start_ns: int, end_ns: int) -> None:
+        """Add a span; times are Unix nanoseconds."""
+        span = self._tracer.start_span(name, context=self._context, start_time=start_ns)
+        span.end(end_ns)
+        self._last_ns = end_ns
+
+    def traceparent(self) -> str:
+        """Return what the signal's events carry on (W3C Trace Context)."""
+        carrier: dict[str, str] = {}
+        _propagator.inject(carrier, self._context)
+        return carrier.get("traceparent", "")
+
+    def committed(self, outcome: str, signal_id: str, fields: Mapping[str, object]) -> None:
+        """Record the signal's end; the time since the last step was the commit's."""
+        self.add("commit", self._last_ns, time.time_ns())
+        self._outcome = outcome
+        self._span.set_attribute(PREFIX + "signal_id", signal_id)
+        for name, value in fields.items():
+            self._span.set_attribute(PREFIX + name, str(value))
+
+    def close(self, error: BaseException | None = None) -> None:
+        """End the trace; only the first call counts."""
+        if not self._span.is_recording():
+            return
+        if error is not None:
+            self._span.record_exception(error)
+            self._span.set_status(Status(StatusCode.ERROR, type(error).__name__))
+        self._span.set_attribute(PREFIX + "outcome", self._outcome or "not_ended")
+        self._span.end()
 
 
 class OpenTelemetry:
@@ -81,11 +117,8 @@ class OpenTelemetry:
         self._tracer = self._provider.get_tracer("execution-worker", version)
         self._destination = account_key(account, "signals")
 
-    @contextmanager
-    def signal(
-        self, entry_id: str, fields: Mapping[bytes, bytes], deliveries: int
-    ) -> Iterator[None]:
-        """As :meth:`worker.observe.tracing.Tracing.signal`.
+    def begin(self, entry_id: str, fields: Mapping[bytes, bytes], deliveries: int) -> SignalTrace:
+        """Begin the trace of one delivery; it continues the producer's, if that has one.
 
         The span begins when the entry came onto the stream (Redis put the time into its id).
         """
@@ -104,65 +137,13 @@ class OpenTelemetry:
                 PREFIX + "deliveries": deliveries,
             },
         )
-        here = _InHand(span, now_ns)
-        self._step(here, "claim", arrived_ns, now_ns)
-        token = _in_hand.set(here)
-        try:
-            yield
-        except BaseException as error:
-            span.record_exception(error)
-            span.set_status(Status(StatusCode.ERROR, type(error).__name__))
-            raise
-        finally:
-            _in_hand.reset(token)
-            span.set_attribute(PREFIX + "outcome", here.outcome or "not_ended")
-            span.end()
-
-    def traceparent(self) -> str:
-        """As :meth:`worker.observe.tracing.Tracing.traceparent`."""
-        here = _in_hand.get()
-        if here is None:
-            return ""
-        carrier: dict[str, str] = {}
-        _propagator.inject(carrier, here.context)
-        return carrier.get("traceparent", "")
-
-    def ended(self, outcome: str, signal_id: str, fields: Mapping[str, object]) -> None:
-        """As :meth:`worker.observe.tracing.Tracing.ended`."""
-        here = _in_hand.get()
-        if here is None:
-            return
-        self._step(here, "commit", here.last_ns, time.time_ns())
-        here.outcome = outcome
-        here.span.set_attribute(PREFIX + "signal_id", signal_id)
-        for name, value in fields.items():
-            here.span.set_attribute(PREFIX + name, str(value))
-
-    def watch(self, inner: Watch) -> Watch:
-        """As :meth:`worker.observe.tracing.Tracing.watch`."""
-
-        def of(name: str) -> Callable[[float], None]:
-            observe = inner(name)
-
-            def told(seconds: float) -> None:
-                observe(seconds)
-                here = _in_hand.get()
-                if here is not None:
-                    now_ns = time.time_ns()
-                    self._step(here, name, now_ns - int(seconds * 1e9), now_ns)
-
-            return told
-
-        return of
+        trace = SignalTrace(self._tracer, span, now_ns)
+        trace.add("claim", arrived_ns, now_ns)
+        return trace
 
     def close(self) -> None:
-        """As :meth:`worker.observe.tracing.Tracing.close`."""
+        """Send what is left; blocks for some seconds at most."""
         self._provider.shutdown()
-
-    def _step(self, here: _InHand, name: str, start_ns: int, end_ns: int) -> None:
-        step = self._tracer.start_span(name, context=here.context, start_time=start_ns)
-        step.end(end_ns)
-        here.last_ns = end_ns
 
 
 def exporting(config: TracingConfig, *, account: str, worker: str, version: str) -> OpenTelemetry:

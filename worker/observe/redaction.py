@@ -1,4 +1,4 @@
-"""Known secrets masked in whatever is about to be written, in every form they may take there."""
+"""Masks known secrets in text that is about to be written, in every form they may take there."""
 
 from collections.abc import Iterable
 from typing import Any, Final
@@ -13,10 +13,10 @@ _MIN_LINE_LENGTH: Final = 16
 
 
 class Redactor:
-    """Finds and masks a fixed set of secrets.
+    """A fixed set of secrets to find and mask.
 
-    Looking costs one substring search a form and line, some tens of nanoseconds each; only a
-    line with a hit is taken apart.
+    A line without a secret costs one substring search for each form, some tens of nanoseconds; only
+    a line with a hit is parsed.
 
     Args:
         secrets: the strings to hide; empty ones are ignored, longer ones are masked first.
@@ -35,21 +35,21 @@ class Redactor:
         self._encoded = tuple(_encoded(form) for form in self._forms)
 
     def finds_in_json(self, line: bytes) -> bool:
-        """Whether an encoded JSON text holds a secret in one of its strings or numbers."""
+        """Return whether an encoded JSON text holds a secret in a string or number."""
         for form in self._encoded:  # noqa: SIM110 - any() and a generator take five times as long
             if form in line:
                 return True
         return False
 
     def mask(self, text: str) -> str:
-        """``text`` with every form of every secret replaced."""
+        """Return ``text`` with every form of every secret replaced."""
         for form in self._forms:
             if form in text:
                 text = text.replace(form, HIDDEN)
         return text
 
     def mask_value(self, value: Any) -> Any:
-        """A decoded JSON value, masked all the way down, keys included."""
+        """Return a decoded JSON value with every string in it masked, keys included."""
         if isinstance(value, str):
             return self.mask(value)
         if isinstance(value, dict):
@@ -64,5 +64,5 @@ class Redactor:
 
 
 def _encoded(form: str) -> bytes:
-    """A secret as it stands inside a JSON string."""
+    """Return a secret as it appears inside a JSON string."""
     return msgspec.json.encode(form.encode(errors="replace").decode())[1:-1]

@@ -1,40 +1,41 @@
-"""Traces of signals: what the engine tells of them, and whether anybody is to be told."""
+"""Traces of signals: what the engine reports of each, and who makes spans of it."""
 
 import importlib
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Mapping
 from typing import Protocol, cast
 
 from worker.config.keys import TracingConfig
 from worker.runtime.errors import ConfigError
 
-#: Given a stage's name, what is told the seconds that it took the signal in hand.
-Watch = Callable[[str], Callable[[float], None]]
+
+class Trace(Protocol):
+    """The trace of one delivery of a signal."""
+
+    def step(self, name: str, seconds: float) -> None:
+        """Add a span for a step that has just ended and took so long."""
+
+    def traceparent(self) -> str:
+        """Return what the signal's events carry on (W3C Trace Context)."""
+
+    def committed(self, outcome: str, signal_id: str, fields: Mapping[str, object]) -> None:
+        """Record the signal's end; the time since the last step was the commit's."""
+
+    def close(self, error: BaseException | None = None) -> None:
+        """End the trace, with the exception that ended the delivery, if there is one."""
 
 
 class Tracing(Protocol):
-    """One trace a signal; every call is about the signal that the current task has in hand."""
+    """One trace a delivery."""
 
-    def signal(
-        self, entry_id: str, fields: Mapping[bytes, bytes], deliveries: int
-    ) -> AbstractContextManager[None]:
-        """All that is done with one delivery; continues the producer's trace, if it has one."""
-
-    def traceparent(self) -> str:
-        """What the signal's events carry on (W3C Trace Context); empty outside of a signal."""
-
-    def ended(self, outcome: str, signal_id: str, fields: Mapping[str, object]) -> None:
-        """The signal's end is written: everything since the last stage was the commit."""
-
-    def watch(self, inner: Watch) -> Watch:
-        """``inner``, with a span for every stage it is told of."""
+    def begin(self, entry_id: str, fields: Mapping[bytes, bytes], deliveries: int) -> Trace:
+        """Begin the trace of one delivery; it continues the producer's, if that has one."""
 
     def close(self) -> None:
         """Send what is left; blocks for some seconds at most."""
 
 
 def tracing_of(config: TracingConfig, *, account: str, worker: str, version: str) -> Tracing | None:
-    """The tracing that is configured: None, and nothing is loaded, where it is off.
+    """Return the tracing that is configured: None, and nothing is loaded, where it is off.
 
     Raises:
         ConfigError: it is on, and the libraries are not installed.

@@ -1,1 +1,1 @@
-"""The account seen from outside: status, history, decisions, dead letters."""
+"""An account as operators reach it: status, history, decisions, dead letters."""

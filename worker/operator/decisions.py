@@ -1,63 +1,54 @@
-"""What only a person can know: what became of an order in doubt, what is really held."""
+"""Operators' decisions: the outcome of an order in doubt, the quantity really held.
+
+Every decision is written to the stream ``system`` with its author and reason.
+"""
 
 from decimal import Decimal
-from typing import Final
-
-import msgspec
 
 from worker.domain.event import (
     CloseReason,
-    EventText,
     Header,
     Severity,
     SystemError,  # noqa: A004 (its public name)
-    encode,
-    share,
 )
+from worker.domain.event_text import EventText, encode, share
 from worker.domain.identity import event_id
-from worker.domain.limits import millionths, millionths_signed
+from worker.domain.market import quote_currency
 from worker.domain.money import text
 from worker.domain.position import Position, correct_position
 from worker.domain.position_events import changed, closed
+from worker.domain.position_key import position_key
 from worker.domain.verdict import Verdict
 from worker.ledger.access import Access
-from worker.ledger.errors import map_exceptions
-from worker.ledger.scripts import Scripts
-from worker.ledger.stored import read_place
+from worker.ledger.inspection import StoredPosition, find_position
+from worker.ledger.operator_calls import Corrected, Decided, OperatorCalls
 from worker.runtime.clock import Clock, utc
 from worker.runtime.errors import WorkerError
 
-_decode_position: Final = msgspec.json.Decoder(Position).decode
-_encode: Final = msgspec.json.Encoder().encode
-
 
 class DecisionError(WorkerError):
-    """What was decided cannot be so; the message says why."""
+    """The decision does not fit what the ledger has; the message says why."""
 
 
 class Decisions:
-    """Written down with who decided and why, on the stream ``system``.
+    """Decides unresolved orders and corrects positions.
 
     Args:
         access: the account.
-        scripts: how scripts are run.
+        calls: writes the decisions.
         clock: the events' time.
-        output_length: about how many entries an output stream keeps.
     """
 
-    def __init__(
-        self, access: Access, scripts: Scripts, *, clock: Clock, output_length: int
-    ) -> None:
+    def __init__(self, access: Access, calls: OperatorCalls, *, clock: Clock) -> None:
         self._access = access
-        self._scripts = scripts
+        self._calls = calls
         self._clock = clock
-        self._output_length = output_length
 
     async def decide(self, signal_id: str, verdict: Verdict) -> None:
-        """Say what became of a signal's unresolved order.
+        """State what became of a signal's unresolved order.
 
-        The account's keeper acts on it the next time it asks the exchange, unless the exchange
-        tells something else then.
+        The account's keeper settles the order so the next time it asks the exchange, unless the
+        exchange reports the order then.
 
         Raises:
             DecisionError: no order of this signal is unresolved.
@@ -66,27 +57,23 @@ class Decisions:
         became = "is not there"
         if verdict.filled:
             became = f"filled {text(verdict.filled)} at {text(verdict.price)}"
-        _, kind, identity, data = self._audit(
+        audit = self._audit(
             "ORDER_DECIDED",
             f"{verdict.actor} decided that the order of {signal_id} {became}: {verdict.reason}",
             f"{signal_id}-{self._clock.now_ms()}",
             self._header(signal_id),
         )
-        said = await self._scripts.run(
-            "decide", signal_id, _encode(verdict), kind, identity, data, self._output_length
-        )
-        if said == b"decided":
+        decided = await self._calls.decide(signal_id, verdict, audit)
+        if decided == Decided.NOTED:
             return
-        if not said:
+        if decided == Decided.UNKNOWN:
             raise DecisionError(f"no order of signal {signal_id} is known")
-        if said == b"LOST":
+        if decided == Decided.LOST:
             raise DecisionError(
                 f"the admission of signal {signal_id} was lost with a primary: nothing can be "
-                "decided of its order; cancel or close it on the exchange, which tells it then"
+                "decided of its order; cancel or close it on the exchange, which then reports it"
             )
-        raise DecisionError(
-            f"the order of signal {signal_id} is not unresolved: it is {said.decode()}"
-        )
+        raise DecisionError(f"the order of signal {signal_id} is not unresolved: it is {decided}")
 
     async def correct(
         self,
@@ -98,41 +85,31 @@ class Decisions:
         actor: str,
         reason: str,
     ) -> tuple[Position, Position]:
-        """Make a position in the book what it really is.
+        """Set a position in the book to what is really held.
 
         Args:
-            exchange: whose.
+            exchange: the position's.
             symbol: as signals spell it.
-            quantity: what is held, base units; 0 for nothing.
+            quantity: really held, base units; 0 for nothing.
             price: at which the difference traded, quote units.
-            actor: who says so.
-            reason: why, for whoever looks next.
+            actor: who states it.
+            reason: for the record.
 
         Returns:
             The position before and after.
 
         Raises:
-            DecisionError: there is no such position, a signal is working on it, or it changed.
+            DecisionError: there is no such position, a signal is changing it, or it has changed.
             LedgerError: Redis cannot be asked.
         """
-        place = f"{exchange}:{symbol}"
-        raw = await self._position(place)
-        before = _decode_position(raw)
+        held = await self._held(exchange, symbol)
+        before = held.position
         if quantity == before.quantity:
             raise DecisionError(f"the book has {text(quantity)} of {symbol} on {exchange} already")
         after, realized = correct_position(before, quantity, price)
         header = self._header(before.signal_id, before)
         now_ms = self._clock.now_ms()
         subject = f"{before.position_id}-{now_ms}"
-        if quantity:
-            event = encode(
-                changed(after, realized, f"corrected by {actor}: {reason}"),
-                event_id(subject, "corrected"),
-                header,
-            )
-        else:
-            told = closed(after, utc(now_ms), CloseReason.EXTERNAL)
-            event = encode(told, event_id(subject, "closed"), header)
         audit = self._audit(
             "POSITION_CORRECTED",
             f"{actor} corrected {symbol} on {exchange} from {text(before.quantity)} to "
@@ -140,36 +117,28 @@ class Decisions:
             subject,
             header,
         )
-        said = await self._scripts.run(
-            "correct",
-            place,
-            raw,
-            _encode(after) if quantity else b"",
-            symbol.partition("/")[2].partition(":")[0],
-            millionths(after.cost) - millionths(before.cost),
-            millionths_signed(realized),
-            *event[1:],
-            *audit[1:],
-            before.signal_id,
-            self._output_length,
+        if quantity:
+            change = changed(after, realized, f"corrected by {actor}: {reason}")
+            event = encode(change, event_id(subject, "corrected"), header)
+        else:
+            end = closed(after, utc(now_ms), CloseReason.EXTERNAL)
+            event = encode(end, event_id(subject, "closed"), header)
+        corrected = await self._calls.correct(
+            held, after, realized, quote=quote_currency(symbol), event=event, audit=audit
         )
-        if said == b"busy":
+        if corrected is Corrected.BUSY:
             raise DecisionError(f"a signal is working on {symbol} on {exchange}: try again")
-        if said == b"changed":
+        if corrected is Corrected.CHANGED:
             raise DecisionError(
                 f"the position in {symbol} on {exchange} has just changed: look at it again"
             )
         return before, after
 
-    async def _position(self, place: str) -> bytes:
-        (raw,) = await self._access.ask(("HGET", self._access.key("book"), place))
-        with map_exceptions():
-            if isinstance(raw, Exception):
-                raise raw
-        position = read_place(raw).position if raw else b""
-        if not position:
-            raise DecisionError(f"the book has no position {place.replace(':', ' ', 1)}")
-        return position
+    async def _held(self, exchange: str, symbol: str) -> StoredPosition:
+        held = await find_position(self._access, position_key(exchange, symbol))
+        if held is None:
+            raise DecisionError(f"the book has no position {exchange} {symbol}")
+        return held
 
     def _audit(self, code: str, sentence: str, subject: str, header: str) -> EventText:
         event = SystemError(

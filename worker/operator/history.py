@@ -1,4 +1,4 @@
-"""One signal's whole story, put together from its record, its events and its dead letters."""
+"""One signal's history, assembled from its record, its events and its dead letters."""
 
 from collections.abc import Iterable, Iterator
 from datetime import datetime
@@ -15,11 +15,12 @@ from worker.ledger.access import (
     entries_of,
     split_id,
 )
-from worker.ledger.stored import Record, decode_record
+from worker.ledger.inspection import find_record
+from worker.ledger.stored import Record
 from worker.operator.dead_letters import DeadLetter, dead_letter, signal_id_of
 from worker.runtime.clock import utc
 
-#: Entries looked at after each known moment of an order, a stream; and back from the newest.
+#: Entries read of a stream: forward from each known moment of a signal, or back from the newest.
 MAX_AHEAD: Final = 20_000
 MAX_BACK: Final = 5_000
 PAGE: Final = 1_000
@@ -29,9 +30,9 @@ SLACK_MS: Final = 1_000
 
 
 class RecordView(msgspec.Struct, frozen=True, kw_only=True):
-    """What the ledger wrote down about one signal.
+    """A signal's execution record.
 
-    ``intent`` is empty once it has ended, ``outcome`` until then.
+    ``intent`` is empty once the signal has ended, ``outcome`` until then.
     """
 
     state: str
@@ -45,7 +46,7 @@ class RecordView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StoredEvent(msgspec.Struct, frozen=True, kw_only=True):
-    """One event as it stands on its stream; ``at`` is when it was written, by Redis time."""
+    """One event as it stands on its stream; ``at`` is the Redis time it was written."""
 
     stream: str
     entry_id: str
@@ -56,10 +57,10 @@ class StoredEvent(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class History(msgspec.Struct, frozen=True, kw_only=True):
-    """One signal's story, its events oldest first.
+    """One signal's history, its events oldest first.
 
-    ``arrived_at`` is when its entry was put on the stream, None where no entry was found.
-    ``complete`` is False where the streams hold more than was looked at.
+    ``arrived_at`` is the time its entry was put on the stream, None where no entry was found.
+    ``complete`` is False where the streams hold more entries than were read.
     """
 
     signal_id: str
@@ -72,32 +73,31 @@ class History(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_known(self) -> bool:
-        """Whether anything at all was found."""
+        """Return whether anything at all was found."""
         return bool(self.record or self.events or self.dead_letters or self.entry_id)
 
 
 async def read_history(access: Access, signal_id: str) -> History:
-    """Put one signal's story together.
+    """Assemble one signal's history.
 
-    The record tells when things happened, and what was written then stands at these ids; so each
-    output stream is read from there. What has no record yet is looked for among the newest entries.
+    The record has the times at which events were written, and stream ids are times; so each output
+    stream is read from there. Without a record the newest entries are searched.
 
     Raises:
         LedgerError: Redis cannot be asked.
     """
-    async with access.client() as client:
-        raw = await client.execute_command("GET", access.key(f"record:{signal_id}"))
-    record, moments = _view(decode_record(raw)) if raw else (None, [])
+    stored = await find_record(access, signal_id)
+    record, moments = _view(stored) if stored else (None, [])
     events: list[StoredEvent] = []
     complete = True
     for stream in OUTPUT_STREAMS:
         if moments:
-            entries, whole = await _ahead(access, stream, moments)
+            entries, is_all = await _ahead(access, stream, moments)
         else:
-            entries, whole = await _back(access, stream)
-        complete &= whole
+            entries, is_all = await _back(access, stream)
+        complete &= is_all
         events += [_event(entry) for entry in entries if entry.text("subject") == signal_id]
-    dead, whole_dead = await _back(access, DEAD_STREAM)
+    dead, is_all_dead = await _back(access, DEAD_STREAM)
     entry_id = record.entry_id if record else None
     if entry_id is None:
         signals, _ = await _back(access, INPUT_STREAM)
@@ -110,12 +110,12 @@ async def read_history(access: Access, signal_id: str) -> History:
         record=record,
         events=tuple(events),
         dead_letters=tuple(dead_letter(entry) for entry in _carrying(dead, signal_id)),
-        complete=complete and whole_dead,
+        complete=complete and is_all_dead,
     )
 
 
 def _view(record: Record) -> tuple[RecordView, list[int]]:
-    """The record as it is shown, and the moments (Unix ms) at which something was written of it."""
+    """Return the record for display, and the times (Unix ms) at which events of it were written."""
     state = record.state
     if state == "ADMITTED" and record.unresolved_since:
         state = "UNRESOLVED"
@@ -128,7 +128,7 @@ def _view(record: Record) -> tuple[RecordView, list[int]]:
         admitted_at=admitted,
         unresolved_since=unresolved,
         ended_at=ended,
-        intent=_object(record.intent),
+        intent=_object(record.plan),
         outcome=_object(record.outcome),
     )
     return view, sorted(at for at in times if at)
@@ -144,49 +144,46 @@ def _object(raw: str) -> dict[str, Any]:
 async def _ahead(
     access: Access, stream: str, moments: Iterable[int]
 ) -> tuple[list[StreamEntry], bool]:
-    """Entries from each moment on, each once; and whether they reach to the stream's end."""
-    found: dict[str, StreamEntry] = {}
-    reached_ms, whole, has_gap = 0, False, False
+    """Read entries from each moment on, each once; and whether they reach the stream's end."""
+    read: dict[str, StreamEntry] = {}
+    reached_ms, at_end, has_gap = 0, False, False
     for moment in moments:
-        if whole:
+        if at_end:
             break  # the end was reached from an earlier moment
         start = f"{max(moment - SLACK_MS, 0)}-0"
-        if found and moment - SLACK_MS <= reached_ms:
-            start = "(" + next(reversed(found))
-        elif found:
+        if read and moment - SLACK_MS <= reached_ms:
+            start = "(" + next(reversed(read))
+        elif read:
             has_gap = True
-        entries, whole = await _page(access, "XRANGE", stream, start, "+", MAX_AHEAD)
-        found.update((entry.id, entry) for entry in entries)
+        entries, at_end = await _page(access, "XRANGE", stream, start, "+", MAX_AHEAD)
+        read.update((entry.id, entry) for entry in entries)
         if entries:
             reached_ms = entries[-1].order[0]
-    return list(found.values()), whole and not has_gap
+    return list(read.values()), at_end and not has_gap
 
 
 async def _back(access: Access, stream: str) -> tuple[list[StreamEntry], bool]:
-    """The newest entries, oldest first; and whether they are all there are."""
-    entries, whole = await _page(access, "XREVRANGE", stream, "+", "-", MAX_BACK)
-    return entries[::-1], whole
+    """Read the newest entries, oldest first; and whether they are all there are."""
+    entries, is_all = await _page(access, "XREVRANGE", stream, "+", "-", MAX_BACK)
+    return entries[::-1], is_all
 
 
 async def _page(
     access: Access, command: str, stream: str, start: str, end: str, limit: int
 ) -> tuple[list[StreamEntry], bool]:
-    """Up to ``limit`` entries in pages; and whether there are no more."""
-    found: list[StreamEntry] = []
-    async with access.client() as client:
-        while len(found) < limit:
-            rows = await client.execute_command(
-                command, access.key(stream), start, end, "COUNT", PAGE
-            )
-            found += entries_of(stream, rows)
-            if len(rows or ()) < PAGE:
-                return found, True
-            start = "(" + found[-1].id
-    return found, False
+    """Read up to ``limit`` entries in pages; and whether there are no more."""
+    entries: list[StreamEntry] = []
+    while len(entries) < limit:
+        rows = await access.ask_one(command, access.key(stream), start, end, "COUNT", PAGE)
+        entries += entries_of(stream, rows)
+        if len(rows or ()) < PAGE:
+            return entries, True
+        start = "(" + entries[-1].id
+    return entries, False
 
 
 def _carrying(entries: Iterable[StreamEntry], signal_id: str) -> Iterator[StreamEntry]:
-    """The entries whose payload carries ``signal_id``."""
+    """Yield the entries whose payload has ``signal_id``."""
     wanted = signal_id.encode()
     for entry in entries:
         data = entry.fields.get("data", b"")

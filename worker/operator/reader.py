@@ -1,4 +1,4 @@
-"""Everything that is read, or done, from outside a worker: one object for the commands."""
+"""One account as operators reach it: everything commands read and do, behind one object."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Final, Self
@@ -6,15 +6,17 @@ from typing import Final, Self
 import msgspec
 
 from worker.config.keys import Config
-from worker.domain.event import Header, TradingStateChanged, encode, share
+from worker.domain.event import Header, TradingStateChanged
+from worker.domain.event_text import encode, share
 from worker.domain.identity import account_key, event_id
 from worker.domain.trading_state import TradingState
 from worker.ledger import streams
 from worker.ledger.access import OUTPUT_STREAMS, Access, StreamEntry
 from worker.ledger.calls import Ledger
 from worker.ledger.connection import Connections
-from worker.ledger.errors import map_exceptions
-from worker.ledger.replies import Book, read_book
+from worker.ledger.inspection import read_positions, read_trading_state
+from worker.ledger.operator_calls import OperatorCalls
+from worker.ledger.replies import Book
 from worker.ledger.scripts import RedisScripts
 from worker.operator.dead_letters import DeadLetters
 from worker.operator.decisions import Decisions
@@ -22,12 +24,12 @@ from worker.operator.history import History, read_history
 from worker.operator.status import Status, read_status
 from worker.runtime.clock import Clock, SystemClock, rfc3339, utc
 
-#: How long a command keeps trying a script while Redis cannot serve.
+#: How long a script is repeated while Redis cannot serve, seconds.
 PATIENCE_S: Final = 3.0
 
 
 class ServerFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """What kind of Redis this is."""
+    """A Redis server: its product and version, role, and the settings that matter here."""
 
     address: str
     product: str
@@ -37,7 +39,7 @@ class ServerFacts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AccountReader:
-    """One account as seen from outside a worker; use as ``async with``.
+    """One account, read and acted on from outside a worker; use as ``async with``.
 
     Every method raises :class:`~worker.ledger.errors.LedgerError` when Redis cannot be asked.
 
@@ -65,13 +67,9 @@ class AccountReader:
             worker="",
             output_length=config.redis.output_max_length,
         )
-        self.dead = DeadLetters(self.access, scripts)
-        self.decisions = Decisions(
-            self.access,
-            scripts,
-            clock=self._clock,
-            output_length=config.redis.output_max_length,
-        )
+        calls = OperatorCalls(scripts, output_length=config.redis.output_max_length)
+        self.dead = DeadLetters(self.access, calls)
+        self.decisions = Decisions(self.access, calls, clock=self._clock)
 
     async def __aenter__(self) -> Self:
         return self
@@ -84,57 +82,47 @@ class AccountReader:
         await self._connections.close()
 
     async def status(self) -> Status:
-        """How the account is doing now."""
+        """Read the account's status."""
         lease_ms = int(self._config.worker.lease_seconds * 1000)
         return await read_status(self.access, silent_after_ms=lease_ms)
 
     async def order(self, signal_id: str) -> History:
-        """One signal's story: record, events, dead letters."""
+        """Read one signal's history: record, events, dead letters."""
         return await read_history(self.access, signal_id)
 
     async def positions(self) -> Book:
-        """The open positions by ``<exchange>:<symbol>``, and which are being changed."""
-        (rows,) = await self.access.ask(("HGETALL", self.access.key("book")))
-        with map_exceptions():
-            if isinstance(rows, Exception):
-                raise rows
-        return read_book(rows)
+        """Read the open positions by position key, and the keys a signal is changing now."""
+        return await read_positions(self.access)
 
     def tail(self, names: Sequence[str] = OUTPUT_STREAMS, from_id: str = "$") -> streams.Tail:
-        """A place in some streams to read on from."""
+        """Return a reader of some streams that starts after ``from_id``."""
         return streams.Tail(self.access, names, from_id)
 
     def follow(
         self, names: Sequence[str] = OUTPUT_STREAMS, from_id: str = "$"
     ) -> AsyncIterator[StreamEntry]:
-        """Every entry of some streams after ``from_id``, for ever."""
+        """Yield every entry of some streams after ``from_id``, for ever."""
         return streams.follow(self.access, names, from_id)
 
     async def submit(self, entries: Sequence[Mapping[str, bytes]]) -> list[str]:
         """Put entries on the signals stream; returns their ids.
 
         Raises:
-            SubmissionError: it failed on the way; says how far it came.
+            SubmissionError: some or all could not be put; has the ids of those that were.
         """
         return await streams.submit(self.access, entries)
 
     async def trading_state(self) -> TradingState:
-        """What the account may do now."""
-        (raw,) = await self.access.ask(
-            ("HGET", self.access.key("control"), "trading_state"), atomic=False
-        )
-        with map_exceptions():
-            if isinstance(raw, Exception):
-                raise raw
-        return TradingState.read(raw) if raw is not None else TradingState.ACTIVE
+        """Read the account's trading state."""
+        return await read_trading_state(self.access)
 
     async def set_trading_state(
         self, state: TradingState, *, reason: str, actor: str
     ) -> TradingState:
-        """Change what the account may do, and say so on the system stream.
+        """Set the account's trading state, with an event on the stream ``system``.
 
         Returns:
-            What it was before.
+            The state before.
         """
         previous = await self.trading_state()
         now_ms = self._clock.now_ms()
@@ -158,7 +146,7 @@ class AccountReader:
         )
 
     async def server(self) -> ServerFacts:
-        """What kind of Redis this is."""
+        """Read the server's product, role and settings."""
         async with self.access.client() as client:
             info = await client.info()
         product = info.get("server_name") or "redis"

@@ -1,7 +1,7 @@
-"""What a signal becomes on its way: each stage takes one of these and returns the next.
+"""The values a signal becomes on its way through the stages; none of them carries a service.
 
-``Arrival -> Intent -> AdmittedOrder -> Submission -> Settlement``; any stage may end the chain
-early with one of the values in :data:`Ended`.
+``Arrival -> ValidSignal -> Proposal -> AdmittedOrder -> Submission -> Settlement``; any stage may
+end the signal's way early with one of the values in :data:`Ended`.
 """
 
 from decimal import Decimal
@@ -14,101 +14,129 @@ from worker.domain.position import Position
 from worker.domain.refusal import DeadReason, Refusal
 from worker.domain.signal import Action, Signal
 from worker.domain.verdict import Verdict
-from worker.exchanges.ports import ExchangeAdapter
-from worker.ledger.lease import Lease
+from worker.ledger.items import AdmitItem
+from worker.ledger.stored import Reservation
 from worker.market.data import MarketView
-from worker.pipeline.orders import ManagedOrder
+
+
+class Lifetime(msgspec.Struct, frozen=True, gc=False):
+    """When a signal was made, and when it may no longer be sent; Unix milliseconds."""
+
+    created_ms: float
+    expires_ms: float
 
 
 class Arrival(msgspec.Struct, frozen=True, kw_only=True):
-    """A decoded signal, held under a lease, with the market as it is known now.
+    """A decoded signal with its market as it is known now.
 
-    ``suspect_until_mono_ms`` is not 0 where Redis lost writes since the signal was made: an order
+    ``written`` is the signal as JSON, whole; ``digest`` tells it from another one under its id.
+
+    ``suspect_until_mono_ms`` is set where Redis lost writes since the signal was made: an order
     of it may exist, or arrive until then, of which no record speaks. ``is_old`` is set where the
     signal has waited so long that this may have happened without anybody being left who knows.
     """
 
     signal: Signal
-    #: The signal as JSON, whole, and what tells it from another one under its id.
     written: bytes
     digest: str
-    lease: Lease
     view: MarketView
-    #: When it was made and when it may no longer be sent, Unix milliseconds.
-    created_ms: float
-    expires_ms: float
-    suspect_until_mono_ms: float = 0.0
+    lifetime: Lifetime
+    suspect_until_mono_ms: float | None = None
     is_old: bool = False
 
 
-class Intent(msgspec.Struct, frozen=True, kw_only=True):
-    """A valid signal and the market it is to trade on."""
+class ValidSignal(msgspec.Struct, frozen=True, kw_only=True):
+    """A signal that passed validation; ``reference`` is the price it is sized and judged by."""
 
     arrival: Arrival
-    adapter: ExchangeAdapter
     info: SymbolInfo
     reference: Decimal | None
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """What is to be done for a signal.
+    """The plan for a signal: its order, and what admission reserved for it.
 
-    ``request`` is absent for an exit, which follows from the position it closes.
+    ``request`` is absent for an exit, which follows from the position it closes. ``reserved`` is
+    in millionths of the quote currency. ``not_before_ms`` is the exchange's time just before
+    admission: an order of ours cannot be older. ``refusal`` is set where the order is only looked
+    for: how the signal fails if there is none.
     """
 
     request: OrderRequest | None
     reference: Decimal | None
-    #: What admission reserved for it, in millionths of the quote currency.
     reserved: int
-    #: The exchange's time just before admission: an order of ours cannot be older.
     not_before_ms: int
-    #: Set where the order is only looked for: how the signal fails if there is none.
     refusal: Refusal | None = None
 
 
-class StoredIntent(Plan, frozen=True, kw_only=True):
+class StoredPlan(Plan, frozen=True, kw_only=True):
     """The plan as the record keeps it, enough for any worker to go on from."""
 
     signal: Signal
 
 
-class AdmittedOrder(msgspec.Struct, frozen=True, kw_only=True):
-    """An order whose limits are reserved and whose record is durable: it may be sent.
+class Proposal(msgspec.Struct, frozen=True, kw_only=True):
+    """An order to be admitted: ``item`` is the question to the ledger."""
 
-    ``look_up_first`` is set where an earlier delivery may have sent it; "not found" then counts
-    only from ``absent_after_mono_ms`` on.
+    valid: ValidSignal
+    plan: Plan
+    item: AdmitItem
+
+
+class NeverSent(msgspec.Struct, frozen=True, gc=False):
+    """No delivery can have sent the order before this one."""
+
+
+class MaybeSent(msgspec.Struct, frozen=True, gc=False):
+    """An earlier delivery may have sent the order: it is looked up first.
+
+    "Not found" proves that it was not sent only as the answer to a question asked after
+    ``absent_after_mono_ms`` (local monotonic); None where no request can still be under way, so
+    that any answer is proof.
+    """
+
+    absent_after_mono_ms: float | None
+
+
+SentBefore = NeverSent | MaybeSent
+
+
+class Permission(msgspec.Struct, frozen=True, gc=False):
+    """The ledger's word that an order may be sent, as old as the question.
+
+    Sending has to wait ``pause_ms`` first where the exchange asked the fleet for a pause.
+    """
+
+    asked_mono_ms: float
+    pause_ms: float = 0.0
+
+
+class AdmittedOrder(msgspec.Struct, frozen=True, kw_only=True):
+    """An order whose limits are reserved and whose record is durable.
+
+    ``admitted_at`` and ``unresolved_since`` (0 for never) are Redis's Unix milliseconds.
+    ``permission`` is None where the ledger has to be asked before anything is sent. ``give_up``
+    is set where the order is only looked for: how the signal fails if there is none. ``verdict``
+    is what a person says became of it, for when the exchange does not say it.
     """
 
     signal: Signal
     digest: str
-    lease: Lease
-    adapter: ExchangeAdapter
+    lifetime: Lifetime
     info: SymbolInfo
     request: OrderRequest
-    reference: Decimal | None
     position: Position | None
-    reserved: int
-    managed: ManagedOrder
-    not_before_ms: int
-    #: When its signal was made and when it may no longer be sent, Unix milliseconds.
-    created_ms: float
-    expires_ms: float
-    #: By Redis's clock and by ours.
+    plan: Plan
     admitted_at: int
-    admitted_mono_ms: float
-    pause_ms: float = 0.0
-    #: Redis's time at which its outcome was first found to be unknown; 0 for never.
+    sent_before: SentBefore
+    permission: Permission | None = None
     unresolved_since: int = 0
-    look_up_first: bool = False
-    #: Set where the order is only looked for: how the signal fails if there is none.
     give_up: Refusal | None = None
-    absent_after_mono_ms: float = 0.0
-    #: What a person says became of it, for when the exchange does not say it.
     verdict: Verdict | None = None
 
 
 class Submission(msgspec.Struct, frozen=True, kw_only=True):
-    """An order the exchange has, as it said so."""
+    """An order that the exchange has, with its first report."""
 
     order: AdmittedOrder
     report: OrderReport
@@ -132,7 +160,7 @@ class Settlement(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Failed(msgspec.Struct, frozen=True, kw_only=True):
-    """No order, for a reason the producer is told. ``order`` where limits were reserved for it."""
+    """No order, for a reason that its event states. ``order`` where limits were reserved for it."""
 
     refusal: Refusal
     signal: Signal
@@ -159,35 +187,29 @@ class Lost(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Postponed(msgspec.Struct, frozen=True, kw_only=True):
-    """Nothing was sent and nothing decided; the entry goes back for another try."""
+    """A delivery without a decision: nothing was sent, the entry goes back for another try."""
 
     reason: str
 
 
 class Unresolved(msgspec.Struct, frozen=True, kw_only=True):
-    """Whether the exchange has the order, or what became of it, cannot be told now."""
+    """The exchange does not tell now whether it has the order, or what became of it."""
 
     order: AdmittedOrder
     reason: str
 
 
-ENDS = frozenset((Failed, Repeated, Malformed, Lost, Postponed, Unresolved))
 Ended = Failed | Repeated | Malformed | Lost | Postponed | Unresolved
 
 
-def position_key(signal: Signal) -> str:
-    """What the account can hold one position of."""
-    return f"{signal.exchange}:{signal.symbol}"
+def reservation_of(order: AdmittedOrder) -> Reservation:
+    """Return what admission reserved, a new position or a change of one: the ledger's name.
 
-
-def reservation_of(order: AdmittedOrder) -> str:
-    """What admission reserved for an order, a new position or a change of one: the ledger's name.
-
-    An entry that was found after another had taken its place changes that one's position.
+    An entry that was found after another had taken its position key changes that position.
     """
-    return "opening" if order.position is None else "closing"
+    return Reservation.OPENING if order.position is None else Reservation.CLOSING
 
 
 def leg_of(signal: Signal) -> Role:
-    """The leg a signal's own order is."""
+    """Return the leg that a signal's own order is."""
     return Role.ENTRY if signal.action is Action.OPEN else Role.EXIT

@@ -1,4 +1,4 @@
-"""The orders this process has in hand: states, look-up by both ids, history, statistics."""
+"""The orders that this process follows: states, look-up by both ids, history, statistics."""
 
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -27,7 +27,7 @@ HISTORY_LENGTH: Final = 1_000
 class ManagedOrder(msgspec.Struct, kw_only=True, gc=False):
     """One order as this worker knows it.
 
-    ``changed_ms`` says when it came into each state it has been in, Unix milliseconds.
+    ``changed_ms`` has the time at which it came into each of its states, Unix milliseconds.
     """
 
     request: OrderRequest
@@ -69,7 +69,7 @@ class OrderManager:
         return order
 
     def note(self, order: ManagedOrder, fact: Fact) -> OrderState:
-        """Apply what was learnt.
+        """Apply a fact to an order's state.
 
         Raises:
             IllegalTransitionError: the table has no such row.
@@ -110,20 +110,20 @@ class OrderManager:
             self._client_id_of.pop(oldest.exchange_order_id, None)
 
     def find(self, order_id: str) -> ManagedOrder | None:
-        """An order by its client id or its exchange id, active or in the history."""
+        """Find an order by its client id or its exchange id, active or in the history."""
         client_id = self._client_id_of.get(order_id, order_id)
         return self._active.get(client_id) or self._history.get(client_id)
 
     def active(self) -> Iterator[ManagedOrder]:
-        """Every order that has not ended."""
+        """Return every order that has not ended."""
         return iter(tuple(self._active.values()))
 
     def history(self) -> Iterator[ManagedOrder]:
-        """Ended orders, oldest first."""
+        """Return ended orders, oldest first."""
         return iter(tuple(self._history.values()))
 
     def statistics(self) -> dict[str, int]:
-        """How many orders are active, and how many ended in each state since the start."""
+        """Return how many orders are active, and how many ended in each state since the start."""
         counts = {"active": len(self._active)}
         counts |= {state.value.lower(): count for state, count in sorted(self._ended.items())}
         return counts

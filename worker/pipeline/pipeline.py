@@ -1,33 +1,43 @@
-"""A signal's whole life on one screen: decode, validate, admit, send, confirm, write down."""
+"""Every branch of a signal's life: read, validate, admit, send, follow, write down.
+
+What waits for nothing is a plain function; :meth:`ExecutionPipeline.ask_market` and
+:meth:`ExecutionPipeline.trade` wait for the exchange. The engine takes a whole batch of entries
+through one step after the other (``worker.engine.batches``).
+"""
 
 from collections.abc import Mapping
+from typing import assert_never
 
 import msgspec
 
 from worker.domain.refusal import Code, DeadReason, Refusal, Stage
 from worker.domain.signal import OPEN, MalformedSignalError, Signal, decode_signal
 from worker.domain.signature import SignatureError, Signatures, check_strategy
-from worker.ledger.lease import Lease
-from worker.ledger.replies import Delivery
+from worker.exchanges.ports import ExchangeAdapter
+from worker.ledger.replies import Admission, Delivery
 from worker.ledger.stored import Record
-from worker.market.data import MarketData
-from worker.pipeline.chain import Chain, Crowd, Watch, others_first
+from worker.market.data import MarketData, MarketView
+from worker.pipeline.custody import Custody
 from worker.pipeline.execution import OrderExecutorHandler
 from worker.pipeline.flow import (
     AdmittedOrder,
     Arrival,
     Ended,
     Failed,
+    Lifetime,
     Lost,
     Malformed,
     Postponed,
+    Proposal,
     Repeated,
     Settlement,
+    Submission,
     Unresolved,
+    ValidSignal,
 )
 from worker.pipeline.reconciliation import ReconciliationHandler
 from worker.pipeline.risk import RiskManagementHandler, recorded
-from worker.pipeline.settlement import Ending, Scribe
+from worker.pipeline.settlement import Ending, SettlementWriter
 from worker.pipeline.validation import ValidationHandler
 from worker.runtime.clock import Clock
 from worker.runtime.logger import bind_ids
@@ -40,20 +50,19 @@ OLD_MS = 5_000
 
 
 class ExecutionPipeline:
-    """Takes one delivery to its end; every branch of a signal's life is in this file.
+    """Takes deliveries to their ends.
 
     Args:
         signatures: which entries are signed as they must be.
         market: what is known of markets, prices and balances.
+        exchanges: by name.
         validation: the four stages, in order ...
         risk: ...
         execution: ...
         reconciliation: ...
-        scribe: writes the end down.
+        writer: writes ends down.
         clock: time.
         max_deliveries: how many deliveries may die before a signal is given up.
-        watch: who is told how long each stage took.
-        crowd: the signals that are in hand now.
         skew_margin_ms: how long before a lease's end its last request may have been accepted.
     """
 
@@ -62,85 +71,91 @@ class ExecutionPipeline:
         *,
         signatures: Signatures,
         market: MarketData,
+        exchanges: Mapping[str, ExchangeAdapter],
         validation: ValidationHandler,
         risk: RiskManagementHandler,
         execution: OrderExecutorHandler,
         reconciliation: ReconciliationHandler,
-        scribe: Scribe,
+        writer: SettlementWriter,
         clock: Clock,
         max_deliveries: int,
         skew_margin_ms: int,
-        watch: Watch,
-        crowd: Crowd,
     ) -> None:
         self._signatures = signatures
         self._market = market
-        self._expires_ms = validation.expires_ms
+        self._exchanges = exchanges
+        self._validation = validation
         self._risk = risk
-        self._scribe = scribe
+        self._execution = execution
+        self._reconciliation = reconciliation
+        self._writer = writer
         self._clock = clock
         self._max_deliveries = max_deliveries
         self._skew_margin_ms = skew_margin_ms
-        self._crowd = crowd
-        self._whole = (
-            Chain.of(watch, crowd, "validation", validation.handle)
-            .then("risk", risk.handle)
-            .then("execution", execution.handle)
-            .then("reconciliation", reconciliation.handle)
-        )
-        self._finish = Chain.of(watch, crowd, "execution", execution.handle).then(
-            "reconciliation", reconciliation.handle
-        )
 
-    async def run(self, delivery: Delivery, lease: Lease) -> Ending | Unresolved | Postponed | Lost:
-        """Take one delivery as far as it goes now.
+    # -- before the ledger is asked ------------------------------------------------------------
+
+    def begin(
+        self, delivery: Delivery, custody: Custody
+    ) -> Arrival | Proposal | AdmittedOrder | Ended:
+        """Read one delivery.
 
         Returns:
-            An ending to commit, or why there is none yet.
+            A signal to validate; an order that an earlier delivery admitted; an order that is only
+            to be looked for; or the signal's end.
         """
         if delivery.record is not None:
-            end = await self._go_on(delivery, delivery.record, lease)
-        elif delivery.deliveries > self._max_deliveries:
-            end = await self._exhaust(delivery, lease)
-        else:
-            end = await self._begin(delivery, lease)
-        if len(self._crowd) > 1:
-            await others_first()
-        return self._write(end, delivery, lease)
-
-    async def _begin(self, delivery: Delivery, lease: Lease) -> Settlement | Ended:
-        """A signal nobody has admitted yet: all four stages."""
+            return self._resume(delivery, delivery.record, custody)
+        if delivery.deliveries > self._max_deliveries:
+            return self._exhaust(delivery, custody)
         signal = self._read(delivery)
-        if not isinstance(signal, Signal):
-            return signal
-        # A close must not wait for prices and balances it does not need.
-        arrival = await self._arrive(delivery, lease, signal, ask=signal.action is OPEN)
-        end = await self._whole.run(arrival)
-        if isinstance(end, Settlement):
-            return end
-        if (
-            isinstance(end, Failed)
-            and not arrival.view.started
-            and (end.refusal.code is Code.UNKNOWN_SYMBOL or arrival.suspect_until_mono_ms)
-        ):
-            # Which markets it has, or whether it has an order of this signal, it cannot tell yet.
-            return _not_started(signal)
-        if isinstance(end, Failed) and end.order is None:
-            return await self._look_for(end, arrival)
-        return end
+        return signal if isinstance(signal, Malformed) else self._arrive(delivery, signal)
 
-    async def _look_for(self, failed: Failed, arrival: Arrival) -> Settlement | Ended:
-        """A failure without an order, unless there may be one of which no record speaks."""
-        if not arrival.suspect_until_mono_ms:
-            return failed
-        # It may have been admitted and sent before the writes that said so were lost.
-        looked_for = await self._risk.look_for(failed, arrival)
-        if not isinstance(looked_for, AdmittedOrder):
-            return looked_for
-        return await self._finish.run(looked_for)
+    def needs_market(self, arrival: Arrival) -> bool:
+        """Return whether an entry lacks a price or a balance that the exchange may tell."""
+        # A close must not wait for prices and balances it does not need.
+        return arrival.signal.action is OPEN and self._market.is_lacking(arrival.view)
+
+    async def ask_market(self, arrival: Arrival) -> Arrival:
+        """Ask the exchange for what memory lacks."""
+        view = await self._market.complete(arrival.view)
+        return msgspec.structs.replace(arrival, view=view, is_old=self._is_old(arrival.lifetime))
+
+    def validate(self, arrival: Arrival, custody: Custody) -> ValidSignal | Proposal | Ended:
+        """Take one signal through validation."""
+        valid = self._validation.check(arrival)
+        if isinstance(valid, Failed):
+            return self._refused(valid, arrival, custody)
+        return valid
+
+    def propose(self, valid: ValidSignal, custody: Custody) -> Proposal | Ended:
+        """Size the signal's order, and build the question to the ledger."""
+        proposal = self._risk.propose(valid, custody)
+        if isinstance(proposal, Failed):
+            return self._refused(proposal, valid.arrival, custody)
+        return proposal
+
+    def decide(
+        self, proposal: Proposal, answer: Admission, asked_mono_ms: float, custody: Custody
+    ) -> AdmittedOrder | Proposal | Ended:
+        """Return what the ledger's answer means: an order to send, one to look for, or the end."""
+        decided = self._risk.decide(proposal, answer, asked_mono_ms, custody)
+        is_first = proposal.plan.refusal is None
+        if isinstance(decided, Failed) and decided.order is None and is_first:
+            return self._refused(decided, proposal.valid.arrival, custody)
+        return decided
+
+    def _refused(self, failed: Failed, arrival: Arrival, custody: Custody) -> Proposal | Ended:
+        """End a refused signal, unless there may be an order of it of which no record speaks."""
+        is_suspect = arrival.suspect_until_mono_ms is not None
+        is_unknown = failed.refusal.code is Code.UNKNOWN_SYMBOL
+        if not arrival.view.started and (is_unknown or is_suspect):
+            # Which markets it has, or whether it has an order of this signal, it cannot tell yet.
+            return _not_started(arrival.signal)
+        return self._risk.propose_look_up(failed, arrival, custody) if is_suspect else failed
 
     def _read(self, delivery: Delivery) -> Signal | Malformed:
-        """The entry's signal, if it may be believed.
+        """Return the entry's signal, if it may be believed.
 
         A bad signature is the end of an entry, not of a signal: whoever has no key must not be able
         to end, or to take, the signal id of somebody who has one.
@@ -156,14 +171,8 @@ class ExecutionPipeline:
             return Malformed(reason=DeadReason.MALFORMED, error=str(error))
         return signal
 
-    async def _exhaust(self, delivery: Delivery, lease: Lease) -> Settlement | Ended:
-        end = self._exhausted(delivery)
-        if isinstance(end, Malformed):
-            return end
-        return await self._look_for(end, await self._arrive(delivery, lease, end.signal, ask=False))
-
-    def _exhausted(self, delivery: Delivery) -> Failed | Malformed:
-        """The end of an entry that no delivery brought as far as an admission."""
+    def _exhaust(self, delivery: Delivery, custody: Custody) -> Proposal | Ended:
+        """End an entry that no delivery brought as far as an admission."""
         error = (
             f"{delivery.deliveries - 1} deliveries died before an order was admitted; "
             "nothing was sent"
@@ -174,15 +183,22 @@ class ExecutionPipeline:
                 return signal
             return Malformed(reason=DeadReason.DELIVERIES_EXHAUSTED, error=error)
         refusal = Refusal(Stage.EXECUTION, Code.DELIVERIES_EXHAUSTED, error)
-        return Failed(refusal=refusal, signal=signal, digest=signal.digest())
+        failed = Failed(refusal=refusal, signal=signal, digest=signal.digest())
+        arrival = self._arrive(delivery, signal)
+        if arrival.suspect_until_mono_ms is None:
+            return failed
+        return self._risk.propose_look_up(failed, arrival, custody)
 
-    async def _go_on(self, delivery: Delivery, record: Record, lease: Lease) -> Settlement | Ended:
-        """A signal that was admitted before: its order may be at the exchange already."""
+    def _resume(
+        self, delivery: Delivery, record: Record, custody: Custody
+    ) -> AdmittedOrder | Postponed:
+        """Go on with a signal that was admitted: its order may be at the exchange already."""
         stored = recorded(record)
-        arrival = await self._arrive(delivery, lease, stored.signal, ask=False)
+        arrival = self._arrive(delivery, stored.signal)
         if not arrival.view.started:
             return _not_started(stored.signal)
-        order = self._risk.resume(arrival, stored, record, self._proof_mono_ms(arrival, delivery))
+        absent_after = self._absent_after_mono_ms(arrival, delivery)
+        order = self._risk.resume(arrival, stored, record, absent_after, custody)
         if not isinstance(order, AdmittedOrder):
             return order
         if delivery.verdict is not None:
@@ -194,67 +210,96 @@ class ExecutionPipeline:
                     Stage.EXECUTION,
                     Code.DELIVERIES_EXHAUSTED,
                     f"{delivery.deliveries - 1} deliveries died (worker.max_deliveries is "
-                    f"{self._max_deliveries}) and {order.adapter.name} has no order of it",
+                    f"{self._max_deliveries}) and {stored.signal.exchange} has no order of it",
                 ),
             )
-        return await self._finish.run(order)
+        return order
 
-    async def _arrive(
-        self, delivery: Delivery, lease: Lease, signal: Signal, *, ask: bool
-    ) -> Arrival:
+    def _arrive(self, delivery: Delivery, signal: Signal) -> Arrival:
         bind_ids(entry_id=delivery.entry_id, signal_id=signal.signal_id)
         if signal.entry_price is not None:
             self._market.assume_price(signal.exchange, signal.symbol, signal.entry_price)
-        view = await self._market.view(signal.exchange, signal.symbol, ask=ask)
-        created_ms = signal.created_ms
-        suspect_until_mono_ms = 0.0
-        if delivery.data_loss_ms and _is_older(delivery, created_ms):
-            visibility_ms = view.adapter.visibility_ms if view.adapter else 0
-            suspect_until_mono_ms = delivery.settled_mono_ms + visibility_ms
+        view = self._market.known(signal.exchange, signal.symbol)
+        lifetime = self._validation.lifetime(signal)
+        suspect_until_mono_ms = None
+        if delivery.data_loss_ms and _is_older(delivery, lifetime.created_ms):
+            suspect_until_mono_ms = delivery.settled_mono_ms + self._visibility_ms(view)
         written = signal.written()
         return Arrival(
             signal=signal,
             written=written,
             digest=signal.digest(written),
-            lease=lease,
             view=view,
-            created_ms=created_ms,
-            expires_ms=self._expires_ms(signal, created_ms),
+            lifetime=lifetime,
             suspect_until_mono_ms=suspect_until_mono_ms,
-            is_old=self._clock.now_ms() - created_ms > OLD_MS,
+            is_old=self._is_old(lifetime),
         )
 
-    def _proof_mono_ms(self, arrival: Arrival, delivery: Delivery) -> float:
-        """From when on "not found" proves that no earlier delivery's request was accepted.
+    def _is_old(self, lifetime: Lifetime) -> bool:
+        return self._clock.now_ms() - lifetime.created_ms > OLD_MS
+
+    def _absent_after_mono_ms(self, arrival: Arrival, delivery: Delivery) -> float:
+        """Return from when on "not found" proves that no earlier delivery's request was accepted.
 
         A request's deadline lies ``skew_margin_ms`` before the end of the lease it was sent under.
         """
-        visibility_ms = arrival.view.adapter.visibility_ms if arrival.view.adapter else 0
         # No more than a living fleet sees: a step of Redis's clock is not time that has passed.
         overdue_ms = min(delivery.overdue_ms, MAX_OVERDUE_MS)
         lease_ended = delivery.received_mono_ms - overdue_ms
-        return max(
-            lease_ended - self._skew_margin_ms + visibility_ms, arrival.suspect_until_mono_ms
-        )
+        proof_mono_ms = lease_ended - self._skew_margin_ms + self._visibility_ms(arrival.view)
+        return max(proof_mono_ms, arrival.suspect_until_mono_ms or 0.0)
 
-    def _write(
-        self, end: Settlement | Ended, delivery: Delivery, lease: Lease
+    def _visibility_ms(self, view: MarketView) -> int:
+        exchange = self._exchanges.get(view.exchange)
+        return exchange.visibility_ms if exchange is not None else 0
+
+    # -- the exchange --------------------------------------------------------------------------
+
+    async def send(
+        self, order: AdmittedOrder, custody: Custody
+    ) -> Submission | Failed | Lost | Postponed | Unresolved:
+        """Send the order, or find that it has been sent."""
+        return await self._execution.handle(order, custody)
+
+    async def follow(
+        self, submission: Submission, custody: Custody
+    ) -> Settlement | Failed | Lost | Unresolved:
+        """Follow the order until it is over and its trades are known."""
+        return await self._reconciliation.handle(submission, custody)
+
+    # -- writing it down -----------------------------------------------------------------------
+
+    def write(
+        self, end: Settlement | Ended, delivery: Delivery, custody: Custody
     ) -> Ending | Unresolved | Postponed | Lost:
-        if isinstance(end, Settlement):
-            return self._scribe.settled(end)
-        if isinstance(end, Failed):
-            if end.refusal.code is Code.DELIVERIES_EXHAUSTED:
-                return self._scribe.exhausted(end, lease, delivery.deliveries)
-            return self._scribe.failed(end, lease)
-        if isinstance(end, Repeated):
-            return self._scribe.repeated(end, lease, delivery.deliveries)
-        if isinstance(end, Malformed):
-            return self._scribe.malformed(end, lease, delivery.deliveries)
-        return end
+        """Build what is to be committed, or return why there is nothing yet."""
+        match end:
+            case Settlement():
+                return self._writer.settled(end, custody)
+            case Failed():
+                if end.refusal.code is Code.DELIVERIES_EXHAUSTED:
+                    return self._writer.exhausted(end, custody, delivery.deliveries)
+                return self._writer.failed(end, custody)
+            case Repeated():
+                return self._writer.repeated(end, custody, delivery.deliveries)
+            case Malformed():
+                return self._writer.malformed(end, custody, delivery.deliveries)
+            case Unresolved() | Postponed() | Lost():
+                return end
+            case _:
+                assert_never(end)
+
+    def conflict(self, signal_id: str, delivery: Delivery, custody: Custody) -> Ending:
+        """Build the dead letter of an entry whose signal id was used for another signal."""
+        return self._writer.conflict(signal_id, custody, delivery.deliveries)
+
+    def unresolved(self, end: Unresolved) -> tuple[str, str, str]:
+        """Build the event about an order in doubt: type, id, JSON."""
+        return self._writer.unresolved(end)
 
 
 def decode(fields: Mapping[bytes, bytes]) -> Signal:
-    """The signal of one stream entry.
+    """Return the signal of one stream entry.
 
     Raises:
         MalformedSignalError: with a sentence that names the field and the rule.
@@ -274,6 +319,6 @@ def _not_started(signal: Signal) -> Postponed:
 
 
 def _is_older(delivery: Delivery, created_ms: float) -> bool:
-    """Whether the signal was made before a primary took over that may lack writes."""
+    """Return whether the signal is from before a primary took over that may lack writes."""
     entry_ms = int(delivery.entry_id.partition("-")[0])
     return min(entry_ms, created_ms) <= delivery.data_loss_ms

@@ -1,14 +1,13 @@
-"""Following an accepted order to its end, and finding out exactly what traded."""
+"""The reconciliation stage: follows an accepted order to its end and gets its trades."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Mapping
 from typing import Final
 
 from worker.config.keys import ReconciliationConfig
-from worker.domain.market import MarketKind
-from worker.domain.money import ZERO, tidy
+from worker.domain.fees import estimated_fee, total_fees
+from worker.domain.money import ZERO
 from worker.domain.order import (
-    BUY,
     TERMINAL,
     Fill,
     OrderReport,
@@ -16,9 +15,10 @@ from worker.domain.order import (
     average_price,
     total_quantity,
 )
-from worker.domain.position import total_fees
 from worker.domain.refusal import Code, Refusal, Stage
 from worker.exchanges.errors import ExchangeError, OrderNotFoundError
+from worker.exchanges.ports import ExchangeAdapter
+from worker.pipeline.custody import Custody
 from worker.pipeline.flow import (
     AdmittedOrder,
     Failed,
@@ -28,6 +28,7 @@ from worker.pipeline.flow import (
     Unresolved,
 )
 from worker.pipeline.orders import OrderManager
+from worker.pipeline.worker_state import WorkerState
 from worker.runtime.clock import Clock
 from worker.runtime.logger import get_logger
 
@@ -42,35 +43,40 @@ LONGEST_PAUSE_S: Final = 2.0
 
 
 class ReconciliationHandler:
-    """The last stage: the create response if it is terminal, else polling, else a cancel.
+    """The last stage: takes the create response if it is terminal, else polls, at last cancels.
 
     Args:
         config: the ``reconciliation`` section.
+        exchanges: by name.
         orders: told what the exchange reports.
+        state: of the worker; open entries are cancelled while the account may not open positions.
         clock: time.
-        may_open: whether the account may open positions now; if not, resting entries are cancelled.
     """
 
     def __init__(
         self,
         config: ReconciliationConfig,
         *,
+        exchanges: Mapping[str, ExchangeAdapter],
         orders: OrderManager,
+        state: WorkerState,
         clock: Clock,
-        may_open: Callable[[], bool],
     ) -> None:
         self._config = config
+        self._exchanges = exchanges
         self._orders = orders
+        self._state = state
         self._clock = clock
-        self._may_open = may_open
 
-    async def handle(self, submission: Submission) -> Settlement | Failed | Lost | Unresolved:
+    async def handle(
+        self, submission: Submission, custody: Custody
+    ) -> Settlement | Failed | Lost | Unresolved:
         """Wait for the order to end, cancelling what is still open after ``max_wait_time``."""
         order, report = submission.order, submission.report
         if report.state not in TERMINAL:
-            ended = await self._follow(order, report)
+            ended = await self._follow(order, custody, report)
             if not isinstance(ended, OrderReport):
-                self._orders.forget(order.managed)  # another delivery goes on
+                self._orders.forget(custody.order)  # another delivery goes on
                 return ended
             report = ended
         if report.state is _REJECTED and not report.filled_quantity:
@@ -78,7 +84,7 @@ class ReconciliationHandler:
                 refusal=Refusal(
                     Stage.RECONCILIATION,
                     Code.ORDER_REJECTED,
-                    f"{order.adapter.name} rejected it: {report.reason or 'no reason given'}",
+                    f"{order.signal.exchange} rejected it: {report.reason or 'no reason given'}",
                     submission.attempts,
                     report.exchange_order_id,
                 ),
@@ -90,9 +96,9 @@ class ReconciliationHandler:
         if fills is None:
             fills = await self._look_up_fills(order, report) or _decided_fills(order, report)
         if fills is None:
-            self._orders.forget(order.managed)  # another delivery goes on
-            reason = f"{order.adapter.name} does not tell the order's trades"
-            return Lost() if order.lease.lost else Unresolved(order=order, reason=reason)
+            self._orders.forget(custody.order)  # another delivery goes on
+            reason = f"{order.signal.exchange} does not tell the order's trades"
+            return Lost() if custody.is_lost else Unresolved(order=order, reason=reason)
         return Settlement(
             order=order,
             report=report,
@@ -104,7 +110,7 @@ class ReconciliationHandler:
         )
 
     async def _follow(
-        self, order: AdmittedOrder, report: OrderReport
+        self, order: AdmittedOrder, custody: Custody, report: OrderReport
     ) -> OrderReport | Lost | Unresolved:
         """Poll until the order ends; have it cancelled when its time is up, or nothing may open.
 
@@ -115,12 +121,12 @@ class ReconciliationHandler:
         pause_s = self._config.poll_interval
         cancel_at_ms, tries = patience_ms, 0
         if report.state is OrderState.SUBMITTED:
-            report = await self._poll(order, report)
+            report = await self._poll(order, custody, report)
         while report.state not in TERMINAL:
             waited = self._clock.monotonic_ms() - started
-            if order.lease.lost:
+            if custody.is_lost:
                 return Lost()
-            if not tries and order.position is None and not self._may_open():
+            if not tries and order.position is None and not self._state.may_open:
                 cancel_at_ms = waited
             if waited >= cancel_at_ms and (waited < 2 * patience_ms or not tries):
                 tries += 1
@@ -130,26 +136,27 @@ class ReconciliationHandler:
                 pause_s = min(2 * pause_s, max(LONGEST_PAUSE_S, self._config.poll_interval))
             elif waited >= 2 * patience_ms:
                 return Unresolved(
-                    order=order, reason=f"{order.adapter.name} neither fills nor cancels the order"
+                    order=order,
+                    reason=f"{order.signal.exchange} neither fills nor cancels the order",
                 )
             else:
                 await self._clock.sleep(self._config.poll_interval)
-            report = await self._poll(order, report)
+            report = await self._poll(order, custody, report)
         return report
 
-    async def _poll(self, order: AdmittedOrder, last: OrderReport) -> OrderReport:
-        """The order's newest report, the last one if the exchange does not tell now."""
+    async def _poll(self, order: AdmittedOrder, custody: Custody, last: OrderReport) -> OrderReport:
+        """Return the order's newest report, the last one if the exchange does not answer."""
         try:
-            report = await order.adapter.get_order(order.request, last.exchange_order_id)
+            report = await self._exchange(order).get_order(order.request, last.exchange_order_id)
         except ExchangeError as error:
             log.warning(
                 "order_poll_failed",
                 client_order_id=order.request.client_order_id,
-                exchange=order.adapter.name,
+                exchange=order.signal.exchange,
                 error=str(error),
             )
             return last
-        self._orders.report(order.managed, report)
+        self._orders.report(custody.order, report)
         return report
 
     async def _cancel(self, order: AdmittedOrder, report: OrderReport) -> float:
@@ -160,35 +167,38 @@ class ReconciliationHandler:
             has taken the request.
         """
         try:
-            await order.adapter.cancel_order(order.request, report.exchange_order_id)
+            await self._exchange(order).cancel_order(order.request, report.exchange_order_id)
         except OrderNotFoundError:
             return math.inf  # it has just ended; the next poll tells how
         except ExchangeError as error:
             log.warning(
                 "cancel_failed",
                 client_order_id=order.request.client_order_id,
-                exchange=order.adapter.name,
+                exchange=order.signal.exchange,
                 error=str(error),
             )
             return error.retry_after_s
         return math.inf
 
+    def _exchange(self, order: AdmittedOrder) -> ExchangeAdapter:
+        return self._exchanges[order.signal.exchange]
+
     async def _look_up_fills(
         self, order: AdmittedOrder, report: OrderReport
     ) -> tuple[Fill, ...] | None:
-        """The order's trades, adding up to its filled quantity; None if that cannot be had."""
+        """Return trades that add up to the order's filled quantity; None if there are none."""
         if not self._config.verify_fill:
             return (_estimate(order, report),) if report.average_price else None
         for attempt in range(TRADE_LOOKUPS):
             if attempt:
                 await self._clock.sleep(self._config.poll_interval)
             try:
-                fills = await order.adapter.get_trades(order.request, report)
+                fills = await self._exchange(order).get_trades(order.request, report)
             except ExchangeError as error:
                 log.warning(
                     "trade_lookup_failed",
                     client_order_id=order.request.client_order_id,
-                    exchange=order.adapter.name,
+                    exchange=order.signal.exchange,
                     error=str(error),
                 )
                 continue
@@ -198,14 +208,14 @@ class ReconciliationHandler:
 
 
 def _reported_fills(report: OrderReport) -> tuple[Fill, ...] | None:
-    """The order's trades where the report has all of them."""
+    """Return the order's trades where the report has all of them."""
     if not report.filled_quantity:
         return ()
     return report.fills if total_quantity(report.fills) == report.filled_quantity else None
 
 
 def _decided_fills(order: AdmittedOrder, report: OrderReport) -> tuple[Fill, ...] | None:
-    """What a person said of the trades, where it comes to what the exchange says has traded."""
+    """Return the trades a person decided on, if they add up to the exchange's filled quantity."""
     verdict = order.verdict
     if verdict is None or verdict.filled != report.filled_quantity:
         return None
@@ -213,19 +223,13 @@ def _decided_fills(order: AdmittedOrder, report: OrderReport) -> tuple[Fill, ...
 
 
 def _estimate(order: AdmittedOrder, report: OrderReport) -> Fill:
-    """One fill that stands for all, where the exchange's word is taken without its trades.
-
-    Its fee is what the market usually takes: of a spot purchase out of what was bought, so that no
-    more is sold later than has been received.
-    """
-    info, price = order.info, report.average_price or ZERO
-    fee, currency = report.filled_quantity * info.taker_fee, info.base
-    if info.kind is not MarketKind.SPOT or order.request.side is not BUY:
-        fee, currency = fee * price, info.quote
+    """Build one fill for the whole order, where ``reconciliation.verify_fill`` is off."""
+    quantity, price = report.filled_quantity, report.average_price or ZERO
+    fee, currency = estimated_fee(quantity, price, order.request.side, order.info)
     return Fill(
         trade_id=report.exchange_order_id or report.client_order_id,
-        quantity=report.filled_quantity,
+        quantity=quantity,
         price=price,
-        fee=tidy(fee),
+        fee=fee,
         fee_currency=currency,
     )

@@ -1,7 +1,8 @@
-"""Whether the account may have the order: one question to the ledger, and what it answers."""
+"""The risk stage: may the account have the order? One question to the ledger, and its answer."""
 
+from collections.abc import Mapping
 from decimal import Decimal
-from typing import Final
+from typing import Final, assert_never
 
 import msgspec
 
@@ -11,29 +12,33 @@ from worker.domain.market import SymbolInfo
 from worker.domain.money import ZERO
 from worker.domain.order import Fact, OrderRequest
 from worker.domain.position import Position
+from worker.domain.position_key import position_key
 from worker.domain.refusal import Code, Refusal
 from worker.domain.signal import OPEN, Signal
 from worker.exchanges.ports import ExchangeAdapter, Resend
-from worker.ledger.calls import Ledger
 from worker.ledger.items import AdmitItem
-from worker.ledger.replies import Admitted, Duplicate, Fenced
+from worker.ledger.replies import Admission, Admitted, Duplicate, Fenced
 from worker.ledger.stored import Record
 from worker.market.data import MarketData
+from worker.pipeline.custody import Custody
 from worker.pipeline.flow import (
     AdmittedOrder,
     Arrival,
     Failed,
-    Intent,
     Lost,
+    MaybeSent,
+    NeverSent,
+    Permission,
     Plan,
     Postponed,
+    Proposal,
     Repeated,
-    StoredIntent,
-    position_key,
+    SentBefore,
+    StoredPlan,
+    ValidSignal,
 )
 from worker.pipeline.orders import OrderManager
 from worker.pipeline.sizing import Sizing, check_exit
-from worker.runtime.clock import Clock
 from worker.runtime.errors import InvariantError
 from worker.runtime.logger import get_logger
 
@@ -43,20 +48,22 @@ log = get_logger()
 MILLIONTHS_A_PERCENT: Final = Decimal(10_000)
 
 _encode = msgspec.json.Encoder().encode
-_decode_intent = msgspec.json.Decoder(StoredIntent).decode
+_decode_plan = msgspec.json.Decoder(StoredPlan).decode
 _decode_position = msgspec.json.Decoder(Position).decode
 
 
 class RiskManagementHandler:
-    """The second stage: turns an intent into an order the whole fleet's limits allow.
+    """The second stage: turns a valid signal into an order that the whole fleet's limits allow.
+
+    Plain functions: :meth:`propose` makes the question, the ledger answers it, :meth:`decide` says
+    what the answer means.
 
     Args:
         config: the ``risk`` section.
         sizing: makes the order.
-        ledger: where the account's limits are kept.
+        exchanges: by name; asked for their time, and how they treat a repeated order.
         market: told the price of a position that is closed where nobody knows a price.
         orders: follows what is admitted.
-        clock: how old a permission is.
     """
 
     def __init__(
@@ -64,99 +71,130 @@ class RiskManagementHandler:
         config: RiskConfig,
         *,
         sizing: Sizing,
-        ledger: Ledger,
+        exchanges: Mapping[str, ExchangeAdapter],
         market: MarketData,
         orders: OrderManager,
-        clock: Clock,
     ) -> None:
         self._config = config
         self._sizing = sizing
-        self._ledger = ledger
+        self._exchanges = exchanges
         self._market = market
         self._orders = orders
-        self._clock = clock
         #: In millionths of the quote currency for each unit of the balance, 0 for no limit.
         self._max_exposure = config.max_total_exposure_pct * MILLIONTHS_A_PERCENT
         self._max_loss = config.max_daily_loss_pct * MILLIONTHS_A_PERCENT
 
-    async def handle(self, intent: Intent) -> AdmittedOrder | Failed | Repeated | Lost | Postponed:
-        """Size the order, check its risk, and reserve its place under the account's limits."""
-        arrival = intent.arrival
+    def propose(self, valid: ValidSignal, custody: Custody) -> Proposal | Failed:
+        """Size the order, check its risk, and build the question to the ledger."""
+        arrival = valid.arrival
         request: OrderRequest | None = None
-        price = intent.reference or ZERO
+        price = valid.reference or ZERO
         if arrival.signal.action is OPEN:
-            sized = self._sizing.entry_request(intent)
+            sized = self._sizing.entry_request(valid)
             if isinstance(sized, Refusal):
                 return Failed(refusal=sized, signal=arrival.signal, digest=arrival.digest)
             request, price = sized
-        return await self._admit(intent, request, price)
+        return self._proposal(valid, custody, request, price)
 
-    async def look_for(
-        self, refused: Failed, arrival: Arrival
-    ) -> AdmittedOrder | Failed | Repeated | Lost | Postponed:
-        """Give a refused signal, of which an order may exist, a place and a record all the same.
+    def propose_look_up(
+        self, refused: Failed, arrival: Arrival, custody: Custody
+    ) -> Proposal | Failed:
+        """Ask for a record for a refused signal of which an order may exist all the same.
 
         Args:
-            refused: how the signal fails if there is no order; the answer where none can exist.
+            refused: how the signal fails if there is no order; returned where none can exist.
             arrival: the signal, from before a primary that may lack writes took over.
+            custody: of its entry.
         """
         view, signal = arrival.view, arrival.signal
-        adapter, info = view.adapter, view.info
+        info = view.info
         is_opening = signal.action is OPEN
-        if adapter is None or info is None or (is_opening and signal.direction is None):
+        if info is None or (is_opening and signal.direction is None):
             return refused
         reference = signal.entry_price or (view.ticker.last if view.ticker else None)
-        intent = Intent(arrival=arrival, adapter=adapter, info=info, reference=reference)
+        valid = ValidSignal(arrival=arrival, info=info, reference=reference)
         request: OrderRequest | None = None
         price = reference or ZERO
         if is_opening:
-            sized = self._sizing.entry_request(intent) if reference is not None else None
-            request = sized[0] if isinstance(sized, tuple) else self._sizing.unsized_request(intent)
-        return await self._admit(intent, request, price, refused.refusal)
+            sized = self._sizing.entry_request(valid) if reference is not None else None
+            request = sized[0] if isinstance(sized, tuple) else self._sizing.unsized_request(valid)
+        return self._proposal(valid, custody, request, price, refused.refusal)
 
-    async def _admit(
+    def _proposal(
         self,
-        intent: Intent,
+        valid: ValidSignal,
+        custody: Custody,
         request: OrderRequest | None,
         price: Decimal,
         refusal: Refusal | None = None,
-    ) -> AdmittedOrder | Failed | Repeated | Lost | Postponed:
-        """Ask the ledger; with a ``refusal`` the order is only to be looked for."""
-        arrival, info = intent.arrival, intent.info
+    ) -> Proposal:
+        """Build the question; with a ``refusal`` the order is only to be looked for."""
+        arrival = valid.arrival
         # The exchange's own time: a step of this machine's clock must not make the order look old.
-        not_before_ms = intent.adapter.now_ms()
-        if arrival.suspect_until_mono_ms or arrival.is_old:
+        not_before_ms = self._exchanges[arrival.signal.exchange].now_ms()
+        if arrival.suspect_until_mono_ms is not None or arrival.is_old:
             # An admission of which no record speaks may have been any time since the signal's.
-            not_before_ms = min(not_before_ms, int(arrival.created_ms))
+            not_before_ms = min(not_before_ms, int(arrival.lifetime.created_ms))
         plan = Plan(
             request=request,
-            reference=intent.reference,
+            reference=valid.reference,
             refusal=refusal,
             # What is only looked for is sized by what the signal says, however much that is.
             reserved=millionths(request.quantity * price) if request and refusal is None else 0,
             not_before_ms=not_before_ms,
         )
-        asked_mono_ms = self._clock.monotonic_ms()
-        answer = await self._ledger.admit(self._item(intent, plan))
-        if isinstance(answer, Admitted):
-            order = self._admitted(intent, plan, answer, asked_mono_ms)
-            breach = None if refusal is not None else check_exit(order)
-            if breach is None:
-                return order
-            self._orders.note(order.managed, Fact.FAILED)
-            return Failed(refusal=breach, signal=order.signal, digest=order.digest, order=order)
-        if isinstance(answer, Fenced):
-            return Lost()
-        if isinstance(answer, Duplicate):
-            return Repeated(signal=arrival.signal, conflict=answer.conflict)
-        if refusal is not None and answer is Code.POSITION_BUSY:
-            return Postponed(reason="it may have an order, and its position is busy")
-        if refusal is None:
-            refusal = refuse(answer, self._sentence(answer, arrival.signal, info))
-        return Failed(refusal=refusal, signal=arrival.signal, digest=arrival.digest)
+        return Proposal(valid=valid, plan=plan, item=self._item(valid, plan, custody))
+
+    def decide(
+        self, proposal: Proposal, answer: Admission, asked_mono_ms: float, custody: Custody
+    ) -> AdmittedOrder | Failed | Repeated | Lost | Postponed:
+        """Return what the ledger's answer, to a question asked at ``asked_mono_ms``, means."""
+        valid, refusal = proposal.valid, proposal.plan.refusal
+        arrival = valid.arrival
+        match answer:
+            case Admitted():
+                permission = Permission(asked_mono_ms, answer.pause_ms)
+                return self._admitted(proposal, answer, permission, custody)
+            case Fenced():
+                return Lost()
+            case Duplicate():
+                return Repeated(signal=arrival.signal, conflict=answer.conflict)
+            case Code():
+                if refusal is not None and answer is Code.POSITION_BUSY:
+                    return Postponed(reason="it may have an order, and its position is busy")
+                if refusal is None:
+                    refusal = refuse(answer, self._sentence(answer, arrival.signal, valid.info))
+                return Failed(refusal=refusal, signal=arrival.signal, digest=arrival.digest)
+            case _:
+                assert_never(answer)
+
+    def _admitted(
+        self, proposal: Proposal, admitted: Admitted, permission: Permission, custody: Custody
+    ) -> AdmittedOrder | Failed:
+        """Build the order of a signal admitted just now."""
+        valid, plan = proposal.valid, proposal.plan
+        arrival, signal = valid.arrival, valid.arrival.signal
+        sent_before: SentBefore = NeverSent()
+        if arrival.suspect_until_mono_ms is not None:
+            sent_before = MaybeSent(arrival.suspect_until_mono_ms)
+        elif arrival.is_old and self._may_double(signal.exchange):
+            sent_before = MaybeSent(None)
+        order = self._order(valid, plan, admitted, sent_before, permission, custody)
+        if order.position is None or plan.refusal is not None:
+            return order
+        breach = check_exit(signal, order.position, order.request, order.info)
+        if breach is None:
+            return order
+        self._orders.note(custody.order, Fact.FAILED)
+        return Failed(refusal=breach, signal=signal, digest=order.digest, order=order)
 
     def resume(
-        self, arrival: Arrival, stored: StoredIntent, record: Record, absent_after_mono_ms: float
+        self,
+        arrival: Arrival,
+        stored: StoredPlan,
+        record: Record,
+        absent_after_mono_ms: float,
+        custody: Custody,
     ) -> AdmittedOrder | Postponed:
         """Go on from the record of an earlier delivery: the same order, looked up first.
 
@@ -165,9 +203,10 @@ class RiskManagementHandler:
             stored: what the earlier delivery meant to do.
             record: what it wrote down; the position is that of then.
             absent_after_mono_ms: from when on "not found" proves that nothing was sent.
+            custody: of the entry.
         """
-        adapter, info = arrival.view.adapter, arrival.view.info
-        if adapter is None or info is None:
+        info = arrival.view.info
+        if info is None:
             signal = stored.signal
             log.warning(
                 "order_market_unknown",
@@ -179,37 +218,30 @@ class RiskManagementHandler:
             return Postponed(
                 reason=f"{signal.exchange} {signal.symbol} is not known to this worker"
             )
-        intent = Intent(arrival=arrival, adapter=adapter, info=info, reference=stored.reference)
-        return msgspec.structs.replace(
-            self._admitted(
-                intent,
-                stored,
-                Admitted(record.position.encode(), 0.0, record.admitted_at),
-                float("-inf"),
-            ),
-            look_up_first=True,
-            unresolved_since=record.unresolved_since,
-            absent_after_mono_ms=absent_after_mono_ms,
+        order = self._order(
+            ValidSignal(arrival=arrival, info=info, reference=stored.reference),
+            stored,
+            Admitted(record.position.encode(), 0.0, record.admitted_at),
+            MaybeSent(absent_after_mono_ms),
+            None,
+            custody,
         )
+        return msgspec.structs.replace(order, unresolved_since=record.unresolved_since)
 
-    def _item(
-        self,
-        intent: Intent,
-        plan: Plan,
-    ) -> AdmitItem:
-        arrival, config = intent.arrival, self._config
+    def _item(self, valid: ValidSignal, plan: Plan, custody: Custody) -> AdmitItem:
+        arrival, config = valid.arrival, self._config
         balance = arrival.view.balance
         total = balance.total if balance is not None else ZERO
         return AdmitItem(
-            entry=arrival.lease.entry_id,
-            token=arrival.lease.token,
+            entry=custody.entry_id,
+            token=custody.token,
             signal=arrival.signal.signal_id,
             digest=arrival.digest,
             exchange=arrival.signal.exchange,
-            position_key=position_key(arrival.signal),
+            position_key=position_key(arrival.signal.exchange, arrival.signal.symbol),
             action=arrival.signal.action.value,
-            quote=intent.info.quote,
-            intent=_written(arrival, plan),
+            quote=valid.info.quote,
+            plan=_written(arrival, plan),
             notional=plan.reserved,
             max_positions=config.max_concurrent_positions,
             max_exposure=_share(total, self._max_exposure),
@@ -218,43 +250,40 @@ class RiskManagementHandler:
             only_look=plan.refusal is not None,
         )
 
-    def _admitted(
-        self, intent: Intent, plan: Plan, admitted: Admitted, admitted_mono_ms: float
+    def _order(
+        self,
+        valid: ValidSignal,
+        plan: Plan,
+        admitted: Admitted,
+        sent_before: SentBefore,
+        permission: Permission | None,
+        custody: Custody,
     ) -> AdmittedOrder:
-        """The order as admitted; its permission is as old as the question, not as the answer."""
-        arrival, info = intent.arrival, intent.info
-        is_suspect = arrival.suspect_until_mono_ms > 0
+        """Build the order as admitted, and begin to follow it."""
+        arrival, info = valid.arrival, valid.info
+        signal = arrival.signal
         position = _decode_position(admitted.position) if admitted.position else None
         request = plan.request
         if request is None:
             if position is None:
-                raise InvariantError(f"{arrival.signal.signal_id}: admitted to close nothing")
-            request = self._sizing.exit_request(arrival.signal, position, info)
+                raise InvariantError(f"{signal.signal_id}: admitted to close nothing")
+            request = self._sizing.exit_request(signal, position, info)
             if plan.reference is None:
                 # Nobody here has seen a price yet: without quotes the entry's price has to do.
-                self._market.assume_price(
-                    arrival.signal.exchange, arrival.signal.symbol, position.entry_price
-                )
+                self._market.assume_price(signal.exchange, signal.symbol, position.entry_price)
+        custody.order = self._orders.begin(request, signal.signal_id)
         return AdmittedOrder(
-            signal=arrival.signal,
+            signal=signal,
             digest=arrival.digest,
-            lease=arrival.lease,
-            adapter=intent.adapter,
+            lifetime=arrival.lifetime,
             info=info,
             request=request,
-            reference=intent.reference,
             position=position,
-            reserved=plan.reserved,
-            managed=self._orders.begin(request, arrival.signal.signal_id),
-            not_before_ms=plan.not_before_ms,
-            created_ms=arrival.created_ms,
-            expires_ms=arrival.expires_ms,
+            plan=plan,
             admitted_at=admitted.at_ms,
-            admitted_mono_ms=admitted_mono_ms,
-            pause_ms=admitted.pause_ms,
+            sent_before=sent_before,
+            permission=permission,
             give_up=plan.refusal,
-            look_up_first=is_suspect or (arrival.is_old and _may_double(intent.adapter)),
-            absent_after_mono_ms=arrival.suspect_until_mono_ms if is_suspect else float("-inf"),
         )
 
     def _sentence(self, code: Code, signal: Signal, info: SymbolInfo) -> str:
@@ -278,22 +307,21 @@ class RiskManagementHandler:
             f"{config.max_orders_per_minute} orders of this minute",
         }.get(code, code.meaning)
 
+    def _may_double(self, exchange: str) -> bool:
+        """Return whether sending an order that is there already would make another one."""
+        return self._exchanges[exchange].resend is not Resend.IDEMPOTENT
 
-def _may_double(adapter: ExchangeAdapter) -> bool:
-    """Whether sending an order that is there already would make another one."""
-    return adapter.resend is not Resend.IDEMPOTENT
 
-
-def recorded(record: Record) -> StoredIntent:
-    """What an earlier delivery meant to do."""
-    return _decode_intent(record.intent)
+def recorded(record: Record) -> StoredPlan:
+    """Return what an earlier delivery meant to do."""
+    return _decode_plan(record.plan)
 
 
 def _written(arrival: Arrival, plan: Plan) -> str:
-    """A :class:`StoredIntent` as JSON, made of the signal's, which is there already."""
+    """Encode a :class:`StoredPlan`; the signal's JSON is there already, and put in as text."""
     return f'{_encode(plan)[:-1].decode()},"signal":{arrival.written.decode()}}}'
 
 
 def _share(total: Decimal, limit: Decimal) -> int:
-    """``limit`` millionths for each unit of ``total``; 0 only where it is switched off."""
+    """Return ``limit`` millionths for each unit of ``total``; 0 only where it is switched off."""
     return min(max(int(total * limit), 1), MAX_MILLIONTHS) if limit else 0

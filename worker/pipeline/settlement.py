@@ -1,4 +1,4 @@
-"""What is written for each way a signal can end: events, book, record, dead letter."""
+"""Builds what is committed for each way a signal can end: events, book, record, dead letter."""
 
 from datetime import datetime
 from decimal import Decimal
@@ -7,32 +7,23 @@ import msgspec
 
 from worker.domain import order_events
 from worker.domain.event import (
-    EventText,
     Header,
     OrderPlaced,
     Severity,
     SystemError,  # noqa: A004 (its public name)
-    announce,
-    encode,
-    maybe_text,
-    share,
 )
+from worker.domain.event_text import EventText, announce, encode, share
 from worker.domain.identity import client_order_id, event_id
-from worker.domain.limits import millionths, millionths_signed
-from worker.domain.money import BPS, HUNDRED, ZERO, ratio, text
-from worker.domain.order import BUY, CANCELLED, FILLED, Fill, OrderState, average_price
-from worker.domain.position import (
-    Position,
-    enlarge_position,
-    open_position,
-    reduce_position,
-    split_fills,
-)
-from worker.domain.position_events import changed, close_reason, closed, opened
+from worker.domain.limits import millionths_signed
+from worker.domain.money import BPS, HUNDRED, ZERO, maybe_text, ratio, text
+from worker.domain.order import BUY, CANCELLED, FILLED, Fill, OrderState
+from worker.domain.position_key import position_key
 from worker.domain.refusal import DeadReason, Refusal
-from worker.domain.signal import OPEN, Signal
+from worker.domain.signal import Signal
 from worker.ledger.items import CommitItem
-from worker.ledger.lease import Lease
+from worker.ledger.layouts import DeadLetterTail
+from worker.ledger.stored import Reservation
+from worker.pipeline.custody import Custody
 from worker.pipeline.flow import (
     AdmittedOrder,
     Failed,
@@ -41,18 +32,17 @@ from worker.pipeline.flow import (
     Settlement,
     Unresolved,
     leg_of,
-    position_key,
     reservation_of,
 )
+from worker.pipeline.position_change import change_position
 from worker.pipeline.sizing import Sizing
 from worker.runtime.clock import Clock, rfc3339, utc
-from worker.runtime.errors import InvariantError
 
 _encode = msgspec.json.Encoder().encode
 
 
 class Ending(msgspec.Struct, frozen=True, kw_only=True):
-    """One signal's end: what to commit, and what the canonical log line and metrics say."""
+    """One signal's end: the item to commit, the fields of its log line, and what metrics count."""
 
     item: CommitItem
     outcome: str
@@ -63,8 +53,8 @@ class Ending(msgspec.Struct, frozen=True, kw_only=True):
     slippage_bps: Decimal | None = None
 
 
-class OutcomeRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """What the record keeps of a finished order, for ``execution-worker order``."""
+class OrderSummary(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """The part of a record that is kept of a finished order, for ``execution-worker order``."""
 
     state: OrderState
     client_order_id: str
@@ -75,8 +65,8 @@ class OutcomeRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     attempts: int
 
 
-class Scribe:
-    """Turns the end of a chain into one commit.
+class SettlementWriter:
+    """Turns a signal's end into one commit; plain functions.
 
     Args:
         account: named in every event.
@@ -101,8 +91,8 @@ class Scribe:
         self._max_slippage_bps = max_slippage_pct * HUNDRED
         self._clock = clock
 
-    def settled(self, end: Settlement) -> Ending:
-        """An order that is over: its events, and the position it opened or reduced."""
+    def settled(self, end: Settlement, custody: Custody) -> Ending:
+        """Build the end of an order that is over: its events, and the position it changed."""
         order, report = end.order, end.report
         request, signal = order.request, order.signal
         now_ms = self._clock.now_ms()
@@ -111,35 +101,36 @@ class Scribe:
         is_whole = report.state is FILLED
         slippage = _slippage_bps(order, end.average_price)
         filled, average = text(end.filled), maybe_text(end.average_price)
-        position, realized, changes = self._position(end, header, now)
-        events = self._order_events(end, header, filled, average, slippage, now_ms)
+        change = change_position(end, self._sizing, header, now)
+        latency_ms = _latency_ms(custody.entry_id, now_ms)
+        events = self._order_events(end, header, filled, average, slippage, latency_ms)
         item = CommitItem(
-            entry=order.lease.entry_id,
-            token=order.lease.token,
+            entry=custody.entry_id,
+            token=custody.token,
             signal=signal.signal_id,
             digest=order.digest,
             state=FILLED if is_whole else CANCELLED,
             outcome=_encode(
-                OutcomeRecord(
+                OrderSummary(
                     state=report.state,
                     client_order_id=request.client_order_id,
                     exchange_order_id=report.exchange_order_id,
                     filled_quantity=filled,
                     average_price=average,
-                    realized_pnl=text(realized),
+                    realized_pnl=text(change.realized),
                     attempts=end.attempts,
                 )
             ).decode(),
             admitted_at=order.admitted_at,
             unresolved_since=order.unresolved_since,
-            events=(*events, *changes),
+            events=(*events, *change.events),
             reservation=reservation_of(order),
-            position_key=position_key(signal),
-            position=_book(order.position, position),
+            position_key=position_key(signal.exchange, signal.symbol),
+            position=change.stored,
             quote=order.info.quote,
-            exposure=_worth(position) - _worth(order.position) - order.reserved,
-            reserved=order.reserved,
-            realized=millionths_signed(realized) if realized else 0,
+            exposure=change.exposure - order.plan.reserved,
+            reserved=order.plan.reserved,
+            realized=millionths_signed(change.realized) if change.realized else 0,
             expires_ms=_says_until_ms(signal),
         )
         return Ending(
@@ -152,12 +143,12 @@ class Scribe:
                 "attempts": end.attempts,
             },
             settlement=end,
-            realized=realized,
+            realized=change.realized,
             slippage_bps=slippage,
         )
 
-    def failed(self, end: Failed, lease: Lease) -> Ending:
-        """No order: one event, and the reservation (if there is one) given back."""
+    def failed(self, end: Failed, custody: Custody) -> Ending:
+        """Build the end of a signal without an order: one event, and its reservation given back."""
         refusal, order, signal = end.refusal, end.order, end.signal
         client_id = (
             order.request.client_order_id
@@ -170,8 +161,8 @@ class Scribe:
         outcome = {"state": state.value, "stage": refusal.stage, "code": refusal.code,
                    "reason": refusal.reason, "attempts": refusal.attempts}  # fmt: skip
         item = CommitItem(
-            entry=lease.entry_id,
-            token=lease.token,
+            entry=custody.entry_id,
+            token=custody.token,
             signal=signal.signal_id,
             digest=end.digest,
             state=state.value,
@@ -179,11 +170,11 @@ class Scribe:
             admitted_at=order.admitted_at if order else 0,
             unresolved_since=order.unresolved_since if order else 0,
             events=(encode(event, event_id(client_id, "failed"), header),),
-            reservation=reservation_of(order) if order else "",
-            position_key=position_key(signal),
+            reservation=reservation_of(order) if order else Reservation.NONE,
+            position_key=position_key(signal.exchange, signal.symbol),
             quote=order.info.quote if order else "",
-            exposure=-order.reserved if order else 0,
-            reserved=order.reserved if order else 0,
+            exposure=-order.plan.reserved if order else 0,
+            reserved=order.plan.reserved if order else 0,
             expires_ms=_says_until_ms(signal),
         )
         return Ending(
@@ -193,53 +184,53 @@ class Scribe:
             refusal=refusal,
         )
 
-    def exhausted(self, end: Failed, lease: Lease, deliveries: int) -> Ending:
-        """A signal whose every delivery died: its failure, and a dead letter beside it."""
-        ending = self.failed(end, lease)
-        dead = self._dead(DeadReason.DELIVERIES_EXHAUSTED, end.refusal.reason, lease, deliveries)
+    def exhausted(self, end: Failed, custody: Custody, deliveries: int) -> Ending:
+        """Build the end of a signal whose every delivery died: its failure and a dead letter."""
+        ending = self.failed(end, custody)
+        dead = self._dead(DeadReason.DELIVERIES_EXHAUSTED, end.refusal.reason, custody, deliveries)
         return msgspec.structs.replace(
             ending, item=msgspec.structs.replace(ending.item, dead=dead), outcome="dead"
         )
 
-    def repeated(self, end: Repeated, lease: Lease, deliveries: int) -> Ending:
-        """A used signal id: acknowledged; with other content it is a dead letter."""
+    def repeated(self, end: Repeated, custody: Custody, deliveries: int) -> Ending:
+        """Build the end of a used signal id: a duplicate, or a conflict if the content differs."""
         if end.conflict:
-            return self.conflict(end.signal.signal_id, lease, deliveries)
+            return self.conflict(end.signal.signal_id, custody, deliveries)
         item = CommitItem(
-            entry=lease.entry_id, token=lease.token, signal=end.signal.signal_id, duplicate=True
+            entry=custody.entry_id, token=custody.token, signal=end.signal.signal_id, duplicate=True
         )
         return Ending(item=item, outcome="duplicate", fields={})
 
-    def conflict(self, signal_id: str, lease: Lease, deliveries: int) -> Ending:
-        """A signal id used again for something else: a dead letter."""
+    def conflict(self, signal_id: str, custody: Custody, deliveries: int) -> Ending:
+        """Build the dead letter of a signal id that was used for another signal."""
         error = (
             f"signal_id: {signal_id} was used for a signal with other content; "
             "a new signal needs a new id"
         )
         item = CommitItem(
-            entry=lease.entry_id,
-            token=lease.token,
+            entry=custody.entry_id,
+            token=custody.token,
             signal=signal_id,
             duplicate=True,
-            dead=self._dead(DeadReason.CONFLICT, error, lease, deliveries),
+            dead=self._dead(DeadReason.CONFLICT, error, custody, deliveries),
         )
         return Ending(item=item, outcome="conflict", fields={"error": error})
 
-    def malformed(self, end: Malformed, lease: Lease, deliveries: int) -> Ending:
-        """An entry that is no signal: a dead letter."""
+    def malformed(self, end: Malformed, custody: Custody, deliveries: int) -> Ending:
+        """Build the dead letter of an entry that is no signal."""
         return Ending(
             item=CommitItem(
-                entry=lease.entry_id,
-                token=lease.token,
+                entry=custody.entry_id,
+                token=custody.token,
                 duplicate=True,
-                dead=self._dead(end.reason, end.error, lease, deliveries),
+                dead=self._dead(end.reason, end.error, custody, deliveries),
             ),
             outcome="dead",
             fields={"reason": end.reason, "error": end.error},
         )
 
     def unresolved(self, end: Unresolved) -> tuple[str, str, str]:
-        """The event that says so, as the ledger takes it: type, id, JSON."""
+        """Build `SystemError` ``ORDER_UNRESOLVED`` as the ledger takes it: type, id, JSON."""
         order, client_id = end.order, end.order.request.client_order_id
         header = self._header(order.signal, utc(self._clock.now_ms()))
         event = SystemError(
@@ -253,7 +244,7 @@ class Scribe:
         return kind, identity, data
 
     def _header(self, signal: Signal, now: datetime) -> str:
-        """What every event about ``signal`` says."""
+        """Build the members that every event about ``signal`` has."""
         return share(
             Header(
                 occurred_at=now,
@@ -274,9 +265,9 @@ class Scribe:
         filled: str,
         average: str | None,
         slippage_bps: Decimal | None,
-        now_ms: int,
+        latency_ms: int,
     ) -> list[EventText]:
-        """The events about the order: that it was placed, each part of it that traded, its end."""
+        """Build `OrderPlaced`, an `OrderPartiallyFilled` for each part, and the order's end."""
         order, report, fills = end.order, end.report, end.fills
         client_id, quote = order.request.client_order_id, order.info.quote
         is_whole = report.state is FILLED
@@ -293,7 +284,7 @@ class Scribe:
                 slippage_bps=slippage_bps,
                 slippage_exceeded=slippage_bps is not None
                 and slippage_bps > self._max_slippage_bps,
-                latency_ms=_latency_ms(order.lease, now_ms),
+                latency_ms=latency_ms,
             )
             events.append(encode(whole, event_id(client_id, "filled"), facts))
         else:
@@ -301,133 +292,46 @@ class Scribe:
             events.append(encode(cut, event_id(client_id, "cancelled"), facts))
         return events
 
-    def _position(
-        self, end: Settlement, header: str, now: datetime
-    ) -> tuple[Position | None, Decimal, list[EventText]]:
-        """The position after the fills, the profit they realised, and the events about it."""
-        order = end.order
-        if not end.fills:
-            return order.position, ZERO, []
-        if order.position is None:
-            position = self._opened(order, end.fills, now)
-            return position, ZERO, [_opening(position, header)]
-        if order.signal.action is OPEN:
-            return self._joined(end, order.position, header, now)
-        position, realized = reduce_position(order.position, end.fills, order.info)
-        return position, realized, [_reduced(end, position, realized, header, now)]
-
-    def _joined(
-        self, end: Settlement, held: Position, header: str, now: datetime
-    ) -> tuple[Position, Decimal, list[EventText]]:
-        """An entry found after another one had taken its place: the exchange nets the two.
-
-        That takes a fail-over that lost its record (``RiskManagementHandler.look_for``).
-        """
-        order = end.order
-        if order.signal.direction is held.direction:
-            position = enlarge_position(held, end.fills, order.info)
-            return position, ZERO, [_changed(end, position, ZERO, header, "enlarged by signal")]
-        closing, opening = split_fills(end.fills, held.quantity)
-        position, realized = reduce_position(held, closing, order.info)
-        events = [_reduced(end, position, realized, header, now)]
-        if opening:
-            position = self._opened(order, opening, now)
-            events.append(_opening(position, header))
-        return position, realized, events
-
-    def _opened(self, order: AdmittedOrder, fills: tuple[Fill, ...], now: datetime) -> Position:
-        signal = order.signal
-        if signal.direction is None:
-            raise InvariantError(f"{signal.signal_id}: an entry without a direction was admitted")
-        price = average_price(fills) or ZERO
-        return open_position(
-            position_id=order.request.client_order_id,
-            exchange=signal.exchange,
-            direction=signal.direction,
-            fills=fills,
-            info=order.info,
-            opened_at=now,
-            signal_id=signal.signal_id,
-            strategy_id=signal.strategy_id,
-            stop_loss=self._sizing.stop_loss(signal, price, order.info),
-            take_profit=signal.take_profit,
-        )
-
     def _dead(
-        self, reason: DeadReason, error: str, lease: Lease, deliveries: int
-    ) -> tuple[str, ...]:
-        return (
-            "reason", reason.value,
-            "error", error,
-            "entry_id", lease.entry_id,
-            "deliveries", str(deliveries),
-            "worker", self._worker,
-            "at", rfc3339(self._clock.now_ms()),
-        )  # fmt: skip
+        self, reason: DeadReason, error: str, custody: Custody, deliveries: int
+    ) -> DeadLetterTail:
+        return DeadLetterTail(
+            reason=reason.value,
+            error=error,
+            entry_id=custody.entry_id,
+            deliveries=str(deliveries),
+            worker=self._worker,
+            at=rfc3339(self._clock.now_ms()),
+        )
 
 
 def _partials(client_id: str, fills: tuple[Fill, ...], facts: str) -> list[EventText]:
-    """An event about each of ``fills``."""
+    """Build an `OrderPartiallyFilled` for each of ``fills``."""
     return [
         encode(part, event_id(client_id, "partial", number), facts)
         for number, part in enumerate(order_events.partly_filled(fills), start=1)
     ]
 
 
-def _opening(position: Position, header: str) -> EventText:
-    """The event about a new position."""
-    return encode(opened(position), event_id(position.position_id, "opened"), header)
-
-
-def _changed(
-    end: Settlement, position: Position, realized: Decimal, header: str, reason: str
-) -> EventText:
-    """The event about a position that has become larger or smaller."""
-    event = changed(position, realized, reason)
-    return encode(event, event_id(end.order.request.client_order_id, "changed"), header)
-
-
-def _reduced(
-    end: Settlement,
-    position: Position,
-    realized: Decimal,
-    header: str,
-    now: datetime,
-) -> EventText:
-    """The event about a position that an exit has made smaller, or ended."""
-    if position.quantity:
-        return _changed(end, position, realized, header, "reduced by signal")
-    event = closed(position, now, close_reason(end.order.signal))
-    return encode(event, event_id(end.order.request.client_order_id, "closed"), header)
-
-
 def _says_until_ms(signal: Signal) -> int:
-    """Until when the signal says itself that it may be traded, Unix milliseconds; 0 for nothing."""
+    """Return the signal's own ``expires_at`` in Unix milliseconds, 0 if it has none."""
     return int(signal.expires_at.timestamp() * 1000) if signal.expires_at is not None else 0
 
 
-def _worth(position: Position | None) -> int:
-    """What a position counts for in the account's exposure."""
-    return millionths(position.cost) if position is not None and position.quantity else 0
-
-
-def _book(before: Position | None, after: Position | None) -> str | None:
-    """What the book is to hold: None for no change, "" for no position."""
-    if after is before:
-        return None
-    return _encode(after).decode() if after is not None and after.quantity else ""
-
-
 def _slippage_bps(order: AdmittedOrder, average: Decimal | None) -> Decimal | None:
-    """How much worse than the reference the fill was, in hundredths of a percent."""
-    if average is None or not order.reference:
+    """Return how much worse than the reference the fill was, in basis points."""
+    if average is None or not order.plan.reference:
         return None
-    worse = average - order.reference if order.request.side is BUY else order.reference - average
-    return ratio(worse * BPS, order.reference)
+    worse = (
+        average - order.plan.reference
+        if order.request.side is BUY
+        else order.plan.reference - average
+    )
+    return ratio(worse * BPS, order.plan.reference)
 
 
-def _latency_ms(lease: Lease, now_ms: int) -> int:
-    """How long the entry has been on the stream: Redis put the time of its coming into its id."""
-    arrived_ms, _, _ = lease.entry_id.partition("-")
+def _latency_ms(entry_id: str, now_ms: int) -> int:
+    """Return how long the entry has been on the stream: its id begins with when it was added."""
+    arrived_ms, _, _ = entry_id.partition("-")
     latency_ms = now_ms - int(arrived_ms)
     return latency_ms if latency_ms > 0 else 0  # clocks differ

@@ -1,4 +1,4 @@
-"""How large an order is, at which prices, and how far away its stop may be."""
+"""Sizes orders: quantity, prices on the market's grid, distance of the stop."""
 
 from decimal import Decimal
 
@@ -11,11 +11,11 @@ from worker.domain.order import BUY, ENTRY, EXIT, OrderRequest, Side, opening_si
 from worker.domain.position import Position
 from worker.domain.refusal import Code, Refusal
 from worker.domain.signal import GTC, MARKET, Signal, TimeInForce
-from worker.pipeline.flow import AdmittedOrder, Intent, leg_of
+from worker.pipeline.flow import ValidSignal, leg_of
 
 
 class Sizing:
-    """Makes a signal's order: pure, every rule with its code and a sentence.
+    """Builds the order of a signal; pure, every rule has its code and a sentence.
 
     Args:
         config: the ``risk`` section.
@@ -33,11 +33,11 @@ class Sizing:
         )
         self._reward = RewardRule(min_ratio=config.min_risk_reward_ratio)
 
-    def entry_request(self, intent: Intent) -> tuple[OrderRequest, Decimal] | Refusal:
-        """The order that opens a position, and the highest price it may come to."""
-        signal, info = intent.arrival.signal, intent.info
-        balance = intent.arrival.view.balance
-        direction, reference = signal.direction, intent.reference
+    def entry_request(self, valid: ValidSignal) -> tuple[OrderRequest, Decimal] | Refusal:
+        """Build the order that opens a position, with the worst price that it may trade at."""
+        signal, info = valid.arrival.signal, valid.info
+        balance = valid.arrival.view.balance
+        direction, reference = signal.direction, valid.reference
         if direction is None or reference is None:
             raise AssertionError("validation lets no entry through without direction and price")
         if balance is None:
@@ -48,7 +48,7 @@ class Sizing:
             )
         side = opening_side(direction)
         price, limit, trigger = _prices(signal, side, reference, info)
-        ticker = intent.arrival.view.ticker
+        ticker = valid.arrival.view.ticker
         market = ticker.last if ticker is not None else price
         breach = self._check_protection(signal, price)
         if breach is None and signal.order_type is MARKET and market != price:
@@ -83,9 +83,9 @@ class Sizing:
         )
         return request, worth
 
-    def unsized_request(self, intent: Intent) -> OrderRequest:
-        """What a look-up needs, where the entry cannot be sized any more."""
-        signal = intent.arrival.signal
+    def unsized_request(self, valid: ValidSignal) -> OrderRequest:
+        """Build what a look-up needs of an entry that cannot be sized any more."""
+        signal = valid.arrival.signal
         direction = signal.direction
         if direction is None:
             raise AssertionError("no order of an entry without a direction is looked for")
@@ -96,11 +96,11 @@ class Sizing:
             role=ENTRY,
             side=opening_side(direction),
             order_type=signal.order_type,
-            quantity=signal.quantity or intent.info.quantity_step,
+            quantity=signal.quantity or valid.info.quantity_step,
         )
 
     def exit_request(self, signal: Signal, position: Position, info: SymbolInfo) -> OrderRequest:
-        """The order that closes ``position``, whole or by the signal's quantity.
+        """Build the order that closes ``position``, whole or by the signal's quantity.
 
         It follows from the arguments alone: every delivery of the signal makes the same order.
         """
@@ -124,7 +124,7 @@ class Sizing:
         )
 
     def stop_loss(self, signal: Signal, entry_price: Decimal, info: SymbolInfo) -> Decimal | None:
-        """The stop a position opened by ``signal`` gets: the signal's own, else the default one."""
+        """Return the stop of a position that ``signal`` opens: its own, else the default one."""
         if signal.stop_loss is not None or signal.direction is None:
             return signal.stop_loss
         return self._stop.default_stop(signal.direction, entry_price, info)
@@ -138,22 +138,21 @@ class Sizing:
         return breach
 
 
-def check_exit(order: AdmittedOrder) -> Refusal | None:
-    """What can be wrong with a close only once the position is known."""
-    signal, position = order.signal, order.position
-    if position is None:
-        return None
+def check_exit(
+    signal: Signal, position: Position, request: OrderRequest, info: SymbolInfo
+) -> Refusal | None:
+    """Check what can be wrong with a close only once the position is known."""
     if signal.direction is not None and signal.direction is not position.direction:
         return refuse(
             Code.NO_POSITION,
             f"direction: the open position in {signal.symbol} is {position.direction}, "
             f"not {signal.direction}",
         )
-    if order.request.quantity <= 0:
+    if request.quantity <= 0:
         return refuse(
             Code.BELOW_MINIMUM,
             f"quantity: {text(tidy(position.quantity))} is under the market's step of "
-            f"{text(order.info.quantity_step)}",
+            f"{text(info.quantity_step)}",
         )
     return None
 
@@ -161,7 +160,7 @@ def check_exit(order: AdmittedOrder) -> Refusal | None:
 def _prices(
     signal: Signal, side: Side, reference: Decimal, info: SymbolInfo
 ) -> tuple[Decimal, Decimal | None, Decimal | None]:
-    """The price to size with, the limit price and the trigger, each on the market's grid.
+    """Return the price to size with, the limit price and the trigger, on the market's grid.
 
     A limit is rounded to the side that cannot cost more than the signal said.
     """

@@ -1,4 +1,4 @@
-"""Whether a signal is well-formed, good enough, timely, and about a market that exists."""
+"""The validation stage: checks form, quality, age and market of a signal."""
 
 from collections.abc import Iterable
 from decimal import Decimal
@@ -8,12 +8,14 @@ from worker.domain.market import SymbolInfo
 from worker.domain.money import HUNDRED, ratio, text
 from worker.domain.refusal import Code, Refusal, Stage
 from worker.domain.signal import CLOSE, FOK, IOC, LIMIT, LONG, MARKET, OPEN, SHORT, STOP, Signal
-from worker.pipeline.flow import Arrival, Failed, Intent
+from worker.pipeline.flow import Arrival, Failed, Lifetime, ValidSignal
 from worker.runtime.clock import Clock, utc
 
 
 class ValidationHandler:
-    """The first stage: pure, every rule with its code and a sentence.
+    """The first stage: a plain function of a signal and its market.
+
+    Every rule has a code and a sentence.
 
     Args:
         config: the ``validation`` section.
@@ -39,7 +41,7 @@ class ValidationHandler:
         self._min_strength = config.min_signal_strength
         self._min_confluence = config.min_confluence_score
 
-    async def handle(self, arrival: Arrival) -> Intent | Failed:
+    def check(self, arrival: Arrival) -> ValidSignal | Failed:
         """Check one signal against every rule; the first breach ends it."""
         signal, view = arrival.signal, arrival.view
         refusal = (
@@ -51,11 +53,11 @@ class ValidationHandler:
                 f"exchange: {signal.exchange!r} is not one of validation.valid_exchanges "
                 f"({', '.join(sorted(self._exchanges))})",
             )
-        if refusal is None and (view.adapter is None or view.info is None):
+        if refusal is None and (view.info is None):
             refusal = _refuse(
                 Code.UNKNOWN_SYMBOL, f"symbol: {signal.exchange} lists no market {signal.symbol!r}"
             )
-        if refusal is not None or view.adapter is None or view.info is None:
+        if refusal is not None or view.info is None:
             assert refusal is not None  # noqa: S101 (an absent market was refused above)
             return Failed(refusal=refusal, signal=signal, digest=arrival.digest)
         market = view.ticker.last if view.ticker is not None else None
@@ -65,21 +67,22 @@ class ValidationHandler:
             refusal = _check_trigger(signal, market)
         if refusal is not None:
             return Failed(refusal=refusal, signal=signal, digest=arrival.digest)
-        return Intent(arrival=arrival, adapter=view.adapter, info=view.info, reference=reference)
+        return ValidSignal(arrival=arrival, info=view.info, reference=reference)
 
-    def expires_ms(self, signal: Signal, created_ms: float) -> float:
-        """When the signal may no longer be sent, Unix milliseconds."""
-        return signal.expires_ms(created_ms, self._max_age_ms)
+    def lifetime(self, signal: Signal) -> Lifetime:
+        """Return when the signal was made and when it may no longer be sent."""
+        created_ms = signal.created_ms
+        return Lifetime(created_ms, signal.expires_ms(created_ms, self._max_age_ms))
 
     def _check_time(self, arrival: Arrival) -> Refusal | None:
         signal, now_ms = arrival.signal, self._clock.now_ms()
-        if now_ms >= arrival.expires_ms:
+        if now_ms >= arrival.lifetime.expires_ms:
             return _refuse(
                 Code.SIGNAL_EXPIRED,
                 f"expires_at: the signal of {signal.created_at.isoformat()} expired at "
                 f"{self._expiry(signal)}, it is {utc(now_ms).isoformat()}",
             )
-        if arrival.created_ms - now_ms > self._max_ahead_ms:
+        if arrival.lifetime.created_ms - now_ms > self._max_ahead_ms:
             return _refuse(
                 Code.SIGNAL_FROM_FUTURE,
                 f"created_at: {signal.created_at.isoformat()} is over "
@@ -94,7 +97,7 @@ class ValidationHandler:
         return f"the age of {self._config.max_signal_age_seconds:g} s"
 
     def _check_form(self, signal: Signal) -> Refusal | None:
-        """Fields that only some kinds of signal need, or may have."""
+        """Check the fields that only some kinds of signal need, or may have."""
         missing = _missing(signal)
         if missing is not None:
             return _refuse(
@@ -150,7 +153,7 @@ class ValidationHandler:
     def _reference(
         self, signal: Signal, market: Decimal | None
     ) -> tuple[Decimal | None, Refusal | None]:
-        """The price the order is sized and judged by, checked against the market's."""
+        """Return the price to size and judge by, or why the market refutes it."""
         if signal.action is CLOSE:  # closing must not fail for want of a price
             return signal.entry_price or signal.stop_price or market, None
         if market is None:
@@ -203,7 +206,7 @@ def _refuse(code: Code, reason: str) -> Refusal:
 
 
 def _missing(signal: Signal) -> str | None:
-    """The first field that the signal's action and order type need and it has not."""
+    """Return the first field that the signal's action and order type need and it lacks."""
     if signal.action is OPEN:
         if signal.direction is None:
             return "direction"
@@ -234,7 +237,7 @@ def _check_quantity(quantity: Decimal, info: SymbolInfo) -> Refusal | None:
 
 
 def _check_trigger(signal: Signal, market: Decimal) -> Refusal | None:
-    """An entry waits for a price that the market has yet to reach: a long's above it."""
+    """Check that a stop entry's trigger is a price that the market has yet to reach."""
     trigger = signal.stop_price
     if trigger is None or signal.action is CLOSE:
         return None
@@ -249,7 +252,7 @@ def _check_trigger(signal: Signal, market: Decimal) -> Refusal | None:
 
 
 def _check_protection(signal: Signal, reference: Decimal, market: Decimal) -> Refusal | None:
-    """Stop below and target above a long's price, the other way round for a short's."""
+    """Check that stop and target lie on their sides of the price."""
     kind, is_long = signal.order_type, signal.direction is LONG
     if kind is STOP and signal.stop_price is not None:
         reference = signal.stop_price

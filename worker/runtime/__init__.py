@@ -1,1 +1,1 @@
-"""What every part stands on: time, errors, logging, secrets, cancellation."""
+"""Foundations of all rooms: time, errors, loggers, secrets, cancellation, a private server."""

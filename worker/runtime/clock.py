@@ -8,13 +8,13 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """The two clocks a worker needs, and waiting."""
+    """Wall-clock time, monotonic time, and waiting."""
 
     def now_ms(self) -> int:
-        """Wall-clock time, milliseconds since the Unix epoch."""
+        """Return wall-clock time, milliseconds since the Unix epoch."""
 
     def monotonic_ms(self) -> float:
-        """A clock that never steps and runs on while the process is stopped, in milliseconds."""
+        """Return milliseconds of a clock that never steps and runs on in a stopped process."""
 
     async def sleep(self, seconds: float) -> None:
         """Wait without blocking the event loop."""
@@ -24,11 +24,11 @@ class SystemClock:
     """The machine's clocks."""
 
     def now_ms(self) -> int:
-        """Wall-clock time, milliseconds since the Unix epoch."""
+        """Return wall-clock time, milliseconds since the Unix epoch."""
         return time.time_ns() // 1_000_000
 
     def monotonic_ms(self) -> float:
-        """``CLOCK_MONOTONIC`` in milliseconds; it keeps counting across SIGSTOP."""
+        """Return ``CLOCK_MONOTONIC`` in milliseconds; it keeps counting across SIGSTOP."""
         return time.monotonic() * 1000
 
     async def sleep(self, seconds: float) -> None:
@@ -37,12 +37,12 @@ class SystemClock:
 
 
 def utc(ms: float) -> datetime:
-    """Turn Unix milliseconds into an aware UTC datetime."""
+    """Return Unix milliseconds as an aware UTC datetime."""
     return datetime.fromtimestamp(ms / 1000, UTC)
 
 
 def rfc3339(ms: float) -> str:
-    """Unix milliseconds as an RFC 3339 time in UTC, to the millisecond."""
+    """Return Unix milliseconds as an RFC 3339 time in UTC, to the millisecond."""
     return utc(ms).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 

@@ -23,11 +23,14 @@ _PR_SET_PDEATHSIG: Final = 1
 
 
 class EmbeddedServerError(WorkerError):
-    """The private server could not be had; the message says what to do."""
+    """A private server that cannot be found or started; the message says what to do."""
 
 
 def find_server(*, prefer_bundled: bool = False) -> str:
-    """Path of a server binary.
+    """Return the path of a server binary.
+
+    Args:
+        prefer_bundled: whether the bundled Valkey goes before a server on PATH.
 
     Raises:
         EmbeddedServerError: there is none.
@@ -48,7 +51,7 @@ def find_server(*, prefer_bundled: bool = False) -> str:
 
 
 def free_port() -> int:
-    """A TCP port that was free a moment ago."""
+    """Return a TCP port that was free a moment ago."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -58,18 +61,18 @@ def _die_with_parent() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-#: The ``preexec_fn`` of a child that the kernel ends with us, where it can.
+#: The ``preexec_fn`` of a child that the kernel kills when this process ends; Linux only.
 DIE_WITH_PARENT: Final = _die_with_parent if sys.platform == "linux" else None
 
 
 class EmbeddedServer:
-    """One server process on loopback that never outlives this process.
+    """A server process on loopback that never outlives this process.
 
     Args:
         port: 0 takes a free one.
         arguments: further command line options, as pairs (``"--appendonly", "yes"``).
-        directory: where it keeps its files; by default a temporary one, removed at the end.
-        binary: which server; by default :func:`find_server`.
+        directory: takes the server's files; by default a temporary one, removed at the end.
+        binary: path of the server; by default :func:`find_server`'s.
     """
 
     def __init__(
@@ -89,14 +92,14 @@ class EmbeddedServer:
 
     @property
     def url(self) -> str:
-        """Its ``redis.url``."""
+        """Return the server's ``redis.url``."""
         return f"redis://127.0.0.1:{self.port}/0"
 
     def start(self) -> Self:
-        """Start and wait until it answers.
+        """Start the server and wait until it answers.
 
         Raises:
-            EmbeddedServerError: it did not come up.
+            EmbeddedServerError: it did not answer within ``START_TIMEOUT_S``, or ended.
         """
         command = [
             self._binary or find_server(),
@@ -137,23 +140,23 @@ class EmbeddedServer:
         return log.read_text()[-500:] if log.exists() else "it left no log"
 
     def kill(self) -> None:
-        """End it as a crash would (SIGKILL)."""
+        """Kill the server as a crash would (SIGKILL)."""
         if self.process is not None and self.process.poll() is None:
             self.process.kill()
             self.process.wait()
 
     def pause(self) -> None:
-        """Freeze it (SIGSTOP)."""
+        """Suspend the server (SIGSTOP)."""
         assert self.process is not None  # noqa: S101
         os.kill(self.process.pid, signal.SIGSTOP)
 
     def resume(self) -> None:
-        """Thaw it (SIGCONT)."""
+        """Continue the suspended server (SIGCONT)."""
         assert self.process is not None  # noqa: S101
         os.kill(self.process.pid, signal.SIGCONT)
 
     def stop(self) -> None:
-        """End it and remove its files."""
+        """Stop the server and remove its temporary files."""
         if self.process is not None and self.process.poll() is None:
             self.process.terminate()
             try:

@@ -1,12 +1,12 @@
-"""The root of every exception this project raises, and the ones that end the process."""
+"""The root of this project's exceptions, and those that end the process."""
 
 
 class WorkerError(Exception):
-    """Anything this project raises on purpose."""
+    """The base of every exception that this project raises on purpose."""
 
 
 class ConfigError(WorkerError):
-    """A configuration that must not run; ``key`` names the culprit (exit code 78)."""
+    """A configuration that must not run; ``key`` names the wrong key (exit code 78)."""
 
     def __init__(self, key: str, problem: str) -> None:
         super().__init__(f"{key}: {problem}" if key else problem)
@@ -14,4 +14,4 @@ class ConfigError(WorkerError):
 
 
 class InvariantError(WorkerError):
-    """Something that cannot happen has happened; stop before money moves (exit code 70)."""
+    """A broken invariant; the process stops before money moves (exit code 70)."""

@@ -1,4 +1,4 @@
-"""Strings that never show themselves, and what stands in their place."""
+"""Strings that are never printed, and the text shown in their place."""
 
 from typing import Final
 
@@ -6,7 +6,7 @@ HIDDEN: Final = "********"
 
 
 class Secret:
-    """A string that never shows itself: not by ``str``, ``repr``, ``format`` or an encoder."""
+    """A string that ``str``, ``repr``, ``format`` and encoders show as ``HIDDEN``."""
 
     __slots__ = ("_value",)
 
@@ -29,5 +29,5 @@ class Secret:
         return HIDDEN if self._value else ""
 
     def reveal(self) -> str:
-        """The secret itself, for the one place that needs it."""
+        """Return the secret, for the call that needs it."""
         return self._value

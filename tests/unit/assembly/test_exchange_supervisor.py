@@ -12,6 +12,7 @@ from tests.unit.parts import (
     SYMBOL,
     ManualClock,
     ScriptedExchange,
+    market_view,
     position,
     trouble,
 )
@@ -21,11 +22,10 @@ from worker.config.keys import Config, ExchangeConfig
 from worker.domain.market import ExchangePosition
 from worker.exchanges.errors import Outcome
 from worker.ledger.calls import Ledger
-from worker.ledger.replies import Book, Delivery
+from worker.ledger.replies import Book
 from worker.market.data import MarketData
 from worker.observe.health import Health
 from worker.observe.metrics import Metrics
-from worker.runtime.cancellation import cancel_all
 from worker.runtime.errors import ConfigError
 
 
@@ -97,7 +97,7 @@ class Company:
         return cast("dict[str, Any]", self.health.report()["checks"]["markets"])
 
     async def is_known(self, name: str) -> bool:
-        view = await self.market.view(name, SYMBOL)
+        view = await market_view(self.market, name, SYMBOL)
         return view.started and view.info is not None
 
 
@@ -219,8 +219,8 @@ async def test_the_keeper_compares_the_book_with_exchanges_that_have_started() -
     """
     company = Company()
     worker = worker_of(company.exchanges, company.clock)
-    started, keeper = worker.supervisor.started, worker.keeper
-    keeper._ledger = cast("Ledger", Books())
+    worker.ledger = cast("Ledger", Books())
+    started = worker.supervisor.started
 
     class Joined(ScriptedExchange):
         """While it is asked, the other one starts."""
@@ -230,29 +230,20 @@ async def test_the_keeper_compares_the_book_with_exchanges_that_have_started() -
             return []
 
     started["good"] = Joined(company.clock)
-    comparison = keeper._new_comparison()
+    comparison = worker.new_comparison()
     assert comparison.is_due()
     await comparison.compare()
     assert list(started) == ["good", "late"]
-    assert comparison._suspected == {"good": {"BTC: the book needs 1, the exchange holds 0"}}
+    assert {name: state.suspected for name, state in comparison.exchanges.items()} == {
+        "good": {"BTC: the book needs 1, the exchange holds 0"},
+        "late": frozenset(),
+    }
     assert (comparison.done, comparison.missing) == (False, "late: has not started")
     assert comparison.is_due()
     await comparison.compare()
-    assert comparison._suspected.keys() == {"good", "late"}
+    assert all(state.suspected for state in comparison.exchanges.values())
     assert (comparison.done, comparison.missing) == (True, "")
     assert not comparison.is_due()
-
-
-async def test_a_lone_signal_is_known_to_be_alone() -> None:
-    """The ledger sees the very entries the engine holds."""
-    company = Company()
-    worker = worker_of(company.exchanges, company.clock)
-    first = Delivery(entry_id="1-0", fields={}, token=1, deliveries=1, record=None,
-                     lease_mono_ms=10.0**9, received_mono_ms=0.0)  # fmt: skip
-    worker.engine.take([first])
-    for batch in (worker.ledger.admit, worker.ledger.commit):
-        assert len(batch._crowd) == worker.engine.in_flight == 1
-    await cancel_all(worker.engine._tasks)
 
 
 async def test_a_worker_says_while_it_cannot_send_orders() -> None:

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from worker.cli.schema import document
-from worker.domain.event import STREAM_OF, Event, whole
+from worker.domain.event import STREAM_OF, Event, payload_struct
 from worker.domain.refusal import Code
 from worker.domain.signal import Signal
 
@@ -64,7 +64,7 @@ def test_each_event_is_described_field_by_field(event: type[Event]) -> None:
     """The schema's properties are the struct's fields and its tag, on the right channel."""
     name = event.__name__
     schema = _SCHEMAS[name]
-    assert set(schema["properties"]) == {*whole(event).__struct_fields__, "type"}
+    assert set(schema["properties"]) == {*payload_struct(event).__struct_fields__, "type"}
     assert schema["properties"]["type"] == {"enum": [name]}
     assert schema["properties"]["occurred_at"]["format"] == "date-time"
     assert name in _DOCUMENT["channels"][STREAM_OF[event]]["messages"]

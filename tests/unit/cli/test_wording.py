@@ -14,7 +14,8 @@ from worker.cli.status import banner, render, to_json
 from worker.cli.wording import screen
 from worker.domain.trading_state import TradingState
 from worker.ledger.access import StreamEntry
-from worker.operator.status import Status, WorkerView, needs_attention
+from worker.operator.attention import needs_attention
+from worker.operator.status import Status, WorkerView
 
 _AT = datetime(2026, 1, 2, 3, 4, 5, 678_000, tzinfo=UTC)
 _GOOD = Status(

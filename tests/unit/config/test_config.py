@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from worker.config.fields import ConfigField, Kind, fields_of, resolve, walk
+from worker.config.fields import ConfigField, ValueKind, fields_of, resolve, walk
 from worker.config.keys import (
     DEFAULT_EXCHANGES,
     Config,
@@ -349,7 +349,9 @@ def test_an_unusable_secret_file_is_named_and_not_shown(tmp_path: Path, content:
     assert "hunter2" not in str(error)
 
 
-SECRET_KEYS = [".".join(path) for path, field in walk(named="okx") if field.kind is Kind.SECRET]
+SECRET_KEYS = [
+    ".".join(path) for path, field in walk(named="okx") if field.kind is ValueKind.SECRET
+]
 
 
 @pytest.mark.parametrize("key", SECRET_KEYS)
@@ -567,7 +569,10 @@ def test_every_default_obeys_its_own_rule() -> None:
     """And every number has a bound, so that no key takes a value nobody thought of."""
     for path, field in walk():
         assert isinstance(resolve(path), ConfigField)
-        if field.kind in {Kind.INT, Kind.FLOAT, Kind.DECIMAL} and field.name != "seed":
+        if (
+            field.kind in {ValueKind.INT, ValueKind.FLOAT, ValueKind.DECIMAL}
+            and field.name != "seed"
+        ):
             assert field.le is not None, path
             number = D(str(field.default))
             assert number <= field.le

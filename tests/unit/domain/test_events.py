@@ -28,11 +28,10 @@ from worker.domain.event import (
     Severity,
     SystemError,  # noqa: A004 (its public name)
     TradingStateChanged,
-    encode,
-    maybe_text,
-    share,
-    whole,
+    payload_struct,
 )
+from worker.domain.event_text import check_parts, encode, share
+from worker.domain.money import maybe_text
 from worker.domain.order import Role, Side
 from worker.domain.refusal import Code, Stage
 from worker.domain.signal import Direction, OrderType
@@ -153,7 +152,7 @@ def test_an_event_has_the_fields_of_the_contract(one: Event) -> None:
 @one_each
 def test_an_event_reads_back_as_itself(one: Event) -> None:
     """Encoding loses nothing: the parts' fields, then its own, and no others."""
-    read = msgspec.json.decode(encoded(one)[3], type=whole(type(one)), strict=True)
+    read = msgspec.json.decode(encoded(one)[3], type=payload_struct(type(one)), strict=True)
     own = {name: getattr(one, name) for name in one.__struct_fields__}
     parts = [PARTS[part] for part in type(one).parts]
     expected = {"event_id": "e-1", **{k: v for part in parts for k, v in part.items()}, **own}
@@ -171,7 +170,7 @@ def test_an_event_carries_metadata_untouched_and_times_with_their_zone(one: Even
 
 def test_events_of_any_kind_can_be_read_as_one_union() -> None:
     """``type`` tells them apart, which is how a consumer reads a stream."""
-    union = msgspec.json.Decoder(tuple_union(whole(kind) for kind in STREAM_OF))
+    union = msgspec.json.Decoder(tuple_union(payload_struct(kind) for kind in STREAM_OF))
     read = [union.decode(encoded(one)[3]) for one in EXAMPLES]
     assert [type(one).__name__ for one in read] == list(BY_NAME)
 
@@ -181,6 +180,35 @@ def tuple_union(kinds: Any) -> Any:
     for kind in kinds:
         whole = kind if whole is None else whole | kind
     return whole
+
+
+class Nothing(Event, kw_only=True, frozen=True):
+    """Adds no field of its own."""
+
+
+class Sparse(Event, kw_only=True, frozen=True, omit_defaults=True):
+    """May leave its only field out."""
+
+    note: str = ""
+
+
+class Repeating(Event, kw_only=True, frozen=True):
+    """Has a field that the header has."""
+
+    symbol: str
+
+
+class Tagged(Event, kw_only=True, frozen=True, tag=True):
+    """Would state its type twice."""
+
+    note: str
+
+
+@pytest.mark.parametrize("kind", [Nothing, Sparse, Repeating, Tagged])
+def test_an_event_whose_text_could_not_be_joined_is_refused(kind: type[Event]) -> None:
+    """Joining members with commas needs one at least in each part, and no name twice."""
+    with pytest.raises(TypeError, match=kind.__name__):
+        check_parts(kind)
 
 
 def test_decimals_are_text_without_an_exponent() -> None:

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.unit.parts import PERPETUAL, SPOT, START, SYMBOL, fill, position
+from worker.domain.fees import fee_in_quote, total_fees
 from worker.domain.market import SymbolInfo
 from worker.domain.money import ZERO
 from worker.domain.order import Fill, total_quantity, total_value
@@ -16,11 +17,9 @@ from worker.domain.position import (
     Position,
     correct_position,
     enlarge_position,
-    fee_in_quote,
     open_position,
     reduce_position,
     split_fills,
-    total_fees,
 )
 from worker.domain.signal import Direction
 

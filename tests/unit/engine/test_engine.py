@@ -1,11 +1,12 @@
 """The engine on a ledger and a pipeline of straw: what is taken, written, given back, and when."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, cast
 from unittest import mock
 
+import msgspec
 import pytest
 
 from tests.unit.parts import (
@@ -13,22 +14,19 @@ from tests.unit.parts import (
     SPOT,
     START_MS,
     D,
-    ManualClock,
-    ScriptedExchange,
     signal,
 )
 from worker.config.keys import RiskConfig
 from worker.domain.order import OrderRequest, Role, Side
 from worker.domain.signal import OrderType
 from worker.domain.trading_state import TradingState
+from worker.engine.endings import RETRY_HOLD_MS, UNRESOLVED_RETRY_MS
 from worker.engine.engine import (
     FIRST_PAUSE_S,
     LONGEST_PAUSE_S,
-    RETRY_HOLD_MS,
-    TURNS_AHEAD,
-    UNRESOLVED_RETRY_MS,
     ExecutionEngine,
 )
+from worker.engine.group_calls import MAX_BATCH
 from worker.ledger.calls import Ledger
 from worker.ledger.errors import (
     GroupMissingError,
@@ -37,15 +35,26 @@ from worker.ledger.errors import (
     LedgerUnavailableError,
 )
 from worker.ledger.items import CommitItem
-from worker.ledger.lease import Lease
 from worker.ledger.replies import Claim, CommitStatus, Committed, Delivery
 from worker.observe.health import Health
 from worker.observe.metrics import Metrics
-from worker.pipeline.flow import AdmittedOrder, Lost, Postponed, Unresolved
-from worker.pipeline.orders import OrderManager
+from worker.pipeline.custody import Custody
+from worker.pipeline.flow import (
+    AdmittedOrder,
+    Arrival,
+    Lifetime,
+    Lost,
+    NeverSent,
+    Plan,
+    Postponed,
+    Proposal,
+    Unresolved,
+)
 from worker.pipeline.pipeline import ExecutionPipeline
-from worker.pipeline.settlement import Ending, Scribe
+from worker.pipeline.settlement import Ending, SettlementWriter
 from worker.pipeline.sizing import Sizing
+from worker.pipeline.worker_state import WorkerState
+from worker.runtime.cancellation import cancel_all
 from worker.runtime.clock import SystemClock
 from worker.runtime.errors import InvariantError
 from worker.runtime.logger import bind_ids, bound_ids
@@ -77,6 +86,12 @@ class Straw:
         self.rooms: list[int] = []
         self.answers: list[Any] = []
         self.committed: list[CommitItem] = []
+        #: How many items each commit call had.
+        self.commits: list[int] = []
+        self.commit_gate: asyncio.Event | None = None
+        #: How many items each admission had.
+        self.admitted: list[int] = []
+        self.gate: asyncio.Event | None = None
         self.released: list[tuple[str, int, int, bool]] = []
         self.parked: list[tuple[Any, ...]] = []
         self.resynced: list[Delivery] = []
@@ -109,7 +124,19 @@ class Straw:
     def hang_up(self) -> None:
         self.hung_up += 1
 
-    async def commit(self, item: CommitItem) -> Committed:
+    async def admit(self, items: Sequence[Any]) -> list[Any]:
+        self.admitted.append(len(items))
+        if self.gate is not None:
+            await self.gate.wait()
+        return [ORDER] * len(items)
+
+    async def commit(self, items: Sequence[CommitItem]) -> list[Committed]:
+        self.commits.append(len(items))
+        if self.commit_gate is not None:
+            await self.commit_gate.wait()
+        return [self._commit(item) for item in items]
+
+    def _commit(self, item: CommitItem) -> Committed:
         self.committed.append(item)
         answer = self.answers.pop(0) if self.answers else CommitStatus.COMMITTED
         if isinstance(answer, Exception):
@@ -139,29 +166,91 @@ class Straw:
         return 0
 
 
-Run = Callable[[Delivery, Lease], Awaitable[Any]]
+Run = Callable[[Delivery, Custody], Awaitable[Any]]
+
+REQUEST = OrderRequest(
+    client_order_id="c1",
+    exchange="paper",
+    symbol=SPOT.symbol,
+    role=Role.ENTRY,
+    side=Side.BUY,
+    order_type=OrderType.MARKET,
+    quantity=D(1),
+)
+ORDER = AdmittedOrder(
+    signal=signal(),
+    digest="d",
+    lifetime=Lifetime(0.0, 0.0),
+    info=SPOT,
+    request=REQUEST,
+    position=None,
+    plan=Plan(request=REQUEST, reference=None, reserved=0, not_before_ms=0),
+    admitted_at=0,
+    sent_before=NeverSent(),
+)
+
+
+PROPOSAL = Proposal(valid=cast("Any", None), plan=ORDER.plan, item=cast("Any", None))
+ARRIVAL = Arrival(
+    signal=signal(), written=b"", digest="d", view=cast("Any", None), lifetime=Lifetime(0.0, 0.0)
+)
 
 
 class Line:
-    """A pipeline that does what a test says; by default every delivery is an end to commit."""
+    """A pipeline whose sending does what a test says; by default it ends with an end to commit."""
 
-    def __init__(self) -> None:
+    def __init__(self, writer: SettlementWriter) -> None:
         self.seen: list[str] = []
         self.under_way = 0
         self.most = 0
         self.act: Run = self.end
+        self.writer = writer
+        #: What a delivery is at first.
+        self.first: Any = ORDER
+        #: Entries whose market has to be asked for, and when it answers.
+        self.lacking: set[str] = set()
+        self.market = asyncio.Event()
+        self._deliveries: dict[Custody, Delivery] = {}
 
-    async def run(self, one: Delivery, lease: Lease) -> Any:
+    def begin(self, one: Delivery, custody: Custody) -> Any:
         self.seen.append(one.entry_id)
+        self._deliveries[custody] = one
+        if self.first is ARRIVAL:
+            return msgspec.structs.replace(ARRIVAL, digest=one.entry_id)
+        return self.first
+
+    def needs_market(self, arrival: Arrival) -> bool:
+        return arrival.digest in self.lacking
+
+    async def ask_market(self, arrival: Arrival) -> Arrival:
+        await self.market.wait()
+        return arrival
+
+    def validate(self, _: Arrival, __: Custody) -> Any:
+        return PROPOSAL
+
+    def decide(self, _: Any, answer: Any, __: float, ___: Custody) -> Any:
+        return answer
+
+    async def send(self, _: AdmittedOrder, custody: Custody) -> Any:
         self.under_way += 1
         self.most = max(self.most, self.under_way)
         try:
-            return await self.act(one, lease)
+            return await self.act(self._deliveries[custody], custody)
         finally:
             self.under_way -= 1
 
-    async def end(self, one: Delivery, lease: Lease) -> Ending:
-        item = CommitItem(entry=one.entry_id, token=lease.token, signal="s-1")
+    def write(self, end: Any, _: Delivery, __: Custody) -> Any:
+        return end
+
+    def conflict(self, signal_id: str, one: Delivery, custody: Custody) -> Ending:
+        return self.writer.conflict(signal_id, custody, one.deliveries)
+
+    def unresolved(self, end: Unresolved) -> tuple[str, str, str]:
+        return self.writer.unresolved(end)
+
+    async def end(self, one: Delivery, custody: Custody) -> Ending:
+        item = CommitItem(entry=one.entry_id, token=custody.token, signal="s-1")
         return Ending(item=item, outcome="filled", fields={})
 
 
@@ -177,19 +266,21 @@ class Bench:
 
     def __init__(self, *, concurrency: int = 4, drain_s: float = 5.0) -> None:
         self.ledger = Straw()
-        self.line = Line()
         self.clock = BriskClock()
-        self.scribe = Scribe(
-            account="main",
-            worker="w-1",
-            sizing=Sizing(RiskConfig(), account="main"),
-            max_slippage_pct=D(1),
-            clock=self.clock,
+        self.state = WorkerState()
+        self.line = Line(
+            SettlementWriter(
+                account="main",
+                worker="w-1",
+                sizing=Sizing(RiskConfig(), account="main"),
+                max_slippage_pct=D(1),
+                clock=self.clock,
+            )
         )
         self.engine = ExecutionEngine(
             ledger=cast("Ledger", self.ledger),
             pipeline=cast("ExecutionPipeline", self.line),
-            scribe=self.scribe,
+            state=self.state,
             metrics=Metrics(version="0", mode="paper"),
             health=Health(self.clock),
             clock=self.clock,
@@ -221,10 +312,16 @@ async def running(bench: Bench, **options: Any) -> AsyncIterator[Bench]:
         await asyncio.wait_for(task, 10)
 
 
+def held(bench: Bench, one: Delivery) -> Custody:
+    """The grant under which the engine has an entry now."""
+    (custody,) = (one_ for one_ in bench.engine._grants.held() if one_.entry_id == one.entry_id)
+    return custody
+
+
 def never() -> Run:
     """A pipeline step that does not come back by itself."""
 
-    async def stuck(_: Delivery, __: Lease) -> Any:
+    async def stuck(_: Delivery, __: Custody) -> Any:
         await asyncio.Event().wait()
 
     return stuck
@@ -243,23 +340,95 @@ async def test_what_is_claimed_is_run_and_committed() -> None:
     assert bench.ledger.left == 1
 
 
-async def test_what_was_taken_goes_on_before_the_next_claim_waits() -> None:
-    """Its admission is sent first: a turn for itself, one for the batch, one for the sending."""
+async def test_the_next_claim_waits_until_the_admission_is_answered() -> None:
+    """A claim that waits on the server for new entries must not be sent before it."""
     bench = Bench()
-    begun: list[int] = []
-
-    async def act(one: Delivery, lease: Lease) -> Ending:
-        for _ in range(TURNS_AHEAD):
-            begun.append(len(bench.ledger.waits_ms))
-            await asyncio.sleep(0)
-        return await bench.line.end(one, lease)
-
-    bench.line.act = act
+    gate = asyncio.Event()
+    bench.ledger.gate = gate
+    bench.line.first = PROPOSAL
     async with running(bench):
         await bench.settle(lambda: len(bench.ledger.waits_ms) > 1)
+        claims = len(bench.ledger.waits_ms)
         bench.ledger.give(delivery())
-        await bench.settle(lambda: bench.ledger.committed)
-    assert begun == [2, 2, 2]
+        await bench.settle(lambda: bench.ledger.admitted)
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert len(bench.ledger.waits_ms) == claims
+        gate.set()
+        await bench.settle(lambda: len(bench.ledger.waits_ms) > claims)
+
+
+async def test_a_stop_does_not_wait_for_an_admission() -> None:
+    """The claim loop ends at once; the admission is part of what drains."""
+    bench = Bench()
+    bench.ledger.gate = asyncio.Event()
+    bench.line.first = PROPOSAL
+    async with running(bench):
+        bench.ledger.give(delivery())
+        await bench.settle(lambda: bench.ledger.admitted)
+        bench.stop()
+        bench.stop()  # hands back what is in hand
+    assert bench.ledger.released == [(delivery().entry_id, 1, 0, False)]
+
+
+async def test_a_batch_is_admitted_in_one_call() -> None:
+    """Whatever was claimed together is asked about together."""
+    bench = Bench(concurrency=40)
+    bench.line.first = PROPOSAL
+    async with running(bench):
+        bench.ledger.give(*map(delivery, range(40)))
+        await bench.settle(lambda: len(bench.ledger.committed) == 40)
+    assert bench.ledger.admitted == [MAX_BATCH, 40 - MAX_BATCH]
+
+
+async def test_what_ends_together_is_committed_in_one_call() -> None:
+    """And what ends while a commit is under way goes with the next one."""
+    bench = Bench(concurrency=40)
+    gate = bench.ledger.commit_gate = asyncio.Event()
+    async with running(bench):
+        bench.ledger.give(*map(delivery, range(10)))
+        await bench.settle(lambda: bench.ledger.commits == [10])
+        bench.ledger.give(delivery(10))
+        await bench.settle(lambda: len(bench.line.seen) == 11)
+        bench.ledger.give(*map(delivery, range(11, 15)))
+        await bench.settle(lambda: len(bench.engine._endings._waiting) == 5)
+        assert bench.ledger.commits == [10]
+        gate.set()
+        await bench.settle(lambda: bench.engine.in_flight == 0)
+    assert bench.ledger.commits == [10, 5]
+
+
+async def test_a_bad_entry_does_not_stop_the_others_of_its_batch() -> None:
+    """One that cannot be read for a bug is given back; a broken commit item is sent by itself."""
+    bench = Bench(concurrency=10)
+    begin = bench.line.begin
+
+    def broken(one: Delivery, custody: Custody) -> Any:
+        if one.entry_id == delivery(1).entry_id:
+            raise RuntimeError("a bug")
+        return begin(one, custody)
+
+    bench.line.begin = broken  # type: ignore[method-assign]
+    bench.ledger.answers = [LedgerError("odd")]  # of the whole batch; then each is sent alone
+    async with running(bench):
+        bench.ledger.give(*map(delivery, range(4)))
+        await bench.settle(lambda: bench.engine.in_flight == 0 and bench.ledger.released)
+    assert bench.ledger.released == [(delivery(1).entry_id, 1, RETRY_HOLD_MS, True)]
+    assert bench.ledger.commits == [3, 1, 1, 1]
+
+
+async def test_an_entry_that_waits_for_a_price_holds_nobody_up() -> None:
+    """The others of its batch are admitted; it is admitted when the exchange has answered."""
+    bench = Bench(concurrency=10)
+    bench.line.lacking = {delivery(0).entry_id}
+    bench.line.first = ARRIVAL
+    async with running(bench):
+        bench.ledger.give(*map(delivery, range(3)))
+        await bench.settle(lambda: len(bench.ledger.committed) == 2)
+        assert bench.ledger.admitted == [2]
+        bench.line.market.set()
+        await bench.settle(lambda: len(bench.ledger.committed) == 3)
+    assert bench.ledger.admitted == [2, 1]
 
 
 async def test_no_more_is_in_hand_than_allowed() -> None:
@@ -267,9 +436,9 @@ async def test_no_more_is_in_hand_than_allowed() -> None:
     bench = Bench(concurrency=3)
     gate = asyncio.Event()
 
-    async def wait(one: Delivery, lease: Lease) -> Any:
+    async def wait(one: Delivery, custody: Custody) -> Any:
         await gate.wait()
-        return await bench.line.end(one, lease)
+        return await bench.line.end(one, custody)
 
     bench.line.act = wait
     async with running(bench):
@@ -286,7 +455,7 @@ async def test_no_more_is_in_hand_than_allowed() -> None:
 
 
 async def test_an_entry_handed_on_is_run_next() -> None:
-    """By the same task, without a claim."""
+    """Without a claim."""
     bench = Bench()
     bench.ledger.answers = [Committed(CommitStatus.COMMITTED, delivery(7))]
     async with running(bench):
@@ -295,18 +464,20 @@ async def test_an_entry_handed_on_is_run_next() -> None:
     assert bench.line.seen == [delivery(0).entry_id, delivery(7).entry_id]
 
 
-async def test_the_next_entry_of_a_task_does_not_carry_the_ids_of_the_one_before() -> None:
+async def test_an_entry_handed_on_does_not_carry_the_ids_of_the_one_before() -> None:
     """Nothing that is logged of it before it is read can name another signal."""
     bench = Bench()
     bench.ledger.answers = [Committed(CommitStatus.COMMITTED, delivery(7))]
     bound: list[dict[str, Any]] = []
 
-    async def act(one: Delivery, lease: Lease) -> Any:
+    begin = bench.line.begin
+
+    def bind(one: Delivery, custody: Custody) -> Any:
         bound.append(bound_ids())
         bind_ids(entry_id=one.entry_id)
-        return await bench.line.end(one, lease)
+        return begin(one, custody)
 
-    bench.line.act = act
+    bench.line.begin = bind  # type: ignore[method-assign]
     async with running(bench):
         bench.ledger.give(delivery(0))
         await bench.settle(lambda: len(bench.ledger.committed) == 2)
@@ -319,7 +490,7 @@ async def test_a_grant_in_hand_is_not_started_twice() -> None:
     bench.line.act = never()
     bench.engine.take([delivery(1, token=3)])
     bench.engine.take([delivery(1, token=3), delivery(1, token=2)])
-    await bench.settle(lambda: bench.line.seen)
+    await bench.settle(lambda: bench.line.under_way)
     assert bench.line.seen == [delivery(1).entry_id]
 
     bench.line.act = bench.line.end
@@ -328,9 +499,7 @@ async def test_a_grant_in_hand_is_not_started_twice() -> None:
     await bench.settle(lambda: bench.ledger.committed)
     await asyncio.sleep(0)
     assert bench.line.seen == [delivery(1).entry_id, delivery(2).entry_id]
-    for task in bench.engine._tasks:
-        task.cancel()
-    await asyncio.gather(*bench.engine._tasks, return_exceptions=True)
+    await cancel_all(bench.engine._tasks.running())
 
 
 async def test_an_entry_granted_anew_is_begun_anew() -> None:
@@ -338,16 +507,14 @@ async def test_an_entry_granted_anew_is_begun_anew() -> None:
     bench = Bench()
     bench.line.act = never()
     bench.engine.take([delivery(1)])
-    older = bench.engine._in_hand[delivery(1).entry_id]
+    older = held(bench, delivery(1))
     bench.engine.take([delivery(1, token=3)])
     await bench.settle(lambda: len(bench.line.seen) == 2)
     assert bench.line.seen == [delivery(1).entry_id] * 2
-    assert (older.lost, older.token) == (True, delivery(1).token)
-    newer = bench.engine._in_hand[delivery(1).entry_id]
-    assert (newer.lost, newer.token) == (False, 3)
-    for task in bench.engine._tasks:
-        task.cancel()
-    await asyncio.gather(*bench.engine._tasks, return_exceptions=True)
+    assert (older.is_lost, older.token) == (True, delivery(1).token)
+    newer = held(bench, delivery(1))
+    assert (newer.is_lost, newer.token) == (False, 3)
+    await cancel_all(bench.engine._tasks.running())
 
 
 async def test_lost_replies_are_looked_for() -> None:
@@ -377,7 +544,7 @@ async def test_a_conflict_is_written_again_as_a_dead_letter() -> None:
     first, second = bench.ledger.committed
     assert first.dead is None
     assert second.dead is not None
-    assert "conflict" in second.dead
+    assert second.dead.reason == "conflict"
     assert second.duplicate
 
 
@@ -390,9 +557,9 @@ async def test_a_commit_is_repeated_for_as_long_as_redis_takes() -> None:
         await bench.settle(lambda: len(bench.ledger.committed) == 3)
         assert bench.ledger.released == []
 
-        async def lose(one: Delivery, lease: Lease) -> Any:
-            lease.lost = True
-            return await bench.line.end(one, lease)
+        async def lose(one: Delivery, custody: Custody) -> Any:
+            custody.lose()
+            return await bench.line.end(one, custody)
 
         bench.line.act = lose
         bench.ledger.answers = [AWAY]
@@ -417,7 +584,7 @@ async def test_what_did_not_end_is_given_back_after_a_while(ends: Any, died: boo
     """A bug counts as a death; Redis's trouble and a postponement do not."""
     bench = Bench()
 
-    async def act(_: Delivery, __: Lease) -> Any:
+    async def act(_: Delivery, __: Custody) -> Any:
         if isinstance(ends, Exception):
             raise ends
         return ends
@@ -434,7 +601,7 @@ async def test_what_is_lost_is_left_alone() -> None:
     """It is another worker's."""
     bench = Bench()
 
-    async def act(_: Delivery, __: Lease) -> Any:
+    async def act(_: Delivery, __: Custody) -> Any:
         return Lost()
 
     bench.line.act = act
@@ -450,8 +617,8 @@ async def test_an_entry_in_doubt_is_held_back_until_the_doubt_is_over(doubt_ms: 
     """Nobody may take "not found" for proof while a request may still arrive."""
     bench = Bench()
 
-    async def act(_: Delivery, lease: Lease) -> Any:
-        lease.doubt_until_mono_ms = bench.clock.monotonic_ms() + doubt_ms
+    async def act(_: Delivery, custody: Custody) -> Any:
+        custody.doubt(bench.clock.monotonic_ms() + doubt_ms)
         raise RuntimeError("while a request was under way")
 
     bench.line.act = act
@@ -469,24 +636,24 @@ async def test_an_entry_that_could_not_be_held_back_waits_for_its_doubt_here() -
     """
     bench = Bench()
     until = bench.clock.monotonic_ms() + 200
-    runs: list[tuple[float, float]] = []
+    runs: list[tuple[float, float | None]] = []
 
     async def away(entries: Any) -> int:
         raise AWAY
 
-    async def act(one: Delivery, lease: Lease) -> Any:
-        runs.append((one.received_mono_ms, lease.doubt_until_mono_ms))
+    async def act(one: Delivery, custody: Custody) -> Any:
+        runs.append((one.received_mono_ms, custody.doubt_until_mono_ms))
         if len(runs) == 1:
-            lease.doubt_until_mono_ms = until
+            custody.doubt(until)
             raise AWAY
-        return await bench.line.end(one, lease)
+        return await bench.line.end(one, custody)
 
     bench.ledger.release = away  # type: ignore[method-assign]
     bench.line.act = act
     bench.engine.take([delivery()])
     await bench.settle(lambda: runs and not bench.engine.in_flight)
     bench.engine.take([delivery(), delivery(1)])
-    await bench.engine._renew()
+    await bench.engine._leases.renew()
     assert len(bench.ledger.beats[-1]) == 2
     await bench.settle(lambda: len(bench.ledger.committed) == 2)
     assert [item.entry for item in bench.ledger.committed] == [
@@ -494,9 +661,9 @@ async def test_an_entry_that_could_not_be_held_back_waits_for_its_doubt_here() -
         delivery().entry_id,
     ]
     assert runs[-1] == (until, until)
-    bench.engine._in_hand._doubts = {ENTRY_ID: bench.clock.monotonic_ms()}
-    await bench.engine._renew()
-    assert bench.engine._in_hand._doubts == {}
+    bench.engine._grants._doubts = {ENTRY_ID: bench.clock.monotonic_ms()}
+    await bench.engine._leases.renew()
+    assert bench.engine._grants._doubts == {}
 
 
 async def test_a_newer_grant_waits_for_the_doubt_of_the_older_one() -> None:
@@ -506,53 +673,23 @@ async def test_a_newer_grant_waits_for_the_doubt_of_the_older_one() -> None:
     bench.engine.take([delivery()])
     await bench.settle(lambda: bench.line.seen)
     until = bench.clock.monotonic_ms() + 60_000
-    bench.engine._in_hand[delivery().entry_id].doubt_until_mono_ms = until
+    held(bench, delivery()).doubt_until_mono_ms = until
     bench.engine.take([delivery(token=3)])
-    assert bench.engine._in_hand[delivery().entry_id].doubt_until_mono_ms == until
+    assert held(bench, delivery()).doubt_until_mono_ms == until
     for _ in range(10):
         await asyncio.sleep(0)
     assert len(bench.line.seen) == 1
-    tasks = list(bench.engine._tasks)
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+    await cancel_all(bench.engine._tasks.running())
 
 
 @pytest.mark.parametrize("doubt_ms", [0, 60_000])
 async def test_an_unresolved_order_is_parked_until_the_doubt_is_over(doubt_ms: int) -> None:
     """With the event that says so; the keeper looks again after that."""
     bench = Bench()
-    one = signal()
-    request = OrderRequest(
-        client_order_id="c1",
-        exchange="paper",
-        symbol=one.symbol,
-        role=Role.ENTRY,
-        side=Side.BUY,
-        order_type=OrderType.MARKET,
-        quantity=D(1),
-    )
 
-    async def act(_: Delivery, lease: Lease) -> Any:
-        lease.doubt_until_mono_ms = bench.clock.monotonic_ms() + doubt_ms
-        order = AdmittedOrder(
-            signal=one,
-            digest="d",
-            lease=lease,
-            adapter=ScriptedExchange(ManualClock()),
-            info=SPOT,
-            request=request,
-            reference=None,
-            position=None,
-            reserved=0,
-            managed=OrderManager().begin(request, one.signal_id),
-            not_before_ms=0,
-            created_ms=0.0,
-            expires_ms=0.0,
-            admitted_at=0,
-            admitted_mono_ms=0.0,
-        )
-        return Unresolved(order=order, reason="silence")
+    async def act(_: Delivery, custody: Custody) -> Any:
+        custody.doubt(bench.clock.monotonic_ms() + doubt_ms)
+        return Unresolved(order=ORDER, reason="silence")
 
     bench.line.act = act
     async with running(bench):
@@ -574,9 +711,9 @@ async def test_stopping_waits_for_what_is_in_hand_and_begins_nothing_new() -> No
     bench = Bench()
     gate = asyncio.Event()
 
-    async def wait(one: Delivery, lease: Lease) -> Any:
+    async def wait(one: Delivery, custody: Custody) -> Any:
         await gate.wait()
-        return await bench.line.end(one, lease)
+        return await bench.line.end(one, custody)
 
     bench.line.act = wait
     async with running(bench):
@@ -634,10 +771,10 @@ async def test_what_does_not_finish_is_handed_back(how: str) -> None:
     bench = Bench(drain_s=0.05 if how == "time is up" else 60.0)
     stuck = never()
 
-    async def act(one: Delivery, lease: Lease) -> Any:
+    async def act(one: Delivery, custody: Custody) -> Any:
         if one.entry_id == delivery(1).entry_id:
-            lease.doubt_until_mono_ms = bench.clock.monotonic_ms() + 9_000
-        return await stuck(one, lease)
+            custody.doubt(bench.clock.monotonic_ms() + 9_000)
+        return await stuck(one, custody)
 
     bench.line.act = act
     async with running(bench):
@@ -658,10 +795,10 @@ async def test_a_broken_invariant_stops_the_worker() -> None:
     bench = Bench()
     stuck = never()
 
-    async def act(one: Delivery, lease: Lease) -> Any:
+    async def act(one: Delivery, custody: Custody) -> Any:
         if one.entry_id == delivery(1).entry_id:
             raise InvariantError("two and two make five")
-        return await stuck(one, lease)
+        return await stuck(one, custody)
 
     bench.line.act = act
     task = asyncio.create_task(bench.engine.run())
@@ -752,23 +889,20 @@ async def test_a_heartbeat_extends_what_is_held_and_marks_what_is_lost() -> None
         return {gone.entry_id}, TradingState.HALTED, kept.lease_mono_ms + 5_000
 
     bench.ledger.heartbeat = heartbeat  # type: ignore[method-assign]
-    await bench.engine._renew()
-    leases = bench.engine._in_hand
-    assert leases[kept.entry_id].expires_mono_ms == kept.lease_mono_ms + 5_000
-    assert not leases[kept.entry_id].lost
-    assert leases[gone.entry_id].lost
-    assert leases[gone.entry_id].expires_mono_ms == gone.lease_mono_ms
-    assert bench.engine.trading_state is TradingState.HALTED
+    await bench.engine._leases.renew()
+    assert held(bench, kept).expires_mono_ms == kept.lease_mono_ms + 5_000
+    assert not held(bench, kept).is_lost
+    assert held(bench, gone).is_lost
+    assert held(bench, gone).expires_mono_ms == gone.lease_mono_ms
+    assert bench.state.trading_state is TradingState.HALTED
 
     async def earlier(held: Any, status: bytes) -> Any:
         return set(), TradingState.HALTED, kept.lease_mono_ms
 
     bench.ledger.heartbeat = earlier  # type: ignore[method-assign]
-    await bench.engine._renew()
-    assert leases[kept.entry_id].expires_mono_ms == kept.lease_mono_ms + 5_000
-    for task in bench.engine._tasks:
-        task.cancel()
-    await asyncio.gather(*bench.engine._tasks, return_exceptions=True)
+    await bench.engine._leases.renew()
+    assert held(bench, kept).expires_mono_ms == kept.lease_mono_ms + 5_000
+    await cancel_all(bench.engine._tasks.running())
 
 
 async def test_a_heartbeat_that_fails_leaves_the_leases_to_run_out() -> None:
@@ -781,11 +915,9 @@ async def test_a_heartbeat_that_fails_leaves_the_leases_to_run_out() -> None:
         raise AWAY
 
     bench.ledger.heartbeat = fail  # type: ignore[method-assign]
-    lease = bench.engine._in_hand[delivery().entry_id]
-    before = lease.expires_mono_ms
-    await bench.engine._renew()
-    assert (lease.lost, lease.expires_mono_ms) == (False, before)
-    assert ENTRY_ID not in bench.engine._in_hand
-    for task in bench.engine._tasks:
-        task.cancel()
-    await asyncio.gather(*bench.engine._tasks, return_exceptions=True)
+    custody = held(bench, delivery())
+    before = custody.expires_mono_ms
+    await bench.engine._leases.renew()
+    assert (custody.is_lost, custody.expires_mono_ms) == (False, before)
+    assert ENTRY_ID not in list(bench.engine._grants)
+    await cancel_all(bench.engine._tasks.running())

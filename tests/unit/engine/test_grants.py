@@ -3,7 +3,7 @@
 import pytest
 
 from tests.unit.parts import ENTRY_ID
-from worker.engine.grants import InHand
+from worker.engine.grants import Grants
 from worker.ledger.replies import Delivery
 
 
@@ -27,25 +27,39 @@ def test_a_grant_is_known_unless_it_is_newer_or_its_lease_was_lost(
     token: int, lost: bool, known: bool
 ) -> None:
     """The second grant is in hand; a lost one that is granted again is begun anew."""
-    in_hand = InHand()
-    lease = in_hand.take(delivery(2))
-    lease.lost = lost
-    assert in_hand.knows(delivery(token)) is known
-    assert lease.lost is (lost or not known)
+    grants = Grants()
+    custody = grants.take(delivery(2))
+    if lost:
+        custody.lose()
+    assert grants.knows(delivery(token)) is known
+    assert custody.is_lost is (lost or not known)
 
 
 def test_what_was_let_go_leaves_its_doubt_behind() -> None:
     """Until nothing of it can arrive any more; another grant's end does not."""
-    in_hand = InHand()
-    older = in_hand.take(delivery(1))
-    older.doubt_until_mono_ms = 500.0
-    newer = in_hand.take(delivery(2))
-    in_hand.let_go(older)
-    assert in_hand == {ENTRY_ID: newer}
+    grants = Grants()
+    older = grants.take(delivery(1))
+    older.doubt(500.0)
+    newer = grants.take(delivery(2))
+    grants.let_go(older)
+    assert grants.held() == [newer]
     assert newer.doubt_until_mono_ms == 500.0
-    in_hand.let_go(newer)
-    assert in_hand == {}
-    assert in_hand.take(delivery(3)).doubt_until_mono_ms == 500.0
-    in_hand.let_go(in_hand[ENTRY_ID])
-    in_hand.forget_doubts(500.0)
-    assert in_hand.take(delivery(4)).doubt_until_mono_ms == 0.0
+    grants.let_go(newer)
+    assert grants.held() == []
+    third = grants.take(delivery(3))
+    assert third.doubt_until_mono_ms == 500.0
+    grants.let_go(third)
+    grants.forget_doubts(500.0)
+    assert grants.take(delivery(4)).doubt_until_mono_ms is None
+
+
+def test_the_later_of_two_doubts_counts() -> None:
+    """One that a grant let go left behind, or one of the grant still in hand."""
+    grants = Grants()
+    first = grants.take(delivery(1))
+    first.doubt(900.0)
+    grants.let_go(first)
+    second = grants.take(delivery(2))
+    assert second.doubt_until_mono_ms == 900.0
+    second.doubt(400.0)
+    assert grants.take(delivery(3)).doubt_until_mono_ms == 400.0

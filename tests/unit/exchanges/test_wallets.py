@@ -8,13 +8,14 @@ from tests.unit.parts import (
     D,
     ManualClock,
     ScriptedExchange,
+    market_view,
     position,
     trouble,
 )
 from worker.domain.market import Balance, MarketKind
 from worker.exchanges.errors import Outcome
-from worker.keeper.duties.compare import _differences
-from worker.market.data import MarketData, MarketView
+from worker.keeper.differences import find_differences
+from worker.market.data import MarketData
 
 
 class TwoWallets(ScriptedExchange):
@@ -60,7 +61,7 @@ class Room:
 
     async def free(self, symbol: str) -> int | None:
         """The balance an order of ``symbol`` would be sized with."""
-        view: MarketView = await self.market.view("paper", symbol)
+        view = await market_view(self.market, "paper", symbol)
         return None if view.balance is None else int(view.balance.free)
 
 
@@ -99,7 +100,7 @@ async def test_the_keeper_looks_for_spot_positions_in_the_spot_wallet() -> None:
     """Coins that secure futures are not the coins a spot position needs."""
     exchange = TwoWallets(ManualClock())
     held = {SYMBOL: position(quantity=D(2))}
-    assert await _differences(exchange, held, frozenset()) == [
+    assert await find_differences(exchange, held, frozenset()) == [
         "BTC: the book needs 2, the exchange holds 1"
     ]
-    assert await _differences(exchange, {SYMBOL: position()}, frozenset()) == []
+    assert await find_differences(exchange, {SYMBOL: position()}, frozenset()) == []

@@ -8,7 +8,7 @@ import pytest
 from tests.unit.parts import PERPETUAL, SYMBOL, D, ManualClock, ScriptedExchange, position
 from worker.domain.market import Balance, ExchangePosition, MarketKind
 from worker.domain.signal import Direction
-from worker.keeper.duties.compare import _differences
+from worker.keeper.differences import find_differences
 
 GONE = "LUNA/USDT"
 
@@ -37,7 +37,7 @@ async def test_a_market_that_is_gone_hides_no_other_difference() -> None:
         )
     ]
     book = {symbol: position(symbol=symbol) for symbol in (GONE, SYMBOL, PERPETUAL.symbol)}
-    assert sorted(await _differences(venue, book, frozenset())) == [
+    assert sorted(await find_differences(venue, book, frozenset())) == [
         "BTC/USDT:USDT: the book's long 1 is not there",
         "BTC: the book needs 1, the exchange holds 0.5",
         "ETH/USDT:USDT: short 3 is not in the book",
@@ -51,5 +51,5 @@ async def test_a_market_that_is_gone_hides_no_other_difference() -> None:
 )
 async def test_a_little_less_than_the_book_says_is_dust_and_fees(held: str, is_drift: bool) -> None:
     """Two thousandths are let pass; what is exactly there, or more, is no difference at all."""
-    found = await _differences(Venue(D(held)), {SYMBOL: position(quantity=D(5))}, frozenset())
+    found = await find_differences(Venue(D(held)), {SYMBOL: position(quantity=D(5))}, frozenset())
     assert found == ([f"BTC: the book needs 5, the exchange holds {held}"] if is_drift else [])

@@ -5,8 +5,10 @@ import heapq
 import json
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
 from decimal import Decimal
+from functools import partial
 from typing import Any, cast
 
+import msgspec
 import pytest
 
 from tests.unit.parts import (
@@ -22,8 +24,13 @@ from worker.domain.market import ExchangePosition
 from worker.domain.position import Position
 from worker.exchanges.errors import Outcome, RateLimitError
 from worker.exchanges.ports import ExchangeAdapter
-from worker.keeper.duties.compare import RETRY_MS, ROUND_EVERY_MS
+from worker.keeper.comparison import RETRY_MS, ROUND_EVERY_MS, Comparison
+from worker.keeper.duties.adopt import AdoptUnresolved
+from worker.keeper.duties.compare import CompareBooks
+from worker.keeper.duties.housekeep import Housekeep
+from worker.keeper.duties.publish import PublishAccount
 from worker.keeper.office import TERM_MS, Keeper
+from worker.keeper.readiness import Readiness
 from worker.ledger.calls import Ledger
 from worker.ledger.errors import LedgerRefusedError, LedgerUnavailableError
 from worker.ledger.replies import Account, Book, Delivery, Election
@@ -83,11 +90,11 @@ class Time:
 
 
 class Redis:
-    """What ``elect.lua`` does, and what else all workers share."""
+    """The election as ``elect.lua`` decides it, and the rest that all workers share."""
 
     def __init__(self, clock: Time) -> None:
         self.clock = clock
-        self.keeper, self.said, self.ends_ms = "", "", 0.0
+        self.keeper, self.note, self.ends_ms = "", "", 0.0
         self.book: dict[str, Position] = {}
         self.busy: set[str] = set()
         self.announced: list[dict[str, Any]] = []
@@ -99,16 +106,16 @@ class Redis:
 
     def elect(self, worker: str, term_ms: int, say: str) -> Election:
         if self.clock.ms >= self.ends_ms:
-            self.keeper, self.said = "", ""
+            self.keeper, self.note = "", ""
         if self.keeper not in {"", worker}:
-            return Election(elected=False, said=self.said)
-        self.keeper, self.said = (worker, say) if term_ms else ("", "")
+            return Election(elected=False, readiness_note=self.note)
+        self.keeper, self.note = (worker, say) if term_ms else ("", "")
         self.ends_ms = self.clock.ms + term_ms
-        return Election(elected=bool(term_ms), said=say)
+        return Election(elected=bool(term_ms), readiness_note=say)
 
 
-class Straw:
-    """One worker's ledger; ``calls`` are those it made, in order."""
+class FakeLedger:
+    """One worker's ledger; ``calls`` lists the calls it made, in order."""
 
     def __init__(self, redis: Redis, worker: str) -> None:
         self.redis = redis
@@ -204,20 +211,34 @@ class Worker:
     def __init__(
         self, redis: Redis, name: str, adapters: Mapping[str, Venue], exchanges: Collection[str]
     ) -> None:
-        self.ledger = Straw(redis, name)
+        self.ledger = FakeLedger(redis, name)
         self.engine = Engine()
         self.health = Health(redis.clock, ["reconciliation"])
         self.metrics = Metrics(version="0", mode="paper")
+        ledger = cast("Ledger", self.ledger)
+        compare = CompareBooks(
+            partial(
+                Comparison,
+                ledger=ledger,
+                exchanges=exchanges,
+                adapters=cast("Mapping[str, ExchangeAdapter]", adapters),
+                metrics=self.metrics,
+                clock=redis.clock,
+                account="main",
+            )
+        )
         self.keeper = Keeper(
-            ledger=cast("Ledger", self.ledger),
-            exchanges=exchanges,
-            adapters=cast("Mapping[str, ExchangeAdapter]", adapters),
-            hands=self.engine,
+            ledger=ledger,
+            duties=[
+                compare,
+                AdoptUnresolved(ledger, self.engine),
+                PublishAccount(ledger, self.metrics),
+                Housekeep(ledger, signal_retention_ms=1_000),
+            ],
+            readiness=Readiness(compare, self.health),
+            drain=self.engine,
             metrics=self.metrics,
-            health=self.health,
             clock=redis.clock,
-            account="main",
-            signal_retention_ms=1_000,
         )
 
     def is_keeper(self) -> bool:
@@ -229,7 +250,7 @@ class Worker:
 
     @property
     def drift(self) -> float | None:
-        self.metrics.account(cast("Any", NOBODY))
+        self.metrics.account(**msgspec.structs.asdict(NOBODY))
         return self.metrics.registry.get_sample_value("execution_worker_drift")
 
 
@@ -285,7 +306,7 @@ async def test_the_keeper_is_ready_once_it_has_compared_and_not_before(account: 
     await account.clock.settle()
     assert account.clock.ms == 0
     assert worker.check() == (True, "the books were compared")
-    assert account.redis.said == "done"
+    assert account.redis.note == "done"
 
 
 async def test_an_exchange_that_cannot_be_asked_is_named_and_asked_again_soon(
@@ -404,7 +425,7 @@ async def test_a_comparison_of_a_lost_office_makes_nobody_ready(account: Shared)
     """It may have begun long before the present keeper was elected; nor does it count later."""
     account.venues["one"].open.clear()
     worker = await account.start("w1")
-    account.redis.keeper, account.redis.said = "somebody", ""
+    account.redis.keeper, account.redis.note = "somebody", ""
     account.redis.ends_ms = account.clock.ms + 60_000
     await account.clock.advance(1_000)
     assert not worker.is_keeper()

@@ -9,7 +9,8 @@ import pytest
 from tests.unit.parts import ManualClock
 from worker.ledger.connection import Connections
 from worker.ledger.errors import LedgerError, LedgerRefusedError, LedgerUnavailableError
-from worker.ledger.scripts import Argument, Doorbell, RedisScripts
+from worker.ledger.scripts import Doorbell, RedisScripts
+from worker.ledger.wire import Argument
 
 
 class Outage(RedisScripts):

@@ -13,6 +13,7 @@ from tests.unit.parts import (
     D,
     ManualClock,
     ScriptedExchange,
+    market_view,
     ticker,
     trouble,
 )
@@ -79,7 +80,7 @@ class Room:
         )
 
     async def view(self, symbol: str = SYMBOL, *, ask: bool = True) -> MarketView:
-        return await self.market.view("paper", symbol, ask=ask)
+        return await market_view(self.market, "paper", symbol, ask=ask)
 
     async def refresh(self) -> tuple[str, ...]:
         """What the background's next question is about; nothing if it asks none."""
@@ -364,9 +365,10 @@ async def test_symbols_nobody_asked_for_lately_are_forgotten() -> None:
 async def test_what_is_not_there_is_said_so() -> None:
     """Neither an exchange nor a symbol nobody knows is asked for."""
     room = Room()
-    assert (await room.market.view("nowhere", SYMBOL)).adapter is None
+    nowhere = await market_view(room.market, "nowhere", SYMBOL)
+    assert nowhere == MarketView("nowhere", SYMBOL, None, None, None)
     found = await room.view("NO/SUCH")
-    assert (found.adapter, found.info) == (room.exchange, None)
+    assert found == MarketView("paper", "NO/SUCH", None, None, None)
     assert room.exchange.asked == []
 
 
@@ -386,7 +388,7 @@ async def test_an_exchange_that_has_not_started_is_asked_nothing() -> None:
         asyncio.ensure_future(room.market.follow_balance("paper", 1.0)),
     ]
     found = await room.view()
-    assert (found.adapter, found.info, found.started) == (room.exchange, None, False)
+    assert found == MarketView("paper", SYMBOL, None, None, None, started=False)
     await asyncio.sleep(0)
     assert (room.exchange.asked, room.exchange.balances) == ([], 0)
     room.market.begin("paper")

@@ -133,10 +133,12 @@ def test_less_severe_events_are_not_written(level: str, seen: int) -> None:
 def test_the_line_of_every_signal_is_as_structlogs_would_be() -> None:
     """Secrets and the level count for it too; its ids it names itself."""
     stream = Capture()
-    tell = configure_logging(LogConfig(format="json"), stream, ["hunter2"], clock=FixedClock())
+    log_signal = configure_logging(
+        LogConfig(format="json"), stream, ["hunter2"], clock=FixedClock()
+    )
     get_logger().info("signal_ended", signal_id="s-1", attempts=1, note="hunter2")
     bind_ids(signal_id="another")
-    tell("signal_ended", {"signal_id": "s-1", "attempts": 1, "note": "hunter2"})
+    log_signal("signal_ended", {"signal_id": "s-1", "attempts": 1, "note": "hunter2"})
     bind_ids()
     first, second = stream.getvalue().splitlines()
     assert first == second

@@ -1,17 +1,13 @@
 """Metrics: what happened is counted once, under bounded labels, and the account's facts once."""
 
 import math
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
-import msgspec
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from worker.domain.market import SymbolInfo
-from worker.domain.order import Fill, OrderReport, OrderState
-from worker.domain.position import total_fees
-from worker.domain.refusal import Code, Refusal, Stage
 from worker.observe.metric_table import (
     ENDS,
     MAX_OPEN_VALUES,
@@ -35,66 +31,40 @@ def value(of: Metrics, name: str, **labels: str) -> float | None:
     return None if found is None else float(found)
 
 
-class Adapter(msgspec.Struct):
-    name: str
+NUMBERS: Mapping[str, Any] = {
+    "exposure": {"USDT": D("1000.5")},
+    "realized": {"USDT": D(-12)},
+    "open_positions": 3,
+    "unresolved": 1,
+    "dead_letters": 2,
+    "lag": 7,
+    "pending": 10,
+    "oldest_pending_ms": 2_500,
+    "leases": 4,
+}
+SETTLED: Mapping[str, Any] = {
+    "exchange": "okx",
+    "acceptance_s": 0.04,
+    "fills": 2,
+    "is_partial": False,
+    "slippage_bps": D("2.5"),
+    "fees": {"USDT": D("0.3")},
+}
 
 
-class Order(msgspec.Struct):
-    created_ms: float
-    adapter: Adapter
-    info: SymbolInfo
-
-
-class Settled(msgspec.Struct):
-    order: Order
-    report: OrderReport
-    fills: tuple[Fill, ...]
-
-    @property
-    def fees(self) -> dict[str, Decimal]:
-        return total_fees(self.fills)
-
-
-class End(msgspec.Struct):
-    settlement: Settled | None = None
-    refusal: Refusal | None = None
-    slippage_bps: Decimal | None = None
-
-
-class Numbers(msgspec.Struct):
-    exposure: dict[str, Decimal] = msgspec.field(default_factory=lambda: {"USDT": D("1000.5")})
-    realized: dict[str, Decimal] = msgspec.field(default_factory=lambda: {"USDT": D(-12)})
-    open_positions: int = 3
-    unresolved: int = 1
-    dead_letters: int = 2
-    lag: int | None = 7
-    pending: int = 10
-    oldest_pending_ms: int = 2_500
-    leases: int = 4
-
-
-def settled(*fees: str, state: OrderState = OrderState.FILLED, **end: Any) -> End:
-    created_ms = 1_767_225_600_000
-    fills = tuple(
-        Fill(trade_id=str(n), quantity=D(1), price=D(100), fee=D(fee), fee_currency="USDT")
-        for n, fee in enumerate(fees)
-    )
-    report = OrderReport(
-        client_order_id="c",
-        exchange_order_id="e",
-        symbol="BTC/USDT",
-        state=state,
-        created_ms=created_ms + 40,
-    )
-    info = SymbolInfo(symbol="BTC/USDT", base="BTC", quote="USDT", settle="USDT")
-    return End(settlement=Settled(Order(created_ms, Adapter("okx"), info), report, fills), **end)
-
-
-def test_a_filled_signal_is_counted_with_its_trades_fees_and_delays() -> None:
-    """One end, its trades, its fees by currency, its slippage, and both delays."""
+def test_a_signals_end_is_counted_with_its_delay() -> None:
+    """By its outcome, and nothing of an order."""
     of = metrics()
-    of.ended("filled", settled("0.1", "0.2", slippage_bps=D("2.5")), 0.03)
+    of.signal_ended("filled", 0.03)
     assert value(of, "signals_ended_total", outcome="filled") == 1
+    assert value(of, "signal_to_end_seconds_sum") == 0.03
+    assert value(of, "fills_total", exchange="okx") is None
+
+
+def test_a_settled_order_is_counted_with_its_trades_fees_and_delay() -> None:
+    """Its trades, its fees by currency, its slippage, and how long its acceptance took."""
+    of = metrics()
+    of.order_settled(**SETTLED)
     assert value(of, "fills_total", exchange="okx") == 2
     assert value(of, "partial_fills_total", exchange="okx") is None
     assert value(of, "commission_total", exchange="okx", currency="USDT") == pytest.approx(0.3)
@@ -102,32 +72,34 @@ def test_a_filled_signal_is_counted_with_its_trades_fees_and_delays() -> None:
     assert value(of, "slippage_bps_bucket", exchange="okx", le="2.0") == 0
     assert value(of, "slippage_bps_bucket", exchange="okx", le="5.0") == 1
     assert value(of, "signal_to_order_seconds_sum") == pytest.approx(0.04)
-    assert value(of, "signal_to_end_seconds_sum") == 0.03
 
 
 def test_a_partly_filled_order_and_a_rebate_are_counted_apart() -> None:
     """A counter never falls, so what the exchange pays has its own."""
     of = metrics()
-    of.ended("cancelled", settled("-0.5", state=OrderState.CANCELLED), 0.1)
+    of.order_settled(**{**SETTLED, "is_partial": True, "fees": {"USDT": D("-0.5")}})
     assert value(of, "partial_fills_total", exchange="okx") == 1
     assert value(of, "rebates_total", exchange="okx", currency="USDT") == 0.5
     assert value(of, "commission_total", exchange="okx", currency="USDT") is None
 
 
-def test_a_failed_signal_is_counted_by_stage_and_code() -> None:
-    """And has no order."""
+def test_an_order_without_fills_counts_only_its_acceptance() -> None:
+    """Also where the exchange does not state when that was, or its clock is behind."""
     of = metrics()
-    of.ended("failed", End(refusal=Refusal(Stage.RISK, Code.MAX_POSITIONS, "3 are open")), 0.001)
+    for acceptance_s in (0.04, -0.02, None):
+        of.order_settled(**{**SETTLED, "acceptance_s": acceptance_s, "fills": 0})
+    assert value(of, "signal_to_order_seconds_count") == 2
+    assert value(of, "signal_to_order_seconds_sum") == pytest.approx(0.04)
+    assert value(of, "fills_total", exchange="okx") is None
+    assert value(of, "slippage_bps_count", exchange="okx") is None
+
+
+def test_a_failed_order_is_counted_by_stage_and_code() -> None:
+    """And has no delay."""
+    of = metrics()
+    of.order_failed("risk", "MAX_POSITIONS")
     assert value(of, "order_failures_total", stage="risk", code="MAX_POSITIONS") == 1
     assert value(of, "signal_to_order_seconds_count") == 0
-
-
-def test_a_duplicate_counts_as_nothing_else() -> None:
-    """Its order was counted when it happened."""
-    of = metrics()
-    of.ended("duplicate", settled("1"), 0.001)
-    assert value(of, "signals_ended_total", outcome="duplicate") == 1
-    assert value(of, "fills_total", exchange="okx") is None
 
 
 COUNTS: list[tuple[str, tuple[Any, ...], str, dict[str, str], float]] = [
@@ -208,7 +180,7 @@ def test_only_the_keeper_speaks_for_the_account() -> None:
     assert not [name for name in names if (PREFIX + name).encode() in of.render()]
     of.keeper(elected=True)
     of.drift(2)
-    of.account(Numbers())
+    of.account(**NUMBERS)
     assert value(of, "keeper") == 1
     shown = {
         "unresolved": 1, "open_positions": 3, "dead_letters": 2, "stream_lag": 7, "pending": 10,
@@ -228,7 +200,7 @@ def test_only_the_keeper_speaks_for_the_account() -> None:
 def test_an_unknown_lag_is_not_zero() -> None:
     """Redis cannot tell it after an entry was deleted; 0 would switch scaling off."""
     of = metrics()
-    of.account(Numbers(lag=None))
+    of.account(**{**NUMBERS, "lag": None})
     shown = value(of, "stream_lag")
     assert shown is not None
     assert math.isnan(shown)
@@ -259,7 +231,7 @@ def test_children_with_known_labels_exist_from_the_start() -> None:
 def test_the_output_is_what_prometheus_reads() -> None:
     """Every metric of the table parses with its type and its text; the process's are there too."""
     of = metrics()
-    of.account(Numbers())
+    of.account(**NUMBERS)
     families = {f.name: f for f in text_string_to_metric_families(of.render().decode())}
     for metric in METRICS:
         family = families[PREFIX + metric.name.removesuffix("_total")]

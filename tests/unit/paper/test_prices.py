@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.unit.parts import PERPETUAL, SYMBOL, D, ManualClock, ScriptedExchange
+from tests.unit.parts import PERPETUAL, SYMBOL, D, ManualClock, ScriptedExchange, market_view
 from worker.config.keys import ExchangeConfig
 from worker.exchanges.ports import ExchangeAdapter
 from worker.market.data import MarketData
@@ -33,10 +33,10 @@ async def test_a_market_stands_where_the_last_signal_says() -> None:
     """No order can be judged by that price, and none is there before the first signal."""
     exchange = paper()
     market = market_of(exchange, SignalPrices(exchange))
-    assert (await market.view("paper", SYMBOL)).ticker is None
+    assert (await market_view(market, "paper", SYMBOL)).ticker is None
     for price in (D(90), D(100)):
         market.assume_price("paper", SYMBOL, price)
-    view = await market.view("paper", SYMBOL)
+    view = await market_view(market, "paper", SYMBOL)
     assert view.ticker is not None
     assert (view.ticker.bid, view.ticker.last, view.ticker.ask) == (D(100), D(100), D(100))
     assert not view.is_quoted
@@ -62,7 +62,7 @@ async def test_an_exchange_with_quotes_takes_no_signals_price() -> None:
     """What it quotes itself counts."""
     market = market_of(ScriptedExchange(ManualClock()))
     market.assume_price("paper", PERPETUAL.symbol, D(7))
-    view = await market.view("paper", PERPETUAL.symbol)
+    view = await market_view(market, "paper", PERPETUAL.symbol)
     assert view.ticker is not None
     assert view.ticker.last == D(100)
     assert view.is_quoted

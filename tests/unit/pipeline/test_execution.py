@@ -8,23 +8,24 @@ import pytest
 
 from tests.unit.parts import (
     ENTRY_ID,
-    SPOT,
     START,
     START_MS,
     D,
     FakeLedger,
     ManualClock,
     ScriptedExchange,
-    lease,
+    admitted_order,
+    custody,
     not_found,
+    order_request,
     report,
     signal,
     trouble,
 )
 from worker.config.keys import ExecutionConfig
-from worker.domain.order import OrderRequest, OrderState, Role, Side
+from worker.domain.order import OrderRequest, OrderState, Role
 from worker.domain.refusal import Code, Refusal, Stage
-from worker.domain.signal import OrderType, Signal
+from worker.domain.signal import Signal
 from worker.domain.trading_state import TradingState
 from worker.domain.verdict import Verdict
 from worker.exchanges.ccxt.budget import OrderBudget
@@ -39,18 +40,23 @@ from worker.exchanges.errors import (
 )
 from worker.exchanges.ports import ClockOffset, Resend
 from worker.ledger.errors import LedgerUnavailableError
-from worker.ledger.lease import Lease
 from worker.ledger.replies import Authorization
-from worker.pipeline.execution import AUTHORIZATION_TTL_MS, OrderExecutorHandler
+from worker.pipeline.custody import Custody
+from worker.pipeline.execution import OrderExecutorHandler
 from worker.pipeline.flow import (
     AdmittedOrder,
     Failed,
+    Lifetime,
     Lost,
+    MaybeSent,
+    Permission,
     Postponed,
     Submission,
     Unresolved,
 )
 from worker.pipeline.orders import OrderManager
+from worker.pipeline.permissions import PERMISSION_TTL_MS
+from worker.pipeline.worker_state import WorkerState
 from worker.runtime.clock import Random
 
 GONE = LedgerUnavailableError("gone", kind="connection")
@@ -83,53 +89,35 @@ class Desk:
         self.exchange.placing = [report()]
         self.exchange.looking = [not_found()]
         self.meter = Meter()
-        self.is_draining = False
         self.random = Random(4)
-        self.lease: Lease = lease(expires_mono_ms=10**9)
-        self.last: AdmittedOrder
+        self.state_of_worker = WorkerState()
+        self.custody = custody(expires_mono_ms=10**9)
         self.handler = OrderExecutorHandler(
             ExecutionConfig(**({"jitter": 0.0} | config)),
+            exchanges={"paper": self.exchange},
             ledger=self.ledger.as_ledger(),
             orders=self.orders,
+            state=self.state_of_worker,
             clock=self.clock,
             random=self.random,
             meter=self.meter,
-            draining=lambda: self.is_draining,
         )
 
-    def order(self, *, closing: bool = False, **fields: Any) -> AdmittedOrder:
+    def order(
+        self, *, closing: bool = False, pause_ms: float = 0.0, **fields: Any
+    ) -> AdmittedOrder:
         one: Signal = fields.pop("signal", None) or signal()
-        request = OrderRequest(
-            client_order_id="c1",
-            exchange="paper",
-            symbol=one.symbol,
-            role=Role.EXIT if closing else Role.ENTRY,
-            side=Side.BUY,
-            order_type=OrderType.MARKET,
-            quantity=D(2),
-        )
+        request = order_request(symbol=one.symbol, role=Role.EXIT if closing else Role.ENTRY)
+        self.custody.order = self.orders.begin(request, one.signal_id)
         whole: dict[str, Any] = {
             "signal": one,
-            "digest": one.digest(),
-            "lease": self.lease,
-            "adapter": self.exchange,
-            "info": SPOT,
-            "request": request,
-            "reference": D(100),
-            "position": None,
-            "reserved": 0,
-            "managed": self.orders.begin(request, one.signal_id),
-            "not_before_ms": START_MS,
-            "created_ms": one.created_ms,
-            "expires_ms": one.expires_ms(one.created_ms, 3_600_000),
-            "admitted_at": 0,
-            "admitted_mono_ms": self.clock.ms,
+            "lifetime": Lifetime(one.created_ms, one.expires_ms(one.created_ms, 3_600_000)),
+            "permission": Permission(self.clock.ms, pause_ms),
         }
-        self.last = AdmittedOrder(**(whole | fields))
-        return self.last
+        return admitted_order(request, **(whole | fields))
 
     async def send(self, **fields: Any) -> Any:
-        return await self.handler.handle(self.order(**fields))
+        return await self.handler.handle(self.order(**fields), self.custody)
 
     @property
     def placed(self) -> int:
@@ -138,7 +126,7 @@ class Desk:
 
     @property
     def state(self) -> OrderState:
-        return self.last.managed.state
+        return self.custody.order.state
 
 
 def failure(ended: Any) -> Code:
@@ -169,16 +157,16 @@ async def test_an_accepted_order_leaves_no_doubt() -> None:
     """Nothing of it can still arrive."""
     desk = Desk()
     await desk.send()
-    assert desk.lease.doubt_until_mono_ms == 0.0
+    assert desk.custody.doubt_until_mono_ms is None
 
 
 async def test_while_a_request_is_under_way_the_lease_is_in_doubt() -> None:
     """Until its deadline and the margin for clocks; whoever hands the entry back must know."""
     desk = Desk()
-    seen: list[float] = []
+    seen: list[float | None] = []
 
     def note(request: OrderRequest) -> Any:
-        seen.append(desk.lease.doubt_until_mono_ms)
+        seen.append(desk.custody.doubt_until_mono_ms)
         return report()(request)
 
     desk.exchange.placing = [note]
@@ -207,7 +195,7 @@ async def test_a_definite_no_is_not_asked_again(error: ExchangeError, code: Code
     assert ended.refusal.attempts == desk.placed == 1
     assert desk.clock.slept == []
     assert desk.state is OrderState.REJECTED
-    assert desk.lease.doubt_until_mono_ms == 0.0
+    assert desk.custody.doubt_until_mono_ms is None
 
 
 @pytest.mark.parametrize(
@@ -312,7 +300,7 @@ async def test_no_retry_is_waited_for_that_would_come_too_late() -> None:
 async def test_a_lease_too_short_for_the_request_postpones_it() -> None:
     """Deadline and margin must lie within the lease: nothing is sent, nothing is decided."""
     desk = Desk()
-    desk.lease.expires_mono_ms = 5_000.0 + 1_000.0 - 1
+    desk.custody.expires_mono_ms = 5_000.0 + 1_000.0 - 1
     assert isinstance(await desk.send(), Postponed)
     assert desk.placed == 0
 
@@ -320,14 +308,14 @@ async def test_a_lease_too_short_for_the_request_postpones_it() -> None:
 async def test_a_lease_just_long_enough_is_enough() -> None:
     """To the millisecond."""
     desk = Desk()
-    desk.lease.expires_mono_ms = 5_000.0 + 1_000.0
+    desk.custody.expires_mono_ms = 5_000.0 + 1_000.0
     assert isinstance(await desk.send(), Submission)
 
 
 async def test_a_lost_lease_ends_it() -> None:
     """Another worker has the entry: not one request."""
     desk = Desk()
-    desk.lease.lost = True
+    desk.custody.lose()
     assert isinstance(await desk.send(), Lost)
     assert desk.placed == 0
 
@@ -338,7 +326,7 @@ async def test_the_window_is_fixed_before_the_lease_is_checked() -> None:
     steps: list[tuple[str, float]] = []
     opening = desk.exchange.open_window
 
-    class Watched(Lease):
+    class Watched(Custody):
         def covers(self, mono_ms: float) -> bool:
             steps.append(("lease", mono_ms))
             return super().covers(mono_ms)
@@ -350,7 +338,8 @@ async def test_the_window_is_fixed_before_the_lease_is_checked() -> None:
         return window
 
     desk.exchange.open_window = open_window  # type: ignore[method-assign]
-    assert isinstance(await desk.send(lease=Watched(ENTRY_ID, 1, 10.0**9)), Submission)
+    desk.custody = Watched(ENTRY_ID, 1, 10.0**9)
+    assert isinstance(await desk.send(), Submission)
     assert steps == [("window", 5_000.0), ("lease", 6_000.0)]
 
 
@@ -404,7 +393,7 @@ async def test_what_happens_during_the_wait_for_a_turn_counts(answer: Any, end: 
 async def test_a_lease_that_ends_during_the_wait_for_a_turn_postpones_the_order() -> None:
     """The lease is held against the window, and the window opens after the wait."""
     desk = Counted()
-    desk.lease.expires_mono_ms = 5_000.0 + 1_000.0 + 499
+    desk.custody.expires_mono_ms = 5_000.0 + 1_000.0 + 499
     assert isinstance(await desk.send(), Postponed)
     assert desk.placed == 0
 
@@ -424,7 +413,7 @@ async def test_a_turn_later_than_the_signal_lives_is_not_waited_for() -> None:
 async def test_no_turn_is_waited_for_while_draining() -> None:
     """The order goes back to the others."""
     desk = Counted()
-    desk.is_draining = True
+    desk.state_of_worker.drain()
     assert isinstance(await desk.send(), Postponed)
     assert desk.clock.slept == []
 
@@ -457,9 +446,9 @@ def authorization(
 async def test_an_old_admission_is_looked_at_again() -> None:
     """At the limit not yet, beyond it once."""
     desk = Desk()
-    await desk.send(admitted_mono_ms=desk.clock.ms - AUTHORIZATION_TTL_MS)
+    await desk.send(permission=Permission(desk.clock.ms - PERMISSION_TTL_MS))
     assert desk.ledger.authorized == 0
-    await desk.send(admitted_mono_ms=desk.clock.ms - AUTHORIZATION_TTL_MS - 1)
+    await desk.send(permission=Permission(desk.clock.ms - PERMISSION_TTL_MS - 1))
     assert desk.ledger.authorized == 1
 
 
@@ -494,7 +483,7 @@ async def test_fenced_between_attempts() -> None:
     desk.exchange.placing = [trouble(Outcome.NOT_SENT)]
     desk.ledger.authorizations = [authorization(held=False)]
     assert isinstance(await desk.send(), Lost)
-    assert desk.lease.lost
+    assert desk.custody.is_lost
     assert desk.placed == 1
 
 
@@ -534,7 +523,7 @@ async def test_a_pause_longer_than_the_signal_fails_it() -> None:
 async def test_a_draining_worker_waits_for_nothing() -> None:
     """Neither for a pause nor for a retry; another worker may."""
     desk = Desk()
-    desk.is_draining = True
+    desk.state_of_worker.drain()
     desk.ledger.authorizations = [authorization(pause_ms=500.0)]
     assert isinstance(await desk.send(pause_ms=500.0), Postponed)
     desk.exchange.placing = [trouble(Outcome.NOT_SENT)]
@@ -604,7 +593,7 @@ async def test_an_unknown_outcome_that_is_found_is_a_submission() -> None:
     assert isinstance(sent, Submission)
     assert sent.attempts == desk.placed == 1
     assert desk.meter.said == ["submission unknown", "lookup found"]
-    assert desk.lease.doubt_until_mono_ms == 0.0
+    assert desk.custody.doubt_until_mono_ms is None
 
 
 async def test_not_found_counts_only_after_deadline_and_visibility() -> None:
@@ -645,7 +634,8 @@ async def test_errors_prove_nothing_however_often() -> None:
     assert desk.placed == 1
     assert 20_000 < desk.clock.ms < 23_000
     assert desk.state is OrderState.UNRESOLVED
-    assert desk.lease.doubt_until_mono_ms > 0
+    assert desk.custody.doubt_until_mono_ms is not None
+    assert desk.custody.doubt_until_mono_ms > 0
 
 
 async def test_errors_before_and_after_the_deadline_do_not_hide_the_proof() -> None:
@@ -693,7 +683,7 @@ async def test_a_lease_lost_during_the_search_ends_it() -> None:
     desk.exchange.placing = [trouble(Outcome.UNKNOWN)]
 
     def lose(_: OrderRequest) -> ExchangeError:
-        desk.lease.lost = True
+        desk.custody.lose()
         return not_found()
 
     desk.exchange.looking = [lose]
@@ -716,7 +706,7 @@ async def test_a_later_delivery_looks_before_it_sends() -> None:
     """Found: nothing is sent."""
     desk = Desk()
     desk.exchange.looking = [report()]
-    sent = await desk.send(look_up_first=True)
+    sent = await desk.send(sent_before=MaybeSent(0.0))
     assert isinstance(sent, Submission)
     assert desk.placed == 0
     assert [name for name, _ in desk.exchange.calls] == ["look"]
@@ -725,9 +715,7 @@ async def test_a_later_delivery_looks_before_it_sends() -> None:
 async def test_a_later_delivery_sends_only_after_proof() -> None:
     """It waits until an earlier request can no longer arrive, and asks Redis before it sends."""
     desk = Desk()
-    sent = await desk.send(
-        look_up_first=True, absent_after_mono_ms=3_000.0, admitted_mono_ms=float("-inf")
-    )
+    sent = await desk.send(sent_before=MaybeSent(3_000.0), permission=None)
     assert isinstance(sent, Submission)
     assert desk.exchange.times("look")[-1] >= 3_000
     assert desk.exchange.times("place")[0] >= 3_000
@@ -738,11 +726,11 @@ async def test_a_later_delivery_of_a_dead_signal_only_looks() -> None:
     """``give_up``: absent means failed for good, found means it goes on as usual."""
     desk = Desk()
     why = Refusal(Stage.EXECUTION, Code.DELIVERIES_EXHAUSTED, "six died")
-    ended = await desk.send(look_up_first=True, give_up=why)
+    ended = await desk.send(sent_before=MaybeSent(0.0), give_up=why)
     assert failure(ended) is Code.DELIVERIES_EXHAUSTED
     assert ended.refusal.reason == "six died"
     desk.exchange.looking = [report()]
-    assert isinstance(await desk.send(look_up_first=True, give_up=why), Submission)
+    assert isinstance(await desk.send(sent_before=MaybeSent(0.0), give_up=why), Submission)
     assert desk.placed == 0
 
 
@@ -750,7 +738,7 @@ async def test_a_later_delivery_that_learns_nothing_is_unresolved() -> None:
     """It may have been sent by the one before."""
     desk = Desk()
     desk.exchange.looking = [trouble(Outcome.UNKNOWN)]
-    assert isinstance(await desk.send(look_up_first=True), Unresolved)
+    assert isinstance(await desk.send(sent_before=MaybeSent(0.0)), Unresolved)
     assert desk.placed == 0
 
 
@@ -758,7 +746,7 @@ async def test_a_later_delivery_where_nothing_may_be_sent_twice_is_unresolved() 
     """Not found proves nothing on an exchange without deadlines."""
     desk = Desk()
     desk.exchange.resend = Resend.NEVER
-    ended = await desk.send(look_up_first=True)
+    ended = await desk.send(sent_before=MaybeSent(0.0))
     assert isinstance(ended, Unresolved)
     assert "not sent again" in ended.reason
 
@@ -770,18 +758,19 @@ async def test_a_later_delivery_where_nothing_may_be_sent_twice_is_unresolved() 
 async def test_an_order_that_went_elsewhere_is_not_followed_any_more(ending: type) -> None:
     """Neither the list of active orders nor its statistics grow by what others do."""
     desk = Desk()
-    desk.lease.lost = ending is Lost
+    if ending is Lost:
+        desk.custody.lose()
     if ending is Postponed:
-        desk.lease.expires_mono_ms = 0.0
+        desk.custody.expires_mono_ms = 0.0
     desk.exchange.placing = desk.exchange.looking = [trouble(Outcome.UNKNOWN)]
     assert isinstance(await desk.send(), ending)
     assert desk.orders.statistics()["active"] == 0
     assert desk.orders.find("c1") is None
 
 
-async def test_the_lease_speaks_of_the_entry_it_is_for() -> None:
+async def test_a_custody_names_the_entry_it_is_for() -> None:
     """A token and an id, as a status line."""
-    assert repr(lease()) == f"<Lease {ENTRY_ID} token 1 until 15000 ms>"
+    assert repr(custody()) == f"<Custody {ENTRY_ID} token 1 until 15000 ms>"
 
 
 # --- a person's decision ---
@@ -798,7 +787,7 @@ async def in_doubt(verdict: Verdict | None, answer: Any, resend: Resend = Resend
     desk = Desk(max_lookup_seconds=1)
     desk.exchange.resend = resend
     desk.exchange.looking = [answer]
-    return desk, await desk.send(look_up_first=True, verdict=verdict)
+    return desk, await desk.send(sent_before=MaybeSent(0.0), verdict=verdict)
 
 
 @pytest.mark.parametrize("answer", [SILENT, not_found()], ids=["silent", "not found"])
@@ -863,7 +852,9 @@ async def test_what_an_order_without_a_size_of_its_own_traded_is_believed() -> N
     desk.exchange.looking = [SILENT]
     given_up = Refusal(Stage.RISK, Code.BALANCE_UNKNOWN, "no balance")
     end = await desk.send(
-        look_up_first=True, give_up=given_up, verdict=msgspec.structs.replace(TRADED, filled=D(3))
+        sent_before=MaybeSent(0.0),
+        give_up=given_up,
+        verdict=msgspec.structs.replace(TRADED, filled=D(3)),
     )
     assert isinstance(end, Submission)
     assert end.report.filled_quantity == 3
@@ -878,7 +869,7 @@ async def test_a_not_found_asked_before_its_time_proves_nothing_however_late_it_
         return not_found()
 
     desk.exchange.looking = [slowly, report()]
-    end = await desk.send(look_up_first=True, absent_after_mono_ms=2_000.0)
+    end = await desk.send(sent_before=MaybeSent(2_000.0))
     assert isinstance(end, Submission)
     assert desk.placed == 0
     assert len(desk.exchange.times("look")) == 2

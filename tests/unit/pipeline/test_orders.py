@@ -5,31 +5,20 @@ from typing import cast
 import msgspec
 import pytest
 
-from tests.unit.parts import D, fill, report
+from tests.unit.parts import fill, order_request, report
 from worker.domain.order import (
     Fact,
     IllegalTransitionError,
     OrderReport,
     OrderRequest,
     OrderState,
-    Role,
-    Side,
 )
-from worker.domain.signal import OrderType
 from worker.pipeline.orders import HISTORY_LENGTH, ManagedOrder, OrderManager
 from worker.runtime.clock import Clock
 
 
 def request(client_id: str = "c1") -> OrderRequest:
-    return OrderRequest(
-        client_order_id=client_id,
-        exchange="paper",
-        symbol="BTC/USDT",
-        role=Role.ENTRY,
-        side=Side.BUY,
-        order_type=OrderType.MARKET,
-        quantity=D(2),
-    )
+    return order_request(client_order_id=client_id)
 
 
 def told(order: ManagedOrder, state: OrderState, filled: str = "0", x: str = "X1") -> OrderReport:

@@ -17,7 +17,7 @@ from tests.unit.parts import (
     FakeLedger,
     ManualClock,
     ScriptedExchange,
-    lease,
+    custody,
     not_found,
     payload,
     position,
@@ -33,19 +33,29 @@ from worker.domain.refusal import Code
 from worker.domain.signal import MalformedSignalError
 from worker.domain.signature import Signatures, SigningKey, signed_fields
 from worker.exchanges.errors import Outcome
-from worker.ledger.lease import Lease
 from worker.ledger.replies import Admitted, Delivery, Duplicate
 from worker.ledger.stored import Record
 from worker.market.data import MarketData
 from worker.pipeline.execution import OrderExecutorHandler
-from worker.pipeline.flow import Postponed, Unresolved
+from worker.pipeline.flow import (
+    AdmittedOrder,
+    Arrival,
+    Ended,
+    Postponed,
+    Proposal,
+    Settlement,
+    Submission,
+    Unresolved,
+    ValidSignal,
+)
 from worker.pipeline.orders import OrderManager
 from worker.pipeline.pipeline import ExecutionPipeline, decode
 from worker.pipeline.reconciliation import ReconciliationHandler
 from worker.pipeline.risk import RiskManagementHandler
-from worker.pipeline.settlement import Ending, Scribe
+from worker.pipeline.settlement import Ending, SettlementWriter
 from worker.pipeline.sizing import Sizing
 from worker.pipeline.validation import ValidationHandler
+from worker.pipeline.worker_state import WorkerState
 from worker.runtime.clock import Random, utc
 from worker.runtime.logger import bound_ids
 
@@ -93,10 +103,12 @@ class Line:
         self.exchange = Rich(clock)
         self.exchange.placing = [report()]
         self.exchange.looking = [not_found()]
-        self.lease: Lease = lease(10**9)
+        self.custody = custody(10**9)
+        exchanges = {"paper": self.exchange}
+        state = WorkerState()
         sizing = Sizing(RiskConfig(), account="main")
         self.market = MarketData(
-            {"paper": self.exchange},
+            exchanges,
             clock=clock,
             max_price_age_ms=5_000,
             max_balance_age_ms=30_000,
@@ -106,10 +118,9 @@ class Line:
         risk = RiskManagementHandler(
             RiskConfig(),
             sizing=sizing,
-            ledger=ledger,
+            exchanges=exchanges,
             market=self.market,
             orders=orders,
-            clock=clock,
         )
         validation = ValidationHandler(
             ValidationConfig(), exchanges=["paper"], max_size_pct=D(5), clock=clock
@@ -119,28 +130,32 @@ class Line:
                 account="main", keys=keys, required=signed, now=lambda: utc(clock.now_ms())
             ),
             market=self.market,
+            exchanges=exchanges,
             validation=validation,
             risk=risk,
             execution=OrderExecutorHandler(
                 ExecutionConfig(),
+                exchanges=exchanges,
                 ledger=ledger,
                 orders=orders,
+                state=state,
                 clock=clock,
                 random=Random(1),
                 meter=Quiet(),
-                draining=lambda: False,
             ),
             reconciliation=ReconciliationHandler(
-                ReconciliationConfig(), orders=orders, clock=clock, may_open=lambda: True
+                ReconciliationConfig(),
+                exchanges=exchanges,
+                orders=orders,
+                state=state,
+                clock=clock,
             ),
-            scribe=Scribe(
+            writer=SettlementWriter(
                 account="main", worker="w-1", sizing=sizing, max_slippage_pct=D(1), clock=clock
             ),
             clock=clock,
             max_deliveries=5,
             skew_margin_ms=1_000,
-            watch=lambda _stage: lambda _seconds: None,
-            crowd=("this one",),
         )
 
     async def run(self, data: bytes | None = None, **fields: Any) -> Any:
@@ -153,7 +168,31 @@ class Line:
             "lease_mono_ms": 15_000.0,
             "received_mono_ms": self.clock.ms,
         }
-        return await self.pipeline.run(Delivery(**(whole | fields)), self.lease)
+        delivery = Delivery(**(whole | fields))
+        end = await self._follow(self.pipeline.begin(delivery, self.custody))
+        return self.pipeline.write(end, delivery, self.custody)
+
+    async def _follow(self, step: Arrival | Proposal | AdmittedOrder | Ended) -> Settlement | Ended:
+        """Take one signal through every step, as the engine does with a batch of them."""
+        if isinstance(step, Arrival):
+            if self.pipeline.needs_market(step):
+                step = await self.pipeline.ask_market(step)
+            valid = self.pipeline.validate(step, self.custody)
+            step = (
+                self.pipeline.propose(valid, self.custody)
+                if isinstance(valid, ValidSignal)
+                else valid
+            )
+        while isinstance(step, Proposal):
+            asked_mono_ms = self.clock.ms
+            (answer,) = await self.ledger.admit([step.item])
+            step = self.pipeline.decide(step, answer, asked_mono_ms, self.custody)
+        if not isinstance(step, AdmittedOrder):
+            return step
+        sent = await self.pipeline.send(step, self.custody)
+        if not isinstance(sent, Submission):
+            return sent
+        return await self.pipeline.follow(sent, self.custody)
 
     async def recorded(self, **signal_fields: Any) -> Record:
         """What a first delivery of a signal leaves behind."""
@@ -163,7 +202,7 @@ class Line:
             entry="1-0",
             signal="s-1",
             state="ADMITTED",
-            intent=self.ledger.admitted[-1].intent,
+            plan=self.ledger.admitted[-1].plan,
         )
 
     @property
@@ -179,7 +218,7 @@ def kinds(end: Any) -> list[str]:
 def dead(end: Any) -> dict[str, str]:
     assert isinstance(end, Ending), end
     assert end.item.dead is not None
-    return dict(zip(end.item.dead[::2], end.item.dead[1::2], strict=True))
+    return end.item.dead._asdict()
 
 
 async def test_a_signal_becomes_a_position() -> None:

@@ -8,28 +8,27 @@ import pytest
 from tests.unit.parts import (
     PERPETUAL,
     SPOT,
-    START_MS,
     D,
     ManualClock,
     ScriptedExchange,
+    admitted_order,
+    custody,
     fill,
-    lease,
     not_found,
+    order_request,
     position,
     report,
-    signal,
     trouble,
 )
 from worker.config.keys import ReconciliationConfig
 from worker.domain.market import SymbolInfo
-from worker.domain.order import Fact, Fill, OrderRequest, OrderState, Role, Side
+from worker.domain.order import Fact, Fill, OrderRequest, OrderState, Side
 from worker.domain.position import Position
 from worker.domain.refusal import Code, Stage
-from worker.domain.signal import OrderType
+from worker.domain.trading_state import TradingState
 from worker.domain.verdict import Verdict
 from worker.exchanges.errors import ExchangeError, Outcome
 from worker.pipeline.flow import (
-    AdmittedOrder,
     Failed,
     Lost,
     Settlement,
@@ -38,6 +37,7 @@ from worker.pipeline.flow import (
 )
 from worker.pipeline.orders import OrderManager
 from worker.pipeline.reconciliation import TRADE_LOOKUPS, ReconciliationHandler
+from worker.pipeline.worker_state import WorkerState
 
 ONE, HALF, REST = fill("2", "100"), fill("1", "99", trade_id="a"), fill("1", "101", trade_id="b")
 ACTIVE = report(OrderState.ACTIVE)
@@ -51,14 +51,19 @@ class Desk:
         self.clock = ManualClock()
         self.orders = OrderManager()
         self.exchange = ScriptedExchange(self.clock)
-        self.lease = lease(10**9)
-        self.may_open = True
+        self.custody = custody(10**9)
+        self.state = WorkerState()
         self.handler = ReconciliationHandler(
             ReconciliationConfig(**config),
+            exchanges={"paper": self.exchange},
             orders=self.orders,
+            state=self.state,
             clock=self.clock,
-            may_open=lambda: self.may_open,
         )
+
+    def forbid_opening(self) -> None:
+        """The account may open positions no more."""
+        self.state.trading_state = TradingState.REDUCING
 
     async def settle(
         self,
@@ -71,40 +76,14 @@ class Desk:
         verdict: Verdict | None = None,
     ) -> Any:
         """Hand over an order whose create response said ``first``; a close of ``held`` if given."""
-        request = OrderRequest(
-            client_order_id="c1",
-            exchange="paper",
-            symbol="BTC/USDT",
-            role=Role.ENTRY,
-            side=side,
-            order_type=OrderType.MARKET,
-            quantity=D(2),
-        )
-        managed = self.orders.begin(request, "s-1")
-        self.orders.note(managed, Fact.SENT)
+        request = order_request(side=side)
+        self.custody.order = self.orders.begin(request, "s-1")
+        self.orders.note(self.custody.order, Fact.SENT)
         said = first(request)
-        self.orders.report(managed, said)
-        one = signal()
-        order = AdmittedOrder(
-            signal=one,
-            digest=one.digest(),
-            lease=self.lease,
-            adapter=self.exchange,
-            info=info,
-            request=request,
-            reference=D(100),
-            position=held,
-            reserved=0,
-            managed=managed,
-            not_before_ms=START_MS,
-            created_ms=START_MS,
-            expires_ms=START_MS + 30_000,
-            admitted_at=0,
-            admitted_mono_ms=0.0,
-            verdict=verdict,
-        )
+        self.orders.report(self.custody.order, said)
+        order = admitted_order(request, info=info, position=held, verdict=verdict)
         submission = Submission(order=order, report=said, attempts=attempts)
-        return await self.handler.handle(submission)
+        return await self.handler.handle(submission, self.custody)
 
     async def settled(self, first: Any) -> Settlement:
         ended = await self.settle(first)
@@ -149,7 +128,7 @@ async def test_an_entry_is_cancelled_once_the_account_may_open_nothing() -> None
     desk = Desk()
 
     def stop(request: OrderRequest) -> Any:
-        desk.may_open = False
+        desk.forbid_opening()
         return PART(request)
 
     desk.exchange.looking = [ACTIVE, stop, report(OrderState.CANCELLED, HALF)]
@@ -161,7 +140,7 @@ async def test_an_entry_is_cancelled_once_the_account_may_open_nothing() -> None
 async def test_a_cancel_that_is_under_way_is_not_asked_for_at_every_poll() -> None:
     """However long the account may open nothing: the exchange has taken the request."""
     desk = Desk()
-    desk.may_open = False
+    desk.forbid_opening()
     desk.exchange.looking = [ACTIVE] * 5 + [report(OrderState.CANCELLED, filled_quantity=D(0))]
     await desk.settled(ACTIVE)
     assert desk.exchange.times("cancel") == [0.0]
@@ -188,7 +167,7 @@ async def test_trades_an_exchange_has_forgotten_can_be_told_by_a_person(
 async def test_a_close_goes_on_while_the_account_may_open_nothing() -> None:
     """It is what the account is waiting for."""
     desk = Desk()
-    desk.may_open = False
+    desk.forbid_opening()
     desk.exchange.looking = [ACTIVE, report(OrderState.FILLED, ONE)]
     ended = await desk.settle(ACTIVE, side=Side.SELL, held=position())
     assert isinstance(ended, Settlement)
@@ -296,7 +275,7 @@ async def test_a_lost_lease_ends_the_polling() -> None:
     desk = Desk()
 
     def lose(request: OrderRequest) -> Any:
-        desk.lease.lost = True
+        desk.custody.lose()
         return ACTIVE(request)
 
     desk.exchange.looking = [lose]

@@ -19,7 +19,7 @@ from tests.unit.parts import (
     ManualClock,
     ScriptedExchange,
     arrival,
-    lease,
+    custody,
     position,
     signal,
 )
@@ -34,11 +34,14 @@ from worker.market.data import MarketData
 from worker.pipeline.flow import (
     AdmittedOrder,
     Failed,
-    Intent,
     Lost,
+    MaybeSent,
+    NeverSent,
+    Permission,
     Postponed,
     Repeated,
-    StoredIntent,
+    StoredPlan,
+    ValidSignal,
 )
 from worker.pipeline.orders import OrderManager
 from worker.pipeline.risk import RiskManagementHandler, recorded
@@ -59,37 +62,48 @@ class Desk:
         self.exchange = ScriptedExchange(self.clock)
         #: Prices the market was told, as exchange, symbol, price.
         self.assumed: list[tuple[str, str, D]] = []
+        self.custody = custody()
         self.handler = RiskManagementHandler(
             RiskConfig(**config),
             sizing=Sizing(RiskConfig(**config), account="main"),
-            ledger=self.ledger.as_ledger(),
+            exchanges={"paper": self.exchange},
             market=cast("MarketData", self),
             orders=self.orders,
-            clock=self.clock,
         )
 
     def assume_price(self, exchange: str, symbol: str, price: D) -> None:
         self.assumed.append((exchange, symbol, price))
 
-    def intent(self, *, info: Any = SPOT, reference: str | None = "100", **fields: Any) -> Intent:
+    def valid(
+        self, *, info: Any = SPOT, reference: str | None = "100", **fields: Any
+    ) -> ValidSignal:
         balance = fields.pop("free", "10000")
-        suspect = fields.pop("suspect_until_mono_ms", 0.0)
+        suspect = fields.pop("suspect_until_mono_ms", None)
         case = arrival(
             signal(**fields),
-            self.exchange,
             info=info,
             free=balance,
             suspect_until_mono_ms=suspect,
         )
-        return Intent(
+        return ValidSignal(
             arrival=case,
-            adapter=self.exchange,
             info=info,
             reference=None if reference is None else D(reference),
         )
 
+    async def judge(
+        self, valid: ValidSignal
+    ) -> AdmittedOrder | Failed | Repeated | Lost | Postponed:
+        """Propose an order, ask the ledger, and decide by its answer."""
+        proposal = self.handler.propose(valid, self.custody)
+        if isinstance(proposal, Failed):
+            return proposal
+        asked_mono_ms = self.clock.ms
+        (answer,) = await self.ledger.admit([proposal.item])
+        return self.handler.decide(proposal, answer, asked_mono_ms, self.custody)
+
     async def handle(self, **fields: Any) -> AdmittedOrder | Failed | Repeated | Lost | Postponed:
-        return await self.handler.handle(self.intent(**fields))
+        return await self.judge(self.valid(**fields))
 
     async def admitted(self, **fields: Any) -> AdmittedOrder:
         order = await self.handle(**fields)
@@ -108,9 +122,11 @@ class Desk:
 
 async def test_what_is_admitted_is_followed_and_may_be_sent_at_once() -> None:
     """Nothing of a fresh signal can be at the exchange, so nothing is looked for."""
-    order = await Desk().admitted()
-    assert order.managed.state is OrderState.PENDING
-    assert not order.look_up_first
+    desk = Desk()
+    order = await desk.admitted()
+    assert desk.custody.order.state is OrderState.PENDING
+    assert order.sent_before == NeverSent()
+    assert order.permission == Permission(0.0, 0.0)
 
 
 async def test_what_the_signal_alone_decides_never_reaches_the_ledger() -> None:
@@ -142,7 +158,7 @@ async def test_the_admission_says_all_the_ledger_needs() -> None:
     assert item.max_exposure == 5_000_000_000
     assert item.max_loss == 250_000_000
     assert (item.max_positions, item.max_rate) == (4, 7)
-    stored = msgspec.json.decode(item.intent, type=StoredIntent)
+    stored = msgspec.json.decode(item.plan, type=StoredPlan)
     assert stored.request is not None
     assert stored.request.quantity == D("1.5")
     assert stored.not_before_ms == START_MS
@@ -172,14 +188,13 @@ async def test_an_order_is_never_older_than_its_admission_by_the_exchanges_clock
     """``not_before_ms`` is in the exchange's time."""
     desk = Desk()
     desk.exchange.clock_offset = ClockOffset(offset_ms=-700.0)
-    assert (await desk.admitted()).not_before_ms == START_MS - 700
+    assert (await desk.admitted()).plan.not_before_ms == START_MS - 700
 
 
 async def test_after_lost_writes_an_order_is_looked_up_first() -> None:
     """An order of this signal may exist of which no record speaks."""
     order = await Desk().admitted(suspect_until_mono_ms=1234.0)
-    assert order.look_up_first
-    assert order.absent_after_mono_ms == 1234.0
+    assert order.sent_before == MaybeSent(1234.0)
 
 
 # --- closing ---
@@ -288,21 +303,20 @@ async def test_every_delivery_makes_the_same_order(
         "stop_price": str(price) if kind.needs_stop_price else None,
         "metadata": {"a": 1},
     }
-    intent = desk.intent(info=PERPETUAL, **fields)
-    first = await desk.handler.handle(intent)
+    first = await desk.handle(info=PERPETUAL, **fields)
     if not isinstance(first, AdmittedOrder):
         return
-    record = written(intent=desk.ledger.admitted[0].intent)
+    record = written(plan=desk.ledger.admitted[0].plan)
     stored = recorded(record)
-    case = arrival(stored.signal, later.exchange, info=PERPETUAL, price="250", free="3")
-    again = later.handler.resume(case, stored, record, 77.0)
+    case = arrival(stored.signal, info=PERPETUAL, price="250", free="3")
+    again = later.handler.resume(case, stored, record, 77.0, later.custody)
     assert isinstance(again, AdmittedOrder)
     assert again.request == first.request
     assert (again.signal, again.digest) == (first.signal, first.digest)
-    assert again.reference == first.reference
-    assert again.not_before_ms == first.not_before_ms
-    assert again.look_up_first
-    assert again.absent_after_mono_ms == 77.0
+    assert again.plan.reference == first.plan.reference
+    assert again.plan.not_before_ms == first.plan.not_before_ms
+    assert again.sent_before == MaybeSent(77.0)
+    assert again.permission is None
 
 
 def written(**fields: Any) -> Record:
@@ -315,9 +329,10 @@ async def test_a_resumed_close_follows_from_the_position_as_it_was() -> None:
     desk = Desk()
     desk.ledger.admissions = [Admitted(LONG, 0.0)]
     first = await desk.admitted(**CLOSE)
-    stored = msgspec.json.decode(desk.ledger.admitted[0].intent, type=StoredIntent)
+    stored = msgspec.json.decode(desk.ledger.admitted[0].plan, type=StoredPlan)
     record = written(position=LONG.decode(), admitted_at=1_700_000_000_000)
-    again = desk.handler.resume(arrival(stored.signal, desk.exchange), stored, record, 0.0)
+    case = arrival(stored.signal)
+    again = desk.handler.resume(case, stored, record, 0.0, desk.custody)
     assert isinstance(again, AdmittedOrder)
     assert again.request == first.request
     assert again.position == first.position
@@ -327,12 +342,11 @@ async def test_a_resumed_close_follows_from_the_position_as_it_was() -> None:
 async def test_a_market_this_worker_does_not_know_is_left_to_another() -> None:
     """It cannot look the order up, so it must not decide; but somebody has to know."""
     desk = Desk()
-    stored = StoredIntent(
-        signal=signal(), request=None, reference=None, reserved=0, not_before_ms=0
-    )
-    unknown = arrival(signal(), None, info=None, held=lease())
+    stored = StoredPlan(signal=signal(), request=None, reference=None, reserved=0, not_before_ms=0)
+    unknown = arrival(signal(), info=None)
     with capture_logs() as lines:
-        assert isinstance(desk.handler.resume(unknown, stored, written(), 0.0), Postponed)
+        resumed = desk.handler.resume(unknown, stored, written(), 0.0, desk.custody)
+    assert isinstance(resumed, Postponed)
     (line,) = lines
     assert (line["log_level"], line["event"]) == ("warning", "order_market_unknown")
     assert (line["signal_id"], line["exchange"], line["symbol"]) == ("s-1", "paper", SYMBOL)

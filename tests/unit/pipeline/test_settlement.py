@@ -14,25 +14,25 @@ from tests.unit.parts import (
     PERPETUAL,
     SPOT,
     START,
-    START_MS,
     SYMBOL,
     D,
     ManualClock,
-    ScriptedExchange,
+    admitted_order,
+    custody,
     fill,
-    lease,
+    order_request,
     position,
     report,
     signal,
 )
 from worker.config.keys import RiskConfig
+from worker.domain.fees import total_fees
 from worker.domain.identity import client_order_id
 from worker.domain.limits import millionths
 from worker.domain.market import SymbolInfo
-from worker.domain.order import Fill, OrderRequest, OrderState, Role, Side, average_price
-from worker.domain.position import Position, total_fees
+from worker.domain.order import Fill, OrderState, Role, Side, average_price
+from worker.domain.position import Position
 from worker.domain.refusal import Code, DeadReason, Refusal, Stage
-from worker.domain.signal import OrderType
 from worker.ledger.items import CommitItem
 from worker.pipeline.flow import (
     AdmittedOrder,
@@ -42,8 +42,7 @@ from worker.pipeline.flow import (
     Settlement,
     Unresolved,
 )
-from worker.pipeline.orders import OrderManager
-from worker.pipeline.settlement import Scribe
+from worker.pipeline.settlement import SettlementWriter
 from worker.pipeline.sizing import Sizing
 
 ENTRY_CLIENT_ID = client_order_id("main", "s-1", "entry")
@@ -52,12 +51,12 @@ CLOSE: dict[str, Any] = {"action": "close", "direction": None}
 
 
 class Desk:
-    """A scribe, and settlements for it to write down."""
+    """A settlement writer, and settlements for it to write down."""
 
     def __init__(self) -> None:
         self.clock = ManualClock()
-        self.orders = OrderManager()
-        self.scribe = Scribe(
+        self.custody = custody(token=3)
+        self.writer = SettlementWriter(
             account="main",
             worker="w-1",
             sizing=Sizing(RiskConfig(), account="main"),
@@ -75,35 +74,22 @@ class Desk:
         reference: str | None = "100",
         **fields: Any,
     ) -> AdmittedOrder:
-        one = signal(**((CLOSE if held and not joins else {}) | fields))
         opens = held is None or joins
         buys = (fields.get("direction") != "short") is opens
-        request = OrderRequest(
+        request = order_request(
             client_order_id=ENTRY_CLIENT_ID if opens else EXIT_CLIENT_ID,
-            exchange="paper",
-            symbol=SYMBOL,
             role=Role.ENTRY if opens else Role.EXIT,
             side=Side.BUY if buys else Side.SELL,
-            order_type=OrderType.MARKET,
             quantity=D(quantity),
             reduce_only=not opens,
         )
-        return AdmittedOrder(
-            signal=one,
-            digest=one.digest(),
-            lease=lease(token=3),
-            adapter=ScriptedExchange(self.clock),
+        return admitted_order(
+            request,
+            signal=signal(**({} if opens else CLOSE) | fields),
             info=info,
-            request=request,
-            reference=None if reference is None else D(reference),
+            reference=reference,
             position=held,
             reserved=200_000_000 if opens else 0,
-            managed=self.orders.begin(request, one.signal_id),
-            not_before_ms=START_MS,
-            created_ms=START_MS,
-            expires_ms=START_MS + 30_000,
-            admitted_at=0,
-            admitted_mono_ms=0.0,
         )
 
     def settled(
@@ -119,7 +105,7 @@ class Desk:
             fees=total_fees(fills),
             attempts=attempts,
         )
-        return self.scribe.settled(end).item
+        return self.writer.settled(end, self.custody).item
 
 
 def told(item: CommitItem) -> list[dict[str, Any]]:
@@ -377,7 +363,7 @@ def refused(order: AdmittedOrder | None = None, **fields: Any) -> Failed:
 
 def test_a_refusal_before_admission_reserves_nothing() -> None:
     """One event with stage, code, sentence, and whether a new signal may do better."""
-    ending = Desk().scribe.failed(refused(), lease())
+    ending = Desk().writer.failed(refused(), custody())
     (failed,) = told(ending.item)
     assert failed["event_id"] == f"{ENTRY_CLIENT_ID}-failed"
     assert (failed["stage"], failed["code"]) == ("risk", "MAX_POSITIONS")
@@ -397,7 +383,7 @@ def test_a_refusal_after_admission_gives_its_place_back(
     """The event names the order that was tried; the position is left alone."""
     desk = Desk()
     order = desk.order(held=held)
-    ending = desk.scribe.failed(refused(order, attempts=4, exchange_order_id="X9"), order.lease)
+    ending = desk.writer.failed(refused(order, attempts=4, exchange_order_id="X9"), desk.custody)
     (failed,) = told(ending.item)
     assert (failed["attempts"], failed["exchange_order_id"]) == (4, "X9")
     assert failed["client_order_id"] == order.request.client_order_id
@@ -410,7 +396,7 @@ def test_exhausted_deliveries_are_a_failure_and_a_dead_letter() -> None:
     """The producer is told, and the entry is kept for a person."""
     desk = Desk()
     order = desk.order()
-    ending = desk.scribe.exhausted(refused(order), order.lease, 6)
+    ending = desk.writer.exhausted(refused(order), desk.custody, 6)
     assert kinds(ending.item) == ["OrderFailed"]
     dead = dead_fields(ending.item)
     assert (dead["reason"], dead["deliveries"]) == ("deliveries_exhausted", "6")
@@ -419,14 +405,14 @@ def test_exhausted_deliveries_are_a_failure_and_a_dead_letter() -> None:
 
 def dead_fields(item: CommitItem) -> dict[str, str]:
     assert item.dead is not None
-    return dict(zip(item.dead[::2], item.dead[1::2], strict=True))
+    return item.dead._asdict()
 
 
 def test_a_malformed_entry_is_only_a_dead_letter() -> None:
     """No event, for there is no signal; the fields are the contract's."""
     item = (
         Desk()
-        .scribe.malformed(Malformed(reason=DeadReason.MALFORMED, error="data: no"), lease(), 2)
+        .writer.malformed(Malformed(reason=DeadReason.MALFORMED, error="data: no"), custody(), 2)
         .item
     )
     assert item.events == ()
@@ -443,13 +429,13 @@ def test_a_malformed_entry_is_only_a_dead_letter() -> None:
 
 def test_a_repeated_signal_is_acknowledged_in_silence() -> None:
     """Its first one had or will have the event."""
-    item = Desk().scribe.repeated(Repeated(signal=signal(), conflict=False), lease(), 1).item
+    item = Desk().writer.repeated(Repeated(signal=signal(), conflict=False), custody(), 1).item
     assert (item.events, item.dead, item.duplicate) == ((), None, True)
 
 
 def test_a_conflict_is_a_dead_letter() -> None:
     """An id used again for other content: the sentence says what to do."""
-    ending = Desk().scribe.repeated(Repeated(signal=signal(), conflict=True), lease(), 1)
+    ending = Desk().writer.repeated(Repeated(signal=signal(), conflict=True), custody(), 1)
     assert dead_fields(ending.item)["reason"] == ending.outcome == "conflict"
     assert dead_fields(ending.item)["error"].startswith("signal_id: s-1 ")
     assert ending.item.events == ()
@@ -458,7 +444,7 @@ def test_a_conflict_is_a_dead_letter() -> None:
 def test_an_unresolved_order_pages_somebody() -> None:
     """A critical system error that names order, exchange and reason."""
     desk = Desk()
-    kind, identity, data = desk.scribe.unresolved(
+    kind, identity, data = desk.writer.unresolved(
         Unresolved(order=desk.order(), reason="no answer")
     )
     said = json.loads(data)

@@ -8,8 +8,6 @@ from tests.unit.parts import (
     PERPETUAL,
     SPOT,
     D,
-    ManualClock,
-    ScriptedExchange,
     arrival,
     position,
     signal,
@@ -20,7 +18,7 @@ from worker.domain.market import SymbolInfo
 from worker.domain.order import OrderRequest, Role, Side
 from worker.domain.refusal import Code, Refusal, Stage
 from worker.domain.signal import Direction, TimeInForce
-from worker.pipeline.flow import Intent
+from worker.pipeline.flow import ValidSignal
 from worker.pipeline.sizing import Sizing
 
 CLOSE: dict[str, Any] = {"action": "close", "direction": None, "strength": None}
@@ -31,11 +29,8 @@ def sized(
     *, info: SymbolInfo = SPOT, reference: str = "100", free: str | None = "10000", **fields: Any
 ) -> OrderRequest | Refusal:
     """The order of an entry."""
-    exchange = ScriptedExchange(ManualClock())
-    case = arrival(signal(**fields), exchange, info=info, free=free)
-    found = SIZING.entry_request(
-        Intent(arrival=case, adapter=exchange, info=info, reference=D(reference))
-    )
+    case = arrival(signal(**fields), info=info, free=free)
+    found = SIZING.entry_request(ValidSignal(arrival=case, info=info, reference=D(reference)))
     return found if isinstance(found, Refusal) else found[0]
 
 
@@ -93,39 +88,27 @@ def test_the_cap_counts_what_an_order_may_come_to(
     fields: dict[str, Any], quantity: str, worth: str
 ) -> None:
     """With the market at 104, whatever price the producer goes by."""
-    exchange = ScriptedExchange(ManualClock())
-    case = arrival(signal(**fields), exchange, price="104")
-    found = SIZING.entry_request(
-        Intent(arrival=case, adapter=exchange, info=SPOT, reference=D(100))
-    )
+    case = arrival(signal(**fields), price="104")
+    found = SIZING.entry_request(ValidSignal(arrival=case, info=SPOT, reference=D(100)))
     assert not isinstance(found, Refusal)
     assert (found[0].quantity, found[1]) == (D(quantity), D(worth))
 
 
 def test_a_short_limit_is_worth_what_the_market_pays() -> None:
     """A seller's limit is the least it gets, not the most its position comes to."""
-    exchange = ScriptedExchange(ManualClock())
     one = signal(direction="short", order_type="limit", entry_price="100", symbol=PERPETUAL.symbol)
-    case = arrival(one, exchange, info=PERPETUAL, price="104")
-    found = SIZING.entry_request(
-        Intent(arrival=case, adapter=exchange, info=PERPETUAL, reference=D(100))
-    )
+    case = arrival(one, info=PERPETUAL, price="104")
+    found = SIZING.entry_request(ValidSignal(arrival=case, info=PERPETUAL, reference=D(100)))
     assert not isinstance(found, Refusal)
     assert found[1] == 104
 
 
 def test_a_stop_is_measured_from_the_market_too() -> None:
     """Where a market order will really trade: 1.9% from the producer's price is 5.7% from 104."""
-    exchange = ScriptedExchange(ManualClock())
     one = signal(entry_price="100", stop_loss="98.1")
     for price, code in (("100", None), ("104", Code.STOP_LOSS_TOO_FAR)):
-        intent = Intent(
-            arrival=arrival(one, exchange, price=price),
-            adapter=exchange,
-            info=SPOT,
-            reference=D(100),
-        )
-        found = SIZING.entry_request(intent)
+        case = arrival(one, price=price)
+        found = SIZING.entry_request(ValidSignal(arrival=case, info=SPOT, reference=D(100)))
         assert (found.code if isinstance(found, Refusal) else None) is code
 
 

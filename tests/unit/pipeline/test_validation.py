@@ -12,13 +12,12 @@ from tests.unit.parts import (
     START,
     D,
     ManualClock,
-    ScriptedExchange,
     arrival,
     signal,
 )
 from worker.config.keys import ValidationConfig
 from worker.domain.refusal import Code, Stage
-from worker.pipeline.flow import Arrival, Failed, Intent
+from worker.pipeline.flow import Arrival, Failed, ValidSignal
 from worker.pipeline.validation import ValidationHandler
 
 CLOSED = msgspec.structs.replace(SPOT, active=False)
@@ -35,14 +34,13 @@ CLOSE: dict[str, Any] = {
 SHORT: dict[str, Any] = {"direction": "short", "symbol": PERPETUAL.symbol}
 
 
-async def judge(
+def judge(
     fields: dict[str, Any],
     *,
     info: Any = SPOT,
     price: str | None = "100",
-    known: bool = True,
     is_quoted: bool = True,
-) -> Intent | Failed:
+) -> ValidSignal | Failed:
     clock = ManualClock()
     handler = ValidationHandler(
         ValidationConfig(min_signal_strength=0.5, min_confluence_score=3.0),
@@ -50,11 +48,10 @@ async def judge(
         max_size_pct=D(5),
         clock=clock,
     )
-    adapter = ScriptedExchange(clock) if known else None
     if fields.get("symbol") == PERPETUAL.symbol and info is SPOT:
         info = PERPETUAL
-    case: Arrival = arrival(signal(**fields), adapter, info=info, price=price, is_quoted=is_quoted)
-    return await handler.handle(case)
+    case: Arrival = arrival(signal(**fields), info=info, price=price, is_quoted=is_quoted)
+    return handler.check(case)
 
 
 PASSES: dict[str, dict[str, Any]] = {
@@ -92,9 +89,9 @@ PASSES: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("fields", PASSES.values(), ids=PASSES)
-async def test_just_inside_passes(fields: dict[str, Any]) -> None:
+def test_just_inside_passes(fields: dict[str, Any]) -> None:
     """The limit itself is allowed."""
-    assert isinstance(await judge(fields), Intent)
+    assert isinstance(judge(fields), ValidSignal)
 
 
 REFUSED: dict[str, tuple[Code, str, dict[str, Any]]] = {
@@ -232,9 +229,9 @@ REFUSED: dict[str, tuple[Code, str, dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize(("code", "field", "fields"), REFUSED.values(), ids=REFUSED)
-async def test_just_outside_is_refused(code: Code, field: str, fields: dict[str, Any]) -> None:
+def test_just_outside_is_refused(code: Code, field: str, fields: dict[str, Any]) -> None:
     """With the rule's code, and a sentence that begins with the field at fault."""
-    ended = await judge(fields)
+    ended = judge(fields)
     assert isinstance(ended, Failed)
     assert ended.refusal.code is code
     assert ended.refusal.stage is Stage.VALIDATION
@@ -247,24 +244,21 @@ async def test_just_outside_is_refused(code: Code, field: str, fields: dict[str,
     ("market", "code"),
     [
         ({"info": None}, Code.UNKNOWN_SYMBOL),
-        ({"known": False}, Code.UNKNOWN_SYMBOL),
         ({"info": CLOSED}, Code.MARKET_CLOSED),
         ({"price": None}, Code.NO_REFERENCE_PRICE),
     ],
 )
-async def test_a_market_must_exist_trade_and_have_a_price(
-    market: dict[str, Any], code: Code
-) -> None:
+def test_a_market_must_exist_trade_and_have_a_price(market: dict[str, Any], code: Code) -> None:
     """Each absence has its own code and names the symbol field."""
-    ended = await judge({}, **market)
+    ended = judge({}, **market)
     assert isinstance(ended, Failed)
     assert ended.refusal.code is code
     assert ended.refusal.reason.startswith("symbol: ")
 
 
-async def test_a_close_does_not_fail_for_want_of_a_price() -> None:
+def test_a_close_does_not_fail_for_want_of_a_price() -> None:
     """Getting out matters more than knowing the slippage."""
-    assert isinstance(await judge(CLOSE, price=None), Intent)
+    assert isinstance(judge(CLOSE, price=None), ValidSignal)
 
 
 @pytest.mark.parametrize(
@@ -280,26 +274,26 @@ async def test_a_close_does_not_fail_for_want_of_a_price() -> None:
         (CLOSE | STOP | {"stop_price": "97"}, "97"),
     ],
 )
-async def test_the_reference_is_the_signals_price_or_the_markets(
+def test_the_reference_is_the_signals_price_or_the_markets(
     fields: dict[str, Any], reference: str
 ) -> None:
     """It is what size and slippage are measured by."""
-    intent = await judge(fields)
-    assert isinstance(intent, Intent)
-    assert intent.reference == D(reference)
+    valid = judge(fields)
+    assert isinstance(valid, ValidSignal)
+    assert valid.reference == D(reference)
 
 
-async def test_no_trigger_is_judged_by_a_price_that_a_signal_stated() -> None:
+def test_no_trigger_is_judged_by_a_price_that_a_signal_stated() -> None:
     """A simulated market stands where the signal says: for a stop-limit at its limit."""
     fields = STOP_LIMIT | {"entry_price": "100.5"}
     for is_quoted in (False, True):
-        ended = await judge(fields, price="100.5", is_quoted=is_quoted)
-        assert isinstance(ended, Intent) is not is_quoted
+        ended = judge(fields, price="100.5", is_quoted=is_quoted)
+        assert isinstance(ended, ValidSignal) is not is_quoted
 
 
-async def test_the_first_broken_rule_is_the_one_told() -> None:
+def test_the_first_broken_rule_is_the_one_told() -> None:
     """Time before form before quality: one sentence, not a list."""
     worst = {"expires_at": START.isoformat(), "strength": None, "exchange": "mtgox"}
-    ended = await judge(worst, info=None)
+    ended = judge(worst, info=None)
     assert isinstance(ended, Failed)
     assert ended.refusal.code is Code.SIGNAL_EXPIRED

@@ -95,7 +95,7 @@ def fills(
     by_id: dict[str, Fill] = {}
     for trade in trades:
         trade_id = str(trade.get("id") or "")
-        # Without an id an execution cannot be told from a repeat; Kraken lists ids without amounts.
+        # Without an id an execution may be a repeat of another; Kraken lists ids without amounts.
         if not trade_id or not trade.get("amount"):
             continue
         (currency, fee), *more_fees = _fees(trade)

@@ -1,1 +1,1 @@
-"""The keeper's duties, one file each."""
+"""The keeper's duties, one a file."""

@@ -1,18 +1,24 @@
--- The keeper takes unresolved orders that are due for another look-up.
--- ARGV: worker, lease ms, how many, replication id last seen ('' at start)
--- Returns {id and delivery of each, epoch}
-local worker, at, lease_ms = ARGV[1], now(), tonumber(ARGV[2])
-local expires = at + lease_ms
-local told = epoch(at, lease_ms, ARGV[4])
-local taken = {}
-local due = call('ZRANGEBYSCORE', P .. 'unresolved', '-inf', at, 'LIMIT', 0, ARGV[3])
+-- Let the keeper take unresolved orders that are due for another look-up.
+-- KEYS[1] {account}:signals
+-- ARGV[1] worker: consumer name
+-- ARGV[2] lease: ms
+-- ARGV[3] count: how many to take at most
+-- ARGV[4] primary: replication id last seen, '' at start
+-- Returns GRANTED
+--- @include "grants"
+--- @include "epoch"
+local worker, lease_ms = ARGV[1], tonumber(ARGV[2])
+local expires = now_ms + lease_ms
+local primary = epoch(lease_ms, ARGV[4])
+local granted = {}
+local due = call('ZRANGEBYSCORE', P .. 'unresolved', '-inf', now_ms, 'LIMIT', 0, ARGV[3])
 know(due)
 for _, id in ipairs(due) do
   if entries[id] and not call('ZSCORE', P .. 'leases', id) then
     local got = grant(id, worker, expires, 0)
-    if got then taken[#taken + 1], taken[#taken + 2] = id, got end
+    if got then granted[#granted + 1], granted[#granted + 2] = id, got end
   end
   call('ZADD', P .. 'unresolved', expires, id)
 end
 flush()
-return {taken, told}
+return GRANTED{DELIVERIES = granted, EPOCH = primary}

@@ -1,18 +1,27 @@
--- The last look before orders are sent again: still ours, and may the account trade?
--- ARGV: worker, then id, token and exchange of each
--- Returns {trading state, per order {held, pause ms}}
-local worker, at, ids = ARGV[1], now(), {}
-for n = 2, #ARGV, 3 do ids[#ids + 1] = ARGV[n] end
+-- Look once more before orders are sent again: is each still granted, and may the account trade?
+-- KEYS[1] {account}:signals
+-- ARGV[1] worker: consumer name
+-- ARGV[2...] AUTHORIZE of every order
+-- Returns AUTHORIZATIONS
+--- @include "fence"
+--- @include "pauses"
+--- @include "trading_state"
+local worker, ids = ARGV[1], {}
+for before = 1, #ARGV - 1, AUTHORIZE.SIZE do ids[#ids + 1] = ARGV[before + AUTHORIZE.ENTRY] end
+if #ARGV - 1 ~= AUTHORIZE.SIZE * #ids then
+  error('authorize: ' .. #ARGV - 1 .. ' arguments for orders of AUTHORIZE.SIZE each', 0)
+end
 know(ids)
-local results = {}
-for n = 2, #ARGV, 3 do
-  local id = ARGV[n]
-  -- An admission that a primary took with it is none: the entry comes again and is admitted anew.
-  local ours = held(id, worker, tonumber(ARGV[n + 1])) and entries[id][SIGNAL] ~= ''
+local orders = {}
+for n, id in ipairs(ids) do
+  local before = 1 + AUTHORIZE.SIZE * (n - 1)
+  -- An admission that was lost with a primary is none: the entry comes again and is admitted anew.
+  local ours = held(id, worker, tonumber(ARGV[before + AUTHORIZE.TOKEN]))
+    and entries[id][ENTRY.SIGNAL] ~= ''
   -- Written again unchanged, so that waiting for replicas waits for the record's writes too.
   if ours then changed[#changed + 1] = id end
-  local until_ms = tonumber(call('HGET', P .. 'throttle', ARGV[n + 2]) or 0)
-  results[#results + 1] = {ours and 1 or 0, math.max(until_ms - at, 0)}
+  orders[n] = AUTHORIZATION{HELD = ours and 1 or 0,
+    PAUSE_MS = pause_of(ARGV[before + AUTHORIZE.EXCHANGE])}
 end
 flush()
-return {call('HGET', P .. 'control', 'trading_state') or 'ACTIVE', results}
+return AUTHORIZATIONS{TRADING_STATE = trading_state, ORDERS = orders}

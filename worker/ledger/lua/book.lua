@@ -1,3 +1,5 @@
--- The open positions, and what is being changed at this moment.
--- Returns {place, what `place_of` in prelude.lua reads ...}
+-- Return the open positions and the reservations.
+-- KEYS[1] {account}:signals
+-- Returns {position key, what read_position (lib/positions.lua) reads ...}
+--- @include "keys"
 return call('HGETALL', P .. 'book')

@@ -1,18 +1,34 @@
 #!lua flags=allow-oom
--- A person says what a position really is.
--- ARGV: place, its position as it was (JSON), as it is ('' for none), quote currency, change of the
--- exposure and realised profit (millionths of it), what is told of the position and on `system`
--- (each event type, id, data), the signal that opened it, output length
+-- Make a position what a person says it really is.
+-- KEYS[1] {account}:signals
+-- ARGV[1] position key
+-- ARGV[2] before: its position as it was, JSON
+-- ARGV[3] after: as it is, '' for none
+-- ARGV[4] quote currency
+-- ARGV[5] exposure: its change, millionths of the quote currency
+-- ARGV[6] profit: what was realised, millionths of the quote currency
+-- ARGV[7] type of the event about the position
+-- ARGV[8] its id
+-- ARGV[9] its data, JSON
+-- ARGV[10] type of the event for the system stream
+-- ARGV[11] its id
+-- ARGV[12] its data, JSON
+-- ARGV[13] signal: the one that opened the position
+-- ARGV[14] length: about how many entries an output stream keeps
 -- Returns 'corrected', also when asked again; 'busy' if a signal is working on it; 'changed' if it is
--- no longer as it was
-local place, before, after, quote, exposure, profit = unpack(ARGV, 1, 6)
-local position, busy = place_of(call('HGET', P .. 'book', place))
-if busy then return 'busy' end
+--   no longer as it was
+--- @include "positions"
+--- @include "profits"
+--- @include "events"
+local key, before, after, quote, exposure, profit =
+  ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
+local position, reservation = read_position(call('HGET', P .. 'book', key))
+if reservation then return 'busy' end
 if position == after then return 'corrected' end
 if position ~= before then return 'changed' end
-if after == '' then call('HDEL', P .. 'book', place) else call('HSET', P .. 'book', place, after) end
+if after == '' then call('HDEL', P .. 'book', key) else call('HSET', P .. 'book', key, after) end
 if exposure ~= '0' then add(P .. 'totals', quote, tonumber(exposure)) end
-earn(quote, tonumber(profit), now())
+earn(quote, tonumber(profit))
 append('positions', ARGV[7], ARGV[8], ARGV[9], ARGV[13])
 append('system', ARGV[10], ARGV[11], ARGV[12], ARGV[13])
 trim('positions', ARGV[14])

@@ -1,17 +1,26 @@
 #!lua flags=allow-oom
--- Renew a worker's leases and announce it.
--- ARGV: worker, lease ms, status (JSON), then id and token of every entry it holds
--- Returns {ids no longer held, trading state}
-local worker = ARGV[1]
-local at = now()
-local expires = at + tonumber(ARGV[2])
+-- Renew a worker's leases and announce the worker.
+-- KEYS[1] {account}:signals
+-- ARGV[1] worker: consumer name
+-- ARGV[2] lease: ms
+-- ARGV[3] status, JSON
+-- ARGV[4...] HELD of every entry that the worker holds
+-- Returns HEARTBEAT
+--- @include "clock"
+--- @include "fence"
+--- @include "leases"
+--- @include "trading_state"
+local worker, expires = ARGV[1], now_ms + tonumber(ARGV[2])
 local ids, lost = {}, {}
-for n = 4, #ARGV, 2 do ids[#ids + 1] = ARGV[n] end
+for before = 3, #ARGV - 1, HELD.SIZE do ids[#ids + 1] = ARGV[before + HELD.ENTRY] end
+if #ARGV - 3 ~= HELD.SIZE * #ids then
+  error('heartbeat: ' .. #ARGV - 3 .. ' arguments for entries of HELD.SIZE each', 0)
+end
 know(ids)
 for n, id in ipairs(ids) do
-  if held(id, worker, tonumber(ARGV[2 * n + 3])) then lease(id, expires)
-  else lost[#lost + 1] = id end
+  local token = tonumber(ARGV[3 + HELD.SIZE * (n - 1) + HELD.TOKEN])
+  if held(id, worker, token) then lease(id, expires) else lost[#lost + 1] = id end
 end
-call('HSET', P .. 'workers', worker, at .. ' ' .. ARGV[3])
+call('HSET', P .. 'workers', worker, now_ms .. ' ' .. ARGV[3])
 flush()
-return {lost, call('HGET', P .. 'control', 'trading_state') or 'ACTIVE'}
+return HEARTBEAT{LOST = lost, TRADING_STATE = trading_state}

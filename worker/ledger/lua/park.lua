@@ -1,21 +1,35 @@
 #!lua flags=allow-oom
 -- Put an unresolved order into the keeper's care: no lease, still unacknowledged, its group waits.
--- ARGV: worker, id, token, signal, retry in ms, output length, type, event id, event data
+-- KEYS[1] {account}:signals
+-- ARGV[1] worker: consumer name
+-- ARGV[2] entry id
+-- ARGV[3] token
+-- ARGV[4] signal id
+-- ARGV[5] retry: ms until the keeper asks
+-- ARGV[6] length: about how many entries an output stream keeps
+-- ARGV[7] type of the event
+-- ARGV[8] its id
+-- ARGV[9] its data, JSON
 -- Returns 1 if parked, 0 if the entry is no longer held
+--- @include "clock"
+--- @include "fence"
+--- @include "changes"
+--- @include "record_of"
+--- @include "events"
 local worker, id, signal = ARGV[1], ARGV[2], ARGV[4]
 know({id})
 if not held(id, worker, tonumber(ARGV[3])) then
   return call('ZSCORE', P .. 'unresolved', id) and 1 or 0
 end
-local at = now()
-put(id, WORKER, '')
+put(id, ENTRY.WORKER, '')
 call('ZREM', P .. 'leases', id)
-call('ZADD', P .. 'unresolved', at + tonumber(ARGV[5]), id)
+call('ZADD', P .. 'unresolved', now_ms + tonumber(ARGV[5]), id)
 local _, record = record_of(signal)
-record = record or {'', '', signal, 'ADMITTED', worker, '', 0, 0, ''}
-if record[DOUBTED] == 0 then
-  record[DOUBTED] = at
-  call('SET', P .. 'record:' .. signal, cmsgpack.pack(record))
+record = record or {RECORD.values{ENTRY = '', DIGEST = '', SIGNAL = signal, STATE = STATE.ADMITTED,
+  WORKER = worker, PLAN = '', ADMITTED_AT = 0, UNRESOLVED_SINCE = 0, POSITION = ''}}
+if record[RECORD.UNRESOLVED_SINCE] == 0 then
+  record[RECORD.UNRESOLVED_SINCE] = now_ms
+  call('SET', P .. 'record:' .. signal, encode(record))
   append('system', ARGV[7], ARGV[8], ARGV[9], signal)
   trim('system', ARGV[6])
 end

@@ -1,22 +1,26 @@
 -- Put a dead letter's own fields back on the signals stream, byte for byte, and remove it.
--- ARGV: dead letter id, signal id that must not have been used ('' for any), memory ms
--- Returns {'replayed', new id}, also when asked again within the memory; {'used', state};
--- {'empty', ''} if its own fields are gone; or {'absent', ''}
+-- KEYS[1] {account}:signals
+-- ARGV[1] dead letter id
+-- ARGV[2] signal id that must not have been used, '' for any
+-- ARGV[3] memory: ms for which the answer stays the same
+-- Returns REPLAY: replayed + new id, also when asked again within the memory; used + state; empty if
+--   its own fields are gone; absent
+--- @include "record_of"
+--- @include "dead_letters"
 local id, signal = ARGV[1], ARGV[2]
 local before = call('GET', P .. 'replayed:' .. id)
-if before then return {'replayed', before} end
+if before then return REPLAY{STATUS = 'replayed', DETAIL = before} end
 local letter = call('XRANGE', P .. 'dead', id, id)[1]
-if not letter then return {'absent', ''} end
+if not letter then return REPLAY{STATUS = 'absent', DETAIL = ''} end
 if signal ~= '' then
   local record = record_of(signal)
-  if record then return {'used', record[STATE]} end
+  if record then return REPLAY{STATUS = 'used', DETAIL = record[RECORD.STATE]} end
 end
--- What the worker added are the last six pairs (bury in commit.lua).
-local fields = letter[2]
-local own = {}
-for n = 1, #fields - 12 do own[n] = fields[n] end
-if #own == 0 then return {'empty', ''} end
+local fields, own = letter[2], {}
+expect_tail(fields)
+for n = 1, #fields - TAIL_LENGTH do own[n] = fields[n] end
+if #own == 0 then return REPLAY{STATUS = 'empty', DETAIL = ''} end
 local added = call('XADD', SIGNALS, '*', unpack(own))
 call('XDEL', P .. 'dead', id)
 call('SET', P .. 'replayed:' .. id, added, 'PX', ARGV[3])
-return {'replayed', added}
+return REPLAY{STATUS = 'replayed', DETAIL = added}

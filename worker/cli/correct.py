@@ -1,0 +1,54 @@
+"""``correct``: set a position in the book to what is really held."""
+
+from argparse import ArgumentParser, Namespace
+
+from worker.cli import arguments, session
+from worker.domain.money import text
+from worker.operator.reader import AccountReader
+
+
+def configure(parser: ArgumentParser) -> None:
+    """Add the command's arguments."""
+    parser.description = (
+        "Set a position in the book to the quantity really held, after it was traded by hand or "
+        "liquidated. Nothing is sent to the exchange."
+    )
+    parser.add_argument("exchange", metavar="EXCHANGE")
+    parser.add_argument("symbol", metavar="SYMBOL")
+    parser.add_argument(
+        "--quantity",
+        type=arguments.amount,
+        required=True,
+        metavar="Q",
+        help="base units that are held; 0 for none",
+    )
+    parser.add_argument(
+        "--price",
+        type=arguments.positive_amount,
+        required=True,
+        metavar="P",
+        help="at which the difference traded",
+    )
+    arguments.add_reason(parser, "how you know, for the record")
+
+
+def run(options: Namespace) -> int:
+    """Correct the position, and print it before and after."""
+    return session.run(_correct(session.reader(options), options))
+
+
+async def _correct(reader: AccountReader, options: Namespace) -> int:
+    async with reader:
+        before, after = await reader.decisions.correct(
+            options.exchange,
+            options.symbol,
+            quantity=options.quantity,
+            price=options.price,
+            actor=session.actor(),
+            reason=options.reason,
+        )
+    print(
+        f"{before.direction} {options.symbol} on {options.exchange}: {text(before.quantity)} "
+        f"is now {text(after.quantity)}, realised {text(after.realized_pnl)}"
+    )
+    return 0

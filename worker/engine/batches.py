@@ -1,0 +1,266 @@
+"""Takes entries through the pipeline a batch at a time; only what waits is a task of its own.
+
+Validate all, size all, ask the ledger once, send, settle all that ended, commit once.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from time import perf_counter
+from typing import ParamSpec, TypeVar, assert_never
+
+import msgspec
+
+from worker.engine.endings import Endings
+from worker.engine.grants import Grants
+from worker.engine.group_calls import MAX_BATCH, call_for_all
+from worker.engine.tasks import Tasks
+from worker.engine.work import Work
+from worker.ledger.calls import Ledger
+from worker.ledger.replies import Delivery
+from worker.observe.metrics import Metrics
+from worker.observe.tracing import Tracing
+from worker.pipeline.custody import Custody
+from worker.pipeline.flow import (
+    AdmittedOrder,
+    Arrival,
+    Ended,
+    Failed,
+    Lost,
+    Malformed,
+    Postponed,
+    Proposal,
+    Repeated,
+    Submission,
+    Unresolved,
+    ValidSignal,
+)
+from worker.pipeline.pipeline import ExecutionPipeline
+from worker.runtime.clock import Clock
+from worker.runtime.logger import bind_ids
+
+Arguments = ParamSpec("Arguments")
+Value = TypeVar("Value")
+
+
+class Batches:
+    """Runs deliveries, each to its end or until it is given back.
+
+    Args:
+        ledger: asked for admissions.
+        pipeline: the stages.
+        grants: what is in hand.
+        endings: where every delivery ends.
+        tasks: the engine's.
+        metrics: counts it all.
+        clock: time.
+        tracing: makes a trace of every signal; None where nobody asked for it.
+    """
+
+    def __init__(
+        self,
+        *,
+        ledger: Ledger,
+        pipeline: ExecutionPipeline,
+        grants: Grants,
+        endings: Endings,
+        tasks: Tasks,
+        metrics: Metrics,
+        clock: Clock,
+        tracing: Tracing | None,
+    ) -> None:
+        self._ledger = ledger
+        self._pipeline = pipeline
+        self._grants = grants
+        self._endings = endings
+        self._tasks = tasks
+        self._metrics = metrics
+        self._clock = clock
+        self._tracing = tracing
+
+    # -- taking --------------------------------------------------------------------------------
+
+    def take(self, deliveries: Iterable[Delivery]) -> "asyncio.Task[None] | None":
+        """Start work on granted entries, but for grants that are in hand already.
+
+        Returns:
+            The task that is done once the ledger has been asked for their admission.
+        """
+        new = [one for one in deliveries if not self._grants.knows(one)]
+        for _ in (one for one in new if one.deliveries > 1):
+            self._metrics.takeover()
+        return self._start(new)
+
+    def hand_on(self, following: Sequence[Delivery]) -> None:
+        """Start the next entries of the groups whose entries have just ended."""
+        # Known: a resync was faster than the commit's reply.
+        new = [one for one in following if not self._grants.knows(one)]
+        for _ in new:
+            self._metrics.claimed(1)
+        self._start(new)
+
+    def _start(self, deliveries: Sequence[Delivery]) -> "asyncio.Task[None] | None":
+        works: list[Work] = []
+        for delivery in deliveries:
+            custody = self._grants.take(delivery)
+            if custody.doubt_until_mono_ms is not None:
+                self._tasks.spawn(
+                    self._outlast_doubt(delivery, custody, custody.doubt_until_mono_ms)
+                )
+            else:
+                works.append(self._work(delivery, custody))
+        return self._tasks.spawn(self._run(works)) if works else None
+
+    def _work(self, delivery: Delivery, custody: Custody) -> Work:
+        trace = None
+        if self._tracing is not None:
+            trace = self._tracing.begin(delivery.entry_id, delivery.fields, delivery.deliveries)
+        return Work(delivery, custody, trace)
+
+    async def _outlast_doubt(
+        self, delivery: Delivery, custody: Custody, until_mono_ms: float
+    ) -> None:
+        """Wait until no earlier request of this worker can arrive, as for another's lease to end.
+
+        An entry can come back before that where Redis was away when it was to be held back: a
+        resync hands it out under the same lease.
+        """
+        await self._clock.sleep(max(until_mono_ms - self._clock.monotonic_ms(), 0.0) / 1000)
+        received_mono_ms = max(delivery.received_mono_ms, until_mono_ms)
+        delivery = msgspec.structs.replace(
+            delivery, received_mono_ms=received_mono_ms, overdue_ms=0
+        )
+        await self._run([self._work(delivery, custody)])
+
+    # -- before sending ------------------------------------------------------------------------
+
+    async def _run(self, works: Sequence[Work]) -> None:
+        bind_ids()  # what started this task may have been another signal's
+        for start in range(0, len(works), MAX_BATCH):
+            await self._run_batch(works[start : start + MAX_BATCH])
+
+    async def _run_batch(self, works: Sequence[Work]) -> None:
+        arrivals: list[tuple[Work, Arrival]] = []
+        proposals: list[tuple[Work, Proposal]] = []
+        for work in works:
+            step = self._guard(work, self._pipeline.begin, work.delivery, work.custody)
+            if isinstance(step, Arrival):
+                if self._pipeline.needs_market(step):
+                    self._tasks.spawn(self._ask_market(work, step))
+                else:
+                    arrivals.append((work, step))
+            elif step is not None:
+                self._go_on(work, step, proposals)
+        bind_ids()
+        await self._judge(arrivals, proposals)
+
+    async def _ask_market(self, work: Work, arrival: Arrival) -> None:
+        """Wait for the exchange's price or balance; nobody else waits for that."""
+        bind_ids(entry_id=work.delivery.entry_id, signal_id=arrival.signal.signal_id)
+        try:
+            arrival = await self._pipeline.ask_market(arrival)
+        except Exception as error:
+            self._endings.fail(work, error)
+            return
+        await self._judge([(work, arrival)], [])
+
+    async def _judge(
+        self, arrivals: list[tuple[Work, Arrival]], proposals: list[tuple[Work, Proposal]]
+    ) -> None:
+        """Validate and size all, then have all admitted."""
+        started = perf_counter()
+        valid: list[tuple[Work, ValidSignal]] = []
+        for work, arrival in arrivals:
+            checked = self._guard(work, self._pipeline.validate, arrival, work.custody)
+            if isinstance(checked, ValidSignal):
+                valid.append((work, checked))
+            elif checked is not None:
+                self._go_on(work, checked, proposals)
+        if arrivals:
+            share_s = (perf_counter() - started) / len(arrivals)
+            for work, _ in arrivals:
+                self._observe(work, "validation", share_s)
+        started = perf_counter()
+        for work, signal in valid:
+            proposed = self._guard(work, self._pipeline.propose, signal, work.custody)
+            if proposed is not None:
+                if not isinstance(proposed, Proposal):  # else its step ends with the admission
+                    self._observe(work, "risk", perf_counter() - started)
+                self._go_on(work, proposed, proposals)
+        while proposals:
+            proposals = await self._admit(proposals, started)
+
+    async def _admit(
+        self, proposals: list[tuple[Work, Proposal]], started: float
+    ) -> list[tuple[Work, Proposal]]:
+        """Ask the ledger once; returns what it has to be asked about again."""
+        asked_mono_ms = self._clock.monotonic_ms()
+        answers = await call_for_all(self._ledger.admit, [one.item for _, one in proposals])
+        again: list[tuple[Work, Proposal]] = []
+        for (work, proposal), answer in zip(proposals, answers, strict=True):
+            if proposal.plan.refusal is None:
+                self._observe(work, "risk", perf_counter() - started)
+            if isinstance(answer, Exception):
+                self._endings.fail(work, answer)
+                continue
+            decided = self._guard(
+                work, self._pipeline.decide, proposal, answer, asked_mono_ms, work.custody
+            )
+            if decided is not None:
+                self._go_on(work, decided, again)
+        return again
+
+    def _go_on(
+        self,
+        work: Work,
+        step: Proposal | AdmittedOrder | Ended,
+        proposals: list[tuple[Work, Proposal]],
+    ) -> None:
+        """Let one entry take its next step: be admitted with the batch, be sent, or end."""
+        match step:
+            case Proposal():
+                proposals.append((work, step))
+            case AdmittedOrder():
+                self._tasks.spawn(self._trade(work, step))
+            case Failed() | Repeated() | Malformed() | Lost() | Postponed() | Unresolved():
+                self._endings.end(work, step)
+            case _:
+                assert_never(step)
+
+    # -- sending -------------------------------------------------------------------------------
+
+    async def _trade(self, work: Work, order: AdmittedOrder) -> None:
+        """Send one order and follow it to its end."""
+        bind_ids(entry_id=work.delivery.entry_id, signal_id=order.signal.signal_id)
+        started = perf_counter()
+        try:
+            sent = await self._pipeline.send(order, work.custody)
+            now = perf_counter()
+            self._observe(work, "execution", now - started)
+            if not isinstance(sent, Submission):
+                self._endings.end(work, sent)
+                return
+            end = await self._pipeline.follow(sent, work.custody)
+            self._observe(work, "reconciliation", perf_counter() - now)
+        except Exception as error:
+            self._endings.fail(work, error)
+            return
+        self._endings.end(work, end)
+
+    def _guard(
+        self,
+        work: Work,
+        step: Callable[Arguments, Value],
+        *args: Arguments.args,
+        **kwargs: Arguments.kwargs,
+    ) -> Value | None:
+        """Take one entry's step; None where it failed, so that the others of its batch go on."""
+        try:
+            return step(*args, **kwargs)
+        except Exception as error:
+            self._endings.fail(work, error)
+            return None
+
+    def _observe(self, work: Work, step: str, seconds: float) -> None:
+        self._metrics.stage(step, seconds)
+        if work.trace is not None:
+            work.trace.step(step, seconds)

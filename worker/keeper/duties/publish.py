@@ -1,0 +1,42 @@
+"""Publishes the account's gauges, which only its keeper shows."""
+
+from typing import ClassVar
+
+from worker.keeper.duty import Duty
+from worker.ledger.calls import Ledger
+from worker.observe.metrics import Metrics
+
+
+class PublishAccount(Duty):
+    """Read the account in numbers and show them.
+
+    Args:
+        ledger: counts them.
+        metrics: shows them.
+    """
+
+    name: ClassVar[str] = "publish"
+    interval_ms: ClassVar[int] = 0
+
+    def __init__(self, ledger: Ledger, metrics: Metrics) -> None:
+        self._ledger = ledger
+        self._metrics = metrics
+
+    async def run(self) -> None:
+        """Show the account's numbers of this moment.
+
+        Raises:
+            LedgerError: Redis failed.
+        """
+        account = await self._ledger.account()
+        self._metrics.account(
+            exposure=account.exposure,
+            realized=account.realized,
+            open_positions=account.open_positions,
+            unresolved=account.unresolved,
+            dead_letters=account.dead_letters,
+            lag=account.lag,
+            pending=account.pending,
+            oldest_pending_ms=account.oldest_pending_ms,
+            leases=account.leases,
+        )

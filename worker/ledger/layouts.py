@@ -1,0 +1,332 @@
+"""Field orders that cross between Python and Lua, each written once.
+
+Scripts and worker exchange lists: a name with every value would cost both sides more than the
+value. Python encodes and reads by these layouts, and :mod:`worker.ledger.script_source` writes them
+into the scripts, where ``ADMIT.TOKEN`` is a column's number (from 1) and ``ADMIT.SIZE`` their
+count. Both sides refuse a list of another width.
+"""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any, Final, NamedTuple, TypeVar
+
+from worker.ledger.stored import (
+    STATE_ADMITTED,
+    AdmittedPart,
+    EndedPart,
+    Entry,
+    Record,
+    Reservation,
+)
+from worker.runtime.errors import InvariantError
+
+
+class Status(StrEnum):
+    """A script's answer for one item."""
+
+    ADMITTED = "admitted"
+    REFUSED = "refused"
+    COMMITTED = "committed"
+    DUPLICATE = "duplicate"
+    CONFLICT = "conflict"
+    FENCED = "fenced"
+
+
+# -- what is sent: lists of items ---------------------------------------------------------------
+
+#: One order to be admitted. All columns are fields of ``AdmitItem``.
+ADMIT: Final = (
+    "entry",
+    "token",
+    "signal",
+    "digest",
+    "exchange",
+    "position_key",
+    "action",
+    "quote",
+    "notional",
+    "max_positions",
+    "max_exposure",
+    "max_loss",
+    "max_rate",
+    "only_look",
+)
+#: One outcome to be committed: fields of ``CommitItem`` as they are ...
+COMMIT_PLAIN: Final = (
+    "entry",
+    "token",
+    "signal",
+    "digest",
+    "reservation",
+    "position_key",
+    "quote",
+    "exposure",
+    "reserved",
+    "realized",
+    "traceparent",
+    "duplicate",
+    "take_next",
+    "expires_ms",
+)
+#: ... then those that need a value for "none" (false), and how many EVENT follow.
+COMMIT: Final = (*COMMIT_PLAIN, "position", "dead", "events")
+#: One event of an outcome; its JSON travels apart.
+EVENT: Final = ("stream", "type", "id")
+
+
+class Held(NamedTuple):
+    """An entry and the token under which a worker holds it."""
+
+    entry: str
+    token: int
+
+
+class Released(NamedTuple):
+    """An entry to give back, after ``hold_ms``; ``died`` counts its delivery as one that died."""
+
+    entry: str
+    token: int
+    hold_ms: int
+    died: bool
+
+
+class Authorize(NamedTuple):
+    """An order to look at once more before it is sent."""
+
+    entry: str
+    token: int
+    exchange: str
+
+
+# -- what is stored -----------------------------------------------------------------------------
+
+
+class DeadLetterTail(NamedTuple):
+    """The pairs at the end of a dead letter, after the dead entry's own fields."""
+
+    reason: str
+    error: str
+    entry_id: str
+    deliveries: str
+    worker: str
+    at: str
+
+    def pairs(self) -> list[str]:
+        """Return names and values in turn, as a stream entry has them."""
+        return [part for pair in zip(self._fields, self, strict=True) for part in pair]
+
+
+# -- what is answered ---------------------------------------------------------------------------
+
+
+class Epoch(NamedTuple):
+    """The primary that answered, and since when (0 for never) it may lack earlier writes."""
+
+    since_ms: int
+    settled_in_ms: int
+    primary: bytes
+
+
+class DeliveryRow(NamedTuple):
+    """An entry granted; a first delivery is no more than its fields (``first_delivery.lua``)."""
+
+    token: int
+    deliveries: int
+    signal: bytes
+    record: bytes | None
+    overdue_ms: int
+    verdict: bytes | None
+    fields: list[bytes]
+
+
+class ClaimReply(NamedTuple):
+    """``deliveries`` are ids and deliveries in turn."""
+
+    deliveries: list[Any]
+    epoch: list[Any]
+    tail: bytes
+    more: int
+    vanished: int
+
+
+class GrantedReply(NamedTuple):
+    """``adopt`` and ``resync``: ids and deliveries in turn."""
+
+    deliveries: list[Any]
+    epoch: list[Any]
+
+
+class AdmissionsReply(NamedTuple):
+    """``admit``: an answer for each order, given at ``now_ms``."""
+
+    now_ms: int
+    answers: list[Any]
+
+
+class AdmissionRow(NamedTuple):
+    """An order that was admitted; ``argument`` is the position, empty if there is none."""
+
+    status: bytes
+    argument: bytes
+    pause_ms: int
+    admitted_at: int
+
+
+class RefusalRow(NamedTuple):
+    """An order that was refused."""
+
+    status: bytes
+    code: bytes
+
+
+class CommittedReply(NamedTuple):
+    """``commit``: a status for each item; the items (from 1) that handed an entry on, and these."""
+
+    statuses: list[bytes]
+    epoch: list[Any] | None
+    handing: list[int]
+    handed: list[Any]
+
+
+class HeartbeatReply(NamedTuple):
+    """The entries no longer held, and the account's trading state."""
+
+    lost: list[bytes]
+    trading_state: bytes
+
+
+class AuthorizationsReply(NamedTuple):
+    """``authorize``: an AuthorizationRow for each order."""
+
+    trading_state: bytes
+    orders: list[Any]
+
+
+class AuthorizationRow(NamedTuple):
+    """An order to be sent again: its entry is held (1 or 0), its exchange paused for so long."""
+
+    held: int
+    pause_ms: int
+
+
+class AccountReply(NamedTuple):
+    """The account in numbers; amounts are currency and millionths in turn, ``lag`` -1 unknown."""
+
+    now_ms: int
+    exposure: list[bytes]
+    realized: list[bytes]
+    open_positions: int
+    unresolved: int
+    dead_letters: int
+    lag: int
+    pending: int
+    oldest_pending_ms: int
+    leases: int
+
+
+class ElectionReply(NamedTuple):
+    """An election: this worker is the keeper (1 or 0), and the keeper's readiness note."""
+
+    elected: int
+    note: bytes
+
+
+class SweptReply(NamedTuple):
+    """The counts of one sweep."""
+
+    orphans: int
+    trimmed: int
+    consumers_removed: int
+
+
+class ReplayReply(NamedTuple):
+    """The answer to a replay: a word, and the new id or the record's state."""
+
+    status: bytes
+    detail: bytes
+
+
+Row = TypeVar("Row", bound=tuple[Any, ...])
+
+
+def read_row(kind: type[Row], reply: Any) -> Row:
+    """Return a reply's list as ``kind``, one of the named tuples above.
+
+    Raises:
+        InvariantError: it is no list of that width.
+    """
+    columns: tuple[str, ...] = kind._fields  # type: ignore[attr-defined]
+    if not isinstance(reply, list) or len(reply) != len(columns):
+        raise InvariantError(
+            f"a reply of the ledger must have the {len(columns)} values of {kind.__name__} "
+            f"({', '.join(columns)}), not {reply!r}"
+        )
+    return kind(*reply)
+
+
+#: The columns of every layout by the name it has in the scripts. In a script's memory an entry
+#: begins with the text it is stored as.
+LAYOUTS: Final[Mapping[str, tuple[str, ...]]] = {
+    "ADMIT": ADMIT,
+    "COMMIT": COMMIT,
+    "EVENT": EVENT,
+    "HELD": Held._fields,
+    "RELEASED": Released._fields,
+    "AUTHORIZE": Authorize._fields,
+    "ENTRY": ("text", *Entry.__struct_fields__),
+    "RECORD": Record.__struct_fields__,
+    "DEAD_LETTER": DeadLetterTail._fields,
+    "EPOCH": Epoch._fields,
+    "DELIVERY": DeliveryRow._fields,
+    "CLAIM": ClaimReply._fields,
+    "GRANTED": GrantedReply._fields,
+    "ADMISSIONS": AdmissionsReply._fields,
+    "ADMISSION": AdmissionRow._fields,
+    "REFUSAL": RefusalRow._fields,
+    "COMMITTED": CommittedReply._fields,
+    "HEARTBEAT": HeartbeatReply._fields,
+    "AUTHORIZATIONS": AuthorizationsReply._fields,
+    "AUTHORIZATION": AuthorizationRow._fields,
+    "ACCOUNT": AccountReply._fields,
+    "ELECTION": ElectionReply._fields,
+    "SWEPT": SweptReply._fields,
+    "REPLAY": ReplayReply._fields,
+}
+#: Words that both sides compare, by the name of their set in the scripts.
+WORDS: Final[Mapping[str, Mapping[str, str]]] = {
+    "STATUS": {status.name: status.value for status in Status},
+    "RESERVATION": {kind.name: kind.value for kind in Reservation if kind},
+    "STATE": {"ADMITTED": STATE_ADMITTED},
+}
+
+
+def require(is_so: bool, rule: str) -> None:
+    """Check a rule about layouts when the program starts.
+
+    Raises:
+        InvariantError: it is broken.
+    """
+    if not is_so:
+        raise InvariantError(f"layouts: {rule}")
+
+
+# The scripts rely on these: they write the beginning or the end of a text without the rest of it.
+require(Entry.__struct_fields__[0] == "group", "an entry must begin with its group")
+require(
+    Entry.__struct_fields__[-2:] == ("following", "signal"),
+    "an entry must end with what is behind it and with its signal",
+)
+_BEGUN = len(AdmittedPart.__struct_fields__)
+require(
+    Record.__struct_fields__[_BEGUN : _BEGUN + 3]
+    == ("admitted_at", "unresolved_since", "position"),
+    "behind what the worker encodes for an admission, a record must have what `admit` appends",
+)
+require(
+    Record.__struct_fields__ == (*EndedPart.__struct_fields__, "ended_at"),
+    "behind what the worker encodes for a commit, a record must have what `commit` appends",
+)
+require(
+    AdmissionRow._fields[0] == RefusalRow._fields[0] == "status",
+    "an answer to an admission must begin with its status",
+)

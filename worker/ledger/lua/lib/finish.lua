@@ -1,0 +1,10 @@
+--- @include "indexes"
+-- Forget an entry. Returns the one that now heads its group, or nil.
+local function finish(id)
+  local entry = entries[id]
+  local group, following = entry[ENTRY.GROUP], entry[ENTRY.FOLLOWING]
+  finished[#finished + 1], entries[id] = id, false
+  if entry[ENTRY.TOKEN] ~= 1 then regranted[#regranted + 1] = id end
+  if following ~= '' then return following end
+  tails[group], moved[#moved + 1] = false, group
+end

@@ -1,0 +1,30 @@
+-- The account's keys. All share the hash tag of KEYS[1], {account}:signals, and so one slot.
+--   signals          stream: the input; group `execution`
+--   orders           stream: events about orders
+--   positions        stream: events about positions
+--   system           stream: events about the account
+--   dead             stream: dead letters
+--   bell             stream: rung when an entry is given back
+--   entries          hash: entry id -> ENTRY, msgpack; message group -> its last entry
+--   leases           sorted set: entry id -> when its lease ends, ms
+--   released         list: entries that any worker may take
+--   unresolved       sorted set: entry id -> when the keeper asks again, ms
+--   verdicts         hash: entry id -> what a person says became of its order, JSON
+--   record:<signal>  string: RECORD, msgpack
+--   book             hash: position key -> position and reservation (positions.lua)
+--   totals           hash: quote currency -> exposure, millionths
+--   realized         hash: quote currency -> realised profit, millionths
+--   day:<n>          hash: quote currency -> realised profit of that day, millionths
+--   rate:<minute>    string: orders admitted in that minute
+--   throttle         hash: exchange -> until when nothing is sent to it, ms
+--   control          hash: trading state, reason, actor, time
+--   workers          hash: consumer -> time and status of its last heartbeat
+--   keeper, said     string: the keeper's consumer name and its readiness note, for a term
+--   epoch            hash: the primary's replication id, and since when writes may be missing, ms
+--   replayed:<id>    string: the new entry of a dead letter that was replayed
+local SIGNALS, GROUP = KEYS[1], 'execution'
+local P = string.sub(SIGNALS, 1, -8) -- the prefix of every key
+local call = redis.call -- looked up once
+
+-- A slot that is being moved answers for a missing key with an error: stop before the first write.
+call('EXISTS', P .. 'none')

@@ -1,0 +1,19 @@
+--- @include "streams"
+local grown = {} -- the output streams that were written to
+
+-- Write the events of an outcome. Of each the fields have an EVENT after index `before`, and ARGV has
+-- its JSON after index `at_record`.
+local function write_events(fields, before, count, at_record, signal, traceparent)
+  for n = 1, count do
+    local name, kind, id = fields[before + EVENT.STREAM], fields[before + EVENT.TYPE],
+      fields[before + EVENT.ID]
+    local stream, data = STREAM[name], ARGV[at_record + n]
+    before, grown[name] = before + EVENT.SIZE, true
+    if traceparent == '' then
+      call('XADD', stream, '*', 'type', kind, 'id', id, 'subject', signal, 'data', data)
+    else
+      call('XADD', stream, '*', 'type', kind, 'id', id, 'subject', signal, 'data', data,
+        'traceparent', traceparent)
+    end
+  end
+end

@@ -1,0 +1,2 @@
+--- @include "keys"
+local trading_state = call('HGET', P .. 'control', 'trading_state') or 'ACTIVE'

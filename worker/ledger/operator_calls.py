@@ -1,0 +1,128 @@
+"""The scripts an operator's decisions run, as typed calls."""
+
+from decimal import Decimal
+from enum import StrEnum
+from typing import Final
+
+import msgspec
+
+from worker.domain.event_text import EventText
+from worker.domain.limits import millionths, millionths_signed
+from worker.domain.position import Position
+from worker.domain.verdict import Verdict
+from worker.ledger.inspection import StoredPosition
+from worker.ledger.scripts import Scripts
+
+#: How long a replay is remembered, so that asking again after a lost reply adds nothing.
+REPLAY_MEMORY_MS: Final = 3_600_000
+_encode: Final = msgspec.json.Encoder().encode
+
+
+class Decided(StrEnum):
+    """The answers to a decision that are not the state of a record."""
+
+    NOTED = "decided"
+    UNKNOWN = ""
+    LOST = "LOST"
+
+
+class Corrected(StrEnum):
+    """The answers to a correction."""
+
+    DONE = "corrected"
+    BUSY = "busy"
+    CHANGED = "changed"
+
+
+class Replayed(StrEnum):
+    """The answers to a replay."""
+
+    DONE = "replayed"
+    USED = "used"
+    EMPTY = "empty"
+    ABSENT = "absent"
+
+
+class OperatorCalls:
+    """Decisions, corrections and replays, each one script.
+
+    Every method raises :class:`~worker.ledger.errors.LedgerError` when Redis cannot be asked; after
+    a lost reply a call may be repeated with the same arguments.
+
+    Args:
+        scripts: runs them.
+        output_length: about how many entries an output stream keeps.
+    """
+
+    def __init__(self, scripts: Scripts, *, output_length: int) -> None:
+        self._scripts = scripts
+        self._output_length = output_length
+
+    async def decide(self, signal_id: str, verdict: Verdict, audit: EventText) -> Decided | str:
+        """Store the decision on an unresolved order, with the event about it.
+
+        Returns:
+            ``NOTED``; ``UNKNOWN`` for a signal without a record; ``LOST`` where its record was
+            lost with a primary; any other text is the state of a record that is not unresolved.
+        """
+        reply = await self._scripts.run(
+            "decide", signal_id, _encode(verdict), *audit[1:], self._output_length
+        )
+        state = str(reply.decode())
+        return next((answer for answer in Decided if answer == state), state)
+
+    async def correct(
+        self,
+        before: StoredPosition,
+        after: Position,
+        realized: Decimal,
+        *,
+        quote: str,
+        event: EventText,
+        audit: EventText,
+    ) -> Corrected:
+        """Replace a position in the book, or remove it where ``after`` holds nothing.
+
+        Args:
+            before: as it was read; the book must still hold exactly that.
+            after: as it is to be.
+            realized: profit of the correction, quote units.
+            quote: the currency exposure and profit count in.
+            event: about the position.
+            audit: about the correction, for the stream ``system``.
+
+        Returns:
+            ``DONE``; ``BUSY`` while a signal is changing the position; ``CHANGED`` if the book
+            holds something else now.
+        """
+        reply = await self._scripts.run(
+            "correct",
+            before.key,
+            before.raw,
+            _encode(after) if after.quantity else b"",
+            quote,
+            millionths(after.cost) - millionths(before.position.cost),
+            millionths_signed(realized),
+            *event[1:],
+            *audit[1:],
+            before.position.signal_id,
+            self._output_length,
+        )
+        return Corrected(reply.decode())
+
+    async def replay(self, letter_id: str, unused_signal_id: str) -> tuple[Replayed, str]:
+        """Move a dead letter's own fields back to the signals stream.
+
+        Args:
+            letter_id: its id on the stream ``dead``.
+            unused_signal_id: a signal id that must have no record; empty for no such condition.
+
+        Returns:
+            ``DONE`` with the new entry's id, the same when asked again within the hour; ``USED``
+            with the state of the signal's record; ``EMPTY`` if the letter has no field of its own;
+            ``ABSENT`` if there is no such letter.
+        """
+        status, detail = await self._scripts.run(
+            "replay", letter_id, unused_signal_id, REPLAY_MEMORY_MS
+        )
+        return Replayed(status.decode()), str(detail.decode())

@@ -15,8 +15,8 @@ WORKER: Final = ROOT / "worker"
 #: Which scripts each user's calls run.
 SCRIPTS: Final[Mapping[str, frozenset[str]]] = {
     "worker": frozenset(NAMES) - {"correct", "decide", "replay"},
-    "reader": frozenset({"book"}),
-    "operator": frozenset({"book", "control", "correct", "decide", "replay"}),
+    "reader": frozenset({"read_book"}),
+    "operator": frozenset({"control", "correct", "decide", "read_book", "replay"}),
 }
 #: Where the commands stand that are sent as such.
 MODULES: Final[Mapping[str, tuple[str, ...]]] = {
@@ -73,7 +73,7 @@ def script_commands(names: frozenset[str]) -> frozenset[str]:
     """Every command those scripts may call, with subcommands as ``xinfo|groups``."""
     called = set()
     for name in names:
-        for match in re.finditer(r"\b(?:p?call|each)\('(\w+)'(?:\s*,\s*'(\w+)')?", source(name)):
+        for match in re.finditer(r"\b(?:p?call|call_many)\('(\w+)'(?:\s*,\s*'(\w+)')?", source(name)):
             command = match[1].lower()
             container = command in {"xinfo", "xgroup"}
             called.add(f"{command}|{match[2].lower()}" if container else command)

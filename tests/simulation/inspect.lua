@@ -1,9 +1,9 @@
--- What the invariants need to see after a step; reads only.
+-- Read what the invariants are checked against after a step.
 -- ARGV: last ids seen of orders, positions, dead and system
 -- Returns {orders, positions, dead, system, how many positions are open, how many are
 -- reserved to open one, totals, last bell, last signal}
 --- @include "keys"
---- @include "positions"
+--- @include "read_position"
 local function after(stream, id) return redis.call('XRANGE', P .. stream, '(' .. id, '+') end
 local function last(stream)
   local entry = redis.call('XREVRANGE', P .. stream, '+', '-', 'COUNT', 1)[1]

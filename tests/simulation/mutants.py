@@ -153,8 +153,9 @@ MUTANTS: Final = (
         scenario=scenarios.dies_while_committing,
         patches=(_outcome_apart_from_acknowledgement,),
         scripts={
-            "announce": ("append('system', ARGV[1], ARGV[2], ARGV[3], '')",
-                         "append(ARGV[5] or 'system', ARGV[1], ARGV[2], ARGV[3], ARGV[6] or '')")
+            "announce": ("append_event('system', ARGV[1], ARGV[2], ARGV[3], '')",
+                         "append_event(ARGV[5] or 'system', ARGV[1], ARGV[2], "
+                         "ARGV[3], ARGV[6] or '')")
         },
     ),
     Mutant(
@@ -166,7 +167,7 @@ MUTANTS: Final = (
         name="order within a group",
         scenario=scenarios.opens_and_closes,
         scripts={
-            "lib/groups": ("local head = not (before and entries[before])", "local head = true")
+            "lib/enter_groups": ("local head = not (before and entries[before])", "local head = true")
         },
     ),
     Mutant(
@@ -186,7 +187,7 @@ MUTANTS: Final = (
         name="limit on positions",
         scenario=scenarios.opens_more_than_allowed,
         scripts={
-            "lib/limits": ("if open_positions >= fields[before + ADMIT.MAX_POSITIONS] "
+            "lib/account_limits": ("if open_positions >= fields[before + ADMIT.MAX_POSITIONS] "
                            "then return 'MAX_POSITIONS' end", "")
         },
     ),
@@ -194,7 +195,7 @@ MUTANTS: Final = (
         name="a used signal id is recognised",
         scenario=scenarios.comes_twice,
         scripts={"admit": ("  if record then\n", "  if false then\n"),
-                 "lib/used_ids": ("  if not record then return STATUS.COMMITTED end\n",
+                 "lib/used_signal_ids": ("  if not record then return STATUS.COMMITTED end\n",
                                   "  if true then return STATUS.COMMITTED end\n")},
     ),
     Mutant(

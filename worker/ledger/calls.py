@@ -264,11 +264,11 @@ class Ledger:
 
     async def account(self) -> Account:
         """Return the account in numbers."""
-        return read_account(await self._scripts.run("account"))
+        return read_account(await self._scripts.run("read_account"))
 
     async def book(self) -> Book:
         """Return the open positions and which are reserved."""
-        rows = await self._scripts.run("book")
+        rows = await self._scripts.run("read_book")
         return read_book(dict(zip(rows[::2], rows[1::2], strict=True)))
 
     async def announce(self, event: tuple[str, str, str]) -> None:

@@ -128,7 +128,7 @@ class Epoch(NamedTuple):
 
 
 class DeliveryRow(NamedTuple):
-    """An entry granted; a first delivery is no more than its fields (``first_delivery.lua``)."""
+    """An entry granted; a first delivery has its fields only (``first_delivery_row.lua``)."""
 
     token: int
     deliveries: int

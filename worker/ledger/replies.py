@@ -156,7 +156,7 @@ def read_deliveries(
     data_loss_ms: int,
     settled_mono_ms: float,
 ) -> list[Delivery]:
-    """Read ids and deliveries in turn, as ``lua/lib/deliveries.lua`` makes them.
+    """Read ids and deliveries in turn, as ``lua/lib/delivery_row.lua`` makes them.
 
     A first delivery is no more than its fields, or the text of ``data`` where that is all.
 

@@ -26,12 +26,10 @@ from worker.runtime.errors import InvariantError
 
 #: Every script.
 NAMES: Final = (
-    "account",
     "admit",
     "adopt",
     "announce",
     "authorize",
-    "book",
     "claim",
     "commit",
     "control",
@@ -41,6 +39,8 @@ NAMES: Final = (
     "heartbeat",
     "leave",
     "park",
+    "read_account",
+    "read_book",
     "release",
     "replay",
     "resync",

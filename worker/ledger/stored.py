@@ -87,7 +87,7 @@ class BookRow(msgspec.Struct, frozen=True):
 
 
 def read_book_row(raw: bytes) -> BookRow:
-    """Read ``{...}``, ``opening s-1`` or ``closing s-1 {...}``, as ``positions.lua`` does."""
+    """Read ``{...}``, ``opening s-1`` or ``closing s-1 {...}``, as ``read_position.lua`` does."""
     if raw.startswith(b"{"):
         return BookRow(raw)
     reservation, signal, *position = raw.split(b" ", 2)

@@ -178,14 +178,14 @@ def test_nothing_is_gathered_after_flush(name: str) -> None:
     own = code(_INCLUDE.sub("", read_file(f"{name}.lua")))
     _, _, after = own.partition("\nflush()\n")
     gathering = {
-        "put",
+        "put_field",
         "put_signal",
         "put_following",
         "lease",
         "grant",
-        "finish",
-        "enter",
-        "expose",
+        "forget_entry",
+        "enter_groups",
+        "change_exposure",
     }
     assert not gathering & set(re.findall(r"\b(\w+)\(", after))
     assert not re.search(r"\b(?:changed|moved|finished|regranted|leased|exposures)\[", after)
@@ -255,9 +255,9 @@ def test_a_script_reads_the_arguments_it_documents(name: str) -> None:
     documented = {int(number) for number, many in _ARGUMENT.findall(body) if not many}
     several = {int(number) for number, many in _ARGUMENT.findall(body) if many}
     read = {int(number) for number in re.findall(r"ARGV\[(\d+)\]", text)}
-    read |= {int(number) for number in re.findall(r"\bunpacked\((\d+)\)", text)}
+    read |= {int(number) for number in re.findall(r"\bunpack_items\((\d+)\)", text)}
     assert read == documented
-    assert bool(several) == bool(re.search(r"#ARGV|\bunpacked\(", text))
+    assert bool(several) == bool(re.search(r"#ARGV|\bunpack_items\(", text))
 
 
 @pytest.mark.parametrize("name", [*NAMES, *(f"lib/{name}" for name in LIBRARIES)])

@@ -1,23 +1,23 @@
 -- Check the account's limits for orders, reserve them and write their execution records.
 -- KEYS[1] {account}:signals
 -- ARGV[1] worker: consumer name
--- ARGV[2] parts: how many arguments the fields of all orders take
+-- ARGV[2] parts: number of packed field arguments that follow
 -- ARGV[3...] these: ADMIT of every order, packed (items.py); then of every order the RECORD as far as
 --   the worker knows it
 -- Returns ADMISSIONS; of each order a word or ADMISSION: admitted + position, refused + code, fenced,
 --   duplicate, conflict. An order admitted now and without a pause has its position alone, or if there
 --   is none `admitted` alone
 --- @include "clock"
---- @include "items"
+--- @include "unpack_items"
 --- @include "fence"
---- @include "records"
---- @include "changes"
---- @include "admitted"
---- @include "limits"
---- @include "reservations"
---- @include "pauses"
+--- @include "decode_record"
+--- @include "put_field"
+--- @include "put_signal"
+--- @include "account_limits"
+--- @include "reserve"
+--- @include "exchange_pause"
 local worker = ARGV[1]
-local fields, at_records = unpacked(2)
+local fields, at_records = unpack_items(2)
 local count = #ARGV - at_records + 1
 if #fields ~= ADMIT.SIZE * count then
   error('admit: ' .. #fields .. ' fields for ' .. count .. ' orders of ADMIT.SIZE each', 0)
@@ -29,19 +29,19 @@ for n = 1, count do
   position_keys[n] = fields[before + ADMIT.POSITION_KEY]
   record_keys[n] = P .. 'record:' .. fields[before + ADMIT.SIGNAL]
 end
-know(ids)
+read_entries(ids)
 
-read_book(position_keys)
+read_book_rows(position_keys)
 local stored, records, written = call('MGET', unpack(record_keys)), {}, {}
 for n = 1, count do records[record_keys[n]] = stored[n] end
-local undoubted = encode(RECORD.values{ADMITTED_AT = now_ms, UNRESOLVED_SINCE = 0})
+local resolved_tail = encode(RECORD.values{ADMITTED_AT = now_ms, UNRESOLVED_SINCE = 0})
 
 local function admit(n)
   local before = ADMIT.SIZE * (n - 1)
   local id, token = ids[n], fields[before + ADMIT.TOKEN]
-  if not held(id, worker, token) then return STATUS.FENCED end
+  if not passes_fence(id, worker, token) then return STATUS.FENCED end
   local record_key, exchange = record_keys[n], fields[before + ADMIT.EXCHANGE]
-  local record, parked = read_record(records[record_key])
+  local record, parked = decode_record(records[record_key])
   if record then
     if record[RECORD.DIGEST] ~= fields[before + ADMIT.DIGEST] then return STATUS.CONFLICT end
     if record[RECORD.ENTRY] ~= id or record[RECORD.STATE] ~= STATE.ADMITTED then
@@ -50,7 +50,7 @@ local function admit(n)
     -- Asked again: the first reply was lost. Written again, for WAIT only waits for writes.
     changed[#changed + 1] = id
     return ADMISSION{STATUS = 'admitted', ARGUMENT = record[RECORD.POSITION],
-      PAUSE_MS = pause_of(exchange), ADMITTED_AT = record[RECORD.ADMITTED_AT]}
+      PAUSE_MS = exchange_pause(exchange), ADMITTED_AT = record[RECORD.ADMITTED_AT]}
   end
   local question = fields[before + ADMIT.ONLY_LOOK] and '?' or '!'
   local refused = entries[id][ENTRY.REFUSED]
@@ -63,18 +63,18 @@ local function admit(n)
   local position, reservation = read_position(book[position_keys[n]])
   local code = rule_broken(fields, before, position, reservation)
   if code then
-    put(id, ENTRY.REFUSED, token .. question .. code)
+    put_field(id, ENTRY.REFUSED, token .. question .. code)
     return REFUSAL{STATUS = 'refused', CODE = code}
   end
   reserve(fields, before, position)
   put_signal(id, fields[before + ADMIT.SIGNAL])
-  local doubted = parked and parked[RECORD.UNRESOLVED_SINCE] or 0
+  local unresolved_since = parked and parked[RECORD.UNRESOLVED_SINCE] or 0
   records[record_key] = ARGV[at_records + n - 1]
-    .. (doubted == 0 and undoubted
-      or encode(RECORD.values{ADMITTED_AT = now_ms, UNRESOLVED_SINCE = doubted}))
+    .. (unresolved_since == 0 and resolved_tail
+      or encode(RECORD.values{ADMITTED_AT = now_ms, UNRESOLVED_SINCE = unresolved_since}))
     .. (position == '' and EMPTY or encode(RECORD.values{POSITION = position}))
   written[#written + 1], written[#written + 2] = record_key, records[record_key]
-  local pause_ms = pause_of(exchange)
+  local pause_ms = exchange_pause(exchange)
   if pause_ms == 0 then return position == '' and 'admitted' or position end
   return ADMISSION{STATUS = 'admitted', ARGUMENT = position, PAUSE_MS = pause_ms,
     ADMITTED_AT = now_ms}
@@ -83,6 +83,6 @@ end
 local answers = {}
 for n = 1, count do answers[n] = admit(n) end
 if #written > 0 then call('MSET', unpack(written)) end
-write_book()
+write_book_rows()
 flush()
 return ADMISSIONS{NOW_MS = now_ms, ANSWERS = answers}

@@ -5,14 +5,14 @@
 -- ARGV[3] count: how many to take at most
 -- ARGV[4] primary: replication id last seen, '' at start
 -- Returns GRANTED
---- @include "grants"
+--- @include "grant"
 --- @include "epoch"
 local worker, lease_ms = ARGV[1], tonumber(ARGV[2])
 local expires = now_ms + lease_ms
 local primary = epoch(lease_ms, ARGV[4])
 local granted = {}
 local due = call('ZRANGEBYSCORE', P .. 'unresolved', '-inf', now_ms, 'LIMIT', 0, ARGV[3])
-know(due)
+read_entries(due)
 for _, id in ipairs(due) do
   if entries[id] and not call('ZSCORE', P .. 'leases', id) then
     local got = grant(id, worker, expires, 0)

@@ -6,9 +6,9 @@
 -- ARGV[4] ceiling: how many entries may wait in groups before no new ones are read
 -- ARGV[5] primary: replication id last seen, '' at start
 -- Returns CLAIM; the tail is 0-0 where there is more
---- @include "grants"
---- @include "finish"
---- @include "groups"
+--- @include "grant"
+--- @include "forget_entry"
+--- @include "enter_groups"
 --- @include "epoch"
 local worker, room, lease_ms, ceiling =
   ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
@@ -16,19 +16,19 @@ local expires = now_ms + lease_ms
 local pending = call('XPENDING', SIGNALS, GROUP)[1] -- no group, no claim: before any write
 local granted, count, vanished = {}, 0, 0
 
-local function hand_out(id, delivered)
+local function hand_out(id, row)
   count = count + 1
-  granted[2 * count - 1], granted[2 * count] = id, delivered
+  granted[2 * count - 1], granted[2 * count] = id, row
 end
 
 local function take(id, overdue_ms)
   while id do
-    know({id})
+    read_entries({id})
     if not entries[id] then return end
     local got = grant(id, worker, expires, 1, overdue_ms)
     if got then return hand_out(id, got) end
     vanished = vanished + 1
-    id = finish(id)
+    id = forget_entry(id)
   end
 end
 
@@ -41,7 +41,7 @@ end
 while count < room do
   local id = call('LPOP', P .. 'released')
   if not id then break end
-  know({id})
+  read_entries({id})
   -- Nobody has taken it meanwhile, and it is not in the keeper's care again.
   if entries[id] and entries[id][ENTRY.WORKER] == ''
     and not call('ZSCORE', P .. 'unresolved', id) then
@@ -57,15 +57,15 @@ if want > 0 then
   local bodies, ids, new = read and read[1][2] or {}, {}, {}
   for n = 1, #bodies do ids[n] = bodies[n][1] end
   more, last = #ids == want and 1 or 0, ids[#ids] -- with fewer than wanted, the stream's last
-  know(ids)
+  read_entries(ids)
   for n = 1, #ids do -- a recreated group repeats what is granted or waits
     if not entries[ids[n]] then new[#new + 1] = bodies[n] end
   end
-  local heads = enter(new, worker, worker)
+  local heads = enter_groups(new, worker, worker)
   for n = 1, #heads do
     local id, fields = heads[n][1], heads[n][2]
     lease(id, expires)
-    hand_out(id, first_delivery(fields))
+    hand_out(id, first_delivery_row(fields))
   end
 end
 flush()

@@ -7,26 +7,26 @@
 -- ARGV[3] retention: ms for which a record is kept
 -- ARGV[4] length: about how many entries an output stream keeps
 -- ARGV[5] primary: replication id last seen, '' at start
--- ARGV[6] parts: how many arguments the fields of all items take
+-- ARGV[6] parts: number of packed field arguments that follow
 -- ARGV[7...] these: COMMIT of every item and EVENT of each of its events, packed (items.py); then of
 --   every item the RECORD as far as the worker knows it, and the JSON of each event
--- Returns COMMITTED; the status of each item, the numbers of the items that handed an entry on, and of
---   these entries the id and delivery; the epoch, or false where no entry could be handed on
+-- Returns COMMITTED: the status of each item; the numbers of the items that handed an entry on; id and
+--   delivery of each of these entries; the epoch, or false where no entry could be handed on
 --- @include "clock"
 --- @include "outcome_items"
 --- @include "fence"
---- @include "used_ids"
---- @include "settlement"
---- @include "outcome_events"
+--- @include "used_signal_ids"
+--- @include "settle_position"
+--- @include "write_events"
 --- @include "dead_letters"
---- @include "finish"
---- @include "handing_on"
+--- @include "forget_entry"
+--- @include "hand_on"
 --- @include "epoch"
 local worker, lease_ms, retention_ms, length =
   ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
 local OUTLIVES_MS = 60000 -- by how much a record outlives its signal, at least: clocks differ
 local expires = now_ms + lease_ms
-local fields, at_records = unpacked(6)
+local fields, at_records = unpack_items(6)
 local ended = encode(RECORD.rest{ENDED_AT = now_ms})
 
 -- Write the outcome of item `number`: COMMIT after fields[before], its record in ARGV[at_record].
@@ -34,22 +34,23 @@ local ended = encode(RECORD.rest{ENDED_AT = now_ms})
 local function commit(number, before, at_record)
   local id, token = fields[before + COMMIT.ENTRY], fields[before + COMMIT.TOKEN]
   local signal, reservation = fields[before + COMMIT.SIGNAL], fields[before + COMMIT.RESERVATION]
-  if not held(id, worker, token) then
+  if not passes_fence(id, worker, token) then
     return repeated(id, worker, token, signal) and STATUS.COMMITTED or STATUS.FENCED
   end
   local known = entries[id][ENTRY.SIGNAL]
-  -- Whoever ends an admitted entry must know of it: two tasks of one worker may hold one grant.
+  -- An item without a reservation must not end an entry that was admitted: two tasks of one worker
+  -- may hold one grant.
   if known ~= '' and reservation == '' then return STATUS.FENCED end
   local admitted, duplicate = known ~= '' and known == signal, fields[before + COMMIT.DUPLICATE]
   local status = (duplicate or admitted) and STATUS.COMMITTED
     or judged(signal, fields[before + COMMIT.DIGEST])
   if status == STATUS.CONFLICT then return status end -- comes again as a dead letter
   if status == STATUS.COMMITTED and not duplicate then
-    if reservation ~= '' then settle(admitted, fields, before) end
+    if reservation ~= '' then settle_position(admitted, fields, before) end
     write_events(fields, before + COMMIT.SIZE, fields[before + COMMIT.EVENTS], at_record, signal,
       fields[before + COMMIT.TRACEPARENT])
     if signal ~= '' then
-      -- What may still trade must be known to have traded.
+      -- Keep the record until the signal has expired, or a repetition would trade.
       local expires_ms = fields[before + COMMIT.EXPIRES_MS]
       local keep_ms = math.max(retention_ms, expires_ms - now_ms + OUTLIVES_MS)
       call('SET', P .. 'record:' .. signal, ARGV[at_record] .. ended, 'PX', keep_ms)
@@ -58,7 +59,7 @@ local function commit(number, before, at_record)
   end
   local tail = fields[before + COMMIT.DEAD]
   if tail then bury(id, tail) end
-  local following = finish(id)
+  local following = forget_entry(id)
   if following then
     hand_on(number, following, worker, expires, fields[before + COMMIT.TAKE_NEXT])
   end
@@ -69,7 +70,7 @@ end
 call('XREAD', 'STREAMS', P .. 'orders', P .. 'positions', P .. 'system', P .. 'dead', '$', '$', '$', '$')
 
 local items, ids, records_at = outcome_items(fields, at_records)
-know(ids)
+read_entries(ids)
 local followers, position_keys = {}, {}
 for n = 1, #items do
   local entry, before = entries[ids[n]], items[n]
@@ -84,12 +85,12 @@ for n = 1, #items do
     followers[#followers + 1] = entry[ENTRY.FOLLOWING]
   end
 end
-read_book(position_keys)
+read_book_rows(position_keys)
 local primary = #followers > 0 and epoch(lease_ms, ARGV[5])
-know(followers) -- in one go, though not all of them may be wanted
+read_entries(followers) -- in one go, though not all of them may be wanted
 local statuses = {}
 for n = 1, #items do statuses[n] = commit(n, items[n], records_at[n]) end
-write_book()
+write_book_rows()
 flush()
 for stream in pairs(grown) do trim(stream, length) end
 write_profits()

@@ -11,13 +11,13 @@
 -- ARGV[7] length: about how many entries an output stream keeps
 -- Returns the state before
 --- @include "trading_state"
---- @include "events"
---- @include "bell"
+--- @include "append_event"
+--- @include "ring_bell"
 call('HSET', P .. 'control', 'trading_state', ARGV[1], 'reason', ARGV[2], 'actor', ARGV[3],
   'at', ARGV[4])
 if trading_state ~= ARGV[1] then
-  append('system', 'TradingStateChanged', ARGV[5], ARGV[6], '')
+  append_event('system', 'TradingStateChanged', ARGV[5], ARGV[6], '')
   trim('system', ARGV[7])
-  ring()
+  ring_bell()
 end
 return trading_state

@@ -17,9 +17,9 @@
 -- ARGV[14] length: about how many entries an output stream keeps
 -- Returns 'corrected', also when asked again; 'busy' if a signal is working on it; 'changed' if it is
 --   no longer as it was
---- @include "positions"
---- @include "profits"
---- @include "events"
+--- @include "read_position"
+--- @include "book_profit"
+--- @include "append_event"
 local key, before, after, quote, exposure, profit =
   ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 local position, reservation = read_position(call('HGET', P .. 'book', key))
@@ -27,10 +27,10 @@ if reservation then return 'busy' end
 if position == after then return 'corrected' end
 if position ~= before then return 'changed' end
 if after == '' then call('HDEL', P .. 'book', key) else call('HSET', P .. 'book', key, after) end
-if exposure ~= '0' then add(P .. 'totals', quote, tonumber(exposure)) end
-earn(quote, tonumber(profit))
-append('positions', ARGV[7], ARGV[8], ARGV[9], ARGV[13])
-append('system', ARGV[10], ARGV[11], ARGV[12], ARGV[13])
+if exposure ~= '0' then add_to_number(P .. 'totals', quote, tonumber(exposure)) end
+book_profit(quote, tonumber(profit))
+append_event('positions', ARGV[7], ARGV[8], ARGV[9], ARGV[13])
+append_event('system', ARGV[10], ARGV[11], ARGV[12], ARGV[13])
 trim('positions', ARGV[14])
 trim('system', ARGV[14])
 return 'corrected'

@@ -10,15 +10,15 @@
 -- ARGV[6] length: about how many entries an output stream keeps
 -- Returns 'decided'; else the state of the signal's record, '' for none, 'LOST' where the admission
 --   was lost with a primary
---- @include "record_of"
---- @include "events"
-local record, parked = record_of(ARGV[1])
+--- @include "find_record"
+--- @include "append_event"
+local record, parked = find_record(ARGV[1])
 if not record then return parked and 'LOST' or '' end
 local id = record[RECORD.ENTRY]
 if not call('ZSCORE', P .. 'unresolved', id) then return record[RECORD.STATE] end
 if call('HGET', P .. 'verdicts', id) ~= ARGV[2] then
   call('HSET', P .. 'verdicts', id, ARGV[2])
-  append('system', ARGV[3], ARGV[4], ARGV[5], ARGV[1])
+  append_event('system', ARGV[3], ARGV[4], ARGV[5], ARGV[1])
   trim('system', ARGV[6])
 end
 return 'decided'

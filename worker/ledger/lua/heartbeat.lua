@@ -8,7 +8,7 @@
 -- Returns HEARTBEAT
 --- @include "clock"
 --- @include "fence"
---- @include "leases"
+--- @include "lease"
 --- @include "trading_state"
 local worker, expires = ARGV[1], now_ms + tonumber(ARGV[2])
 local ids, lost = {}, {}
@@ -16,10 +16,10 @@ for before = 3, #ARGV - 1, HELD.SIZE do ids[#ids + 1] = ARGV[before + HELD.ENTRY
 if #ARGV - 3 ~= HELD.SIZE * #ids then
   error('heartbeat: ' .. #ARGV - 3 .. ' arguments for entries of HELD.SIZE each', 0)
 end
-know(ids)
+read_entries(ids)
 for n, id in ipairs(ids) do
   local token = tonumber(ARGV[3 + HELD.SIZE * (n - 1) + HELD.TOKEN])
-  if held(id, worker, token) then lease(id, expires) else lost[#lost + 1] = id end
+  if passes_fence(id, worker, token) then lease(id, expires) else lost[#lost + 1] = id end
 end
 call('HSET', P .. 'workers', worker, now_ms .. ' ' .. ARGV[3])
 flush()

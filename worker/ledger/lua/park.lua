@@ -13,24 +13,24 @@
 -- Returns 1 if parked, 0 if the entry is no longer held
 --- @include "clock"
 --- @include "fence"
---- @include "changes"
---- @include "record_of"
---- @include "events"
+--- @include "put_field"
+--- @include "find_record"
+--- @include "append_event"
 local worker, id, signal = ARGV[1], ARGV[2], ARGV[4]
-know({id})
-if not held(id, worker, tonumber(ARGV[3])) then
+read_entries({id})
+if not passes_fence(id, worker, tonumber(ARGV[3])) then
   return call('ZSCORE', P .. 'unresolved', id) and 1 or 0
 end
-put(id, ENTRY.WORKER, '')
+put_field(id, ENTRY.WORKER, '')
 call('ZREM', P .. 'leases', id)
 call('ZADD', P .. 'unresolved', now_ms + tonumber(ARGV[5]), id)
-local _, record = record_of(signal)
+local _, record = find_record(signal)
 record = record or {RECORD.values{ENTRY = '', DIGEST = '', SIGNAL = signal, STATE = STATE.ADMITTED,
   WORKER = worker, PLAN = '', ADMITTED_AT = 0, UNRESOLVED_SINCE = 0, POSITION = ''}}
 if record[RECORD.UNRESOLVED_SINCE] == 0 then
   record[RECORD.UNRESOLVED_SINCE] = now_ms
   call('SET', P .. 'record:' .. signal, encode(record))
-  append('system', ARGV[7], ARGV[8], ARGV[9], signal)
+  append_event('system', ARGV[7], ARGV[8], ARGV[9], signal)
   trim('system', ARGV[6])
 end
 flush()

@@ -5,7 +5,7 @@
 -- ARGV[3] memory: ms for which the answer stays the same
 -- Returns REPLAY: replayed + new id, also when asked again within the memory; used + state; empty if
 --   its own fields are gone; absent
---- @include "record_of"
+--- @include "find_record"
 --- @include "dead_letters"
 local id, signal = ARGV[1], ARGV[2]
 local before = call('GET', P .. 'replayed:' .. id)
@@ -13,7 +13,7 @@ if before then return REPLAY{STATUS = 'replayed', DETAIL = before} end
 local letter = call('XRANGE', P .. 'dead', id, id)[1]
 if not letter then return REPLAY{STATUS = 'absent', DETAIL = ''} end
 if signal ~= '' then
-  local record = record_of(signal)
+  local record = find_record(signal)
   if record then return REPLAY{STATUS = 'used', DETAIL = record[RECORD.STATE]} end
 end
 local fields, own = letter[2], {}

@@ -1,13 +1,13 @@
--- Return what is leased to a worker that does not know of it, for a reply was lost. Tokens are
--- unchanged: a reply that is only late says the same.
+-- Return the entries leased to a worker by replies that were lost. Tokens are unchanged: a reply that
+-- is only late says the same.
 -- KEYS[1] {account}:signals
 -- ARGV[1] worker: consumer name
 -- ARGV[2] lease: ms
 -- ARGV[3] primary: replication id last seen, '' at start
 -- ARGV[4...] ids of the entries that the worker knows
 -- Returns GRANTED
---- @include "deliveries"
---- @include "leases"
+--- @include "delivery_row"
+--- @include "lease"
 --- @include "epoch"
 local worker, lease_ms = ARGV[1], tonumber(ARGV[2])
 local expires = now_ms + lease_ms
@@ -15,12 +15,12 @@ local primary = epoch(lease_ms, ARGV[3])
 local known, missed = {}, {}
 for n = 4, #ARGV do known[ARGV[n]] = true end
 local ids = call('ZRANGE', P .. 'leases', 0, -1)
-know(ids)
+read_entries(ids)
 for _, id in ipairs(ids) do
   if not known[id] and entries[id] and entries[id][ENTRY.WORKER] == worker then
     lease(id, expires)
     local body = call('XRANGE', SIGNALS, id, id)[1]
-    missed[#missed + 1], missed[#missed + 2] = id, delivery(id, body, 0)
+    missed[#missed + 1], missed[#missed + 2] = id, delivery_row(id, body, 0)
   end
 end
 flush()

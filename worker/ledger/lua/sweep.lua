@@ -5,22 +5,22 @@
 -- ARGV[2] retention: ms for which a signal stays on its stream
 -- Returns SWEPT
 --- @include "clock"
---- @include "groups"
---- @include "offers"
---- @include "ids"
---- @include "info"
+--- @include "enter_groups"
+--- @include "offer"
+--- @include "is_before"
+--- @include "fields_by_name"
 local orphans, removed = 0, 0
 local pending = call('XPENDING', SIGNALS, GROUP, 'IDLE', ARGV[1], '-', '+', 1000)
 local ids = {}
 for n, row in ipairs(pending) do ids[n] = row[1] end
-know(ids)
+read_entries(ids)
 local heads, gone = {}, {}
 for n, id in ipairs(ids) do
   if not entries[id] then
     local body = call('XRANGE', SIGNALS, id, id)[1]
     orphans = orphans + 1
     if not body then gone[#gone + 1] = id
-    elseif enter({body}, pending[n][2], '')[1] then heads[#heads + 1] = id end
+    elseif enter_groups({body}, pending[n][2], '')[1] then heads[#heads + 1] = id end
   end
 end
 for _, id in ipairs(heads) do offer(id) end
@@ -29,7 +29,7 @@ flush()
 
 local floor = string.format('%.0f-0', math.max(now_ms - tonumber(ARGV[2]), 0))
 for _, info in ipairs(call('XINFO', 'GROUPS', SIGNALS)) do
-  local group = by_name(info)
+  local group = fields_by_name(info)
   local oldest = call('XPENDING', SIGNALS, group.name)[2] or group['last-delivered-id']
   if is_before(oldest, floor) then floor = oldest end
 end
@@ -42,7 +42,7 @@ for n = 1, #workers, 2 do
   else call('HDEL', P .. 'workers', workers[n]) end
 end
 for _, info in ipairs(call('XINFO', 'CONSUMERS', SIGNALS, GROUP)) do
-  local consumer = by_name(info)
+  local consumer = fields_by_name(info)
   if consumer.pending == 0 and consumer.idle > 60000 and not alive[consumer.name] then
     call('XGROUP', 'DELCONSUMER', SIGNALS, GROUP, consumer.name)
     removed = removed + 1

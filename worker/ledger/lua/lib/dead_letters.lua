@@ -12,6 +12,7 @@ local function expect_tail(fields)
   end
 end
 
+-- Write an entry to the stream of dead letters; `tail` is the columns of DEAD_LETTER.
 local function bury(id, tail)
   local body = call('XRANGE', SIGNALS, id, id)[1]
   local fields = body and {unpack(body[2], 1, math.min(#body[2], 6000))} or {} -- a call's limit

@@ -1,11 +1,13 @@
---- @include "bulk"
---- @include "counters"
+--- @include "call_many"
+--- @include "add_to_number"
 --- @finally flush()
 -- Entries of the signals stream, and the indexes over them. A script reads what it needs for all its
 -- items at once, before its first write where reading may fail; what it changes is gathered here and
 -- written once, at its end, by `flush`.
 local encode, decode = cmsgpack.pack, cmsgpack.unpack -- looked up once
-local EMPTY = encode('') -- one byte; only a group may end with it too, and that stands first
+-- The encoding of ''. Of the fields only the raw group may end in this byte, and it is the first, so
+-- the end of the text tells which fields are empty.
+local EMPTY = encode('')
 local entries = {} -- by id: ENTRY, false where there is none; its TEXT is false once it has changed
 local tails = {} -- by group: its last entry, or false
 local changed, moved = {}, {} -- ids of entries and names of groups to be written
@@ -14,14 +16,14 @@ local regranted = {} -- of those, the ones granted more than once: they may have
 local leased = {} -- end and id of each lease to be written
 local exposures = {} -- by quote currency: the change of the exposure, millionths
 
--- Read entries, those of them that are not known yet.
-local function know(ids)
+-- Read entries into `entries`, but for those that were read before.
+local function read_entries(ids)
   local unknown = {}
   for n = 1, #ids do
     local id = ids[n]
     if entries[id] == nil then unknown[#unknown + 1], entries[id] = id, false end
   end
-  local stored = each('HMGET', P .. 'entries', unknown)
+  local stored = call_many('HMGET', P .. 'entries', unknown)
   for n = 1, #unknown do
     if stored[n] then entries[unknown[n]] = {stored[n], decode(stored[n])} end
   end
@@ -31,10 +33,10 @@ local function flush()
   for n = 1, #finished, 1000 do
     call('XACK', SIGNALS, GROUP, unpack(finished, n, math.min(n + 999, #finished)))
   end
-  each('ZADD', P .. 'leases', leased)
-  each('ZREM', P .. 'leases', finished)
-  each('ZREM', P .. 'unresolved', regranted)
-  each('HDEL', P .. 'verdicts', regranted)
+  call_many('ZADD', P .. 'leases', leased)
+  call_many('ZREM', P .. 'leases', finished)
+  call_many('ZREM', P .. 'unresolved', regranted)
+  call_many('HDEL', P .. 'verdicts', regranted)
   local set, last, removed = {}, 0, finished
   for n = 1, #changed do
     local id = changed[n]
@@ -44,7 +46,7 @@ local function flush()
       set[last + 1], set[last + 2] = id, text
       last = last + 2
     end
-    entries[id] = nil -- once is enough
+    entries[id] = nil -- so that an id listed twice is written once
   end
   for n = 1, #moved do
     local group = moved[n]
@@ -54,7 +56,7 @@ local function flush()
       last = last + 2
     else removed[#removed + 1] = group end
   end
-  each('HDEL', P .. 'entries', removed)
-  each('HSET', P .. 'entries', set)
-  for quote, change in pairs(exposures) do add(P .. 'totals', quote, change) end
+  call_many('HDEL', P .. 'entries', removed)
+  call_many('HSET', P .. 'entries', set)
+  for quote, change in pairs(exposures) do add_to_number(P .. 'totals', quote, change) end
 end

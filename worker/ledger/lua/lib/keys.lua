@@ -11,11 +11,12 @@
 --   unresolved       sorted set: entry id -> when the keeper asks again, ms
 --   verdicts         hash: entry id -> what a person says became of its order, JSON
 --   record:<signal>  string: RECORD, msgpack
---   book             hash: position key -> position and reservation (positions.lua)
+--   book             hash: position key -> position and reservation (read_position.lua)
 --   totals           hash: quote currency -> exposure, millionths
 --   realized         hash: quote currency -> realised profit, millionths
 --   day:<n>          hash: quote currency -> realised profit of that day, millionths
---   rate:<minute>    string: orders admitted in that minute
+--   rate:<minute>    string: openings that came to the check of the order rate in that minute,
+--                    admitted or refused by it
 --   throttle         hash: exchange -> until when nothing is sent to it, ms
 --   control          hash: trading state, reason, actor, time
 --   workers          hash: consumer -> time and status of its last heartbeat

@@ -1,8 +1,8 @@
---- @include "items"
+--- @include "unpack_items"
 --- @include "dead_letters"
--- Find the items of a commit: COMMIT of each, then as many EVENT as its last column says; its record
--- and the JSON of each event are in ARGV from `at_record`.
--- Returns of every item the index before its COMMIT, its entry's id, and the index of its record
+-- Find the items of a commit in its fields: COMMIT of each, then as many EVENT as its last column
+-- says. The record of each and the JSON of its events are in ARGV from `at_record`.
+-- Returns for every item the index before its COMMIT, its entry's id, and the index of its record.
 local function outcome_items(fields, at_record)
   local items, ids, records_at = {}, {}, {}
   local count, before = 0, 0

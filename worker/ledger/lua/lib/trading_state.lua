@@ -1,2 +1,3 @@
 --- @include "keys"
+-- The account's trading state.
 local trading_state = call('HGET', P .. 'control', 'trading_state') or 'ACTIVE'

@@ -1,7 +1,7 @@
 --- @include "indexes"
--- Return what a reply says of an entry's first delivery: its fields, or the text of `data` if that is
+-- Return an entry's first delivery as a reply has it: its fields, or the text of `data` if that is
 -- all, for a list in a reply is costly.
-local function first_delivery(fields)
+local function first_delivery_row(fields)
   if #fields == 2 and fields[1] == 'data' then return fields[2] end
   return fields
 end

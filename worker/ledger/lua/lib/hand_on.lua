@@ -1,11 +1,11 @@
---- @include "grants"
---- @include "offers"
-local handing, handed = {}, {} -- the items that handed an entry on; of these entries id and delivery
+--- @include "grant"
+--- @include "offer"
+-- Hand on the next entry of a group, after the one that item `number` has ended: to `worker` if it is
+-- `wanted` there, else to any.
+local handing, handed = {}, {} -- numbers of items that handed on; id and delivery of those entries
 
--- Hand on the entry behind one that item `number` has ended: to `worker` if it is wanted there, else
--- to any.
 local function hand_on(number, following, worker, expires, wanted)
-  know({following})
+  read_entries({following})
   if not entries[following] then return end
   local got = wanted and grant(following, worker, expires, 1)
   if not got then return offer(following) end

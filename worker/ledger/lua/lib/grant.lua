@@ -1,13 +1,13 @@
---- @include "deliveries"
---- @include "leases"
--- Lease a known entry to `worker`, raising its token. Returns its delivery; nil if its body is gone
--- and no signal was admitted under it.
-local function grant(id, worker, expires, delivered, overdue_ms)
+--- @include "delivery_row"
+--- @include "lease"
+-- Lease a known entry to `worker`, raising its token; its deliveries grow by `count_as`, 0 or 1.
+-- Returns its delivery; nil if its body is gone and no signal was admitted under it.
+local function grant(id, worker, expires, count_as, overdue_ms)
   local entry = entries[id]
   local body = call('XRANGE', SIGNALS, id, id)[1]
   if not body and entry[ENTRY.SIGNAL] == '' then return nil end
   entry[ENTRY.TOKEN] = entry[ENTRY.TOKEN] + 1
-  entry[ENTRY.DELIVERIES] = entry[ENTRY.DELIVERIES] + delivered
+  entry[ENTRY.DELIVERIES] = entry[ENTRY.DELIVERIES] + count_as
   -- A lost group must not break a script half-way; the lease holds without it.
   if entry[ENTRY.OWNER] ~= worker then
     redis.pcall('XCLAIM', SIGNALS, GROUP, worker, 0, id, 'JUSTID')
@@ -15,5 +15,5 @@ local function grant(id, worker, expires, delivered, overdue_ms)
   entry[ENTRY.TEXT], entry[ENTRY.WORKER], entry[ENTRY.OWNER] = false, worker, worker
   changed[#changed + 1] = id
   lease(id, expires)
-  return delivery(id, body, overdue_ms or 0)
+  return delivery_row(id, body, overdue_ms or 0)
 end

@@ -1,6 +1,6 @@
 --- @include "indexes"
--- Forget an entry. Returns the one that now heads its group, or nil.
-local function finish(id)
+-- Forget an entry that has ended. Returns the id of the one that now heads its group, or nil.
+local function forget_entry(id)
   local entry = entries[id]
   local group, following = entry[ENTRY.GROUP], entry[ENTRY.FOLLOWING]
   finished[#finished + 1], entries[id] = id, false

@@ -1,7 +1,7 @@
---- @include "streams"
+--- @include "output_streams"
 local grown = {} -- the output streams that were written to
 
--- Write the events of an outcome. Of each the fields have an EVENT after index `before`, and ARGV has
+-- Write the events of one item of a commit: `fields` has an EVENT for each after index `before`, ARGV
 -- its JSON after index `at_record`.
 local function write_events(fields, before, count, at_record, signal, traceparent)
   for n = 1, count do

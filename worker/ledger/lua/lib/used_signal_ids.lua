@@ -1,14 +1,14 @@
---- @include "record_of"
--- What became of the signal ids of a commit's items: read before the first write, for reading may
--- fail.
+--- @include "find_record"
+-- The records under the signal ids of a commit's items. They are read before the first write, for
+-- reading may fail.
 local records = {} -- by signal: RECORD, or false for none
 
 local function recorded(signal)
-  if records[signal] == nil then records[signal] = record_of(signal) or false end
+  if records[signal] == nil then records[signal] = find_record(signal) or false end
   return records[signal]
 end
 
--- Return what an earlier signal under the same id means for one that was never admitted.
+-- Return the status of an item never admitted, by the record under its signal id.
 local function judged(signal, digest)
   local record = recorded(signal)
   if not record then return STATUS.COMMITTED end

@@ -1,30 +1,32 @@
---- @include "group_of"
---- @include "changes"
+--- @include "group_name"
+--- @include "put_field"
+-- Message groups: entering new entries, each behind the last one of its group.
+
 -- Note the entry behind another. The last two fields are empty at first, and this one is mostly the
 -- first that changes: it replaces the end of the text, for packing all fields anew costs more.
 local function put_following(id, following)
   local text = entries[id][ENTRY.TEXT]
-  put(id, ENTRY.FOLLOWING, following)
+  put_field(id, ENTRY.FOLLOWING, following)
   if text and string.sub(text, -2) == EMPTY .. EMPTY then
     entries[id][ENTRY.TEXT] = string.sub(text, 1, -3) .. encode(following) .. EMPTY
   end
 end
 
--- Line new entries (id and fields, as the stream has them), pending for `owner`, up in their groups.
--- Each that is first of its group is granted to `worker` under token 1 unless that is ''.
--- Returns those that are first.
-local function enter(new, owner, worker)
+-- Add new entries (id and fields, as the stream has them), pending for `owner`, to their groups.
+-- Each that is the head of its group is granted to `worker` under token 1 unless `worker` is ''.
+-- Returns the heads.
+local function enter_groups(new, owner, worker)
   local names, unknown, last, heads = {}, {}, {}, {}
   for n = 1, #new do
-    local name = group_of(new[n][1], new[n][2])
+    local name = group_name(new[n][1], new[n][2])
     names[n] = name
     if tails[name] == nil then unknown[#unknown + 1], tails[name] = name, false end
   end
-  local stored = each('HMGET', P .. 'entries', unknown)
+  local stored = call_many('HMGET', P .. 'entries', unknown)
   for n = 1, #unknown do
     if stored[n] then tails[unknown[n]], last[#last + 1] = stored[n], stored[n] end
   end
-  know(last)
+  read_entries(last)
   local times = worker ~= '' and 1 or 0
   local granted = encode(ENTRY.rest{OWNER = owner, WORKER = worker, TOKEN = times,
     DELIVERIES = times, REFUSED = '', FOLLOWING = '', SIGNAL = ''})
@@ -34,7 +36,7 @@ local function enter(new, owner, worker)
     local id, name = new[n][1], names[n]
     local before = tails[name]
     local head = not (before and entries[before])
-    -- Of a new entry nothing but the text is ever looked at, and its end.
+    -- A new entry is known by its encoded text only.
     entries[id] = {encode(name) .. (head and granted or waiting)}
     changed[#changed + 1], tails[name], moved[#moved + 1] = id, id, name
     if head then heads[#heads + 1] = new[n] else put_following(before, id) end

@@ -1,7 +1,7 @@
--- Read the packed fields of a call's items (items.py). They fill as many arguments as ARGV[at] says,
--- for a script can take only so many values apart at once.
+-- Unpack the fields of a call's items (items.py). They come in several arguments, for a call can
+-- unpack only so many values at once: ARGV[at] is their number.
 -- Returns the values one behind the other, and the index of the argument after them.
-local function unpacked(at)
+local function unpack_items(at)
   local last = at + ARGV[at]
   local values = {cmsgpack.unpack(ARGV[at + 1])}
   for part = at + 2, last do

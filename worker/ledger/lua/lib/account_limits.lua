@@ -1,11 +1,12 @@
 --- @include "clock"
---- @include "numbers"
+--- @include "read_number"
 --- @include "trading_state"
---- @include "exposure"
--- The account's limits, and what they are measured against.
+--- @include "change_exposure"
+-- The limits of the whole account, and the numbers they are compared with; `rule_broken` checks an
+-- order.
 local day = P .. 'day:' .. math.floor(now_ms / 86400000)
 local rate = P .. 'rate:' .. math.floor(now_ms / 60000)
-local open_positions = call('HLEN', P .. 'book') -- `admit` counts on
+local open_positions = call('HLEN', P .. 'book') -- grows with each admission of this call
 local totals, profits = {}, {} -- by quote currency: what the account's hashes have, once read
 
 -- Return the code of the first limit on openings that an order breaks, or nil. ADMIT of the order

@@ -1,6 +1,6 @@
 --- @include "indexes"
--- Change one field of a known entry.
-local function put(id, field, value)
+-- Change one field of a known entry; `flush` writes it.
+local function put_field(id, field, value)
   local entry = entries[id]
   entry[ENTRY.TEXT], entry[field], changed[#changed + 1] = false, value, id
 end

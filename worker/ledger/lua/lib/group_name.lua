@@ -1,3 +1,4 @@
+-- The name of an entry's message group.
 local find, match = string.find, string.match -- looked up once
 
 -- Return the value of a JSON string field, if the text holds the name once and both are written
@@ -11,8 +12,8 @@ end
 local EXCHANGE, SYMBOL = '^"exchange": ?"([^"\\]*)"', '^"symbol": ?"([^"\\]*)"'
 
 -- Return the message group of a new entry: its `key` field, else exchange and symbol, else its own.
--- A colon tells it from an entry's id, for `entries` holds both.
-local function group_of(id, fields)
+-- It begins with `:` or `!`, which tells it from an entry's id, for `entries` holds both.
+local function group_name(id, fields)
   local name, data = '', ''
   for n = 1, #fields, 2 do
     if fields[n] == 'data' then data = fields[n + 1]

@@ -1,5 +1,5 @@
 --- @include "indexes"
--- Note the signal that was admitted under an entry. It is the last field and empty until then, and
+-- Note the signal that was admitted under a known entry. It is the last field and empty until then, and
 -- mostly all that changes: it replaces the end of the text, for packing all fields anew costs more.
 local function put_signal(id, signal)
   local entry = entries[id]

@@ -2,11 +2,11 @@
 -- KEYS[1] {account}:signals
 -- Returns ACCOUNT
 --- @include "clock"
---- @include "positions"
---- @include "info"
+--- @include "read_position"
+--- @include "fields_by_name"
 local lag = -1
 for _, info in ipairs(call('XINFO', 'GROUPS', SIGNALS)) do
-  local group = by_name(info)
+  local group = fields_by_name(info)
   if group.name == GROUP and group.lag then lag = group.lag end
 end
 local open = 0

@@ -1,6 +1,7 @@
 --- @include "keys"
--- Call with many arguments, a thousand at a time: no call takes more than some 8,000.
-local function each(command, key, list)
+-- Call a command with many arguments, a thousand at a time: a call takes at most about 8,000. Returns
+-- the replies that are lists as one.
+local function call_many(command, key, list)
   if #list <= 1000 then return #list > 0 and call(command, key, unpack(list)) or {} end
   local replies = {}
   for n = 1, #list, 1000 do

@@ -73,7 +73,9 @@ def script_commands(names: frozenset[str]) -> frozenset[str]:
     """Every command those scripts may call, with subcommands as ``xinfo|groups``."""
     called = set()
     for name in names:
-        for match in re.finditer(r"\b(?:p?call|call_many)\('(\w+)'(?:\s*,\s*'(\w+)')?", source(name)):
+        for match in re.finditer(
+            r"\b(?:p?call|call_many)\('(\w+)'(?:\s*,\s*'(\w+)')?", source(name)
+        ):
             command = match[1].lower()
             container = command in {"xinfo", "xgroup"}
             called.add(f"{command}|{match[2].lower()}" if container else command)

@@ -147,7 +147,7 @@ async def test_a_waiting_claim_whose_reply_is_lost_counts_as_repeated(fleet: Fle
     await fleet.redis.client_kill_filter(_type="normal", skipme=True)
     with pytest.raises(LedgerUnavailableError):
         await asyncio.wait_for(waiting, 2)
-    assert ledger.repeats == 1
+    assert ledger.lost_replies == 1
 
 
 async def test_a_waiting_claim_counts_as_repeated_where_only_the_waiting_failed(
@@ -159,7 +159,7 @@ async def test_a_waiting_claim_counts_as_repeated_where_only_the_waiting_failed(
     await fleet.redis.set(SIGNALS.replace("signals", "bell"), "no stream")
     with pytest.raises(LedgerError, match="WRONGTYPE"):
         await fleet["w1"].claim(5, after=b"0-0", wait_ms=3_000)
-    assert fleet["w1"].repeats == 1
+    assert fleet["w1"].lost_replies == 1
     assert [one.entry_id for one in await fleet["w1"].resync([])] == [entry_id]
 
 

@@ -78,7 +78,7 @@ async def test_scripts_are_loaded_again_when_the_server_forgot_them(fleet: Fleet
     ):
         await fleet.redis.script_flush()
         assert await call() is not None
-    assert fleet["w1"].repeats == 0
+    assert fleet["w1"].lost_replies == 0
 
 
 async def test_durable_calls_are_loaded_again_too(fleet: Fleet) -> None:
@@ -297,7 +297,7 @@ async def test_a_frozen_server_is_a_lost_reply(spare: EmbeddedServer) -> None:
         error = await unavailable(quick.claim(1))
         spare.resume()
         assert (error.kind, error.moved) == ("timeout", True)
-        assert quick.repeats >= 1
+        assert quick.lost_replies >= 1
         deliveries = [*await take(quick), *await quick.resync([])]
         assert len({d.entry_id for d in deliveries}) == 1
 

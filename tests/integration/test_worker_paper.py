@@ -373,7 +373,7 @@ async def test_a_worker_started_before_its_server_waits_for_it(
     async with working(configuration(late.url)) as worker:
 
         async def noticed() -> bool:
-            return worker.ledger.repeats > 0
+            return worker.ledger.lost_replies > 0
 
         await until(noticed, what="the worker has found nobody there")
         with late:

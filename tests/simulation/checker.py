@@ -412,7 +412,7 @@ class Checker:
             self.violate(f"the account's exposure is {exposure} millionths, the book's {cost}")
 
 
-_SILENT: Final = frozenset({"account", "elect", "heartbeat", "book", "sweep", "announce"})
+_SILENT: Final = frozenset({"announce", "elect", "heartbeat", "read_account", "read_book", "sweep"})
 
 
 class _Asked(NamedTuple):

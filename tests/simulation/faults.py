@@ -74,7 +74,7 @@ _WEIGHTS: Final = {
     "place": 4.0, "get": 2.0, "cancel": 3.0, "trades": 2.0,
     "time": 0.3, "ticker": 0.3, "balance": 0.3, "positions": 0.3,
     "admit": 4.0, "commit": 4.0, "authorize": 4.0, "park": 4.0, "release": 4.0, "adopt": 2.0,
-    "claim": 1.5, "elect": 0.5, "wait": 0.5, "account": 0.5,
+    "claim": 1.5, "elect": 0.5, "wait": 0.5, "read_account": 0.5,
 }  # fmt: skip
 
 

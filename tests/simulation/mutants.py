@@ -167,7 +167,8 @@ MUTANTS: Final = (
         name="order within a group",
         scenario=scenarios.opens_and_closes,
         scripts={
-            "lib/enter_groups": ("local head = not (before and entries[before])", "local head = true")
+            "lib/enter_groups": ("local head = not (before and entries[before])",
+                                 "local head = true")
         },
     ),
     Mutant(

@@ -75,7 +75,7 @@ class Worker:
         config: the whole configuration.
         clock: this machine's clocks unless given.
         tracing: as configured unless given.
-        tell: logs the one line of every signal.
+        log_signal: logs the one line of every signal.
     """
 
     def __init__(

@@ -43,7 +43,7 @@ def configure(parser: ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.description = (
         "Put signals on the stream and print their entry ids, one a line. FILE holds a JSON "
-        "object, a JSON array or JSON Lines. A signal the worker will refuse is submitted with a "
+        "object, a JSON array or JSON Lines. A signal that is malformed is submitted with a "
         "warning and becomes a dead letter."
     )
     parser.add_argument("file", metavar="FILE", nargs="?", default="-", help="- is standard input")

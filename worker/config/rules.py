@@ -11,9 +11,9 @@ from worker.runtime.errors import ConfigError
 from worker.runtime.secret import HIDDEN
 
 EXCHANGE_NAME: Final = re.compile(r"[a-z0-9]+(?:[-_][a-z0-9]+)*")
-#: A heartbeat renews a lease every third of it, and a thirtieth may pass in the waiting claim it
-#: counts from: over six tenths are left when all is well, three after a renewal was missed; a
-#: request that needs at most half can be sent.
+#: The largest part of a lease that a request may need. A lease is renewed every third of its life
+#: and may lose a thirtieth in the claim it counts from, so over six tenths are left when all is
+#: well, three after a missed renewal: a request that needs half can be sent.
 LEASE_SHARE_OF_REQUEST: Final = 0.5
 
 

@@ -88,7 +88,7 @@ class ExecutionConfig(Section, kw_only=True, frozen=True):
     """Retries, deadlines and clocks of sending an order."""
 
     max_retries: Annotated[
-        int, integer(0, 20, "further attempts after one that did not reach the exchange")
+        int, integer(0, 20, "further attempts after one that is known to have left no order")
     ] = 3
     base_delay: Annotated[float, real("wait before the first retry, seconds", gt=0, le=60)] = 1.0
     backoff_factor: Annotated[float, real("factor from one wait to the next", ge=1, le=10)] = 2.0

@@ -202,7 +202,7 @@ STREAM_OF: Final[dict[type[Event], str]] = {
     TradingStateChanged: "system",
     ReconciliationCompleted: "system",
 }
-#: One of these ends every decoded signal, exactly once.
+#: One of these ends every decoded signal, exactly once; a duplicate or a conflict gets none.
 TERMINAL_EVENTS: Final = (OrderFilled, OrderCancelled, OrderFailed)
 
 

@@ -137,7 +137,7 @@ def advance(state: OrderState, fact: Fact) -> OrderState:
     except KeyError:
         if state in TERMINAL and state.value == fact.value.upper():
             return state
-        raise IllegalTransitionError(f"{state} cannot follow {fact.value!r}") from None
+        raise IllegalTransitionError(f"{fact.value!r} cannot follow {state}") from None
 
 
 class OrderRequest(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True, gc=False):

@@ -32,9 +32,9 @@ log = get_logger()
 
 #: How long one wait for new signals lasts; also how soon an expired lease is noticed.
 DOORBELL_MS: Final = 500
-#: A wait takes at most this part of a lease, one over so many: leases count from before it.
+#: A wait lasts at most a lease divided by this: leases count from before it.
 WAIT_SHARE: Final = 30
-#: How long a stopping worker asks what a claim took that it cut short.
+#: Time limit of the resync after a stop interrupted a claim.
 LAST_RESYNC_S: Final = 2.0
 #: Pause after an error of the claim loop, growing to the longest.
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0
@@ -86,7 +86,7 @@ class ExecutionEngine:
         self._hurry = asyncio.Event()
         #: Set when the claim loop has something to look at: room, an answered admission, the stop.
         self._news = asyncio.Event()
-        self._seen_repeats = 0
+        self._seen_lost_replies = 0
         self._fatal: BaseException | None = None
         self._grants = Grants()
         self._tasks = Tasks(self._fail)
@@ -197,7 +197,7 @@ class ExecutionEngine:
         tail: bytes | None = None
         pause = FIRST_PAUSE_S
         while not self._state.draining:
-            # The keeper adopts a few entries beside this: by so many the ceiling is soft.
+            # The keeper adopts a few entries beside this, so the ceiling may be exceeded by those.
             room = self._concurrency - len(self._grants)
             if room <= 0:
                 self._news.clear()
@@ -211,8 +211,8 @@ class ExecutionEngine:
                 if not self._state.draining:
                     await self._recover(error, pause)
                     pause = min(pause * 2, LONGEST_PAUSE_S)
-        if self._ledger.repeats != self._seen_repeats:  # as when a waiting claim was cut short
-            # Else what it took is somebody's once its leases have run out.
+        if self._ledger.lost_replies != self._seen_lost_replies:
+            # If this fails, others get those entries when the leases end.
             with suppress(LedgerError, TimeoutError):
                 async with asyncio.timeout(LAST_RESYNC_S):
                     await self._decline(await self._ledger.resync(self._grants))
@@ -225,7 +225,7 @@ class ExecutionEngine:
         """
         started = time.perf_counter()
         claim = await self._ledger.claim(room, after=tail, wait_ms=self._wait_ms)
-        repeats = self._ledger.repeats
+        lost_replies = self._ledger.lost_replies
         if tail is None:
             self._metrics.stage("claim", time.perf_counter() - started)
         self._health.set("redis", ok=True, detail="answers")
@@ -238,10 +238,10 @@ class ExecutionEngine:
             return None
         self._metrics.claimed(len(claim.deliveries))
         await self._admitted(claim.deliveries)
-        if repeats != self._seen_repeats:
+        if lost_replies != self._seen_lost_replies:
             # After the claim, which learns whether a primary took over that may lack writes.
             self.take(await self._ledger.resync(self._grants))
-            self._seen_repeats = repeats
+            self._seen_lost_replies = lost_replies
         if not claim.more:
             return claim.tail
         if not claim.deliveries:

@@ -22,7 +22,7 @@ class Leases:
         ledger: the Redis side.
         grants: the entries in hand.
         state: told the account's trading state, which every heartbeat brings.
-        metrics: shown both.
+        metrics: shown the trading state and how many leases are held.
         health: told when Redis does not answer.
         clock: time.
         status: builds what the heartbeat tells the fleet about this worker, JSON.

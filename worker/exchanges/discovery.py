@@ -1,4 +1,4 @@
-"""Finds the folder of an exchange by its ccxt id, so that no module has to list exchanges.
+"""Finds the folder of an exchange by its ccxt id, so that no module has to list the adapters.
 
 A folder ``worker/exchanges/<ccxt id>/`` declares ``CAPABILITIES`` in its ``__init__``, which
 imports no ccxt, and ``ADAPTER`` in its ``adapter`` module.

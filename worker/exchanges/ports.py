@@ -62,7 +62,8 @@ class Orders(Protocol):
         """Take this process's next turn to send an order, where the exchange limits their rate.
 
         Call it, and wait for the turn, before :meth:`open_window`: between the window and the
-        sending nothing may wait, or the last check of halt, expiry and lease is not the last.
+        sending only a connection may be waited for, at most 250 ms: the last check of halt, expiry
+        and lease has to be the last.
 
         Returns:
             Milliseconds until the turn, 0 for now; more than ``within_ms`` if it was not taken.

@@ -37,7 +37,7 @@ class DrainState(Protocol):
 
 
 class Keeper:
-    """A worker's candidacy for its account's one office.
+    """A worker's candidacy for the account's one keeper; every worker has one.
 
     Args:
         ledger: holds the election.

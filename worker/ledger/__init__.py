@@ -1,1 +1,1 @@
-"""The Redis side: scripts that write, and the typed calls that load them."""
+"""The Redis side: scripts that write the account's state, and typed calls that run them."""

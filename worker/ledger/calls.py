@@ -82,9 +82,9 @@ class Ledger:
         self._settled_mono_ms = 0.0
 
     @property
-    def repeats(self) -> int:
-        """Return how many calls were repeated; :meth:`resync` finds what lost replies granted."""
-        return self._scripts.repeats
+    def lost_replies(self) -> int:
+        """Return how many replies were lost; :meth:`resync` finds the entries they granted."""
+        return self._scripts.lost_replies
 
     async def ensure_group(self) -> None:
         """Create the stream and its group where they are missing."""
@@ -121,7 +121,7 @@ class Ledger:
         self._scripts.hang_up()
 
     async def admit(self, items: Sequence[AdmitItem]) -> list[Admission]:
-        """Reserve limits and write records, all or none of an item's; an answer for each."""
+        """Reserve limits and write records, each item wholly or not at all; an answer for each."""
         sent = self._clock.monotonic_ms()
         reply = await self._scripts.run_durably(
             "admit", self.worker, *arguments(items, self.worker)

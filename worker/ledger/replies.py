@@ -30,8 +30,9 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
     before the call, so the server's own expiry is never earlier. ``overdue_ms`` is for how long an
     earlier lease on it had run out. ``data_loss_ms`` is when (Redis time, Unix milliseconds, 0 for
     never) a primary took over that may lack earlier writes: an order of an older signal may exist
-    of which no record speaks, and one may still arrive until ``settled_mono_ms``. ``verdict`` is
-    what a person says became of its order.
+    of which no record speaks, and one may still arrive until ``settled_mono_ms``. ``deliveries``
+    counts the entry's deliveries, this one included. ``verdict`` is what a person says became of
+    its order.
     """
 
     entry_id: str
@@ -172,7 +173,7 @@ def read_deliveries(
     """
     deliveries: list[Delivery] = []
     for entry_id, row in zip(rows[::2], rows[1::2], strict=True):
-        token = count = 1
+        token = delivery_count = 1
         record: Record | None = None
         verdict: Verdict | None = None
         overdue_ms = 0
@@ -180,7 +181,8 @@ def read_deliveries(
             fields = {b"data": row}
         elif type(row[0]) is int:
             again = read_row(DeliveryRow, row)
-            token, count, overdue_ms = again.token, again.deliveries, again.overdue_ms
+            token, delivery_count = again.token, again.deliveries
+            overdue_ms = again.overdue_ms
             if again.signal:
                 record = read_record(again.signal.decode(), again.record)
             if again.verdict is not None:
@@ -193,7 +195,7 @@ def read_deliveries(
                 entry_id=entry_id.decode(),
                 fields=fields,
                 token=token,
-                deliveries=count,
+                deliveries=delivery_count,
                 record=record,
                 lease_mono_ms=lease_mono_ms,
                 received_mono_ms=received_mono_ms,

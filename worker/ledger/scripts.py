@@ -18,13 +18,13 @@ from worker.ledger.script_source import NAMES, source
 from worker.ledger.wire import Argument, Wire
 from worker.runtime.clock import Clock, Random, SystemClock
 
-#: The longest pause after the first repetition; doubled from one to the next, up to the last.
+#: The longest pause before the second repetition; doubled from one to the next, up to the maximum.
 FIRST_PAUSE_S: Final = 0.05
-LAST_PAUSE_S: Final = 1.0
+MAX_PAUSE_S: Final = 1.0
 
 
 class Doorbell(NamedTuple):
-    """A wait for an entry after ``tail`` of the signals, or after ``bell`` of the bell."""
+    """A read that blocks until the signals grow past ``tail`` or the bell past ``bell``."""
 
     tail: bytes
     bell: bytes
@@ -34,8 +34,8 @@ class Doorbell(NamedTuple):
 class Scripts(Protocol):
     """Runs scripts; a simulation brings its own."""
 
-    #: How many replies were lost, of calls that were repeated or may have run.
-    repeats: int
+    #: How many replies were lost, so that a script may have run without this side knowing.
+    lost_replies: int
 
     async def run(self, name: str, *arguments: Argument) -> Any:
         """Run one script; repeated where a reply was lost."""
@@ -94,8 +94,7 @@ class RedisScripts:
             name: hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
             for name, text in self._sources.items()
         }
-        #: How often a reply was lost or a call repeated; the engine then looks for lost work.
-        self.repeats = 0
+        self.lost_replies = 0
         self._on_error = on_error
         self._is_hung_up = False
 
@@ -133,16 +132,16 @@ class RedisScripts:
                 self._on_error(error)
                 if not isinstance(error, LedgerUnavailableError):
                     raise
-                self.repeats += 1
+                self.lost_replies += 1
                 now_ms = self._clock.monotonic_ms()
                 if until_ms is not None and now_ms >= until_ms:
                     raise
             if until_ms is None:
-                # The first time at once: where only the connection was lost, another does.
+                # Repeat at once the first time: a new connection may be all it takes.
                 until_ms = now_ms + self._patience_s * 1_000
                 continue
             await self._clock.sleep(self._random.uniform(0, longest_s))
-            longest_s = min(2 * longest_s, LAST_PAUSE_S)
+            longest_s = min(2 * longest_s, MAX_PAUSE_S)
 
     async def _once(self, name: str, arguments: tuple[Argument, ...]) -> Any:
         try:
@@ -186,7 +185,7 @@ class RedisScripts:
         try:
             return await self._after(doorbell, name, arguments)
         except LedgerError as error:
-            self.repeats += 1
+            self.lost_replies += 1
             if not self._is_hung_up:
                 self._on_error(error)
             raise

@@ -25,7 +25,7 @@ class MarketView(msgspec.Struct, frozen=True, gc=False):
     info: SymbolInfo | None
     ticker: Ticker | None
     balance: Balance | None
-    #: False while the exchange could not be reached yet: nothing is known of it, not even no.
+    #: False until the exchange was reached: nothing is known, not even whether it lists the market.
     started: bool = True
     #: True if ``ticker`` is the exchange's own quote, by which an order can be judged.
     is_quoted: bool = True

@@ -68,7 +68,7 @@ class QuotedPrices:
         self._wanted: dict[str, float] = {}
         #: Symbols the exchange was asked for and gave no price of, and when.
         self._priceless: dict[str, float] = {}
-        #: Those of them that never had one, or were asked for twice; the background waits.
+        #: Those of them that the background no longer asks for: never priced, or asked for twice.
         self._left_out: dict[str, float] = {}
 
     def assume(self, symbol: str, price: Decimal) -> None:

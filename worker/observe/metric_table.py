@@ -98,7 +98,7 @@ METRICS: Final = (
              exchange=_OPEN, cause=OUTCOMES),
     _counter("lookups_total", "Look-ups of an order in doubt, by answer.",
              exchange=_OPEN, result=LOOKUPS),
-    _counter("takeovers_total", "Entries delivered before: their worker died or handed them back."),
+    _counter("takeovers_total", "Entries whose earlier delivery died with its worker, or failed."),
     _counter("fenced_total", "Entries lost to another worker because the lease ran out."),
     _counter("vanished_total", "Pending entries whose content was trimmed away before they ran."),
     _counter("parked_total", "Orders set aside as unresolved."),

@@ -6,8 +6,8 @@ from typing import Final
 from worker.domain.trading_state import TradingState
 from worker.operator.status import Status
 
-#: Signals older than this without an outcome need attention.
-OLD_MS: Final = 60_000
+#: Signals older than this that have not ended need attention.
+STUCK_MS: Final = 60_000
 
 
 def needs_attention(status: Status) -> list[str]:
@@ -57,8 +57,8 @@ def _backlog(status: Status) -> Iterator[str]:
         return  # signals of a symbol wait for its unresolved order, which is reported already
     ages = {"seen": status.oldest_pending_age_ms, "unseen": status.oldest_unseen_age_ms}
     for kind, age_ms in ages.items():
-        if age_ms is not None and age_ms > OLD_MS:
-            yield f"the oldest {kind} signal without an outcome is {age_ms // 1000} s old"
+        if age_ms is not None and age_ms > STUCK_MS:
+            yield f"the oldest {kind} signal without an end is {age_ms // 1000} s old"
 
 
 def _exchanges(status: Status) -> Iterator[str]:

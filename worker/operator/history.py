@@ -32,7 +32,8 @@ SLACK_MS: Final = 1_000
 class RecordView(msgspec.Struct, frozen=True, kw_only=True):
     """A signal's execution record.
 
-    ``intent`` is empty once the signal has ended, ``outcome`` until then.
+    ``intent`` is the plan, empty once the signal has ended; ``outcome`` is the summary, empty until
+    then. Both names are public JSON.
     """
 
     state: str

@@ -49,10 +49,10 @@ WINDOW_MS: Final = 500
 
 
 class FleetAccount(Protocol):
-    """Everything all workers together have traded on simulated exchanges, by exchange name."""
+    """Everything all workers together have traded on simulated exchanges."""
 
     async def holdings(self, exchange: str) -> Mapping[str, Decimal]:
-        """Return the signed change of every currency since the start."""
+        """Return each currency's signed change since the start, on all exchanges together."""
 
     async def positions(self, exchange: str) -> list[ExchangePosition]:
         """Return the open positions, spot ones among them."""

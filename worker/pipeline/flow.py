@@ -187,7 +187,7 @@ class Lost(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Postponed(msgspec.Struct, frozen=True, kw_only=True):
-    """A delivery without a decision: nothing was sent, the entry goes back for another try."""
+    """A delivery without an ending: no order of it is known to be there; the entry goes back."""
 
     reason: str
 

@@ -62,7 +62,7 @@ def test_every_pair_of_state_and_fact(
     if after is not None:
         assert advance(*pair) is after
         return
-    with pytest.raises(IllegalTransitionError, match=rf"{pair[0]} cannot follow '{pair[1]}'"):
+    with pytest.raises(IllegalTransitionError, match=rf"'{pair[1]}' cannot follow {pair[0]}"):
         advance(*pair)
 
 

@@ -80,7 +80,7 @@ class Straw:
     lease_ms = 15_000
 
     def __init__(self) -> None:
-        self.repeats = 0
+        self.lost_replies = 0
         self.waiting: list[Delivery] = []
         self.claims: list[Any] = []
         self.rooms: list[int] = []
@@ -527,7 +527,7 @@ async def test_lost_replies_are_looked_for() -> None:
     async with running(bench):
         await bench.settle(lambda: bench.ledger.rooms)
         claims = len(bench.ledger.rooms)
-        bench.ledger.repeats = 1
+        bench.ledger.lost_replies = 1
         bench.ledger.bell.set()
         await bench.settle(lambda: bench.ledger.committed)
     assert bench.line.seen == [delivery(5).entry_id]
@@ -745,7 +745,7 @@ async def test_what_a_claim_took_that_was_cut_short_by_the_stop_is_handed_back()
     async with running(bench):
         await bench.settle(lambda: len(bench.ledger.waits_ms) > 1)
         bench.ledger.claims = [AWAY]
-        bench.ledger.repeats = 1
+        bench.ledger.lost_replies = 1
         bench.ledger.resynced = [delivery(7)]
         bench.stop()
     assert bench.line.seen == []

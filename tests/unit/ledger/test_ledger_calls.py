@@ -11,7 +11,7 @@ SLOW_MS = 4_000
 class SlowScripts:
     """A server whose answers take their time."""
 
-    repeats = 0
+    lost_replies = 0
 
     def __init__(self, clock: ManualClock) -> None:
         self._clock = clock

@@ -41,7 +41,7 @@ async def test_the_second_call_is_made_at_once() -> None:
     """Where only a connection was lost, nobody waits."""
     scripts = Outage(1, patience_s=0.0)
     assert await scripts.run("claim", 1) == ("claim", (1,))
-    assert (scripts.clock.slept, scripts.repeats) == ([], 1)
+    assert (scripts.clock.slept, scripts.lost_replies) == ([], 1)
 
 
 async def test_pauses_are_random_and_their_bound_doubles_to_a_second() -> None:
@@ -51,7 +51,7 @@ async def test_pauses_are_random_and_their_bound_doubles_to_a_second() -> None:
     pauses, dice = scripts.clock.slept, Random(1)
     bounds = [0.05, 0.1, 0.2, 0.4, 0.8] + [1.0] * 34
     assert pauses == [dice.uniform(0, bound) for bound in bounds]
-    assert scripts.repeats == len(scripts.noted) == 40
+    assert scripts.lost_replies == len(scripts.noted) == 40
 
 
 async def test_patience_ends() -> None:
@@ -61,7 +61,7 @@ async def test_patience_ends() -> None:
         await scripts.run("claim")
     assert caught.value is scripts.noted[-1]
     assert 3_000 <= scripts.clock.ms <= 4_000
-    assert scripts.repeats == scripts.calls == len(scripts.clock.slept) + 2
+    assert scripts.lost_replies == scripts.calls == len(scripts.clock.slept) + 2
 
 
 async def test_without_patience_there_is_one_more_call() -> None:
@@ -83,7 +83,7 @@ async def test_an_answer_is_not_asked_for_again() -> None:
     scripts = Refusing(0, patience_s=9.0)
     with pytest.raises(LedgerRefusedError):
         await scripts.run("claim")
-    assert (scripts.calls, scripts.repeats) == (1, 0)
+    assert (scripts.calls, scripts.lost_replies) == (1, 0)
     assert [error.kind for error in scripts.noted] == ["refused"]
 
 
@@ -104,4 +104,4 @@ async def test_a_wait_that_fails_is_told_unless_this_side_ended_it(hangs_up: boo
     ):
         await scripts.run_after(Doorbell(b"0", b"0", 5), "claim")
     assert len(scripts.noted) == (0 if hangs_up else 1)
-    assert scripts.repeats == 1
+    assert scripts.lost_replies == 1

@@ -33,8 +33,8 @@ from worker.runtime.logger import get_logger
 #: Interval of pings; a pong may take half of it. A dead connection is found and replaced before an
 #: order needs it, and no load balancer takes a quiet one for idle.
 HEARTBEAT_S: Final = 15.0
-#: From one attempt to connect to the next at most, doubled up to the longest until a connection
-#: lasts that long, less a random part of up to half, so that a fleet does not connect all at once.
+#: The interval between attempts to connect. It is doubled, up to the longest, until a connection
+#: lasts that long. A random part of up to half is taken off, so that workers spread their attempts.
 #: Binance allows 300 attempts in five minutes per address: one socket makes fewer than 40.
 SHORTEST_CYCLE_S: Final = 0.5
 LONGEST_CYCLE_S: Final = 20.0

@@ -392,8 +392,8 @@ async def test_very_large_amounts_are_counted_not_broken(fleet: Fleet, exponent:
     assert account.realized["USDT"] == -amount // 1_000_000
 
 
-async def test_ledgers_of_one_batch_do_not_share_their_answers(fleet: Fleet) -> None:
-    """Ready together, sent together: each item is judged after the ones before it."""
+async def test_each_item_of_a_batch_is_judged_after_the_ones_before_it(fleet: Fleet) -> None:
+    """Items admitted in one call are answered as if each had been sent by itself, in order."""
     deliveries = await held(fleet, 5)
     ledger: Ledger = fleet["w1"]
     items = [

@@ -498,8 +498,8 @@ async def test_a_record_outlives_its_signal(fleet: Fleet) -> None:
     assert ttl[3] > 7_000 * 365 * 86_400_000, "a year 9999 is a time like any other"
 
 
-async def test_an_end_that_knows_nothing_of_the_admission_is_none(fleet: Fleet) -> None:
-    """Two tasks of one worker held the same grant; the reservation must not be left behind."""
+async def test_a_commit_without_the_reservation_cannot_end_an_admitted_entry(fleet: Fleet) -> None:
+    """An item without a reservation is fenced, or the reservation would be left behind."""
     delivery = await held_one(fleet)
     await admit(fleet["w1"], delivery)
     for ignorant in (outcome(delivery), outcome(delivery, duplicate=True)):
@@ -521,8 +521,8 @@ async def test_a_record_that_cannot_be_read_stops_a_commit_before_it_writes(flee
     assert set(await fleet.pending()) == {first.entry_id, second.entry_id}
 
 
-async def test_a_dangling_follower_is_none(fleet: Fleet) -> None:
-    """The group was lost and made again in between: the entry behind is not known any more."""
+async def test_a_follower_without_an_entry_is_not_handed_on(fleet: Fleet) -> None:
+    """Where the group was lost and made again, the next entry may be unknown: none is handed on."""
     await fleet.send_all("aa")
     delivery = await take_one(fleet["w1"])
     (waiting,) = set(await fleet.pending()) - {delivery.entry_id}

@@ -194,7 +194,7 @@ async def test_halting_is_said_once_and_survives(account: Account) -> None:
     assert (event["previous"], event["trading_state"]) == ("ACTIVE", "HALTED")
 
 
-async def test_positions_are_the_books(account: Account) -> None:
+async def test_positions_are_read_from_the_book(account: Account) -> None:
     """A position in the book comes back as the struct that was stored."""
     position = Position(
         position_id="p1",

@@ -7,8 +7,10 @@ from tests.simulation.redis_account import SimulationServer
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
-def test_a_safeguard_less_is_noticed(server: SimulationServer, mutant: Mutant) -> None:
-    """The scenario keeps every promise as it is, and breaks one without the safeguard."""
+def test_switching_a_safeguard_off_breaks_a_promise(
+    server: SimulationServer, mutant: Mutant
+) -> None:
+    """Each scenario keeps every promise, and breaks one once its safeguard is off."""
     whole = mutant.scenario(server, {})
     assert not whole.checker.violations, "\n".join(
         [*whole.checker.violations, *whole.trace.lines()]

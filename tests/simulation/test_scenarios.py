@@ -71,7 +71,7 @@ def test_any_fault_at_any_call_leaves_one_order(
 def test_the_reply_of_a_rarer_script_is_lost(
     server: SimulationServer, name: str, fault: Fault
 ) -> None:
-    """The scripts of trouble may be in trouble themselves."""
+    """A lost reply of a script that only trouble calls breaks no promise."""
     trouble: dict[str, list[Rule]] = {
         "authorize": [at("exchange", "place", Fault.NOT_SENT)],
         "throttle": [at("exchange", "place", Fault.THROTTLED, 0.5)],
@@ -117,10 +117,10 @@ SCENARIOS: list[Callable[[SimulationServer, Mutation], World]] = [
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.__name__)
-def test_one_order_and_one_outcome(
+def test_one_order_and_one_ending(
     server: SimulationServer, scenario: Callable[[SimulationServer, Mutation], World]
 ) -> None:
-    """The stories that once went wrong, or would without a safeguard."""
+    """Every scenario that a safeguard was made for sends one order at most and has one ending."""
     world = kept(scenario(server, {}))
     assert len(world.venue.accepted) <= 1
     assert len(ends(world)) == 1
@@ -192,7 +192,7 @@ def test_halted_between_two_attempts(server: SimulationServer) -> None:
 
 
 def test_halted_between_admission_and_sending(server: SimulationServer) -> None:
-    """A permission that has grown old on its way is asked for again."""
+    """An order halted after its admission is not sent: an old permission is renewed first."""
     world = kept(scenarios.halted_on_the_way(server, {}))
     assert not world.venue.accepted
     assert ends(world) == ["OrderFailed TRADING_HALTED"]
@@ -214,7 +214,7 @@ def test_stopping_with_an_order_in_flight(server: SimulationServer, seconds: flo
 
 
 def test_a_machine_whose_clock_is_wrong_sends_nothing(server: SimulationServer) -> None:
-    """Its measured offset is more than is allowed."""
+    """A worker whose clock offset is over the limit sends no order."""
 
     def skew(world: World) -> None:
         start = world.start_worker

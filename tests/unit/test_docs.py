@@ -33,13 +33,13 @@ CONFIGURATION, MESSAGES = DOCS / "configuration.md", DOCS / "messages.md"
 
 @pytest.mark.parametrize("path", documents(), ids=lambda path: path.name)
 def test_made_parts_are_what_the_code_makes(path: Path) -> None:
-    """``make docs`` would change nothing."""
+    """``make docs`` changes nothing in the committed documents."""
     text = path.read_text()
     assert renewed(text) == text, f"{path.name} is out of date: make docs"
 
 
 def test_every_part_stands_somewhere_once() -> None:
-    """No part is made for nobody, none is forgotten, none is there twice."""
+    """Every generated part has exactly one marker, and every marker a generated part."""
     standing = [name for path in documents() for name in blocks_of(path.read_text())]
     assert sorted(standing) == sorted(BLOCKS)
 
@@ -54,25 +54,25 @@ def test_every_part_stands_somewhere_once() -> None:
     ],
 )
 def test_a_broken_marker_is_noticed(text: str) -> None:
-    """Or a part would silently never be renewed again."""
+    """A marker that is not closed, or there twice, is an error."""
     with pytest.raises(ValueError, match=r"marker|closed"):
         renewed(text)
 
 
 def test_an_unknown_marker_is_noticed() -> None:
-    """Nobody would fill it."""
+    """A marker that no code fills is an error."""
     with pytest.raises(KeyError):
         renewed("<!-- nothing -->\n<!-- /nothing -->\n")
 
 
 def test_a_stale_part_is_noticed() -> None:
-    """The comparison is by content."""
+    """A changed line inside a generated part is written anew."""
     text = MESSAGES.read_text()
     assert renewed(text.replace("| `SIGNAL_EXPIRED` |", "| `SIGNAL_EXPIRD` |")) == text
 
 
 def test_every_field_has_a_meaning() -> None:
-    """Of signals and of events; and no meaning is kept for a field that is gone."""
+    """The meanings cover the fields of signals and events exactly."""
     assert set(SIGNAL_FIELDS) == set(Signal.__struct_fields__)
     assert set(EVENT_FIELDS) == {
         name for event in STREAM_OF for name in payload_struct(event).__struct_fields__
@@ -111,7 +111,7 @@ def test_every_system_error_is_documented() -> None:
 
 
 def test_every_configuration_key_is_documented() -> None:
-    """Each with a row, and each section is spoken of."""
+    """Every key has a row in the table, and every section a mention in the text."""
     text = CONFIGURATION.read_text()
     table = blocks_of(text)["config"]
     keys = [".".join(path) for path, _ in walk()]
@@ -228,7 +228,7 @@ def test_every_file_named_in_a_document_exists() -> None:
 
 
 def test_every_make_target_named_in_a_document_exists() -> None:
-    """A reader can type what is written."""
+    """``make`` knows every target that a document names."""
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     named = {
         target

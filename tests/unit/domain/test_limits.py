@@ -138,12 +138,12 @@ def test_sizes_by_example(given_size: dict[str, str], expected: str) -> None:
     ],
 )
 def test_sizes_that_are_refused(given_size: dict[str, str], expected: Code) -> None:
-    """Too large for the account, or too small for the market."""
+    """An order over the cap, or under the market's minimum, is refused with its code."""
     assert code(size(**given_size)) is expected  # type: ignore[arg-type]
 
 
 def test_the_smallest_order_is_allowed() -> None:
-    """Exactly the minimum value passes."""
+    """An order of exactly the market's minimum value passes."""
     assert size(asked="0.05") == D("0.05")
     assert size(free="250") == D("0.05")
 
@@ -162,7 +162,7 @@ FEE = msgspec.structs.replace(SPOT, taker_fee=D("0.001"))
     ],
 )
 def test_what_is_received_can_be_sold_again(asked: str, info: SymbolInfo, passes: bool) -> None:
-    """A spot purchase pays its fee in what it bought: too little of it could never be closed."""
+    """A purchase is refused if what its fee leaves would be too little to sell."""
     answer = size(asked=asked, info=info)
     if passes:
         assert answer == D(asked)
@@ -172,7 +172,7 @@ def test_what_is_received_can_be_sold_again(asked: str, info: SymbolInfo, passes
 
 
 def test_more_than_the_limits_can_count_is_refused() -> None:
-    """Beyond it every position would weigh the same."""
+    """A value that Lua's doubles cannot count exactly is refused."""
     huge = msgspec.structs.replace(SPOT, max_quantity=ZERO, quantity_step=ZERO)
     free, most = str(10**15), MAX_NOTIONAL
     assert code(size(asked=str(most), price="1", free=free, info=huge)) is Code.POSITION_TOO_LARGE
@@ -188,13 +188,13 @@ STOPS = StopRule(default_pct=D(2), max_pct=D(2))
 
 @pytest.mark.parametrize("stop", ["98", "102", "99.99", "100"])
 def test_a_stop_as_far_as_allowed_passes(stop: str) -> None:
-    """The distance is counted in both directions; the limit itself is allowed."""
+    """A stop exactly at the largest distance passes, above and below the price."""
     assert STOPS.check(D(100), D(stop)) is None
 
 
 @pytest.mark.parametrize("stop", ["97.99", "102.01", "0.01"])
 def test_a_stop_farther_than_allowed_is_refused(stop: str) -> None:
-    """A hair over is over."""
+    """A stop just over the largest distance is refused, above and below the price."""
     refused = STOPS.check(D(100), D(stop))
     assert code(refused) is Code.STOP_LOSS_TOO_FAR
     assert refused is not None
@@ -208,7 +208,7 @@ def test_default_stops_lie_on_the_grid() -> None:
 
 
 def test_a_default_stop_is_no_further_away_than_a_stop_may_be() -> None:
-    """Where only the largest distance was made smaller."""
+    """A default distance over the largest one is cut to it."""
     near = StopRule(default_pct=D(2), max_pct=D("0.5"))
     assert near.default_stop(Direction.LONG, D(100), SPOT) == D("99.5")
     assert near.check(D(100), D("99.5")) is None
@@ -219,7 +219,7 @@ def test_a_default_stop_is_no_further_away_than_a_stop_may_be() -> None:
     [("98", "103", True), ("98", "102.99", False), ("102", "97", True), ("102", "97.01", False)],
 )
 def test_reward_over_risk(stop: str, target: str, passes: bool) -> None:
-    """Three to gain for two at risk is exactly 1.5."""
+    """Reward over risk may be exactly the configured ratio, and no less."""
     answer = RewardRule(min_ratio=D("1.5")).check(D(100), D(stop), D(target))
     assert answer is None if passes else code(answer) is Code.RISK_REWARD_TOO_LOW
 
@@ -236,7 +236,7 @@ def test_the_ledger_counts_against_us(amount: Decimal) -> None:
 
 
 def test_a_target_on_the_wrong_side_is_no_reward() -> None:
-    """However far away it is."""
+    """A target on the loss side is refused at any distance."""
     rule = RewardRule(min_ratio=D("0.5"))
     assert code(rule.check(D(104), D(99), D(101))) is Code.RISK_REWARD_TOO_LOW
     assert code(rule.check(D(96), D(101), D(99))) is Code.RISK_REWARD_TOO_LOW

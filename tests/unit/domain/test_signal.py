@@ -194,8 +194,8 @@ def test_a_decimal_must_be_finite(field: str, value: str) -> None:
 
 
 @pytest.mark.parametrize("literal", ["NaN", "Infinity", "-Infinity", "nan", "1e", "0x10", "01"])
-def test_json_knows_no_such_number(literal: str) -> None:
-    """Literals outside JSON's grammar make the whole payload no JSON."""
+def test_a_number_outside_jsons_grammar_is_refused(literal: str) -> None:
+    """A literal such as ``NaN`` makes the whole payload no JSON."""
     assert "not a JSON object" in refusal(with_raw("quantity", literal))
 
 

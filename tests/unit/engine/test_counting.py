@@ -74,7 +74,7 @@ class Counted:
 
 
 def test_a_filled_signal_is_counted_with_its_trades_fees_and_delays() -> None:
-    """One end, its trades, its fees by currency, its slippage, and both delays."""
+    """A filled signal counts one end, its trades, fees by currency, slippage and both delays."""
     of = Counted("filled", settled("0.1", "0.2", slippage_bps=D("2.5")), 0.03)
     assert of.value("signals_ended_total", outcome="filled") == 1
     assert of.value("fills_total", exchange="okx") == 2
@@ -96,14 +96,14 @@ def test_a_partly_filled_order_and_a_rebate_are_counted_apart() -> None:
 
 
 def test_a_failed_signal_is_counted_by_stage_and_code() -> None:
-    """And has no order."""
+    """A failed signal counts under its stage and code, and no order is counted."""
     of = Counted("failed", End(refusal=Refusal(Stage.RISK, Code.MAX_POSITIONS, "3 are open")))
     assert of.value("order_failures_total", stage="risk", code="MAX_POSITIONS") == 1
     assert of.value("signal_to_order_seconds_count") == 0
 
 
 def test_a_duplicate_counts_as_nothing_else() -> None:
-    """Its order was counted when it happened."""
+    """A duplicate counts one end only: its order was counted when it ended first."""
     of = Counted("duplicate", settled("1"))
     assert of.value("signals_ended_total", outcome="duplicate") == 1
     assert of.value("fills_total", exchange="okx") is None

@@ -331,7 +331,7 @@ def never() -> Run:
 
 
 async def test_what_is_claimed_is_run_and_committed() -> None:
-    """Each once; nothing stays in hand."""
+    """Every claimed entry is run and committed once, and nothing stays in hand."""
     async with running(Bench()) as bench:
         bench.ledger.give(*map(delivery, range(10)))
         await bench.settle(lambda: len(bench.ledger.committed) == 10)
@@ -372,7 +372,7 @@ async def test_a_stop_does_not_wait_for_an_admission() -> None:
 
 
 async def test_a_batch_is_admitted_in_one_call() -> None:
-    """Whatever was claimed together is asked about together."""
+    """Entries that were claimed together are admitted together."""
     bench = Bench(concurrency=40)
     bench.line.first = PROPOSAL
     async with running(bench):
@@ -382,7 +382,7 @@ async def test_a_batch_is_admitted_in_one_call() -> None:
 
 
 async def test_what_ends_together_is_committed_in_one_call() -> None:
-    """And what ends while a commit is under way goes with the next one."""
+    """Endings during a commit are committed together by the next one."""
     bench = Bench(concurrency=40)
     gate = bench.ledger.commit_gate = asyncio.Event()
     async with running(bench):
@@ -399,7 +399,7 @@ async def test_what_ends_together_is_committed_in_one_call() -> None:
 
 
 async def test_a_bad_entry_does_not_stop_the_others_of_its_batch() -> None:
-    """One that cannot be read for a bug is given back; a broken commit item is sent by itself."""
+    """An entry that a bug makes unreadable is given back; a bad commit item is sent by itself."""
     bench = Bench(concurrency=10)
     begin = bench.line.begin
 
@@ -455,7 +455,7 @@ async def test_no_more_is_in_hand_than_allowed() -> None:
 
 
 async def test_an_entry_handed_on_is_run_next() -> None:
-    """Without a claim."""
+    """The next entry of a group, handed on by a commit, runs without another claim."""
     bench = Bench()
     bench.ledger.answers = [Committed(CommitStatus.COMMITTED, delivery(7))]
     async with running(bench):
@@ -465,7 +465,7 @@ async def test_an_entry_handed_on_is_run_next() -> None:
 
 
 async def test_an_entry_handed_on_does_not_carry_the_ids_of_the_one_before() -> None:
-    """Nothing that is logged of it before it is read can name another signal."""
+    """A log line about an entry never has the ids of the entry before it."""
     bench = Bench()
     bench.ledger.answers = [Committed(CommitStatus.COMMITTED, delivery(7))]
     bound: list[dict[str, Any]] = []
@@ -485,7 +485,7 @@ async def test_an_entry_handed_on_does_not_carry_the_ids_of_the_one_before() -> 
 
 
 async def test_a_grant_in_hand_is_not_started_twice() -> None:
-    """Whether it comes by a resync or by a slower commit's reply; nor is one that is older."""
+    """A resync or a late commit reply may repeat a grant, or an older one; neither starts work."""
     bench = Bench()
     bench.line.act = never()
     bench.engine.take([delivery(1, token=3)])
@@ -503,7 +503,7 @@ async def test_a_grant_in_hand_is_not_started_twice() -> None:
 
 
 async def test_an_entry_granted_anew_is_begun_anew() -> None:
-    """What runs under the older grant is lost: it knows nothing of who had it in between."""
+    """A newer grant starts work, and the work under the older grant is lost."""
     bench = Bench()
     bench.line.act = never()
     bench.engine.take([delivery(1)])
@@ -535,7 +535,7 @@ async def test_lost_replies_are_looked_for() -> None:
 
 
 async def test_a_conflict_is_written_again_as_a_dead_letter() -> None:
-    """The commit said so; the second one carries the letter."""
+    """A commit answered with `conflict` is followed by one that carries the dead letter."""
     bench = Bench()
     bench.ledger.answers = [CommitStatus.CONFLICT]
     async with running(bench):
@@ -549,7 +549,7 @@ async def test_a_conflict_is_written_again_as_a_dead_letter() -> None:
 
 
 async def test_a_commit_is_repeated_for_as_long_as_redis_takes() -> None:
-    """The outcome is known; only the certainty that another has the entry ends it."""
+    """A commit is repeated until Redis takes it or the lease is lost to another worker."""
     bench = Bench()
     bench.ledger.answers = [AWAY, AWAY, CommitStatus.COMMITTED]
     async with running(bench):
@@ -598,7 +598,7 @@ async def test_what_did_not_end_is_given_back_after_a_while(ends: Any, died: boo
 
 
 async def test_what_is_lost_is_left_alone() -> None:
-    """It is another worker's."""
+    """An entry that another worker has taken is neither committed nor given back."""
     bench = Bench()
 
     async def act(_: Delivery, __: Custody) -> Any:
@@ -667,7 +667,7 @@ async def test_an_entry_that_could_not_be_held_back_waits_for_its_doubt_here() -
 
 
 async def test_a_newer_grant_waits_for_the_doubt_of_the_older_one() -> None:
-    """Which may still be in hand, in the middle of a request."""
+    """A new grant of an entry begins once no request under the older one can still arrive."""
     bench = Bench()
     bench.line.act = never()
     bench.engine.take([delivery()])
@@ -684,7 +684,7 @@ async def test_a_newer_grant_waits_for_the_doubt_of_the_older_one() -> None:
 
 @pytest.mark.parametrize("doubt_ms", [0, 60_000])
 async def test_an_unresolved_order_is_parked_until_the_doubt_is_over(doubt_ms: int) -> None:
-    """With the event that says so; the keeper looks again after that."""
+    """An order is parked with its event, to be looked up no earlier than its doubt is over."""
     bench = Bench()
 
     async def act(_: Delivery, custody: Custody) -> Any:
@@ -707,7 +707,7 @@ async def test_an_unresolved_order_is_parked_until_the_doubt_is_over(doubt_ms: i
 
 
 async def test_stopping_waits_for_what_is_in_hand_and_begins_nothing_new() -> None:
-    """Commits after the stop take nothing over."""
+    """A stopping worker finishes its entries, and its commits take no further ones over."""
     bench = Bench()
     gate = asyncio.Event()
 
@@ -728,7 +728,7 @@ async def test_stopping_waits_for_what_is_in_hand_and_begins_nothing_new() -> No
 
 
 async def test_what_a_waiting_claim_brings_after_the_stop_is_handed_back() -> None:
-    """At once, and not as a delivery that died: another worker has it next."""
+    """Entries that arrive after the stop are given back at once, without counting as died."""
     bench = Bench()
     async with running(bench):
         await bench.settle(lambda: len(bench.ledger.waits_ms) > 1)
@@ -740,7 +740,7 @@ async def test_what_a_waiting_claim_brings_after_the_stop_is_handed_back() -> No
 
 
 async def test_what_a_claim_took_that_was_cut_short_by_the_stop_is_handed_back() -> None:
-    """Its reply is lost: a resync tells what it was."""
+    """A resync finds the entries of a claim whose reply the stop cut off, and gives them back."""
     bench = Bench()
     async with running(bench):
         await bench.settle(lambda: len(bench.ledger.waits_ms) > 1)
@@ -791,7 +791,7 @@ async def test_what_does_not_finish_is_handed_back(how: str) -> None:
 
 
 async def test_a_broken_invariant_stops_the_worker() -> None:
-    """The others in hand are handed back; the error is the process's end."""
+    """A broken invariant ends the process with its error; other entries are given back first."""
     bench = Bench()
     stuck = never()
 
@@ -827,7 +827,7 @@ async def test_a_side_task_that_dies_takes_the_worker_with_it() -> None:
 
 
 async def test_a_missing_group_is_created_again() -> None:
-    """And the next claim brings what there is."""
+    """A claim that finds no consumer group creates it, and the next claim takes entries."""
     bench = Bench()
     bench.ledger.claims = [GroupMissingError("NOGROUP")]
     async with running(bench):
@@ -837,7 +837,7 @@ async def test_a_missing_group_is_created_again() -> None:
 
 
 async def test_an_introduction_makes_the_group_and_takes_nothing() -> None:
-    """While the exchanges start: so that a primary lost meanwhile is noticed."""
+    """The first contact creates the group and learns the primary, without taking entries."""
     bench = Bench()
     bench.ledger.give(delivery())
     await bench.engine.introduce()
@@ -847,7 +847,7 @@ async def test_an_introduction_makes_the_group_and_takes_nothing() -> None:
 
 
 async def test_an_introduction_that_fails_stops_nobody() -> None:
-    """Redis may come later; the claim loop says so and goes on trying."""
+    """A first contact that Redis does not answer leaves the retry to the claim loop."""
     bench = Bench()
     bench.ledger.claims = [LedgerUnavailableError("away", kind="connection")]
     await bench.engine.introduce()
@@ -855,7 +855,7 @@ async def test_an_introduction_that_fails_stops_nobody() -> None:
 
 
 async def test_a_claim_that_fails_is_tried_again() -> None:
-    """With a pause that doubles up to the longest, for ever; a claim that succeeds forgets it."""
+    """The pause between failed claims doubles up to the longest; a success resets it."""
     bench = Bench()
     pauses: list[float] = []
 
@@ -879,7 +879,7 @@ async def test_a_claim_that_fails_is_tried_again() -> None:
 
 
 async def test_a_heartbeat_extends_what_is_held_and_marks_what_is_lost() -> None:
-    """By entry; an expiry never moves backwards."""
+    """A heartbeat renews or loses each entry by itself; an expiry never moves backwards."""
     bench = Bench()
     bench.line.act = never()
     kept, gone = delivery(0), delivery(1)
@@ -906,7 +906,7 @@ async def test_a_heartbeat_extends_what_is_held_and_marks_what_is_lost() -> None
 
 
 async def test_a_heartbeat_that_fails_leaves_the_leases_to_run_out() -> None:
-    """Nothing is sent under a lease that has."""
+    """After failed heartbeats the leases run out, and no order is sent under them."""
     bench = Bench()
     bench.line.act = never()
     bench.engine.take([delivery()])

@@ -26,7 +26,7 @@ def delivery(token: int) -> Delivery:
 def test_a_grant_is_known_unless_it_is_newer_or_its_lease_was_lost(
     token: int, lost: bool, known: bool
 ) -> None:
-    """The second grant is in hand; a lost one that is granted again is begun anew."""
+    """A grant in hand is known; a newer one, or the same one after its loss, is not."""
     grants = Grants()
     custody = grants.take(delivery(2))
     if lost:
@@ -36,7 +36,7 @@ def test_a_grant_is_known_unless_it_is_newer_or_its_lease_was_lost(
 
 
 def test_what_was_let_go_leaves_its_doubt_behind() -> None:
-    """Until nothing of it can arrive any more; another grant's end does not."""
+    """The doubt of a grant stays after it ends, until no request under it can still arrive."""
     grants = Grants()
     older = grants.take(delivery(1))
     older.doubt(500.0)
@@ -54,7 +54,7 @@ def test_what_was_let_go_leaves_its_doubt_behind() -> None:
 
 
 def test_the_later_of_two_doubts_counts() -> None:
-    """One that a grant let go left behind, or one of the grant still in hand."""
+    """Of the doubts that two grants of an entry left, the later end counts."""
     grants = Grants()
     first = grants.take(delivery(1))
     first.doubt(900.0)

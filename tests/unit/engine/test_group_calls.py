@@ -41,7 +41,7 @@ async def test_a_bad_item_harms_only_itself() -> None:
 
 
 async def test_a_lone_bad_item_is_not_sent_twice() -> None:
-    """There is nobody to be told apart from."""
+    """A failed batch of one item is not repeated item by item."""
     call = Recorder()
     (bad,) = await call_for_all(call, [-1])
     assert isinstance(bad, ValueError)
@@ -56,7 +56,7 @@ async def test_an_unavailable_ledger_fails_all_at_once() -> None:
 
 
 async def test_a_ledger_that_goes_away_meanwhile_fails_the_rest_one_by_one() -> None:
-    """What was answered before stays answered."""
+    """Items answered before the outage keep their answers; each later one fails."""
 
     class Leaving(Recorder):
         async def __call__(self, items: Sequence[int]) -> list[str]:

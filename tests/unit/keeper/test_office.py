@@ -297,7 +297,7 @@ async def account() -> AsyncIterator[Shared]:
 
 
 async def test_the_keeper_is_ready_once_it_has_compared_and_not_before(account: Shared) -> None:
-    """At once where the exchanges answer at once; its next turn tells the others at once too."""
+    """The keeper is ready, and says so to the others, once the last exchange has answered."""
     account.venues["two"].open.clear()
     worker = await account.start("w1")
     assert worker.is_keeper()
@@ -312,7 +312,7 @@ async def test_the_keeper_is_ready_once_it_has_compared_and_not_before(account: 
 async def test_an_exchange_that_cannot_be_asked_is_named_and_asked_again_soon(
     account: Shared,
 ) -> None:
-    """With its reason; the one that has answered is not asked again before the next round."""
+    """Readiness names the silent exchange and why; only that one is asked again this round."""
     one, two = account.venues.values()
     two.fails = trouble(Outcome.NOT_SENT)
     worker = await account.start("w1")
@@ -333,7 +333,7 @@ async def test_an_exchange_that_cannot_be_asked_is_named_and_asked_again_soon(
 async def test_an_exchange_that_starts_later_is_compared_as_soon_as_it_has(
     account: Shared,
 ) -> None:
-    """Until then nobody is ready, and the body says what is waited for."""
+    """Until the last exchange has started nobody is ready, and readiness names it."""
     late = account.started.pop("two")
     worker = await account.start("w1")
     await account.clock.advance(2 * ROUND_EVERY_MS)
@@ -346,7 +346,7 @@ async def test_an_exchange_that_starts_later_is_compared_as_soon_as_it_has(
 
 
 async def test_an_exchange_is_not_asked_before_it_allows(account: Shared) -> None:
-    """Asking on while it says "too many requests" makes a ban longer."""
+    """A throttled exchange is asked again only after the pause it asked for."""
     two = account.venues["two"]
     two.fails = RateLimitError("banned", outcome=Outcome.THROTTLED, retry_after_s=20)
     worker = await account.start("w1")
@@ -394,7 +394,7 @@ async def test_a_keeper_that_dies_before_it_has_compared_is_succeeded(account: S
 
 
 async def test_ready_is_for_good(account: Shared) -> None:
-    """What follows a keeper may be unable to compare; who was ready stays so, a new one waits."""
+    """A worker that was ready stays so when a later keeper cannot compare; a new worker waits."""
     await account.start("w1")
     other = await account.start("w2")
     assert other.check()[0] is True
@@ -422,7 +422,7 @@ async def test_an_office_that_ran_out_unnoticed_begins_anew(account: Shared) -> 
 
 
 async def test_a_comparison_of_a_lost_office_makes_nobody_ready(account: Shared) -> None:
-    """It may have begun long before the present keeper was elected; nor does it count later."""
+    """A comparison begun in an earlier term never counts for a later one."""
     account.venues["one"].open.clear()
     worker = await account.start("w1")
     account.redis.keeper, account.redis.note = "somebody", ""
@@ -442,7 +442,7 @@ async def test_a_comparison_of_a_lost_office_makes_nobody_ready(account: Shared)
 
 @pytest.mark.parametrize("error", [AWAY, LedgerRefusedError("no permission")])
 async def test_redis_may_come_later(account: Shared, error: Exception) -> None:
-    """Of two workers that wait for it, one becomes keeper and both become ready."""
+    """Of two workers waiting for Redis, one becomes keeper and both become ready."""
     account.redis.away = error
     first, second = await account.start("w1"), await account.start("w2")
     await account.clock.advance(5_000)
@@ -454,7 +454,7 @@ async def test_redis_may_come_later(account: Shared, error: Exception) -> None:
 
 
 async def test_redis_may_fail_while_books_are_compared(account: Shared) -> None:
-    """Not compared is not compared: it is done again, within seconds."""
+    """A comparison that Redis interrupts is repeated within seconds."""
     one = account.venues["one"]
     worker = await account.start("w1")
     await account.clock.advance(ROUND_EVERY_MS - 500)
@@ -468,7 +468,7 @@ async def test_redis_may_fail_while_books_are_compared(account: Shared) -> None:
 
 
 async def test_a_book_that_cannot_be_read_is_not_asked_for_every_second(account: Shared) -> None:
-    """It is tried again as an exchange is; the other duties go on."""
+    """An unreadable book is retried with the pause of a silent exchange; other duties go on."""
     account.redis.failing = {"book"}
     worker = await account.start("w1")
     await account.clock.advance(4 * RETRY_MS)
@@ -483,7 +483,7 @@ async def test_a_book_that_cannot_be_read_is_not_asked_for_every_second(account:
 async def test_what_could_not_be_said_of_a_round_is_said_on_the_next_turn(
     account: Shared,
 ) -> None:
-    """Each event once, under one id, without asking the exchanges again."""
+    """Events that Redis did not take are written next turn, once each, with no new question."""
     account.redis.book = {f"one:{HELD.symbol}": _of("one")}
     account.redis.failing = {"announce"}
     await account.start("w1")
@@ -504,7 +504,7 @@ async def test_what_could_not_be_said_of_a_round_is_said_on_the_next_turn(
 
 
 async def test_what_a_round_could_not_say_is_the_next_ones_to_say(account: Shared) -> None:
-    """While Redis takes no event nothing piles up."""
+    """Events that Redis does not take do not pile up: those of the latest round are written."""
     account.redis.failing = {"announce"}
     await account.start("w1")
     await account.clock.advance(3 * ROUND_EVERY_MS)
@@ -517,7 +517,7 @@ async def test_what_a_round_could_not_say_is_the_next_ones_to_say(account: Share
 
 
 async def test_a_slow_exchange_holds_up_no_other_duty(account: Shared) -> None:
-    """The office is kept and unresolved orders are adopted while it makes up its mind."""
+    """While an exchange is slow to answer, the term is renewed and unresolved orders adopted."""
     account.venues["one"].open.clear()
     worker = await account.start("w1")
     await account.clock.advance(2 * TERM_MS)
@@ -527,7 +527,7 @@ async def test_a_slow_exchange_holds_up_no_other_duty(account: Shared) -> None:
 
 
 async def test_a_difference_counts_when_it_is_seen_twice(account: Shared) -> None:
-    """In two rounds, of one exchange; another that is silent hides nothing, and ends no round."""
+    """A difference counts in the second round of the same exchange, whatever others answer."""
     account.redis.book = {f"one:{HELD.symbol}": _of("one")}
     one, two = account.venues.values()
     worker = await account.start("w1")
@@ -551,7 +551,7 @@ async def test_a_difference_counts_when_it_is_seen_twice(account: Shared) -> Non
 
 
 async def test_an_exchange_that_falls_silent_takes_no_difference_back(account: Shared) -> None:
-    """What was seen twice is shown until the exchange says otherwise."""
+    """A confirmed difference is shown until its exchange answers otherwise."""
     account.redis.book = {f"one:{HELD.symbol}": _of("one")}
     worker = await account.start("w1")
     await account.clock.advance(ROUND_EVERY_MS + 1_000)
@@ -563,7 +563,7 @@ async def test_an_exchange_that_falls_silent_takes_no_difference_back(account: S
 
 @pytest.mark.parametrize("symbol", [HELD.symbol, SYMBOL], ids=["linear", "spot"])
 async def test_what_a_signal_is_changing_is_left_alone(account: Shared, symbol: str) -> None:
-    """Until it is committed."""
+    """A position that a signal has reserved is not compared before its commit."""
     account.redis.book = {f"one:{symbol}": _of("one", symbol)}
     account.redis.busy = {f"one:{symbol}"}
     worker = await account.start("w1")
@@ -582,7 +582,7 @@ def _of(exchange: str, symbol: str = HELD.symbol) -> Position:
 
 
 async def test_a_draining_keeper_resigns_at_once_and_adopts_nothing(account: Shared) -> None:
-    """Without waiting for the end of a term; the next one that asks is elected."""
+    """A draining keeper ends its term, so that the next worker is elected at once."""
     leaving = await account.start("w1")
     other = await account.start("w2")
     adopted = leaving.ledger.calls.count("adopt")
@@ -598,7 +598,7 @@ async def test_a_draining_keeper_resigns_at_once_and_adopts_nothing(account: Sha
 
 
 async def test_stopping_in_the_middle_of_a_turn_adopts_nothing(account: Shared) -> None:
-    """What a draining worker takes up it would only have to hand back."""
+    """A worker that stops during a turn adopts no order, which it would have to give back."""
     worker = account.join("w1")
     worker.ledger.on_elect = worker.engine.stop
     await worker.keeper.run()
@@ -608,7 +608,7 @@ async def test_stopping_in_the_middle_of_a_turn_adopts_nothing(account: Shared) 
 
 
 async def test_a_worker_that_is_not_the_keeper_takes_no_office_along(account: Shared) -> None:
-    """Its resignation is nobody else's."""
+    """The resignation of another worker leaves the keeper in office."""
     await account.start("w1")
     leaving = await account.start("w2")
     leaving.engine.stop()
@@ -618,7 +618,7 @@ async def test_a_worker_that_is_not_the_keeper_takes_no_office_along(account: Sh
 
 
 async def test_draining_without_redis_ends_too(account: Shared) -> None:
-    """The term runs out by itself."""
+    """Draining ends without Redis; the term then runs out by itself."""
     leaving = await account.start("w1")
     account.redis.away = AWAY
     leaving.engine.stop()
@@ -628,7 +628,7 @@ async def test_draining_without_redis_ends_too(account: Shared) -> None:
 
 
 async def test_a_slow_exchange_does_not_hold_up_leaving(account: Shared) -> None:
-    """The comparison is dropped."""
+    """A comparison under way is cancelled when the keeper drains."""
     account.venues["one"].open.clear()
     leaving = await account.start("w1")
     leaving.engine.stop()
@@ -638,7 +638,7 @@ async def test_a_slow_exchange_does_not_hold_up_leaving(account: Shared) -> None
 
 
 async def test_a_bug_in_a_comparison_ends_the_worker(account: Shared) -> None:
-    """As in any other task of its: nothing dies unnoticed."""
+    """An unexpected exception in a background comparison stops the worker."""
     account.venues["one"].fails = ZeroDivisionError("a bug")
     worker = account.join("w1")
     with pytest.raises(ZeroDivisionError):

@@ -44,13 +44,13 @@ def as_bytes(text: bytes | str) -> bytes:
 
 
 def test_every_layout_names_each_column_once() -> None:
-    """So a name is one number."""
+    """No layout has a column twice, so a name is one number."""
     for name, columns in LAYOUTS.items():
         assert len(set(columns)) == len(columns) > 0, name
 
 
 def test_an_admission_is_encoded_in_the_order_of_its_layout() -> None:
-    """All columns, and nothing else."""
+    """An encoded admission has the columns of ADMIT in order, and nothing else."""
     columns, _ = an_admission().encode("w")
     assert columns == tuple(f"the {name}" for name in ADMIT)
 
@@ -138,7 +138,7 @@ def test_a_reply_of_another_width_is_refused(reply: Any) -> None:
 
 @pytest.mark.parametrize("more", [[], [1, 2]])
 def test_a_delivery_of_another_width_is_refused(more: list[int]) -> None:
-    """One column more or less than DELIVERY."""
+    """A reply with one column more or less than DELIVERY raises."""
     row = [2, 2, b"", None, 0, None, []]
     wrong = row + more if more else row[:-1]
     with pytest.raises(InvariantError, match=DeliveryRow.__name__):
@@ -160,7 +160,7 @@ def test_a_delivery_of_another_width_is_refused(more: list[int]) -> None:
     ],
 )
 def test_an_answer_to_an_admission_of_another_width_is_refused(row: Any, complaint: str) -> None:
-    """Never taken for a duplicate."""
+    """An answer of another width raises, and is never read as a duplicate."""
     with pytest.raises(InvariantError, match=complaint):
         read_admission(row, 0)
 
@@ -172,6 +172,6 @@ def test_an_account_of_another_width_is_refused() -> None:
 
 
 def test_a_broken_rule_stops_the_program() -> None:
-    """Before it has sent anything."""
+    """A broken rule about layouts raises; the rules are checked on import."""
     with pytest.raises(InvariantError, match="layouts: so it is not"):
         require(False, "so it is not")

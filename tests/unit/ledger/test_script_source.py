@@ -63,13 +63,13 @@ def test_libraries_come_once_and_before_what_needs_them() -> None:
 
 
 def test_an_unknown_library_is_refused() -> None:
-    """By its name, and with who wants it."""
+    """The error names the missing library and the script that includes it."""
     with pytest.raises(ScriptError, match=r"one includes 'c': there is no such library"):
         source("one", files({"one.lua": '--- @include "c"\nreturn 1\n'}))
 
 
 def test_a_circle_of_libraries_is_refused() -> None:
-    """With the way around it."""
+    """The error shows the libraries of the circle in order."""
     read = files({
         "one.lua": '--- @include "a"\nreturn 1\n',
         "lib/a.lua": '--- @include "b"\n',
@@ -155,7 +155,7 @@ def test_no_column_is_written_as_a_number(name: str) -> None:
 
 
 def test_a_script_without_flush_is_refused() -> None:
-    """What it changed would never be written."""
+    """A script that gathers changes and does not call `flush` cannot be assembled."""
     for name in NAMES:
         body = read_file(f"{name}.lua")
         if "indexes" in included(name, body):
@@ -174,7 +174,7 @@ def test_a_script_without_flush_is_refused() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_nothing_is_gathered_after_flush(name: str) -> None:
-    """It would not be written."""
+    """No script changes an entry after `flush`, where the change would not be written."""
     own = code(_INCLUDE.sub("", read_file(f"{name}.lua")))
     _, _, after = own.partition("\nflush()\n")
     gathering = {
@@ -193,7 +193,7 @@ def test_nothing_is_gathered_after_flush(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_name_that_is_called_is_there(name: str) -> None:
-    """And before its first call: a function of a library that is not included would be nil."""
+    """Every function is defined before its first call; an undefined one would be nil."""
     text = code(source(name))
     for match in re.finditer(r"(?<![\w.])(\w+)\(", text):
         function = match[1]
@@ -207,7 +207,7 @@ def test_every_name_that_is_called_is_there(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_script_includes_what_it_uses(name: str) -> None:
-    """Directly or for another library: what it does not use only costs every call."""
+    """Every included library is used by the script or another library of it."""
     body = read_file(f"{name}.lua")
     libraries = included(name, body)
     for library_name, text in libraries.items():
@@ -217,7 +217,7 @@ def test_a_script_includes_what_it_uses(name: str) -> None:
 
 
 def test_every_library_is_used() -> None:
-    """There is none that no script includes."""
+    """Some script includes every library, and every script file is in NAMES."""
     here = {path.removesuffix(".lua") for path in _names("lib")}
     assert here == set(LIBRARIES)
     assert {path.removesuffix(".lua") for path in _names("")} == set(NAMES)

@@ -225,8 +225,8 @@ async def test_nobody_waits_while_another_tries_again_after_an_outage() -> None:
     assert (await room.view()).ticker is not None
 
 
-async def test_an_old_failure_does_not_turn_a_crowd_away() -> None:
-    """Nobody has asked for so long that the failure says nothing any more."""
+async def test_an_old_failure_does_not_keep_many_callers_from_asking() -> None:
+    """After a quiet time longer than an outage, many callers get their prices and balances."""
     room = Room()
     room.exchange.down, room.exchange.took_ms = trouble(Outcome.UNKNOWN), COSTLY_MS
     await room.view()

@@ -141,7 +141,7 @@ def failure(ended: Any) -> Code:
 
 
 async def test_a_fresh_order_costs_one_request_and_nothing_else() -> None:
-    """No look-up, no further question to Redis, no pause."""
+    """A fresh order is sent without look-up, further question to Redis, or pause."""
     desk = Desk()
     sent = await desk.send()
     assert isinstance(sent, Submission)
@@ -154,14 +154,14 @@ async def test_a_fresh_order_costs_one_request_and_nothing_else() -> None:
 
 
 async def test_an_accepted_order_leaves_no_doubt() -> None:
-    """Nothing of it can still arrive."""
+    """Once an order is accepted, no request for it is in doubt."""
     desk = Desk()
     await desk.send()
     assert desk.custody.doubt_until_mono_ms is None
 
 
 async def test_while_a_request_is_under_way_the_lease_is_in_doubt() -> None:
-    """Until its deadline and the margin for clocks; whoever hands the entry back must know."""
+    """A request is in doubt until its deadline plus the margin for clocks."""
     desk = Desk()
     seen: list[float | None] = []
 
@@ -186,7 +186,7 @@ REFUSALS: list[tuple[ExchangeError, Code]] = [
 
 @pytest.mark.parametrize(("error", "code"), REFUSALS, ids=str)
 async def test_a_definite_no_is_not_asked_again(error: ExchangeError, code: Code) -> None:
-    """One request, one failure, with the exchange's own words."""
+    """A definite refusal ends after one request, with the exchange's own words."""
     desk = Desk()
     desk.exchange.placing = [error]
     ended = await desk.send()
@@ -278,7 +278,7 @@ async def test_jitter_stays_within_its_fraction_and_varies() -> None:
 
 
 async def test_nothing_is_sent_after_the_expiry() -> None:
-    """Expired between admission and sending."""
+    """A signal that expires between admission and sending is not sent."""
     desk = Desk()
     ended = await desk.send(signal=signal(expires_at=START.isoformat()))
     assert failure(ended) is Code.SIGNAL_EXPIRED
@@ -306,14 +306,14 @@ async def test_a_lease_too_short_for_the_request_postpones_it() -> None:
 
 
 async def test_a_lease_just_long_enough_is_enough() -> None:
-    """To the millisecond."""
+    """A request whose deadline plus margin ends together with the lease is sent."""
     desk = Desk()
     desk.custody.expires_mono_ms = 5_000.0 + 1_000.0
     assert isinstance(await desk.send(), Submission)
 
 
 async def test_a_lost_lease_ends_it() -> None:
-    """Another worker has the entry: not one request."""
+    """Without the lease not one request is sent: another worker has the entry."""
     desk = Desk()
     desk.custody.lose()
     assert isinstance(await desk.send(), Lost)
@@ -321,7 +321,7 @@ async def test_a_lost_lease_ends_it() -> None:
 
 
 async def test_the_window_is_fixed_before_the_lease_is_checked() -> None:
-    """And the lease is asked about that very window: a pause in between makes the request late."""
+    """The lease is checked against the window that is sent, so a pause makes the request late."""
     desk = Desk()
     steps: list[tuple[str, float]] = []
     opening = desk.exchange.open_window
@@ -365,7 +365,7 @@ async def test_an_order_waits_for_its_turn_before_it_may_be_sent() -> None:
 
 
 async def test_a_turn_that_has_come_costs_nothing() -> None:
-    """No sleep, and the ledger is not asked again."""
+    """A turn that has come is taken without sleep or question to the ledger."""
     desk = Desk()
     desk.exchange.budget = OrderBudget(2.0, desk.clock)
     assert isinstance(await desk.send(), Submission)
@@ -382,7 +382,7 @@ async def test_a_turn_that_has_come_costs_nothing() -> None:
     ],
 )
 async def test_what_happens_during_the_wait_for_a_turn_counts(answer: Any, end: type) -> None:
-    """Halted, fenced, or Redis gone meanwhile: nothing is sent."""
+    """After a halt, a fence or an outage during the wait for a turn, nothing is sent."""
     desk = Counted()
     desk.ledger.authorizations = [answer]
     assert isinstance(await desk.send(), end)
@@ -411,7 +411,7 @@ async def test_a_turn_later_than_the_signal_lives_is_not_waited_for() -> None:
 
 
 async def test_no_turn_is_waited_for_while_draining() -> None:
-    """The order goes back to the others."""
+    """A draining worker postpones an order whose turn has not come."""
     desk = Counted()
     desk.state_of_worker.drain()
     assert isinstance(await desk.send(), Postponed)
@@ -444,7 +444,7 @@ def authorization(
 
 
 async def test_an_old_admission_is_looked_at_again() -> None:
-    """At the limit not yet, beyond it once."""
+    """A permission at its age limit is used; a millisecond over, the ledger is asked once."""
     desk = Desk()
     await desk.send(permission=Permission(desk.clock.ms - PERMISSION_TTL_MS))
     assert desk.ledger.authorized == 0
@@ -478,7 +478,7 @@ async def test_halted_between_attempts(
 
 
 async def test_fenced_between_attempts() -> None:
-    """The successor decides; the lease is marked so that nothing else is tried under it."""
+    """A worker fenced between two attempts sends nothing more and marks its lease lost."""
     desk = Desk()
     desk.exchange.placing = [trouble(Outcome.NOT_SENT)]
     desk.ledger.authorizations = [authorization(held=False)]
@@ -488,7 +488,7 @@ async def test_fenced_between_attempts() -> None:
 
 
 async def test_without_redis_nothing_is_sent_again() -> None:
-    """Whether the account is halted cannot be told."""
+    """A retry needs the trading state, so while Redis is away nothing is sent."""
     desk = Desk()
     desk.exchange.placing = [trouble(Outcome.NOT_SENT)]
     desk.ledger.authorizations = [GONE]
@@ -510,7 +510,7 @@ async def test_the_fleets_pause_is_waited_out_and_asked_about_again() -> None:
 
 
 async def test_a_pause_longer_than_the_signal_fails_it() -> None:
-    """At once, not after waiting."""
+    """A pause that outlasts the signal fails it at once, without waiting."""
     desk = Desk()
     desk.ledger.authorizations = [authorization(pause_ms=60_000.0)]
     soon = (START + timedelta(seconds=30)).isoformat()
@@ -521,7 +521,7 @@ async def test_a_pause_longer_than_the_signal_fails_it() -> None:
 
 
 async def test_a_draining_worker_waits_for_nothing() -> None:
-    """Neither for a pause nor for a retry; another worker may."""
+    """A draining worker waits neither for a pause nor for a retry."""
     desk = Desk()
     desk.state_of_worker.drain()
     desk.ledger.authorizations = [authorization(pause_ms=500.0)]
@@ -535,7 +535,7 @@ async def test_a_draining_worker_waits_for_nothing() -> None:
 
 
 async def test_a_throttled_worker_slows_the_whole_fleet() -> None:
-    """It waits as long as it was told, and so do all others."""
+    """A throttled worker waits as long as the exchange asked, and stores that for the fleet."""
     desk = Desk()
     told = RateLimitError("slow down", outcome=Outcome.THROTTLED, retry_after_s=7.5)
     desk.exchange.placing = [told, report()]
@@ -545,7 +545,7 @@ async def test_a_throttled_worker_slows_the_whole_fleet() -> None:
 
 
 async def test_a_pause_shorter_than_the_backoff_does_not_shorten_it() -> None:
-    """The longer of the two counts."""
+    """Of the exchange's pause and the backoff, the longer one is waited."""
     desk = Desk()
     told = RateLimitError("slow down", outcome=Outcome.THROTTLED, retry_after_s=0.2)
     desk.exchange.placing = [told, report()]
@@ -570,7 +570,7 @@ async def test_a_skewed_clock_is_measured_before_the_next_attempt() -> None:
     [(1_000, 0, True), (-900, 100, True), (-1_000, 1, False), (600, 401, False)],
 )
 async def test_too_much_skew_stops_sending(offset: float, uncertainty: float, sent: bool) -> None:
-    """Offset and its uncertainty together, in either direction; the limit itself is allowed."""
+    """Nothing is sent if offset plus uncertainty, either way, is over the limit."""
     desk = Desk()
     desk.exchange.clock_offset = ClockOffset(offset_ms=offset, uncertainty_ms=uncertainty)
     ended = await desk.send()
@@ -585,7 +585,7 @@ async def test_too_much_skew_stops_sending(offset: float, uncertainty: float, se
 
 
 async def test_an_unknown_outcome_that_is_found_is_a_submission() -> None:
-    """The reply was lost, the order was not."""
+    """An order found after a lost reply goes on as if it had been accepted."""
     desk = Desk()
     desk.exchange.placing = [trouble(Outcome.UNKNOWN)]
     desk.exchange.looking = [report(OrderState.ACTIVE)]
@@ -615,7 +615,7 @@ async def test_not_found_counts_only_after_deadline_and_visibility() -> None:
 
 
 async def test_an_order_that_shows_up_late_is_found() -> None:
-    """Not found twice, then there: never sent again."""
+    """An order found at the third look-up is never sent again."""
     desk = Desk()
     desk.exchange.placing = [trouble(Outcome.UNKNOWN)]
     desk.exchange.looking = [not_found(), not_found(), report()]
@@ -639,7 +639,7 @@ async def test_errors_prove_nothing_however_often() -> None:
 
 
 async def test_errors_before_and_after_the_deadline_do_not_hide_the_proof() -> None:
-    """One late "not found" among errors is enough."""
+    """One "not found" after the deadline is proof, whatever errors surround it."""
     desk = Desk()
     desk.exchange.placing = [trouble(Outcome.UNKNOWN), report()]
     desk.exchange.looking = [trouble(Outcome.UNKNOWN)] * 9 + [not_found()]
@@ -660,7 +660,7 @@ async def test_an_older_order_with_the_same_id_is_not_ours() -> None:
 
 @pytest.mark.parametrize("created_ms", [START_MS - 2_000, START_MS, 0])
 async def test_an_order_as_old_as_ours_or_of_unknown_age_is_ours(created_ms: int) -> None:
-    """Within the margins for clocks; some exchanges tell no time."""
+    """An order within the clock margins, or without a time, counts as ours."""
     desk = Desk()
     desk.exchange.placing = [trouble(Outcome.UNKNOWN)]
     desk.exchange.looking = [report(created_ms=created_ms)]
@@ -668,7 +668,7 @@ async def test_an_order_as_old_as_ours_or_of_unknown_age_is_ours(created_ms: int
 
 
 async def test_where_a_late_request_cannot_be_refused_nothing_is_sent_again() -> None:
-    """``Resend.NEVER``: absent after all that time, but a person has to decide."""
+    """With ``Resend.NEVER`` an absent order stays unresolved for a person to decide."""
     desk = Desk()
     desk.exchange.resend = Resend.NEVER
     desk.exchange.placing = [trouble(Outcome.UNKNOWN)]
@@ -678,7 +678,7 @@ async def test_where_a_late_request_cannot_be_refused_nothing_is_sent_again() ->
 
 
 async def test_a_lease_lost_during_the_search_ends_it() -> None:
-    """The successor searches."""
+    """A worker that loses its lease stops searching; its successor searches."""
     desk = Desk()
     desk.exchange.placing = [trouble(Outcome.UNKNOWN)]
 
@@ -692,7 +692,7 @@ async def test_a_lease_lost_during_the_search_ends_it() -> None:
 
 
 async def test_an_unknown_outcome_after_the_last_retry_gives_up_only_with_proof() -> None:
-    """Proven absent, no retry left: a failure, not an unresolved order."""
+    """With no retry left, proven absence is a failure, not an unresolved order."""
     desk = Desk(max_retries=0)
     desk.exchange.placing = [trouble(Outcome.UNKNOWN)]
     assert failure(await desk.send()) is Code.EXCHANGE_UNAVAILABLE
@@ -703,7 +703,7 @@ async def test_an_unknown_outcome_after_the_last_retry_gives_up_only_with_proof(
 
 
 async def test_a_later_delivery_looks_before_it_sends() -> None:
-    """Found: nothing is sent."""
+    """A later delivery that finds the order sends nothing."""
     desk = Desk()
     desk.exchange.looking = [report()]
     sent = await desk.send(sent_before=MaybeSent(0.0))
@@ -723,7 +723,7 @@ async def test_a_later_delivery_sends_only_after_proof() -> None:
 
 
 async def test_a_later_delivery_of_a_dead_signal_only_looks() -> None:
-    """``give_up``: absent means failed for good, found means it goes on as usual."""
+    """With ``give_up`` an absent order fails for good, and a found one goes on as usual."""
     desk = Desk()
     why = Refusal(Stage.EXECUTION, Code.DELIVERIES_EXHAUSTED, "six died")
     ended = await desk.send(sent_before=MaybeSent(0.0), give_up=why)
@@ -735,7 +735,7 @@ async def test_a_later_delivery_of_a_dead_signal_only_looks() -> None:
 
 
 async def test_a_later_delivery_that_learns_nothing_is_unresolved() -> None:
-    """It may have been sent by the one before."""
+    """Where look-ups fail, an order that may have been sent is unresolved."""
     desk = Desk()
     desk.exchange.looking = [trouble(Outcome.UNKNOWN)]
     assert isinstance(await desk.send(sent_before=MaybeSent(0.0)), Unresolved)
@@ -743,7 +743,7 @@ async def test_a_later_delivery_that_learns_nothing_is_unresolved() -> None:
 
 
 async def test_a_later_delivery_where_nothing_may_be_sent_twice_is_unresolved() -> None:
-    """Not found proves nothing on an exchange without deadlines."""
+    """On an exchange without deadlines "not found" is no proof."""
     desk = Desk()
     desk.exchange.resend = Resend.NEVER
     ended = await desk.send(sent_before=MaybeSent(0.0))
@@ -756,7 +756,7 @@ async def test_a_later_delivery_where_nothing_may_be_sent_twice_is_unresolved() 
 
 @pytest.mark.parametrize("ending", [Lost, Postponed, Unresolved])
 async def test_an_order_that_went_elsewhere_is_not_followed_any_more(ending: type) -> None:
-    """Neither the list of active orders nor its statistics grow by what others do."""
+    """An order that goes to another worker is neither active nor counted here any more."""
     desk = Desk()
     if ending is Lost:
         desk.custody.lose()
@@ -769,7 +769,7 @@ async def test_an_order_that_went_elsewhere_is_not_followed_any_more(ending: typ
 
 
 async def test_a_custody_names_the_entry_it_is_for() -> None:
-    """A token and an id, as a status line."""
+    """A custody prints as the entry's id, its token and the end of its lease."""
     assert repr(custody()) == f"<Custody {ENTRY_ID} token 1 until 15000 ms>"
 
 
@@ -792,7 +792,7 @@ async def in_doubt(verdict: Verdict | None, answer: Any, resend: Resend = Resend
 
 @pytest.mark.parametrize("answer", [SILENT, not_found()], ids=["silent", "not found"])
 async def test_without_a_decision_an_order_nobody_tells_of_stays_unresolved(answer: Any) -> None:
-    """As it always was."""
+    """Without a verdict, an order that the exchange does not report stays unresolved."""
     desk, end = await in_doubt(None, answer)
     assert isinstance(end, Unresolved)
     assert desk.placed == 0
@@ -803,7 +803,7 @@ async def test_without_a_decision_an_order_nobody_tells_of_stays_unresolved(answ
 async def test_an_order_decided_to_be_absent_fails_and_is_never_sent_again(
     answer: Any, resend: Resend
 ) -> None:
-    """Whoever decided, and why, stands in the reason."""
+    """An order decided absent fails with the actor and reason of the verdict."""
     desk, end = await in_doubt(DECIDED, answer, resend)
     assert failure(end) is Code.DECIDED_ABSENT
     assert "ann@desk" in end.refusal.reason
@@ -830,7 +830,7 @@ async def test_an_order_decided_to_have_traded_is_settled_so(answer: Any, resend
 
 
 async def test_an_order_decided_to_have_traded_whole_is_filled() -> None:
-    """The two of it that were ordered."""
+    """A verdict over the whole quantity settles the order as filled."""
     desk, end = await in_doubt(msgspec.structs.replace(TRADED, filled=D(2)), SILENT)
     assert isinstance(end, Submission)
     assert end.report.state is desk.state is OrderState.FILLED
@@ -839,7 +839,7 @@ async def test_an_order_decided_to_have_traded_whole_is_filled() -> None:
 @pytest.mark.parametrize("answer", [SILENT, not_found()], ids=["silent", "not found"])
 @pytest.mark.parametrize("resend", Resend)
 async def test_a_decision_that_cannot_be_right_changes_nothing(answer: Any, resend: Resend) -> None:
-    """More than was ordered: it stays unresolved, says so, and is not sent again either."""
+    """A verdict over more than was ordered leaves the order unresolved, and says so."""
     desk, end = await in_doubt(msgspec.structs.replace(TRADED, filled=D(3)), answer, resend)
     assert isinstance(end, Unresolved)
     assert "only 2 was ordered" in end.reason
@@ -877,7 +877,7 @@ async def test_a_not_found_asked_before_its_time_proves_nothing_however_late_it_
 
 @pytest.mark.parametrize("verdict", [DECIDED, TRADED], ids=["absent", "traded"])
 async def test_what_the_exchange_tells_counts_more_than_a_decision(verdict: Verdict) -> None:
-    """Found is found."""
+    """An order that the exchange reports is settled by that report, whatever the verdict."""
     _, end = await in_doubt(verdict, report())
     assert isinstance(end, Submission)
     assert (end.report.exchange_order_id, end.report.state) == ("X1", OrderState.FILLED)

@@ -44,7 +44,7 @@ class Ticking:
 
 
 def test_every_state_is_stamped_when_it_is_come_into() -> None:
-    """Once: a report that says the same again changes no time."""
+    """A state has the time at which it was first reached; a repeated report changes none."""
     orders = OrderManager(clock=cast("Clock", Ticking()))
     order = orders.begin(request(), "s1")
     orders.note(order, Fact.SENT)
@@ -93,7 +93,7 @@ def test_a_repeated_delivery_starts_the_order_afresh() -> None:
 
 
 def test_a_forgotten_order_leaves_no_trace() -> None:
-    """Another worker has it now."""
+    """An order that another worker has taken is found under neither id."""
     orders = OrderManager()
     order = orders.begin(request(), "s1")
     orders.note(order, Fact.SENT)
@@ -127,7 +127,7 @@ def test_a_late_fill_moves_a_cancelled_order_once() -> None:
 
 
 def test_an_impossible_fact_changes_nothing() -> None:
-    """The caller is told; the order stays what it was."""
+    """A fact that the table does not allow raises and leaves the order's state."""
     orders = OrderManager()
     order = orders.begin(request(), "s1")
     with pytest.raises(IllegalTransitionError):
@@ -137,7 +137,7 @@ def test_an_impossible_fact_changes_nothing() -> None:
 
 
 def test_it_reads_like_a_status_line() -> None:
-    """For logs and debuggers."""
+    """The order manager prints as one line with its statistics."""
     orders = OrderManager()
     finish(orders, 1)
     orders.begin(request(), "s")

@@ -114,7 +114,7 @@ async def test_a_bare_acknowledgement_is_asked_about_at_once() -> None:
 
 
 async def test_an_open_order_is_polled_until_it_fills() -> None:
-    """At the configured interval."""
+    """An open order is asked about at the configured interval until it fills."""
     desk = Desk(poll_interval=0.25)
     desk.exchange.looking = [ACTIVE, PART, report(OrderState.FILLED, HALF, REST)]
     ended = await desk.settled(ACTIVE)
@@ -165,7 +165,7 @@ async def test_trades_an_exchange_has_forgotten_can_be_told_by_a_person(
 
 
 async def test_a_close_goes_on_while_the_account_may_open_nothing() -> None:
-    """It is what the account is waiting for."""
+    """A halt to openings does not cancel a closing order."""
     desk = Desk()
     desk.forbid_opening()
     desk.exchange.looking = [ACTIVE, report(OrderState.FILLED, ONE)]
@@ -328,7 +328,7 @@ async def test_trades_are_asked_for_until_they_add_up() -> None:
 
 
 async def test_errors_count_as_answers_that_do_not_add_up() -> None:
-    """The next one may."""
+    """A failed question for trades is asked again, as an incomplete answer is."""
     desk = Desk()
     desk.exchange.trades = [trouble(Outcome.UNKNOWN), (ONE,)]
     assert (await desk.settled(TOLD)).fills == (ONE,)

@@ -240,7 +240,7 @@ async def test_admitted_to_close_nothing_is_a_broken_invariant() -> None:
 
 @pytest.mark.parametrize("conflict", [False, True])
 async def test_a_used_id_is_told_apart_from_a_conflict(conflict: bool) -> None:
-    """By content, which the ledger compared."""
+    """A used signal id is a duplicate for the same content, a conflict for other content."""
     desk = Desk()
     desk.ledger.admissions = [Duplicate(conflict=conflict)]
     ended = await desk.handle()
@@ -249,7 +249,7 @@ async def test_a_used_id_is_told_apart_from_a_conflict(conflict: bool) -> None:
 
 
 async def test_a_fenced_worker_lets_go() -> None:
-    """Another one has the entry."""
+    """An admission answered with `fenced` ends as lost."""
     desk = Desk()
     desk.ledger.admissions = [Fenced()]
     assert isinstance(await desk.handle(), Lost)
@@ -270,7 +270,7 @@ async def test_a_fenced_worker_lets_go() -> None:
     ],
 )
 async def test_each_refusal_of_the_ledger_has_a_sentence(code: Code, says: str) -> None:
-    """It names the key or the field, and reserves nothing."""
+    """Each refusal names the key or field to change, and reserves nothing."""
     desk = Desk()
     desk.ledger.admissions = [code]
     ended = await desk.refused()

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.streams.conftest import FakeRedis
+from tests.unit.fake_redis import FakeRedis
 from worker.client import ReceivedEvent, unique_events
 from worker.config.keys import Config, RedisConfig
 from worker.ledger.access import StreamEntry

@@ -5,12 +5,9 @@ TCP it closes the connection after an error reply. Whatever touches either is te
 server, in ``tests/integration``.
 """
 
-import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-import pytest
-from fakeredis import TcpFakeServer
 from redis import Redis
 
 Fields = dict[bytes, bytes]
@@ -42,23 +39,3 @@ class FakeRedis:
         """Append an event of signal ``s``; return the entry's id."""
         event = {"type": "OrderFilled", "id": event_id, "subject": "s", "data": "{}"}
         return self.add(stream, event | fields)
-
-
-@pytest.fixture(scope="session")
-def _fake_redis() -> Iterator[FakeRedis]:
-    server = TcpFakeServer(("127.0.0.1", 0))
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    fake = FakeRedis(int(server.server_address[1]))
-    yield fake
-    fake.client.close()
-    server.shutdown()
-    server.server_close()
-    thread.join()
-
-
-@pytest.fixture
-def fake_redis(_fake_redis: FakeRedis) -> FakeRedis:
-    """An empty fake server."""
-    _fake_redis.client.flushall()
-    return _fake_redis

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.unit.streams.conftest import FakeRedis
+from tests.unit.fake_redis import FakeRedis
 from worker.config.keys import Config, RedisConfig
 from worker.operator.dead_letters import DeadLetterError, DeadLetters
 from worker.operator.reader import AccountReader

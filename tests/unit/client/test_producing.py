@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from tests.tcp_proxy import TcpProxy
-from tests.unit.streams.conftest import FakeRedis
+from tests.unit.fake_redis import FakeRedis
 from worker.client import (
     AsyncSignalProducer,
     MalformedSignalError,

@@ -1,1 +1,0 @@
-"""Unit tests of producing and consuming, on a fake Redis."""

@@ -53,7 +53,7 @@ async def open_position(fleet: Fleet, signal: str = "s-0", notional: int = 100) 
 
 
 async def test_an_admission_writes_record_reservation_and_exposure(fleet: Fleet) -> None:
-    """In one step, before anything is sent."""
+    """One script writes record, reservation and exposure, before anything is sent."""
     (delivery,) = await held(fleet, 1)
     answer = await admit(fleet["w1"], delivery, notional=250)
     record = await fleet.record("s-1")
@@ -70,7 +70,7 @@ async def test_an_admission_writes_record_reservation_and_exposure(fleet: Fleet)
 
 
 async def test_a_refusal_writes_nothing(fleet: Fleet) -> None:
-    """No record, no reservation, no exposure."""
+    """A refusal leaves no record, no reservation and no exposure."""
     (delivery,) = await held(fleet, 1)
     await fleet.redis.hset(fleet.key("control"), "trading_state", "HALTED")
     assert await admit_one(fleet["w1"], admission(delivery)) is Code.TRADING_HALTED
@@ -91,7 +91,7 @@ async def test_asking_again_gives_the_same_answer_and_reserves_once(fleet: Fleet
 
 
 async def test_an_admission_whose_record_is_gone_leaves_its_entry_whole(fleet: Fleet) -> None:
-    """It is admitted again, under the name the entry has already."""
+    """An entry whose record is gone is admitted again under the signal it has already."""
     await fleet.send("a")
     (delivery,) = await take(fleet["w1"])
     await admit(fleet["w1"], delivery)
@@ -102,7 +102,7 @@ async def test_an_admission_whose_record_is_gone_leaves_its_entry_whole(fleet: F
 
 
 async def test_a_close_brings_the_position_as_it_is(fleet: Fleet) -> None:
-    """And the same again when asked again."""
+    """Admitting a close returns the stored position, and the same one when repeated."""
     await open_position(fleet)
     (delivery,) = await held(fleet, 1)
     item = admission(delivery, action="close", position_key="x:s-0", notional=0)
@@ -119,7 +119,7 @@ async def test_a_close_brings_the_position_as_it_is(fleet: Fleet) -> None:
 
 @pytest.mark.parametrize("places", [1, 2, 5])
 async def test_positions_open_and_reserved_count_together(fleet: Fleet, places: int) -> None:
-    """Exactly as many as allowed, whether filled already or not."""
+    """The limit on positions counts filled and reserved ones alike."""
     await open_position(fleet)
     deliveries = await held(fleet, places)
     answers = [
@@ -137,7 +137,7 @@ async def test_positions_open_and_reserved_count_together(fleet: Fleet, places: 
 async def test_exposure_may_reach_its_limit_but_not_pass_it(
     fleet: Fleet, notional: int, limit: int, passes: bool
 ) -> None:
-    """A hundred are held; zero means no limit."""
+    """An order that reaches the exposure limit exactly passes; a limit of zero is none."""
     await open_position(fleet, notional=100)
     (delivery,) = await held(fleet, 1)
     answer = await admit_one(
@@ -147,7 +147,7 @@ async def test_exposure_may_reach_its_limit_but_not_pass_it(
 
 
 async def test_exposure_is_counted_by_quote_currency(fleet: Fleet) -> None:
-    """A full USDT account says nothing about EUR."""
+    """The exposure in USDT does not count towards the limit in EUR."""
     one, two = await held(fleet, 2)
     await admit(fleet["w1"], one, "s-1", max_exposure=100)
     await admit(fleet["w1"], two, "s-2", max_exposure=100, quote="EUR")
@@ -161,7 +161,7 @@ async def test_exposure_is_counted_by_quote_currency(fleet: Fleet) -> None:
 async def test_todays_loss_stops_new_positions_at_its_limit(
     fleet: Fleet, realized: int, limit: int, passes: bool
 ) -> None:
-    """By the UTC day of the server's clock; closes still go."""
+    """A loss of the server's UTC day stops openings at the limit, never closes."""
     day = await fleet.now_ms() // DAY_MS
     await open_position(fleet)
     await fleet.redis.hset(fleet.key(f"day:{day}"), "USDT", realized)
@@ -174,7 +174,7 @@ async def test_todays_loss_stops_new_positions_at_its_limit(
 
 
 async def test_orders_a_minute_have_a_limit(fleet: Fleet) -> None:
-    """So many are admitted, the next is not; the counter goes by itself."""
+    """The opening past the limit is refused, and the minute's counter expires by itself."""
     minute = await fleet.now_ms() // MINUTE_MS
     for key in (minute, minute + 1):
         await fleet.redis.set(fleet.key(f"rate:{key}"), 5)
@@ -188,7 +188,7 @@ async def test_orders_a_minute_have_a_limit(fleet: Fleet) -> None:
 
 
 async def test_an_order_refused_for_another_reason_uses_up_no_rate(fleet: Fleet) -> None:
-    """Only what gets as far as the rate counts."""
+    """An opening refused before the rate check is not counted towards the rate."""
     one, two, three = await held(fleet, 3)
     await admit(fleet["w1"], one, "s-1", max_positions=1, max_rate=2)
     answer = await admit_one(fleet["w1"], admission(two, "s-2", max_positions=1, max_rate=2))
@@ -200,7 +200,7 @@ async def test_an_order_refused_for_another_reason_uses_up_no_rate(fleet: Fleet)
 
 
 async def test_a_symbol_has_one_position_and_one_change_at_a_time(fleet: Fleet) -> None:
-    """Busy while a signal works on it, taken while it is held, free again after."""
+    """A position key is busy while reserved, taken while held, and free after the close."""
     opening, closing, *others = await held(fleet, 9)
     ledger = fleet["w1"]
     tried = iter(others)
@@ -275,7 +275,7 @@ async def test_what_the_trading_state_lets_through(
 
 
 async def test_a_used_id_is_a_duplicate_or_a_conflict(fleet: Fleet) -> None:
-    """By content, while the first is under way and after it has ended."""
+    """The content tells a duplicate from a conflict, before the first one's end and after."""
     first, second = await held(fleet, 2)
     await admit(fleet["w1"], first)
     same = admission(second)
@@ -304,7 +304,7 @@ async def test_a_used_id_is_recognised_within_one_call(fleet: Fleet) -> None:
 
 @pytest.mark.parametrize("change", [{"token": 9}, {"token": 0}, {"entry": "1-1"}])
 async def test_without_the_lease_nothing_is_admitted(fleet: Fleet, change: dict[str, Any]) -> None:
-    """A wrong token, an unknown entry, another worker."""
+    """A wrong token, an unknown entry and another worker are fenced."""
     (delivery,) = await held(fleet, 1)
     assert await admit_one(fleet["w1"], admission(delivery, **change)) == Fenced()
     assert await admit_one(fleet["w2"], admission(delivery)) == Fenced()
@@ -321,7 +321,7 @@ async def test_a_successor_fences_even_what_was_admitted(fleet: Fleet) -> None:
 
 
 async def test_a_pause_of_the_fleet_comes_with_the_admission(fleet: Fleet) -> None:
-    """For the exchange it was said of, and no other."""
+    """An admission carries the pause of its own exchange and of no other."""
     await fleet["w2"].throttle("x", 5_000)
     one, two = await held(fleet, 2)
     assert 4_000 < (await admit(fleet["w1"], one, "s-1")).pause_ms <= 5_000

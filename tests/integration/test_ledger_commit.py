@@ -61,7 +61,7 @@ async def everything(fleet: Fleet) -> dict[bytes, Any]:
 
 
 async def test_a_commit_writes_everything_at_once(fleet: Fleet) -> None:
-    """Events, book, exposure, profit, record, acknowledgement."""
+    """One script writes events, book, exposure, profit, record and acknowledgement."""
     delivery = await held_one(fleet)
     await admit(fleet["w1"], delivery)
     events = (
@@ -100,7 +100,7 @@ async def test_a_commit_writes_everything_at_once(fleet: Fleet) -> None:
 
 
 async def test_committing_again_changes_nothing(fleet: Fleet) -> None:
-    """The first reply was lost: the same answer, and not one byte different."""
+    """A repeated commit answers the same and changes no key."""
     delivery = await held_one(fleet)
     await admit(fleet["w1"], delivery)
     item = filled(delivery, realized=5)
@@ -114,7 +114,7 @@ async def test_committing_again_changes_nothing(fleet: Fleet) -> None:
 async def test_a_repeated_end_without_a_record_writes_nothing_twice(
     fleet: Fleet, kind: str
 ) -> None:
-    """There is nothing to recognise it by, so it is told to let go; nothing is written again."""
+    """A repeated commit that left no record is fenced and writes nothing."""
     delivery = await held_one(fleet)
     item = CommitItem(
         entry=delivery.entry_id,
@@ -130,7 +130,7 @@ async def test_a_repeated_end_without_a_record_writes_nothing_twice(
 
 @pytest.mark.parametrize("change", [{"token": 2}, {"token": 0}, {"entry": "1-1"}])
 async def test_a_fenced_commit_changes_nothing(fleet: Fleet, change: dict[str, Any]) -> None:
-    """Neither events nor book, whoever's fault it is."""
+    """A fenced commit writes neither events nor book."""
     delivery = await held_one(fleet)
     await admit(fleet["w1"], delivery)
     before = await everything(fleet)
@@ -152,7 +152,7 @@ async def test_a_successors_commit_is_not_taken_for_ones_own(fleet: Fleet) -> No
 
 
 async def test_a_released_entry_cannot_be_committed(fleet: Fleet) -> None:
-    """It was given back; the answer belongs to whoever takes it next."""
+    """A worker that gave its entry back is fenced."""
     delivery = await held_one(fleet)
     await fleet["w1"].release([(delivery.entry_id, delivery.token, 0, False)])
     assert (await commit_one(fleet["w1"], outcome(delivery))).status is CommitStatus.FENCED
@@ -167,7 +167,7 @@ async def test_a_released_entry_cannot_be_committed(fleet: Fleet) -> None:
 async def test_the_book_is_left_emptied_or_written(
     fleet: Fleet, position: str | None, book: str | None
 ) -> None:
-    """None leaves the position alone, an empty text removes it."""
+    """A position of None leaves the book as it is, an empty text removes the row."""
     await fleet.redis.hset(fleet.key("book"), "x:P", '{"before": 1}')
     delivery = await held_one(fleet)
     await admit(fleet["w1"], delivery, action="close", position_key="x:P", notional=0)
@@ -180,7 +180,7 @@ async def test_the_book_is_left_emptied_or_written(
 
 
 async def test_without_a_reservation_the_book_is_nobodys_business(fleet: Fleet) -> None:
-    """A refused signal must not free a position that another signal has reserved."""
+    """The ending of a refused signal does not free what another signal has reserved."""
     first, second = [(await fleet.send(key)) for key in "ab"]
     a, b = await take(fleet["w1"])
     assert [a.entry_id, b.entry_id] == [first, second]
@@ -244,7 +244,7 @@ async def test_a_place_somebody_changes_is_taken_even_without_a_position(fleet: 
 
 
 async def test_the_same_signal_on_two_entries_has_one_outcome(fleet: Fleet) -> None:
-    """Refused before admission, twice: the second is a duplicate and writes no event."""
+    """The second ending of a signal refused twice is a duplicate without an event."""
     await fleet.send_all("ab")
     one, two = await take(fleet["w1"])
     await commit(fleet["w1"], outcome(one))
@@ -255,7 +255,7 @@ async def test_the_same_signal_on_two_entries_has_one_outcome(fleet: Fleet) -> N
 
 
 async def test_the_same_signal_twice_in_one_call_has_one_outcome(fleet: Fleet) -> None:
-    """Although neither was known when the call began."""
+    """Within one commit the second ending of a signal is a duplicate."""
     await fleet.send_all("abc")
     one, two, three = await take(fleet["w1"])
     items = [outcome(one), outcome(two), outcome(three, digest="another")]
@@ -334,7 +334,7 @@ async def test_a_dead_letter_of_a_vanished_body_says_why_at_least(fleet: Fleet) 
 
 
 async def test_an_exhausted_signal_ends_with_event_and_dead_letter(fleet: Fleet) -> None:
-    """Both, in the same step."""
+    """An exhausted signal gets its event and its dead letter in one step."""
     delivery = await held_one(fleet)
     await commit(fleet["w1"], outcome(delivery, dead=DEAD))
     assert len(await fleet.stream("orders")) == len(await fleet.stream("dead")) == 1
@@ -395,7 +395,7 @@ async def test_an_offered_entry_rings_the_bell(fleet: Fleet) -> None:
 
 
 async def test_a_batch_of_commits_is_judged_one_by_one(fleet: Fleet) -> None:
-    """Committed, fenced and in conflict side by side; profits and exposure add up."""
+    """A batch may have committed, fenced and conflicting items; profit and exposure add up."""
     await fleet.send_all("abcd")
     a, b, c, d = await take(fleet["w1"])
     await admit(fleet["w1"], a, "s-1")
@@ -419,7 +419,7 @@ async def test_a_batch_of_commits_is_judged_one_by_one(fleet: Fleet) -> None:
 
 
 async def test_each_of_a_batch_gets_its_own_record_and_events(fleet: Fleet) -> None:
-    """Some with several events, some with none."""
+    """Every item of a batch gets its own record and its own events, or none."""
     await fleet.send_all("abcd")
     deliveries = await take(fleet["w1"])
     counts = (2, 0, 3, 1)
@@ -453,7 +453,7 @@ async def test_each_of_a_batch_gets_its_own_record_and_events(fleet: Fleet) -> N
 
 
 async def test_more_events_than_fit_into_one_part_are_all_written_in_order(fleet: Fleet) -> None:
-    """One order in hundreds of fills: every event, none twice."""
+    """An order with hundreds of fills has every event once and in order."""
     delivery = await held_one(fleet)
     count = VALUES_A_PART + 1
     events = tuple(("orders", "OrderPartiallyFilled", f"e-{n}", "{}") for n in range(count))
@@ -463,7 +463,7 @@ async def test_more_events_than_fit_into_one_part_are_all_written_in_order(fleet
 
 
 async def test_output_streams_have_a_length(fleet: Fleet) -> None:
-    """About as long as configured, however much is written."""
+    """Output streams are trimmed to about the configured length."""
     ledger = fleet.join("w1", output_length=1_000)
     delivery = await held_one(fleet)
     events = tuple(("orders", "OrderFilled", f"e-{n}", "{}") for n in range(3_000))

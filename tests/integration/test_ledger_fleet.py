@@ -61,7 +61,7 @@ async def test_a_parked_order_without_a_record_can_still_be_admitted(fleet: Flee
 
 
 async def test_a_heartbeat_renews_what_is_held(fleet: Fleet) -> None:
-    """Each checked against its token; the rest is told as lost."""
+    """A heartbeat renews each entry held under its token and returns the others as lost."""
     await fleet.send_all("abc")
     a, b, c = await take(fleet["w1"])
     await fleet.expire(a.entry_id)
@@ -105,7 +105,7 @@ async def test_a_released_entry_can_be_taken_at_once(fleet: Fleet) -> None:
 
 
 async def test_a_delivery_that_died_is_counted(fleet: Fleet) -> None:
-    """So that a poison entry ends as a dead letter."""
+    """A delivery given back as died counts towards `worker.max_deliveries`."""
     delivery = await held_one(fleet)
     await fleet["w1"].release([(delivery.entry_id, delivery.token, 0, True)])
     assert (await take_one(fleet["w2"])).deliveries == 2
@@ -144,7 +144,7 @@ async def park(fleet: Fleet, delivery: Delivery, *, retry_ms: int = 5_000) -> bo
 
 
 async def test_a_parked_order_is_nobodys_until_its_time(fleet: Fleet) -> None:
-    """No lease, not claimable, its group waits; one event says so."""
+    """A parked order has no lease and cannot be claimed; its group waits."""
     await fleet.send_all("aa")
     delivery = await take_one(fleet["w1"])
     await admit(fleet["w1"], delivery)
@@ -215,7 +215,7 @@ async def test_parking_what_is_not_held_is_refused(fleet: Fleet) -> None:
 
 
 async def test_there_is_one_keeper_at_a_time(fleet: Fleet) -> None:
-    """It stays keeper by asking again; another follows when the term has run out."""
+    """A keeper that stands again stays; another is elected when the term has run out."""
     names = [f"w{n}" for n in range(5)]
 
     async def stand(*candidates: str) -> list[bool]:

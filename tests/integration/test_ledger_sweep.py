@@ -1,4 +1,4 @@
-"""Housekeeping on a real server: orphans come home, nothing unread is trimmed, owners stay."""
+"""Sweeping on a real server: orphans are registered, nothing unread is trimmed, owners stay."""
 
 from collections.abc import AsyncIterator
 
@@ -90,7 +90,7 @@ async def test_orphans_of_several_strangers_keep_their_owners(fleet: Fleet) -> N
 
 
 async def test_an_orphan_without_a_body_is_acknowledged(fleet: Fleet) -> None:
-    """There is nothing to do for it."""
+    """A pending entry whose body is gone is acknowledged."""
     entry_id = await fleet.send("a")
     await fleet.redis.xreadgroup(GROUP, "stranger", {SIGNALS: ">"})
     await fleet.redis.xclaim(SIGNALS, GROUP, "stranger", 0, [entry_id], idle=60_000)
@@ -100,7 +100,7 @@ async def test_an_orphan_without_a_body_is_acknowledged(fleet: Fleet) -> None:
 
 
 async def test_what_is_in_hand_is_no_orphan(fleet: Fleet) -> None:
-    """However long it takes."""
+    """An entry under a lease is never registered anew, however long it takes."""
     await fleet.send_all("aab")
     ledger = fleet.join("w1", lease_ms=15_000)
     deliveries = await take(ledger)
@@ -128,7 +128,7 @@ async def test_finished_entries_are_trimmed_after_their_retention(fleet: Fleet) 
 
 
 async def test_nothing_is_trimmed_within_its_retention(fleet: Fleet) -> None:
-    """Even if it is finished."""
+    """A finished signal stays on the stream until its retention is over."""
     await old_entries(fleet, 500)
     await finish_all(fleet)
     assert (await fleet["w1"].sweep(2 * HOUR_MS))[1] == 0
@@ -162,7 +162,7 @@ async def test_nothing_is_trimmed_that_was_never_read(fleet: Fleet) -> None:
 
 @pytest.mark.parametrize("read", [0, 100])
 async def test_another_groups_entries_are_respected(fleet: Fleet, read: int) -> None:
-    """Somebody else reads the same stream, more slowly."""
+    """Entries that another consumer group has not acknowledged are not trimmed."""
     old = await old_entries(fleet, 500)
     await fleet.redis.xgroup_create(SIGNALS, "archive", "0")
     if read:
@@ -196,7 +196,7 @@ async def test_the_dead_who_own_entries_are_kept(fleet: Fleet) -> None:
 
 
 async def test_the_young_are_kept(fleet: Fleet) -> None:
-    """A worker that has just started owns nothing yet."""
+    """A consumer that has just been made is kept although it owns nothing."""
     await fleet.redis.xgroup_createconsumer(SIGNALS, GROUP, "w2")
     assert (await fleet["w1"].sweep(HOUR_MS))[2] == 0
     names = [one["name"] for one in await fleet.redis.xinfo_consumers(SIGNALS, GROUP)]

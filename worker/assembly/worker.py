@@ -21,8 +21,8 @@ from worker.engine.engine import ExecutionEngine, SideTask
 from worker.keeper.comparison import Comparison
 from worker.keeper.duties.adopt import AdoptUnresolved
 from worker.keeper.duties.compare import CompareBooks
-from worker.keeper.duties.housekeep import Housekeep
 from worker.keeper.duties.publish import PublishAccount
+from worker.keeper.duties.sweep import Sweep
 from worker.keeper.office import Keeper
 from worker.keeper.readiness import CHECK as RECONCILIATION
 from worker.keeper.readiness import Readiness
@@ -243,7 +243,7 @@ class Worker:
                 compare,
                 AdoptUnresolved(self.ledger, self.engine),
                 PublishAccount(self.ledger, self.metrics),
-                Housekeep(self.ledger, retention_ms),
+                Sweep(self.ledger, retention_ms),
             ],
             readiness=Readiness(compare, self.health),
             drain=self.engine,

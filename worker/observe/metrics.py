@@ -158,7 +158,7 @@ class Metrics:
                 self._counters["rebates_total"](exchange, currency).inc(float(-fee))
 
     def takeover(self) -> None:
-        """Count a claimed entry that had been delivered before."""
+        """Count a claimed entry whose earlier delivery died."""
         self._counters["takeovers_total"]().inc()
 
     def fenced(self) -> None:

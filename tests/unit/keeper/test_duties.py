@@ -9,8 +9,8 @@ import pytest
 from tests.unit.keeper.test_office import FakeLedger, Redis, Time
 from worker.keeper.duties.adopt import AdoptUnresolved
 from worker.keeper.duties.compare import CompareBooks
-from worker.keeper.duties.housekeep import Housekeep
 from worker.keeper.duties.publish import PublishAccount
+from worker.keeper.duties.sweep import Sweep
 from worker.keeper.duty import Duty
 from worker.keeper.office import TERM_MS, TURN_EVERY_S, Keeper
 from worker.keeper.readiness import Readiness
@@ -171,5 +171,5 @@ async def test_an_error_of_a_duty_in_the_background_ends_the_keeper() -> None:
 
 def test_every_duty_has_a_name_of_its_own() -> None:
     """The office schedules by name."""
-    names = [duty.name for duty in (AdoptUnresolved, CompareBooks, Housekeep, PublishAccount)]
+    names = [duty.name for duty in (AdoptUnresolved, CompareBooks, Sweep, PublishAccount)]
     assert len(set(names)) == len(names)

@@ -27,8 +27,8 @@ from worker.exchanges.ports import ExchangeAdapter
 from worker.keeper.comparison import RETRY_MS, ROUND_EVERY_MS, Comparison
 from worker.keeper.duties.adopt import AdoptUnresolved
 from worker.keeper.duties.compare import CompareBooks
-from worker.keeper.duties.housekeep import Housekeep
 from worker.keeper.duties.publish import PublishAccount
+from worker.keeper.duties.sweep import Sweep
 from worker.keeper.office import TERM_MS, Keeper
 from worker.keeper.readiness import Readiness
 from worker.ledger.calls import Ledger
@@ -233,7 +233,7 @@ class Worker:
                 compare,
                 AdoptUnresolved(ledger, self.engine),
                 PublishAccount(ledger, self.metrics),
-                Housekeep(ledger, signal_retention_ms=1_000),
+                Sweep(ledger, signal_retention_ms=1_000),
             ],
             readiness=Readiness(compare, self.health),
             drain=self.engine,

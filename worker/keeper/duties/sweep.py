@@ -9,7 +9,7 @@ from worker.runtime.logger import get_logger
 log = get_logger()
 
 
-class Housekeep(Duty):
+class Sweep(Duty):
     """Sweep the account: trim the stream, register orphaned entries, remove dead consumers.
 
     Args:
@@ -17,7 +17,7 @@ class Housekeep(Duty):
         signal_retention_ms: how long acknowledged signals stay on their stream.
     """
 
-    name: ClassVar[str] = "housekeep"
+    name: ClassVar[str] = "sweep"
     interval_ms: ClassVar[int] = 60_000
 
     def __init__(self, ledger: Ledger, signal_retention_ms: int) -> None:

@@ -1,7 +1,7 @@
 """``submit``: put signals from a file or a pipe on the stream.
 
 Three forms are accepted: one JSON object, a JSON array, JSON Lines. Only a document in none of
-these forms is refused. A signal that breaks the contract is submitted with a warning, because the
+these forms is refused. A signal that is malformed is submitted with a warning, because the
 worker accounts for it as a dead letter; so is a line of JSON Lines that is not JSON.
 """
 
@@ -60,7 +60,7 @@ def configure(parser: ArgumentParser) -> None:
 
 
 def run(options: Namespace) -> int:
-    """Submit, print the entry ids, and warn of signals a worker will refuse."""
+    """Submit, print the entry ids, and warn of malformed signals."""
     config = configuration(options)
     reader = AccountReader(config)
     signer = signing.signer(options, config)
@@ -153,7 +153,7 @@ def _json_problem(data: bytes) -> str:
 
 
 def _problem(item: Item) -> str:
-    """Return the reason a worker will refuse the signal's form; empty if it will not."""
+    """Return the reason why the signal is malformed; empty if it is not."""
     try:
         decode_signal(item.data)
     except MalformedSignalError as error:

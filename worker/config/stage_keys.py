@@ -113,8 +113,8 @@ class ReconciliationConfig(Section, kw_only=True, frozen=True):
     verify_fill: Annotated[
         bool,
         doc(
-            "check fills against the exchange's trades before the outcome is written; where an "
-            "answer has none they are else taken as one, its fee estimated"
+            "check fills against the exchange's trades before the outcome is written; if off, an "
+            "answer without trades counts as one trade, its fee estimated"
         ),
     ] = True
     max_price_slippage_pct: Annotated[

@@ -1,4 +1,4 @@
-"""Fee arithmetic: sums by currency, value in quote, fees taken off a purchase, estimates."""
+"""Fees and what they do to a position: sums by currency, value in quote, base units taken off."""
 
 from collections.abc import Mapping
 from decimal import Decimal

@@ -1,8 +1,8 @@
 """Every branch of a signal's life: read, validate, admit, send, follow, write down.
 
-What waits for nothing is a plain function; :meth:`ExecutionPipeline.ask_market`,
-:meth:`ExecutionPipeline.send` and :meth:`ExecutionPipeline.follow` wait for the exchange. The
-engine takes a whole batch of entries through one step after the other (``worker.engine.batches``).
+What waits for nothing is a plain function; :meth:`ExecutionPipeline.ask_market`, ``send`` and
+``follow`` wait for the exchange. The engine takes a whole batch of entries through one step after
+the other (``worker.engine.batches``).
 """
 
 from collections.abc import Mapping

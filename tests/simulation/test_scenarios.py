@@ -1,7 +1,9 @@
 """One misfortune at a time: what the fleet does about it, row by row of docs/failures.md."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from decimal import Decimal
+from random import Random
+from typing import cast
 
 import pytest
 
@@ -11,7 +13,7 @@ from tests.simulation.redis_account import Mutation, SimulationServer
 from tests.simulation.scenarios import LONG_S, at, play
 from tests.simulation.story import Happening, Production, closing, opening
 from tests.simulation.venue import Plan
-from tests.simulation.world import World
+from tests.simulation.world import Machine, World
 from worker.domain.order import OrderState
 
 MAY_BREAK = [Fault.LOST_REQUEST, Fault.LOST_REPLY, Fault.LATE, Fault.SLOW, Fault.SLOW_REPLY]
@@ -211,6 +213,41 @@ def test_stopping_with_an_order_in_flight(server: SimulationServer, seconds: flo
     )
     assert len(world.venue.accepted) == 1
     assert ends(world) == ["OrderFilled 0.10"]
+
+
+@pytest.mark.parametrize("place_s", [0.5, 0.95])
+@pytest.mark.parametrize("stop_ms", range(540, 590, 10))
+def test_stopping_while_a_commit_hands_the_next_signal_on(
+    server: SimulationServer, stop_ms: int, place_s: float
+) -> None:
+    """The stop's resync lists the entry that the commit's reply hands on; it is not given away."""
+
+    def stop_the_busy_one(world: World) -> None:
+        chance = world._random
+
+        class Choice:
+            def __getattr__(self, name: str) -> object:
+                return getattr(chance, name)
+
+            def choice(self, machines: Sequence[Machine]) -> Machine:
+                busy = [one for one in machines if one.worker.engine.in_flight]
+                return busy[0] if busy else chance.choice(machines)
+
+        world._random = cast("Random", Choice())
+
+    world = kept(
+        play(
+            server,
+            at("redis", "commit", Fault.SLOW_REPLY, 0.05),
+            at("redis", "resync", Fault.SLOW_REPLY, 0.03, always=True),
+            at("redis", "admit", Fault.SLOW_REPLY, 0.1, nth=2),
+            at("exchange", "place", Fault.SLOW, place_s, nth=2),
+            signals=[opening("s0"), closing("s1")],
+            prepare=stop_the_busy_one,
+            happenings=[Happening(at_s=stop_ms / 1000, what="stop", seconds=0.3)],
+        )
+    )
+    assert len(world.venue.accepted) == 2
 
 
 def test_a_machine_whose_clock_is_wrong_sends_nothing(server: SimulationServer) -> None:

@@ -186,6 +186,8 @@ class World:
             except Stuck as stuck:
                 self.checker.violate(f"{stuck}: {self._pending()}")
             finally:
+                for machine in self.machines:  # the processes of those that died are wound up too
+                    machine.worker.engine._tasks.are_ending = True
                 self.loop.finish([machine.process for machine in self.machines])
         return self.checker.violations
 

@@ -111,9 +111,10 @@ class Batches:
         return self._tasks.spawn(self._run(works)) if works else None
 
     def _work(self, delivery: Delivery, custody: Custody) -> Work:
-        trace = None
-        if self._tracing is not None:
-            trace = self._tracing.begin(delivery.entry_id, delivery.fields, delivery.deliveries)
+        if self._tracing is None:
+            return Work(delivery, custody, None)
+        trace = self._tracing.begin(delivery.entry_id, delivery.fields, delivery.deliveries)
+        self._endings.opened(trace)
         return Work(delivery, custody, trace)
 
     async def _outlast_doubt(
@@ -142,6 +143,7 @@ class Batches:
         arrivals: list[tuple[Work, Arrival]] = []
         proposals: list[tuple[Work, Proposal]] = []
         for work in works:
+            bind_ids(entry_id=work.delivery.entry_id)
             step = self._guard(work, self._pipeline.begin, work.delivery, work.custody)
             if isinstance(step, Arrival):
                 if self._pipeline.needs_market(step):
@@ -158,8 +160,8 @@ class Batches:
         bind_ids(entry_id=work.delivery.entry_id, signal_id=arrival.signal.signal_id)
         try:
             arrival = await self._pipeline.ask_market(arrival)
-        except Exception as error:
-            self._endings.fail(work, error)
+        except (Exception, asyncio.CancelledError) as error:
+            self._interrupted(work, error)
             return
         await self._judge([(work, arrival)], [])
 
@@ -241,10 +243,22 @@ class Batches:
                 return
             end = await self._pipeline.follow(sent, work.custody)
             self._observe(work, "reconciliation", perf_counter() - now)
-        except Exception as error:
-            self._endings.fail(work, error)
+        except (Exception, asyncio.CancelledError) as error:
+            self._interrupted(work, error)
             return
         self._endings.end(work, end)
+
+    def _interrupted(self, work: Work, error: Exception | asyncio.CancelledError) -> None:
+        """Give back one delivery; a cancellation by the drain is left to the drain.
+
+        Any other one is of a future that the delivery waited for, and that somebody cancelled.
+        """
+        if isinstance(error, Exception):
+            self._endings.fail(work, error)
+        elif self._tasks.are_ending:
+            raise error
+        else:
+            self._endings.fail(work, RuntimeError(f"what it waited for was cancelled: {error!r}"))
 
     def _guard(
         self,

@@ -1,5 +1,6 @@
 """The ends of entries: settle all that ended together, commit once; or give back, park, let go."""
 
+import asyncio
 from collections.abc import Callable, Sequence
 from typing import Final, assert_never
 
@@ -16,6 +17,7 @@ from worker.ledger.errors import LedgerUnavailableError
 from worker.ledger.items import CommitItem
 from worker.ledger.replies import CommitStatus, Committed, Delivery
 from worker.observe.metrics import Metrics
+from worker.observe.tracing import Trace
 from worker.pipeline.flow import Ended, Lost, Postponed, Settlement, Unresolved
 from worker.pipeline.pipeline import ExecutionPipeline
 from worker.pipeline.settlement import Ending
@@ -85,6 +87,18 @@ class Endings:
         #: Endings that wait for the commit under way to return.
         self._waiting: list[tuple[Work, Ending]] = []
         self._is_committing = False
+        #: Traces of the deliveries in hand.
+        self._traces: set[Trace] = set()
+
+    def opened(self, trace: Trace) -> None:
+        """Close ``trace`` when its delivery is no longer in hand."""
+        self._traces.add(trace)
+
+    def close_traces(self) -> None:
+        """Close the traces of all deliveries that are in hand, at the end of a drain."""
+        for trace in self._traces:
+            trace.close()
+        self._traces.clear()
 
     def end(self, work: Work, end: Settlement | Ended) -> None:
         """Have an entry's end written together with all others of this turn of the loop."""
@@ -109,8 +123,7 @@ class Endings:
                 case Unresolved():
                     self._tasks.spawn(self._park(work, ending))
                 case Postponed():
-                    entry_id = work.delivery.entry_id
-                    log.info("signal_postponed", entry_id=entry_id, reason=ending.reason)
+                    log.info("signal_postponed", **_ids(work), reason=ending.reason)
                     self._tasks.spawn(self._give_back(work, died=False))
                 case Lost():
                     self._lost(work)
@@ -197,7 +210,7 @@ class Endings:
         order, custody = end.order, work.custody
         log.error(
             "order_unresolved",
-            signal_id=order.signal.signal_id,
+            **_ids(work),
             client_order_id=order.request.client_order_id,
             exchange=order.signal.exchange,
             reason=end.reason,
@@ -224,35 +237,47 @@ class Endings:
                 self._lost(work)
 
     async def _give_back(self, work: Work, *, died: bool) -> None:
-        await self._leases.give_back([work.custody], hold_ms=RETRY_HOLD_MS, died=died)
+        try:
+            await self._leases.give_back([work.custody], hold_ms=RETRY_HOLD_MS, died=died)
+        except asyncio.CancelledError:
+            if died:  # left to its lease: given back by the drain it would not count as died
+                self._let_go(work)
+            raise
         self._let_go(work)
 
     def _lost(self, work: Work) -> None:
-        custody = work.custody
-        log.warning("lease_lost", entry_id=custody.entry_id, token=custody.token)
+        log.warning("lease_lost", **_ids(work), token=work.custody.token)
         self._metrics.fenced()
         self._let_go(work)
 
     def _let_go(self, work: Work, error: Exception | None = None) -> None:
-        if work.trace is not None:
-            work.trace.close(error)
+        self._close_trace(work, error)
         self._grants.let_go(work.custody)
         self._on_room()
 
     def fail(self, work: Work, error: Exception) -> None:
         """Give back a delivery that an exception ended; a broken invariant stops the worker."""
-        entry_id = work.delivery.entry_id
         if isinstance(error, InvariantError):
             self._let_go(work, error)
             self._on_fatal(error)
             return
-        if work.trace is not None:
-            work.trace.close(error)
+        self._close_trace(work, error)
         is_redis = isinstance(error, LedgerUnavailableError)
         if is_redis:
             # Redis's trouble is not the signal's: it counts towards no dead letter.
-            log.warning("delivery_interrupted", entry_id=entry_id, error=str(error))
+            log.warning("delivery_interrupted", **_ids(work), error=str(error))
         else:
-            log.error("delivery_failed", entry_id=entry_id, exc_info=error)
+            log.error("delivery_failed", **_ids(work), exc_info=error)
             self._metrics.delivery_failed()
         self._tasks.spawn(self._give_back(work, died=not is_redis))
+
+    def _close_trace(self, work: Work, error: Exception | None) -> None:
+        if work.trace is not None:
+            work.trace.close(error)
+            self._traces.discard(work.trace)
+
+
+def _ids(work: Work) -> dict[str, str]:
+    """Return the ids of a delivery for a log line; the signal's is missing until it is read."""
+    ids = {"entry_id": work.custody.entry_id}
+    return ids | {"signal_id": work.custody.signal_id} if work.custody.signal_id else ids

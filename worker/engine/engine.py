@@ -265,7 +265,9 @@ class ExecutionEngine:
 
     async def _decline(self, deliveries: Iterable[Delivery]) -> None:
         """Hand back at once what came after stopping was asked for."""
-        custodies = [self._grants.take(one) for one in deliveries]
+        # A grant that a commit's reply has handed on meanwhile is worked on: it is not given back.
+        new = [one for one in deliveries if not self._grants.knows(one)]
+        custodies = [self._grants.take(one) for one in new]
         if await self._leases.give_back(custodies) is None:
             return  # the end of the drain tries again
         for custody in custodies:
@@ -305,8 +307,12 @@ class ExecutionEngine:
                 return_when=asyncio.FIRST_COMPLETED,
             )
         hurry.cancel()
-        await cancel_all(self._tasks.running())
-        log.info("drained", handed_back=await self._leases.give_back(self._grants.held()) or 0)
+        await self._tasks.end()
+        self._endings.close_traces()
+        held = self._grants.held()
+        for custody in held:
+            custody.lose()  # whatever still holds one sends nothing under it
+        log.info("drained", handed_back=await self._leases.give_back(held) or 0)
 
     async def _leave(self) -> None:
         try:

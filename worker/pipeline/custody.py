@@ -13,6 +13,7 @@ class Custody:
 
     Attributes:
         entry_id: the entry.
+        signal_id: of the entry's signal; "" until it is read.
         token: the fencing token of this grant.
         expires_mono_ms: local monotonic time after which another worker may have the entry;
             never later than the server's own expiry.
@@ -27,11 +28,13 @@ class Custody:
         "entry_id",
         "expires_mono_ms",
         "is_lost",
+        "signal_id",
         "token",
     )
 
     def __init__(self, entry_id: str, token: int, expires_mono_ms: float) -> None:
         self.entry_id = entry_id
+        self.signal_id = ""
         self.token = token
         self.expires_mono_ms = expires_mono_ms
         self.is_lost = False

@@ -109,7 +109,7 @@ class ExecutionPipeline:
         if delivery.deliveries > self._max_deliveries:
             return self._exhaust(delivery, custody)
         signal = self._read(delivery)
-        return signal if isinstance(signal, Malformed) else self._arrive(delivery, signal)
+        return signal if isinstance(signal, Malformed) else self._arrive(delivery, signal, custody)
 
     def needs_market(self, arrival: Arrival) -> bool:
         """Return whether an entry lacks a price or a balance that the exchange may tell."""
@@ -184,7 +184,7 @@ class ExecutionPipeline:
             return Malformed(reason=DeadReason.DELIVERIES_EXHAUSTED, error=error)
         refusal = Refusal(Stage.EXECUTION, Code.DELIVERIES_EXHAUSTED, error)
         failed = Failed(refusal=refusal, signal=signal, digest=signal.digest())
-        arrival = self._arrive(delivery, signal)
+        arrival = self._arrive(delivery, signal, custody)
         if arrival.suspect_until_mono_ms is None:
             return failed
         return self._risk.propose_look_up(failed, arrival, custody)
@@ -194,7 +194,7 @@ class ExecutionPipeline:
     ) -> AdmittedOrder | Postponed:
         """Go on with a signal that was admitted: its order may be at the exchange already."""
         stored = recorded(record)
-        arrival = self._arrive(delivery, stored.signal)
+        arrival = self._arrive(delivery, stored.signal, custody)
         if not arrival.view.started:
             return _not_started(stored.signal)
         absent_after = self._absent_after_mono_ms(arrival, delivery)
@@ -215,7 +215,8 @@ class ExecutionPipeline:
             )
         return order
 
-    def _arrive(self, delivery: Delivery, signal: Signal) -> Arrival:
+    def _arrive(self, delivery: Delivery, signal: Signal, custody: Custody) -> Arrival:
+        custody.signal_id = signal.signal_id
         bind_ids(entry_id=delivery.entry_id, signal_id=signal.signal_id)
         if signal.entry_price is not None:
             self._market.assume_price(signal.exchange, signal.symbol, signal.entry_price)

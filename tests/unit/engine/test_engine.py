@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, cast
 from unittest import mock
 
@@ -54,10 +54,9 @@ from worker.pipeline.pipeline import ExecutionPipeline
 from worker.pipeline.settlement import Ending, SettlementWriter
 from worker.pipeline.sizing import Sizing
 from worker.pipeline.worker_state import WorkerState
-from worker.runtime.cancellation import cancel_all
 from worker.runtime.clock import SystemClock
 from worker.runtime.errors import InvariantError
-from worker.runtime.logger import bind_ids, bound_ids
+from worker.runtime.logger import bind_ids, bound_ids, structlog
 
 AWAY = LedgerUnavailableError("away", kind="connection")
 
@@ -481,7 +480,7 @@ async def test_an_entry_handed_on_does_not_carry_the_ids_of_the_one_before() -> 
     async with running(bench):
         bench.ledger.give(delivery(0))
         await bench.settle(lambda: len(bench.ledger.committed) == 2)
-    assert bound == [{}, {}]
+    assert bound == [{"entry_id": delivery(0).entry_id}, {"entry_id": delivery(7).entry_id}]
 
 
 async def test_a_grant_in_hand_is_not_started_twice() -> None:
@@ -499,7 +498,7 @@ async def test_a_grant_in_hand_is_not_started_twice() -> None:
     await bench.settle(lambda: bench.ledger.committed)
     await asyncio.sleep(0)
     assert bench.line.seen == [delivery(1).entry_id, delivery(2).entry_id]
-    await cancel_all(bench.engine._tasks.running())
+    await bench.engine._tasks.end()
 
 
 async def test_an_entry_granted_anew_is_begun_anew() -> None:
@@ -514,7 +513,7 @@ async def test_an_entry_granted_anew_is_begun_anew() -> None:
     assert (older.is_lost, older.token) == (True, delivery(1).token)
     newer = held(bench, delivery(1))
     assert (newer.is_lost, newer.token) == (False, 3)
-    await cancel_all(bench.engine._tasks.running())
+    await bench.engine._tasks.end()
 
 
 async def test_lost_replies_are_looked_for() -> None:
@@ -679,7 +678,7 @@ async def test_a_newer_grant_waits_for_the_doubt_of_the_older_one() -> None:
     for _ in range(10):
         await asyncio.sleep(0)
     assert len(bench.line.seen) == 1
-    await cancel_all(bench.engine._tasks.running())
+    await bench.engine._tasks.end()
 
 
 @pytest.mark.parametrize("doubt_ms", [0, 60_000])
@@ -750,6 +749,175 @@ async def test_what_a_claim_took_that_was_cut_short_by_the_stop_is_handed_back()
         bench.stop()
     assert bench.line.seen == []
     assert bench.ledger.released == [(delivery(7).entry_id, delivery(7).token, 0, False)]
+
+
+async def test_a_stop_does_not_give_back_what_a_commit_has_just_handed_on() -> None:
+    """The resync after a stop may list a grant that is worked on: another worker must not get it.
+
+    Its order could be sent here after it was given back, and once more by whoever has it then.
+    """
+    bench = Bench()
+    asked, answered = asyncio.Event(), asyncio.Event()
+    bench.ledger.answers = [Committed(CommitStatus.COMMITTED, delivery(7))]
+    bench.ledger.commit_gate = asyncio.Event()
+
+    async def resync(known: Iterable[str]) -> list[Delivery]:
+        asked.set()
+        await answered.wait()
+        return [delivery(7)]
+
+    bench.ledger.resync = resync  # type: ignore[method-assign]
+    async with running(bench):
+        bench.ledger.give(delivery(0))
+        await bench.settle(lambda: bench.ledger.commits)
+        bench.ledger.repeats = 1  # the waiting claim was cut short
+        bench.stop()
+        await asyncio.wait_for(asked.wait(), 5)
+        bench.ledger.commit_gate.set()
+        await bench.settle(lambda: len(bench.line.seen) == 2)
+        answered.set()
+    assert bench.ledger.released == []
+    assert [item.entry for item in bench.ledger.committed] == bench.line.seen
+
+
+async def test_a_failed_delivery_counts_as_died_though_the_drain_cuts_its_release_off() -> None:
+    """It is left to its lease; the drain would give it back as one that did not die."""
+    bench = Bench()
+    releases: list[Any] = []
+
+    async def act(_: Delivery, __: Custody) -> Any:
+        raise RuntimeError("a bug")
+
+    async def release(entries: Iterable[tuple[str, int, int, bool]]) -> int:
+        releases.extend(entries)
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    bench.line.act = act
+    bench.ledger.release = release  # type: ignore[method-assign]
+    async with running(bench):
+        bench.ledger.give(delivery())
+        await bench.settle(lambda: releases)
+        bench.stop()
+        bench.stop()
+    assert releases == [(delivery().entry_id, 1, RETRY_HOLD_MS, True)]
+
+
+async def test_a_cancellation_from_elsewhere_fails_one_delivery() -> None:
+    """Something it waited for was cancelled: the entry goes back, and the others go on."""
+    bench = Bench()
+
+    async def act(one: Delivery, custody: Custody) -> Any:
+        if one.entry_id == delivery(0).entry_id:
+            future = asyncio.get_running_loop().create_future()
+            future.cancel()
+            await future
+        return await bench.line.end(one, custody)
+
+    bench.line.act = act
+    async with running(bench):
+        bench.ledger.give(delivery(0), delivery(1))
+        await bench.settle(lambda: bench.ledger.released and bench.engine.in_flight == 0)
+    assert bench.ledger.released == [(delivery(0).entry_id, 1, RETRY_HOLD_MS, True)]
+    assert [item.entry for item in bench.ledger.committed] == [delivery(1).entry_id]
+
+
+async def test_nothing_runs_after_the_drain() -> None:
+    """A task that drops a cancellation, and what it starts then, is cancelled too."""
+    bench = Bench()
+
+    async def stubborn(one: Delivery, custody: Custody) -> Any:
+        with suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        bench.engine._tasks.spawn(asyncio.sleep(3_600))
+        return await bench.line.end(one, custody)
+
+    bench.line.act = stubborn
+    async with running(bench):
+        bench.ledger.give(delivery())
+        await bench.settle(lambda: bench.line.under_way)
+        bench.stop()
+        bench.stop()
+    assert len(bench.engine._tasks) == 0
+    assert bench.engine.in_flight == 0 or bench.ledger.released
+
+
+@pytest.mark.parametrize("ends", ["postponed", "lost", "failed"])
+async def test_a_log_line_about_a_delivery_names_its_own_signal(ends: str) -> None:
+    """Also where several entries go through in one batch, and where one cannot be read."""
+    bench = Bench()
+    begin = bench.line.begin
+
+    def read(one: Delivery, custody: Custody) -> Any:
+        if one.entry_id == delivery(1).entry_id:
+            raise RuntimeError("cannot be read")
+        custody.signal_id = f"signal-of-{one.entry_id}"
+        bind_ids(entry_id=one.entry_id, signal_id=custody.signal_id)
+        return begin(one, custody)
+
+    async def act(_: Delivery, __: Custody) -> Any:
+        if ends == "failed":
+            raise RuntimeError("a bug")
+        return Postponed(reason="not now") if ends == "postponed" else Lost()
+
+    bench.line.begin = read  # type: ignore[method-assign]
+    bench.line.act = act
+    with structlog.testing.capture_logs(processors=[_with_bound_ids]) as lines:
+        async with running(bench):
+            bench.ledger.give(delivery(0), delivery(1))
+            await bench.settle(lambda: bench.ledger.released and bench.engine.in_flight == 0)
+    about = [line for line in lines if "entry_id" in line]
+    assert {line["entry_id"] for line in about} == {delivery(0).entry_id, delivery(1).entry_id}
+    for line in about:
+        known = line["entry_id"] == delivery(0).entry_id
+        assert line.get("signal_id") == (f"signal-of-{line['entry_id']}" if known else None)
+
+
+def _with_bound_ids(_: Any, __: str, event: Any) -> Any:
+    return {**bound_ids(), **event}
+
+
+async def test_the_trace_of_a_delivery_that_is_handed_back_ends() -> None:
+    """As one that did not end, when the drain gives it back."""
+    bench = Bench()
+    tracing = Traces()
+    bench.engine._batches._tracing = tracing
+    bench.line.act = never()
+    async with running(bench):
+        bench.ledger.give(delivery())
+        await bench.settle(lambda: bench.line.under_way)
+        bench.stop()
+        bench.stop()
+    assert [trace.closed for trace in tracing.begun] == [1]
+
+
+class Traces:
+    """Tracing that counts how often each trace is closed."""
+
+    def __init__(self) -> None:
+        self.begun: list[CountedTrace] = []
+
+    def begin(self, *_: Any) -> "CountedTrace":
+        self.begun.append(CountedTrace())
+        return self.begun[-1]
+
+    def close(self) -> None: ...
+
+
+class CountedTrace:
+    """A trace of nothing."""
+
+    closed = 0
+
+    def step(self, name: str, seconds: float) -> None: ...
+
+    def traceparent(self) -> str:
+        return ""
+
+    def committed(self, *_: Any) -> None: ...
+
+    def close(self, error: BaseException | None = None) -> None:
+        self.closed += 1
 
 
 async def test_a_claim_waits_for_a_small_part_of_a_lease_only() -> None:
@@ -902,7 +1070,7 @@ async def test_a_heartbeat_extends_what_is_held_and_marks_what_is_lost() -> None
     bench.ledger.heartbeat = earlier  # type: ignore[method-assign]
     await bench.engine._leases.renew()
     assert held(bench, kept).expires_mono_ms == kept.lease_mono_ms + 5_000
-    await cancel_all(bench.engine._tasks.running())
+    await bench.engine._tasks.end()
 
 
 async def test_a_heartbeat_that_fails_leaves_the_leases_to_run_out() -> None:
@@ -920,4 +1088,4 @@ async def test_a_heartbeat_that_fails_leaves_the_leases_to_run_out() -> None:
     await bench.engine._leases.renew()
     assert (custody.is_lost, custody.expires_mono_ms) == (False, before)
     assert ENTRY_ID not in list(bench.engine._grants)
-    await cancel_all(bench.engine._tasks.running())
+    await bench.engine._tasks.end()

@@ -770,7 +770,7 @@ async def test_a_stop_does_not_give_back_what_a_commit_has_just_handed_on() -> N
     async with running(bench):
         bench.ledger.give(delivery(0))
         await bench.settle(lambda: bench.ledger.commits)
-        bench.ledger.repeats = 1  # the waiting claim was cut short
+        bench.ledger.lost_replies = 1  # the waiting claim was cut short
         bench.stop()
         await asyncio.wait_for(asked.wait(), 5)
         bench.ledger.commit_gate.set()

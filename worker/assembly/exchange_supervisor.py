@@ -5,6 +5,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
 from typing import Any, Final
 
+from worker.assembly.api_keys import ApiKeys
 from worker.config.keys import ExchangeConfig
 from worker.engine.engine import SideTask
 from worker.exchanges.errors import ExchangeError
@@ -40,6 +41,7 @@ class ExchangeSupervisor:
         clock: time.
         random: spreads the requests of workers that were started together.
         stopping: waits until the worker is to stop.
+        api_keys: says which exchange's key this worker may use.
 
     Attributes:
         started: the exchanges that have started, by name.
@@ -56,6 +58,7 @@ class ExchangeSupervisor:
         clock: Clock,
         random: Random,
         stopping: Callable[[], Coroutine[Any, Any, object]],
+        api_keys: ApiKeys | None = None,
     ) -> None:
         self._adapters = adapters
         self._sections = sections
@@ -65,6 +68,9 @@ class ExchangeSupervisor:
         self._clock = clock
         self._random = random
         self._stopping = stopping
+        self._api_keys = api_keys
+        if api_keys is not None:
+            api_keys.on_change = self._on_key
         self.started: dict[str, ExchangeAdapter] = {}
         #: Why each of the others has not started.
         self._not_started = dict.fromkeys(adapters, "not yet")
@@ -78,6 +84,8 @@ class ExchangeSupervisor:
         Raises:
             ConfigError: an exchange cannot work as it is configured.
         """
+        if self._api_keys is not None:
+            self._api_keys.begin()
         self._starts = {
             name: asyncio.create_task(self._start(name), name=f"start:{name}")
             for name in self._adapters
@@ -97,8 +105,10 @@ class ExchangeSupervisor:
         return not has_stopped
 
     async def stop(self) -> None:
-        """Cancel the attempts to start that still go on."""
+        """Cancel the attempts to start that still go on, and let others use the API keys."""
         await cancel_all(self._starts.values())
+        if self._api_keys is not None:
+            await self._api_keys.stop()
 
     def side_tasks(self) -> list[SideTask]:
         """Return what runs beside the signals: starts not yet done, and keeping data fresh."""
@@ -114,13 +124,16 @@ class ExchangeSupervisor:
             tasks.append((f"markets:{name}", partial(self._follow_markets, name)))
             if adapter.has_own_clock:
                 tasks.append((f"clock:{name}", partial(self._follow_clock, name)))
-            if adapter.keeps_order_connection:
+            if adapter.keeps_order_connection or adapter.workers_per_key:
                 tasks.append((f"orders:{name}", partial(self._follow_orders, name)))
         return tasks
 
     async def _start(self, name: str) -> None:
         pause = FIRST_PAUSE_S
         while True:
+            if self._api_keys is not None:
+                self._on_key(name)
+                await self._api_keys.until_free(name)
             try:
                 await self._adapters[name].start()
             except ExchangeError as error:
@@ -137,6 +150,12 @@ class ExchangeSupervisor:
         self._market.begin(name)
         self._show_markets()
         log.info("exchange_started", exchange=name)
+
+    def _on_key(self, name: str) -> None:
+        """Show why an exchange does not start, where that is another worker's use of its key."""
+        if name in self._not_started and self._api_keys is not None:
+            self._not_started[name] = self._api_keys.reason(name) or "not yet"
+            self._show_markets()
 
     async def _await_start(self, name: str) -> None:
         """Wait until one exchange has started; an error that makes that impossible is raised."""

@@ -12,6 +12,7 @@ from random import Random
 import msgspec
 
 from worker import __version__
+from worker.assembly.api_keys import ApiKeys
 from worker.assembly.exchange_supervisor import ExchangeSupervisor, note_exchange_error
 from worker.assembly.factory import ExchangeFactory
 from worker.config.keys import Config, Secret
@@ -120,6 +121,13 @@ class Worker:
         )
         self.engine = self._engine()
         self.metrics.in_flight_from(lambda: self.engine.in_flight)
+        self.api_keys = ApiKeys(
+            self.adapters,
+            sections=config.exchanges,
+            account=config.account,
+            ledger=self.ledger,
+            clock=self.clock,
+        )
         self.supervisor = ExchangeSupervisor(
             self.adapters,
             sections=config.exchanges,
@@ -129,6 +137,7 @@ class Worker:
             clock=self.clock,
             random=self.random,
             stopping=self.engine.stopping,
+            api_keys=self.api_keys,
         )
         self.notifier = Notifier(os.environ)
         self.keeper = self._keeper()
@@ -249,6 +258,8 @@ class Worker:
             drain=self.engine,
             metrics=self.metrics,
             clock=self.clock,
+            # The keeper asks every exchange; whoever may not must leave that to others.
+            stands=lambda: not self.api_keys.is_waiting,
         )
 
     def new_comparison(self) -> Comparison:

@@ -85,6 +85,15 @@ class ExchangeConfig(Section, kw_only=True, frozen=True):
     market_refresh_seconds: Annotated[
         float, real("how often the list of markets is read, seconds", gt=0, le=86_400)
     ] = 3_600.0
+    nonce_window: Annotated[
+        int,
+        integer(
+            0,
+            10**15,
+            "the nonce window that the API key has at Kraken, milliseconds (best 10000 or more), so "
+            "that several workers can share it; 0 = none, then one worker at a time uses the key",
+        ),
+    ] = 0
     max_orders_per_second: Annotated[
         float, real("orders each worker may send a second; 0 = no limit", ge=0, le=10_000)
     ] = 0.0

@@ -191,6 +191,17 @@ class ExchangeAdapter(Orders, Account, Markets, Prices, Time, ABC):
 
     #: The exchange's name in configuration and in signals.
     name: str
+    #: How many workers may use one API key at the same time; 0 for any number.
+    workers_per_key: int = 0
+
+    def take_seat(self, seat: int) -> None:
+        """Use the API key, under the number ``seat`` among the workers that share it.
+
+        Called before :meth:`start` and whenever the seat changes, where ``workers_per_key`` is set.
+        """
+
+    def lose_seat(self, reason: str) -> None:
+        """Send nothing more with the API key, for ``reason``, until there is a seat again."""
 
     @abstractmethod
     async def start(self) -> None:

@@ -6,7 +6,7 @@ after a keeper has compared the books (``worker.keeper.readiness``).
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
 from worker.keeper.duty import Duty
@@ -46,6 +46,7 @@ class Keeper:
         drain: ends the candidacy.
         metrics: shows whether this worker is the keeper.
         clock: times terms, turns and intervals.
+        stands: whether this worker is a candidate now; one that is not leaves the office to others.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class Keeper:
         drain: DrainState,
         metrics: Metrics,
         clock: Clock,
+        stands: Callable[[], bool] = lambda: True,
     ) -> None:
         self._ledger = ledger
         self._duties = duties
@@ -64,6 +66,7 @@ class Keeper:
         self._drain = drain
         self._metrics = metrics
         self._clock = clock
+        self._stands = stands
         self._elected_mono_ms = float("-inf")
         self._is_in_term = False
         #: When each duty was last started, by name.
@@ -116,7 +119,8 @@ class Keeper:
         asked_mono_ms = self._clock.monotonic_ms()
         if asked_mono_ms - self._elected_mono_ms >= TERM_MS:
             self._set_term(begun=False)
-        election = await self._ledger.elect(TERM_MS, self._readiness.note())
+        term_ms = TERM_MS if self._stands() else 0
+        election = await self._ledger.elect(term_ms, self._readiness.note())
         if election.elected:
             self._elected_mono_ms = asked_mono_ms
         self._set_term(begun=election.elected)

@@ -18,6 +18,7 @@ from worker.ledger.layouts import (
     HeartbeatReply,
     Held,
     Released,
+    SeatReply,
     SweptReply,
     read_row,
 )
@@ -32,6 +33,7 @@ from worker.ledger.replies import (
     Delivery,
     Election,
     Heartbeat,
+    Seat,
     read_account,
     read_admission,
     read_book,
@@ -242,6 +244,13 @@ class Ledger:
     async def resign(self) -> None:
         """Give up being the account's keeper."""
         await self._scripts.run("elect", self.worker, 0, "")
+
+    async def take_seat(self, exchange: str, key_digest: str, seats: int, term_ms: int) -> Seat:
+        """Take or keep one of the ``seats`` at an API key for ``term_ms``, 0 to give it up."""
+        holder = f"{self.worker}:{exchange}"
+        reply = await self._scripts.run("seat", holder, key_digest, seats, term_ms)
+        number, held_by = read_row(SeatReply, reply)
+        return Seat(int(number), held_by.decode())
 
     async def sweep(self, signal_retention_ms: int) -> SweptReply:
         """Register orphaned entries, trim the signals stream, remove consumers that are gone."""

@@ -231,6 +231,13 @@ class ElectionReply(NamedTuple):
     note: bytes
 
 
+class SeatReply(NamedTuple):
+    """A seat at an API key: its number, -1 if there is none, and who holds it or else the first."""
+
+    number: int
+    holder: bytes
+
+
 class SweptReply(NamedTuple):
     """The counts of one sweep."""
 
@@ -289,6 +296,7 @@ LAYOUTS: Final[Mapping[str, tuple[str, ...]]] = {
     "AUTHORIZATION": AuthorizationRow._fields,
     "ACCOUNT": AccountReply._fields,
     "ELECTION": ElectionReply._fields,
+    "SEAT": SeatReply._fields,
     "SWEPT": SweptReply._fields,
     "REPLAY": ReplayReply._fields,
 }

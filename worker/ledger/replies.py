@@ -129,6 +129,13 @@ class Election(msgspec.Struct, frozen=True, kw_only=True):
     readiness_note: str
 
 
+class Seat(NamedTuple):
+    """A seat at an API key: its number, -1 if there is none, and who holds it or else the first."""
+
+    number: int
+    holder: str
+
+
 class Heartbeat(NamedTuple):
     """The entries no longer held, the trading state, and the local end of the renewed leases."""
 

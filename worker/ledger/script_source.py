@@ -44,6 +44,7 @@ NAMES: Final = (
     "release",
     "replay",
     "resync",
+    "seat",
     "sweep",
     "throttle",
 )

@@ -182,7 +182,14 @@ class ValidationHandler:
         market: Decimal | None,
     ) -> Refusal | None:
         if not info.active:
-            return _refuse(Code.MARKET_CLOSED, f"symbol: {info.symbol} does not trade now")
+            why = f": {info.restriction}" if info.restriction else ""
+            return _refuse(Code.MARKET_CLOSED, f"symbol: {info.symbol} does not trade now{why}")
+        if info.limit_only and not signal.order_type.needs_price:
+            return _refuse(
+                Code.MARKET_CLOSED,
+                f"order_type: {info.symbol} takes no {signal.order_type} orders now "
+                f"({info.restriction}); one with a limit price would be taken",
+            )
         if signal.quantity is not None:
             refusal = _check_quantity(signal.quantity, info)
             if refusal is not None:

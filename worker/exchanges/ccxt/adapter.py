@@ -15,7 +15,7 @@ from worker.domain.order import Fill, OrderReport, OrderRequest, Role
 from worker.exchanges.ccxt import readings
 from worker.exchanges.ccxt.budget import OrderBudget
 from worker.exchanges.ccxt.connection import CCXTConnection
-from worker.exchanges.ccxt.outcomes import IncompleteReplyError
+from worker.exchanges.ccxt.outcomes import IncompleteReplyError, LocalRefusalError
 from worker.exchanges.ccxt.rounding import WireOrder, wire_order
 from worker.exchanges.errors import ExchangeError, OrderNotFoundError, Outcome
 from worker.exchanges.ports import ExchangeAdapter, Resend, SendWindow
@@ -76,6 +76,10 @@ class CCXTAdapter(CCXTConnection, ExchangeAdapter):
         headers = self._deadline_headers(window)
         with self._boundary("create_order", creating=True, window=window, headers=headers):
             info = self._info(request.symbol)
+            if info.limit_only and not request.order_type.needs_price:
+                raise LocalRefusalError(
+                    f"{info.symbol} takes no {request.order_type} orders now: {info.restriction}"
+                )
             order = wire_order(request, info)
             params = self._order_params(request, info) | self._deadline_params(window)
             if order.stop_price is not None:

@@ -99,6 +99,16 @@ class CodeTable(ABC):
                     return ranged
         return None
 
+    def pause_s(self, code: str, text: str, now_ms: int) -> float:
+        """Return how long a throttle told by ``code`` lasts, in seconds; 0 if it does not say.
+
+        Args:
+            code: as read from the reply.
+            text: the exchange's text with it.
+            now_ms: the exchange's time, Unix milliseconds.
+        """
+        return 0.0
+
 
 def field(reply: Any, *names: str) -> str:
     """Return the first of ``names`` that a decoded object has, as text; empty if it has none."""

@@ -7,7 +7,7 @@ here: which session and which clock it uses, that it retries nothing, and what i
 import contextlib
 import logging
 import ssl
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, Final
 
 import aiohttp
@@ -139,7 +139,8 @@ class CCXTConnection(Markets, Time):
     async def _load_markets(self) -> None:
         with self._boundary("load_markets"):
             await self._ccxt.load_markets()
-            self._infos = listing.read(self._ccxt, self._config.market_types)
+            infos = listing.read(self._ccxt, self._config.market_types)
+            self._infos = self._restricted(infos)
 
     async def refresh_markets(self) -> bool:
         """Load the markets again; on failure everything stays as it was."""
@@ -148,10 +149,22 @@ class CCXTConnection(Markets, Time):
             infos = await listing.reload(exchange, self._config.market_types, before)
             if exchange is not self._ccxt:
                 return False  # closed meanwhile
-            self._infos = infos
+            infos = self._infos = self._restricted(infos)
         if changed := listing.changes(before, infos):
             _log.info("markets_changed", exchange=self.name, **changed)
         return True
+
+    def _restricted(self, infos: dict[str, SymbolInfo]) -> dict[str, SymbolInfo]:
+        """Return the markets' rules with what the exchange says of their trading modes."""
+        markets = self._ccxt.markets
+        return {
+            symbol: self._restrict(info, markets[symbol].get("info") or {})
+            for symbol, info in infos.items()
+        }
+
+    def _restrict(self, info: SymbolInfo, listed: Mapping[str, Any]) -> SymbolInfo:
+        """Return ``info`` with the market's trading mode, as the exchange ``listed`` it."""
+        return info
 
     def get_symbol_info(self, symbol: str) -> SymbolInfo | None:
         """Return the market's rules from memory, or None for an unknown symbol."""
@@ -210,6 +223,12 @@ class CCXTConnection(Markets, Time):
             raise ExchangeError(
                 f"{self.name} {operation}: not started", outcome=Outcome.NOT_SENT, code="closed"
             )
-        stamp = None if window is None else window.timestamp_ms
-        call = Call(operation, creating=creating, stamp_ms=stamp, headers=headers or {})
+        call = Call(
+            operation,
+            creating=creating,
+            headers=headers or {},
+            began_ms=self._exchange_time.now_ms(),
+        )
+        if window is not None:
+            call.stamp_ms, call.expires_mono_ms = window.timestamp_ms, window.expires_mono_ms
         return map_exceptions(self.name, self._codes, call, self._redact)

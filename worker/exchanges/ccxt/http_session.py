@@ -105,8 +105,12 @@ async def _note_sending(
     """Count a create request just before its first byte is written: from here on it may arrive."""
     del session, context
     call = current_call.get()
-    if call is not None and call.creating and params.method in _CREATING_METHODS:
+    if call is None:
+        return
+    if call.creating and params.method in _CREATING_METHODS:
         call.sent += 1
+    if call.on_writing is not None:
+        call.on_writing()
 
 
 def open_session(

@@ -48,7 +48,9 @@ async def reload(
         raise IncompleteReplyError("the exchange lists no market of market_types")
     gone = [exchange.markets[symbol] for symbol in known if symbol not in symbols]
     await asyncio.sleep(0)  # each of the three steps keeps the loop busy for a while
-    exchange.set_markets([*listed, *({**market, "active": False} for market in gone)])
+    # What the exchange said of a market that is gone does not count any more.
+    closed = ({**market, "active": False, "info": {}} for market in gone)
+    exchange.set_markets([*listed, *closed])
     exchange.markets_loading = None  # it holds the markets from before
     await asyncio.sleep(0)
     return read(exchange, kinds)

@@ -88,6 +88,12 @@ class Call:
     creating: bool = False
     #: While an order is created, the exchange's time to sign with: fixed before the lease check.
     stamp_ms: int | None = None
+    #: While an order is created, the local monotonic time after which it must not be sent.
+    expires_mono_ms: float | None = None
+    #: The exchange's time when the call began, Unix milliseconds.
+    began_ms: int = 0
+    #: Called when a request's first byte is about to be written.
+    on_writing: Callable[[], None] | None = None
     headers: dict[str, str] = field(default_factory=dict)
     requests: int = 0
     sent: int = 0
@@ -149,6 +155,8 @@ def classify(
 ) -> ExchangeError:
     """Return ``error`` as an :class:`ExchangeError`, by the module's order of evidence."""
     rule, code, text = _decide(error, codes, call)
+    if rule.kind is FailureKind.THROTTLED and not call.retry_after_s:
+        call.retry_after_s = min(codes.pause_s(code, text, call.began_ms), MAX_RETRY_AFTER_S)
     code = _clean(redact(code))  # Kraken's codes are sentences
     sentence = _clean(redact(text)) if text else ""
     message = f"{exchange} {call.operation}: {code}"
@@ -195,6 +203,8 @@ def _by_reply(error: BaseException, codes: CodeTable, call: Call) -> tuple[Rule,
             return rule, code, text
         if call.status in {418, 429}:
             return Rule(FailureKind.THROTTLED), code, text
+        if call.status == 401:
+            return Rule(FailureKind.CREDENTIALS), code, text
         # A code we have never seen, in a complete error reply that is not an outage: the
         # exchange's no, as far as ccxt knows the code for one.
         if call.status < 500 and call.status != 408:

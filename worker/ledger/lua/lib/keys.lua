@@ -21,6 +21,7 @@
 --   control          hash: trading state, reason, actor, time
 --   workers          hash: consumer -> time and status of its last heartbeat
 --   keeper, said     string: the keeper's consumer name and its readiness note, for a term
+--   key:<digest>     hash: seat at an API key -> until when it is held, ms, and by whom
 --   epoch            hash: the primary's replication id, and since when writes may be missing, ms
 --   replayed:<id>    string: the new entry of a dead letter that was replayed
 local SIGNALS, GROUP = KEYS[1], 'execution'

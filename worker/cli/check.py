@@ -5,6 +5,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import AsyncIterator
 from typing import Final, NamedTuple
 
+from worker.assembly.api_keys import key_digest, sentence
 from worker.assembly.factory import ExchangeFactory, is_simulated
 from worker.cli import session
 from worker.cli.environment import configuration
@@ -68,7 +69,8 @@ async def findings(config: Config, clock: Clock) -> AsyncIterator[Finding]:
         names = list(config.exchanges)
         checks = [asyncio.ensure_future(_exchange(factory, name, config)) for name in names]
         for check in checks:
-            yield await check
+            for finding in await check:
+                yield finding
     finally:
         await factory.close()
     reason = slowness()
@@ -114,10 +116,22 @@ async def _redis(config: Config) -> Finding:
     return Finding(level, "redis", "; ".join(detail))
 
 
-async def _exchange(factory: ExchangeFactory, name: str, config: Config) -> Finding:
+async def _exchange(factory: ExchangeFactory, name: str, config: Config) -> list[Finding]:
+    """Return the finding on one exchange, then what its adapter advises."""
     subject = f"exchange {name}"
     try:
         adapter = factory.get(name)
+    except WorkerError as error:
+        return [Finding("FAIL", subject, str(error) or type(error).__name__)]
+    found = await _started(adapter, name, config)
+    return [found, *(Finding("warn", subject, advice) for advice in adapter.advice)]
+
+
+async def _started(adapter: ExchangeAdapter, name: str, config: Config) -> Finding:
+    subject = f"exchange {name}"
+    try:
+        if in_use := await _key_in_use(adapter, name, config):
+            return Finding("warn", subject, f"not tried: {in_use}")
         async with asyncio.timeout(EXCHANGE_TIMEOUT_S):
             await adapter.start()
     except TimeoutError:
@@ -129,6 +143,26 @@ async def _exchange(factory: ExchangeFactory, name: str, config: Config) -> Find
     if is_simulated(config, name):
         return Finding("ok", subject, "simulated: no credentials, no clock of its own")
     return _clock(adapter, subject, config)
+
+
+async def _key_in_use(adapter: ExchangeAdapter, name: str, config: Config) -> str:
+    """Return why this exchange's API key must not be used beside a worker; empty if it may be.
+
+    Requests of two processes with one key may arrive in the wrong order, which the exchange
+    refuses; a running worker's orders must not suffer from a check.
+    """
+    section = config.exchanges[name]
+    if adapter.workers_per_key != 1 or not section.api_key:
+        return ""
+    if config.redis.url.reveal() == "embedded":
+        return ""
+    try:
+        async with AccountReader(config, name="check") as reader:
+            digest = key_digest(config.account, section)
+            holder = await reader.key_holder(name, digest, adapter.workers_per_key)
+    except (LedgerError, ConfigError):
+        return ""  # the finding on Redis says it
+    return sentence(name, holder, adapter.workers_per_key) if holder else ""
 
 
 def _clock(adapter: ExchangeAdapter, subject: str, config: Config) -> Finding:

@@ -90,8 +90,8 @@ class ExchangeConfig(Section, kw_only=True, frozen=True):
         integer(
             0,
             10**15,
-            "the nonce window that the API key has at Kraken, milliseconds (best 10000 or more), so "
-            "that several workers can share it; 0 = none, then one worker at a time uses the key",
+            "the nonce window that the API key has at Kraken (best 10000 or more), with which "
+            "several workers can share it; 0 = none: one worker at a time uses the key",
         ),
     ] = 0
     max_orders_per_second: Annotated[

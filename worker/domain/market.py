@@ -21,8 +21,8 @@ class SymbolInfo(msgspec.Struct, kw_only=True, frozen=True):
 
     A zero step, minimum or maximum means the exchange states no such rule. ``contract_size`` is in
     base units; adapters convert contracts, so nothing above them counts in contracts. Fees are
-    fractions of the value traded. ``restriction`` is the exchange's reason, in words, why the market
-    does not trade (``active`` is False) or takes only orders with a limit price (``limit_only``).
+    fractions of the value traded. ``restriction`` says in words why the exchange does not trade the
+    market now (``active`` is False) or takes only orders with a limit price (``limit_only``).
     """
 
     symbol: str

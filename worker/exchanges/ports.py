@@ -193,6 +193,8 @@ class ExchangeAdapter(Orders, Account, Markets, Prices, Time, ABC):
     name: str
     #: How many workers may use one API key at the same time; 0 for any number.
     workers_per_key: int = 0
+    #: What a person should know of the configuration though it may work, in sentences.
+    advice: tuple[str, ...] = ()
 
     def take_seat(self, seat: int) -> None:
         """Use the API key, under the number ``seat`` among the workers that share it.

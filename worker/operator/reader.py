@@ -71,6 +71,11 @@ class AccountReader:
         self.dead = DeadLetters(self.access, calls)
         self.decisions = Decisions(self.access, calls, clock=self._clock)
 
+    async def key_holder(self, exchange: str, key_digest: str, seats: int) -> str:
+        """Return who holds a seat at an API key if all ``seats`` are taken; empty otherwise."""
+        seat = await self._ledger.take_seat(exchange, key_digest, seats, 0)
+        return seat.holder if seats == 1 else ""
+
     async def __aenter__(self) -> Self:
         return self
 

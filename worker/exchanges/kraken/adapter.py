@@ -45,6 +45,14 @@ _CLOSED_MODES: Final = {
 }
 
 
+#: What one worker need not mind, and several must.
+_ONE_WORKER: Final = (
+    "exchanges.{0}.nonce_window is 0, so one worker at a time uses this API key: for several "
+    "workers give each a key of its own, or give the key a nonce window at Kraken (settings of the "
+    "API key) and state it in exchanges.{0}.nonce_window"
+)
+
+
 class KrakenCCXTAdapter(CCXTAdapter):
     """Kraken; look-ups go through the lists of open, then of closed orders."""
 
@@ -63,6 +71,8 @@ class KrakenCCXTAdapter(CCXTAdapter):
         self.workers_per_key = SEATS if has_window else 1
         self._turns = RequestTurns(clock, 0.0 if has_window else ARRIVED_S)
         self._nonces = Nonces(self._exchange_time.now_ms, self.workers_per_key)
+        if config.api_key and not has_window:
+            self.advice = (_ONE_WORKER.format(name),)
         #: Why this worker must not use the key now; empty if it may.
         self._key_refused = ""
         #: The trade ids of ended orders, by order id.

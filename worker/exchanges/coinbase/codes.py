@@ -93,6 +93,13 @@ class CoinbaseCodes(CodeTable):
             (_GRPC.get(code, code), field(reply, "message")) if code not in {"", "0"} else ("", "")
         )
 
+    def find(self, code: str, text: str, status: int, path: str) -> Rule | None:
+        """Return the rule for ``code``; a 401 is about the credentials, whatever its name."""
+        rule = super().find(code, text, status, path)
+        if status == 401 and (rule is None or rule.kind is not FailureKind.SKEW):
+            return Rule(FailureKind.CREDENTIALS)
+        return rule
+
     def look_up(self, code: str, text: str) -> Rule | None:
         """Return the rule for an exact reason, else for its kind: any named reason is a no."""
         if (rule := super().look_up(code, text)) is not None:

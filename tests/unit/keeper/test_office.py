@@ -643,3 +643,21 @@ async def test_a_bug_in_a_comparison_ends_the_worker(account: Shared) -> None:
     worker = account.join("w1")
     with pytest.raises(ZeroDivisionError):
         await worker.keeper.run()
+
+
+async def test_a_worker_that_does_not_stand_leaves_the_office_to_others(account: Shared) -> None:
+    """It resigns, reads the others' note all the same, and stands again when it may."""
+    one = await account.start("one")
+    assert one.is_keeper()
+    may_stand = [False]
+    one.keeper._stands = lambda: may_stand[0]
+    two = await account.start("two")
+    await account.clock.advance(3_000)
+    assert (one.is_keeper(), two.is_keeper()) == (False, True)
+    assert one.check()[0]
+    await account.kill("two")
+    await account.clock.advance(2 * TERM_MS)
+    assert not one.is_keeper()
+    may_stand[0] = True
+    await account.clock.advance(2_000)
+    assert one.is_keeper()

@@ -256,6 +256,29 @@ def test_a_market_must_exist_trade_and_have_a_price(market: dict[str, Any], code
     assert ended.refusal.reason.startswith("symbol: ")
 
 
+@pytest.mark.parametrize("action", [{}, CLOSE])
+def test_a_market_that_takes_only_limit_orders_takes_no_others(action: dict[str, Any]) -> None:
+    """Neither to open nor to close; the sentence has the exchange's mode in it."""
+    limited = msgspec.structs.replace(SPOT, limit_only=True, restriction="it is in limit_only mode")
+    for kind in ({}, STOP | {"stop_price": "103"}):
+        ended = judge(action | kind, info=limited)
+        assert isinstance(ended, Failed)
+        assert ended.refusal.code is Code.MARKET_CLOSED
+        assert ended.refusal.reason.startswith("order_type: ")
+        assert "limit_only mode" in ended.refusal.reason
+    assert isinstance(judge(action | LIMIT | {"entry_price": "100"}, info=limited), ValidSignal)
+
+
+def test_why_a_market_does_not_trade_is_said_where_it_is_known() -> None:
+    """In the exchange's words."""
+    closed = msgspec.structs.replace(CLOSED, restriction="it is in cancel_only mode")
+    for action in ({}, CLOSE, LIMIT | {"entry_price": "100"}):
+        ended = judge(action, info=closed)
+        assert isinstance(ended, Failed)
+        assert ended.refusal.code is Code.MARKET_CLOSED
+        assert ended.refusal.reason.endswith(" does not trade now: it is in cancel_only mode")
+
+
 def test_a_close_does_not_fail_for_want_of_a_price() -> None:
     """Getting out matters more than knowing the slippage."""
     assert isinstance(judge(CLOSE, price=None), ValidSignal)

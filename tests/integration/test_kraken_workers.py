@@ -1,0 +1,115 @@
+"""Two whole workers on one Kraken key, and what ``check`` says of the key."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from tests.integration.accounts import configuration, working
+from tests.integration.fleets import until
+from tests.integration.test_kraken_keys import strict_server
+from tests.integration.venues import API_KEY, SECRET
+from worker.assembly.worker import Worker
+from worker.cli.check import Finding, findings
+from worker.config.keys import Config, ExchangeConfig, Secret
+from worker.runtime.clock import SystemClock
+from worker.runtime.embedded_server import EmbeddedServer
+
+
+def kraken(redis: str, url: str, **changes: Any) -> Config:
+    section: dict[str, Any] = {
+        "adapter": "ccxt",
+        "api_key": Secret(API_KEY),
+        "secret": Secret(SECRET),
+        "base_url": url,
+    }
+    return configuration(
+        redis, mode="live", exchanges={"kraken": ExchangeConfig(**section | changes)}
+    )
+
+
+@pytest.fixture
+async def stand_in() -> AsyncIterator[str]:
+    async with strict_server() as server:
+        yield server.url
+
+
+def markets_of(worker: Worker) -> str:
+    """What readiness says of the worker's markets."""
+    return str(worker.health.report()["checks"]["markets"]["detail"])
+
+
+async def test_the_second_worker_says_who_has_the_key_and_takes_over(
+    one_server: EmbeddedServer, stand_in: str
+) -> None:
+    """It runs on, starts nothing with the key, and needs no restart when the first one leaves."""
+    config = kraken(one_server.url, stand_in)
+    async with working(config) as first:
+
+        async def has_started() -> bool:
+            return "kraken" in first.supervisor.started
+
+        await until(has_started, what="the first worker has started Kraken", timeout_s=20)
+        second = Worker(config)
+        running = asyncio.create_task(second.run())
+
+        async def has_said_who() -> bool:
+            return first.name in markets_of(second)
+
+        await until(has_said_who, what="the second worker says who has the key", timeout_s=20)
+        assert "exchanges.kraken.nonce_window" in markets_of(second)
+        assert not second.supervisor.started
+        assert not running.done()
+    try:
+
+        async def has_taken_over() -> bool:
+            return "kraken" in second.supervisor.started
+
+        await until(has_taken_over, what="the second worker has taken over", timeout_s=20)
+        assert markets_of(second) == "loaded"
+    finally:
+        second.engine.stop()
+        assert await asyncio.wait_for(running, 20) == 0
+
+
+async def test_workers_share_a_key_that_has_a_window(
+    one_server: EmbeddedServer, stand_in: str
+) -> None:
+    """Both start, each with a seat of its own."""
+    config = kraken(one_server.url, stand_in, nonce_window=10_000)
+    async with working(config) as first, working(config) as second:
+
+        async def have_started() -> bool:
+            return all(worker.supervisor.started for worker in (first, second))
+
+        await until(have_started, what="both have started Kraken", timeout_s=20)
+        seats = {worker.adapters["kraken"]._nonces.seat for worker in (first, second)}  # type: ignore[attr-defined]
+        assert seats == {0, 1}
+
+
+async def lines(config: Config) -> list[Finding]:
+    """What ``check`` says of exchanges."""
+    found = [finding async for finding in findings(config, SystemClock())]
+    return [finding for finding in found if finding.subject.startswith("exchange")]
+
+
+async def test_check_asks_for_one_of_the_two(one_server: EmbeddedServer, stand_in: str) -> None:
+    """A key for each worker or a nonce window; while a worker uses the key it is let alone."""
+    config = kraken(one_server.url, stand_in)
+    found, advice = await lines(config)
+    assert found.level == "ok"
+    assert advice.level == "warn"
+    assert "a key of its own" in advice.detail
+    assert "exchanges.kraken.nonce_window" in advice.detail
+    (found,) = await lines(kraken(one_server.url, stand_in, nonce_window=10_000))
+    assert found.level == "ok"
+    async with working(config) as first:
+
+        async def has_started() -> bool:
+            return bool(first.supervisor.started)
+
+        await until(has_started, what="the worker has started Kraken", timeout_s=20)
+        found, advice = await lines(config)
+        assert (found.level, advice.level) == ("warn", "warn")
+        assert first.name in found.detail

@@ -201,7 +201,7 @@ async def test_a_second_worker_on_a_key_is_refused_by_name_and_takes_over(fleet:
     await asyncio.wait_for(first.until_free("k0"), 5)
     second.begin()
     await settled(second)
-    assert second.is_waiting
+    assert second.reason("k0")
     reason = second.reason("k0")
     assert "worker w1" in reason
     assert "exchanges.k0.api_key" in reason
@@ -213,7 +213,7 @@ async def test_a_second_worker_on_a_key_is_refused_by_name_and_takes_over(fleet:
     await asyncio.wait_for(second.until_free("k0"), 5)
     assert (second.reason("k0"), adapter.obstacle) == ("", "")
     await settled(second)
-    assert not second.is_waiting
+    assert second.is_waiting is False
     await second.stop()
     assert await fleet.redis.keys("*key:*") == []
 

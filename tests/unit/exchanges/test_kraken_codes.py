@@ -192,5 +192,6 @@ def test_of_several_messages_the_one_that_leaves_most_open_counts() -> None:
     found = answered("WGeneral:Old", "EOrder:Insufficient funds", "EOrder:Invalid price")
     assert isinstance(found, InsufficientBalanceError)
     assert CODES.extract({"error": "EQuery:Unknown asset"}) == ("EQuery:Unknown asset", "")
-    for reply in ({"error": []}, {"error": None}, {}, [], {"error": ["WGeneral:Old", 1, ""]}):
+    empty: list[object] = [{"error": []}, {"error": None}, {}, [], {"error": ["WGeneral:Old", 1]}]
+    for reply in empty:
         assert CODES.extract(reply) == ("", "")

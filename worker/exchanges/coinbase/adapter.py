@@ -221,7 +221,7 @@ class CoinbaseCCXTAdapter(CCXTAdapter):
             for row in rows:
                 yield row
             cursor, has_next = str(reply.get("cursor") or ""), reply.get("has_next")
-            if has_next is None:  # of fills only the cursor is told, at the end perhaps once more
+            if has_next is None:  # fills have only a cursor, which may repeat itself at the end
                 if not rows or not cursor or cursor in seen:
                     return
             elif not _is_set(has_next):
@@ -237,7 +237,7 @@ def _told(order: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return an order as ccxt reads it with its state and its reason as Coinbase tells them.
 
     Raises:
-        IncompleteReplyError: the state is not told.
+        IncompleteReplyError: the reply does not say the state.
     """
     row = order.get("info") or {}
     state = str(row.get("status") or "")

@@ -25,11 +25,13 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     """Facts about an exchange's adapter that are needed before ccxt is imported.
 
     ``title`` is the exchange's name for people; ``websocket_orders`` is set where orders can be
-    created over a WebSocket (``order_transport = "websocket"``).
+    created over a WebSocket (``order_transport = "websocket"``), ``nonce_windows`` where an API key
+    may have a nonce window.
     """
 
     title: str
     websocket_orders: bool = False
+    nonce_windows: bool = False
 
 
 class AdapterClass(Protocol):

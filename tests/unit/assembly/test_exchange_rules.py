@@ -57,3 +57,14 @@ def test_the_exchange_that_has_them_may_have_any_name(adapter: str) -> None:
         HEDGE__ADAPTER=adapter,
         OKX__ORDER_TRANSPORT="rest",
     )
+
+
+def test_a_nonce_window_is_stated_only_where_keys_have_one() -> None:
+    """Kraken, under any name."""
+    check(HEDGE__NONCE_WINDOW="10000", HEDGE__CCXT_ID="kraken", KRAKEN__NONCE_WINDOW="10000")
+    for environ in (
+        {"BINANCE__NONCE_WINDOW": "10000"},
+        {"KRAKEN__NONCE_WINDOW": "1", "KRAKEN__CCXT_ID": "okx"},
+    ):
+        with pytest.raises(ConfigError, match="only API keys of Kraken have a nonce window"):
+            check(**environ)

@@ -4,4 +4,4 @@ from typing import Final
 
 from worker.exchanges.discovery import Capabilities
 
-CAPABILITIES: Final = Capabilities(title="Kraken")
+CAPABILITIES: Final = Capabilities(title="Kraken", nonce_windows=True)

@@ -216,6 +216,8 @@ async def _work(ledger: Ledger, entry_b: str) -> None:
     await ledger.release([(held["d"].entry_id, held["d"].token, 0, True)])
     await ledger.release([(adopted[0].entry_id, adopted[0].token, 1_000, False)])
     await ledger.announce(("SystemError", "said-1", "{}"))
+    assert (await ledger.take_seat("x", "d1", 1, 60_000)).number == 0
+    assert (await ledger.take_seat("x", "d1", 1, 0)).number == -1
     await ledger.set_trading_state(
         TradingState.REDUCING, reason="r", actor="keeper", at="now", event=("s-1", b"{}")
     )

@@ -234,6 +234,10 @@ ROUTES: Routes = {
     ("POST", "/fapi/v1/marginType"): Route(set_margin_type),
     ("GET", "/fapi/v1/positionSide/dual"): Route(lambda _: {"dualSidePosition": False}),
     ("POST", "/fapi/v1/positionSide/dual"): Route(set_dual),
+    ("GET", "/fapi/v1/accountConfig"): Route(
+        lambda _: {"canTrade": True, "dualSidePosition": False, "multiAssetsMargin": False},
+        weight=5,
+    ),
     ("GET", "/fapi/v1/multiAssetsMargin"): Route(lambda _: {"multiAssetsMargin": False}),
     ("GET", "/fapi/v1/leverageBracket"): Route(brackets),
     ("GET", "/fapi/v1/commissionRate"): Route(_commission, weight=20),

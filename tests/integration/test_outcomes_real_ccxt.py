@@ -13,7 +13,7 @@ from yarl import URL
 
 from tests.integration.canned import Canned, CannedServer, canned_server
 from tests.integration.venues import CREATE_ROUTES, adapter_for, stock
-from worker.domain.order import OrderRequest, Role, Side
+from worker.domain.order import OrderRequest, OrderState, Role, Side
 from worker.domain.signal import OrderType
 from worker.exchanges.ccxt.adapter import CCXTAdapter
 from worker.exchanges.ccxt.http_session import capture, reroute
@@ -200,6 +200,16 @@ CASES += [
     Case("bybit", _bybit(170140, "Order value exceeded lower limit."), R, InvalidOrderError, "170140"),
     Case("bybit", _bybit(3100116, "Order price is not a multiple of tick size"), R, ExchangeError, "3100116"),
     Case("bybit", _bybit(999999, "never heard of"), U, ExchangeError, "999999"),
+    Case("bybit", _bybit(-1, "something"), U, ExchangeError, "-1"),
+    Case("bybit", _bybit(429, "system level frequency protection"), T, RateLimitError, "429"),
+    Case("bybit", _bybit(403, "access too frequent"), T, RateLimitError, "403"),
+    Case("bybit", _bybit(10006, "Too many visits!"), T, RateLimitError, "10006"),
+    Case("bybit", _bybit(10009, "IP has been banned"), T, RateLimitError, "10009"),
+    Case("bybit", _bybit(10018, "Exceeded the IP Rate Limit."), T, RateLimitError, "10018"),
+    Case("bybit", _bybit(-1021, "Timestamp for this request is outside"), R, ClockSkewError, "-1021", True),
+    Case("bybit", _bybit(-2015, "Invalid API-key"), R, CredentialsError, "-2015"),
+    Case("bybit", _bybit(170139, "Order has been filled."), U, ExchangeError, "170139"),
+    Case("bybit", _bybit(110008, "Order has been finished or canceled"), U, ExchangeError, "110008", False, LINEAR),
     Case("bybit", _page(502), U, ExchangeError, "502"),
     Case("bybit", _page(403), T, RateLimitError, "403"),
 ]  # fmt: skip
@@ -231,6 +241,12 @@ CASES += [
     Case("okx", _okx("51000", "Parameter sz error"), R, InvalidOrderError, "51000"),
     Case("okx", _okx("51020", "Order amount should be greater than the min"), R, InvalidOrderError, "51020"),
     Case("okx", _okx("51001", "Instrument ID does not exist"), R, InvalidOrderError, "51001"),
+    Case("okx", _okx("50036", "The expTime can't be earlier than the current system time"), R, ClockSkewError, "50036", True),
+    Case("okx", _okx("50037", "The order is expired."), R, ClockSkewError, "50037", True),
+    Case("okx", _okx("51010", "The current account mode does not support this API interface."), R, ExchangeError, "51010"),
+    Case("okx", _okx("51736", "Insufficient balance"), R, InsufficientBalanceError, "51736"),
+    Case("okx", _okx("54011", "Only reduce within 1 hour before delivery"), R, ExchangeError, "54011"),
+    Case("okx", _okx("50022", "The account is frozen due to liquidation"), R, ExchangeError, "50022"),
     Case("okx", _okx("99999", "never heard of"), U, ExchangeError, "99999"),
     Case("okx", _page(503), U, ExchangeError, "503"),
 ]  # fmt: skip
@@ -435,6 +451,96 @@ async def test_not_found_is_an_answer(venue: str) -> None:
             with pytest.raises(ExchangeError) as raised:
                 await adapter.get_order(_order(SPOT))
             assert not isinstance(raised.value, OrderNotFoundError), failure
+
+
+#: What -1010 says in its text alone; the same of -2010, which is a refusal whatever it says.
+ENGINE_TEXTS: list[tuple[str, Outcome, type[ExchangeError]]] = [
+    ("Account has insufficient balance for requested action.", R, InsufficientBalanceError),
+    ("Market is closed.", R, ExchangeError),
+    ("Duplicate order sent.", U, ExchangeError),
+    ("Unknown order sent.", U, ExchangeError),
+    ("Market orders are not supported for this symbol.", R, InvalidOrderError),
+    ("Quote order qty market orders are not support for this symbol.", R, InvalidOrderError),
+    ("This action is disabled on this account.", R, ExchangeError),
+    ("This account may not place or cancel orders.", R, ExchangeError),
+    ("Stop price would trigger immediately.", R, InvalidOrderError),
+    ("Order would immediately match and take.", R, ExchangeError),
+    ("This symbol is restricted for this account.", R, ExchangeError),
+    ("Rest API trading is not enabled.", R, ExchangeError),
+    (
+        "Order book liquidity is less than MARKET_LOT_SIZE filter minimum quantity.",
+        R,
+        ExchangeError,
+    ),
+    ("Filter failure: LOT_SIZE", R, InvalidOrderError),
+    ("Price * QTY is zero or less.", R, InvalidOrderError),
+]
+
+
+@pytest.mark.parametrize("code", [-1010, -2010])
+@pytest.mark.parametrize("symbol", [SPOT, LINEAR])
+async def test_what_the_matching_engine_says_in_words_is_read(code: int, symbol: str) -> None:
+    """Of -1010 only its text tells; one that nobody has documented leaves the outcome open."""
+    async with ready("binance") as (adapter, server):
+        for text, outcome, error in ENGINE_TEXTS:
+            server.replies |= dict.fromkeys(
+                (CREATE_ROUTES["binance"], FUTURES_ROUTE), _binance(code, text)
+            )
+            with pytest.raises(error) as raised:
+                await adapter.place_order(_order(symbol), adapter.open_window())
+            assert raised.value.outcome is outcome, text
+        reply = _binance(code, "Something else entirely.")
+        server.replies |= {CREATE_ROUTES["binance"]: reply, FUTURES_ROUTE: reply}
+        with pytest.raises(ExchangeError) as raised:
+            await adapter.place_order(_order(symbol), adapter.open_window())
+        assert raised.value.outcome is (U if code == -1010 else R)
+
+
+IT_IS_OVER: dict[str, list[Canned]] = {
+    "bybit": [
+        _bybit(code, "text")
+        for code in (170139, 170190, 170142, 170143, 170213, 110001, 110008, 110010, 140008, -2013)
+    ],
+    "okx": [_okx(code) for code in ("51400", "51401", "51402", "51405", "51603")],
+    "binance": [
+        _binance(-2011, "Unknown order sent."),
+        _binance(-1010, "Unknown order sent."),
+        _binance(-2013, "Order does not exist."),
+    ],
+}
+TRY_AGAIN_LATER = {"bybit": [_bybit(170191), _bybit(110079)], "okx": [_okx("51410")]}
+
+
+@pytest.mark.parametrize("venue", sorted(IT_IS_OVER))
+async def test_a_cancellation_of_what_is_over_is_told_from_one_that_failed(venue: str) -> None:
+    """Filled, cancelled, gone: nothing is left to cancel, and the caller looks how it ended."""
+    async with ready(venue) as (adapter, server):
+        route = CANCEL_NOT_FOUND[venue][0]
+        for reply in IT_IS_OVER[venue]:
+            server.replies[route] = reply
+            with pytest.raises(OrderNotFoundError):
+                await adapter.cancel_order(_order(SPOT))
+        for reply in TRY_AGAIN_LATER.get(venue, ()):
+            server.replies[route] = reply
+            with pytest.raises(ExchangeError) as raised:
+                await adapter.cancel_order(_order(SPOT))
+            assert not isinstance(raised.value, OrderNotFoundError)
+            assert (raised.value.outcome, raised.value.transient) == (R, True)
+
+
+@pytest.mark.parametrize("symbol", [SPOT, LINEAR])
+async def test_an_order_that_waits_for_another_is_there(symbol: str) -> None:
+    """PENDING_NEW: it is in the book's keeping, and neither unknown nor merely acknowledged."""
+    row = {"symbol": "BTCUSDT", "orderId": 7, "clientOrderId": _order(symbol).client_order_id}
+    row |= {"status": "PENDING_NEW", "origQty": "1", "executedQty": "0", "type": "LIMIT"}
+    row |= {"side": "BUY", "price": "1", "time": 1_700_000_000_000}
+    async with ready("binance") as (adapter, server):
+        for route in ("GET /api/v3/order", "GET /fapi/v1/order", "GET /api/v3/openOrders"):
+            server.replies[route] = Canned(json.dumps([row] if "open" in route else row))
+        assert (await adapter.get_order(_order(symbol))).state is OrderState.ACTIVE
+        if symbol == SPOT:
+            (listed,) = await adapter.get_open_orders(SPOT)
+            assert listed.state is OrderState.ACTIVE
 
 
 CANCEL_NOT_FOUND = {

@@ -9,6 +9,7 @@ from worker.assembly.api_keys import ApiKeys
 from worker.config.keys import ExchangeConfig
 from worker.engine.engine import SideTask
 from worker.exchanges.errors import ExchangeError
+from worker.exchanges.findings import AccountFinding, Level
 from worker.exchanges.ports import ExchangeAdapter
 from worker.market.data import MarketData
 from worker.observe.health import Health
@@ -75,6 +76,8 @@ class ExchangeSupervisor:
         #: Why each of the others has not started.
         self._not_started = dict.fromkeys(adapters, "not yet")
         self._starts: dict[str, asyncio.Task[None]] = {}
+        #: The findings about each account that readiness shows.
+        self._shown: dict[str, tuple[AccountFinding, ...]] = {}
 
     async def start(self) -> bool:
         """Start the exchanges, trying for as long as it takes; False if stopped meanwhile.
@@ -137,6 +140,7 @@ class ExchangeSupervisor:
             try:
                 await self._adapters[name].start()
             except ExchangeError as error:
+                self._show_account(name)
                 note_exchange_error(self._metrics, name, error)
                 self._not_started[name] = str(error)
                 self._show_markets()
@@ -149,6 +153,7 @@ class ExchangeSupervisor:
         del self._not_started[name]
         self._market.begin(name)
         self._show_markets()
+        self._show_account(name)
         log.info("exchange_started", exchange=name)
 
     def _on_key(self, name: str) -> None:
@@ -164,6 +169,19 @@ class ExchangeSupervisor:
     def _show_markets(self) -> None:
         waiting = "; ".join(f"{name}: {why}" for name, why in sorted(self._not_started.items()))
         self._health.set("markets", ok=not waiting, detail=waiting or "loaded")
+
+    def _show_account(self, name: str) -> None:
+        """Show what the account's settings at one exchange mean, where they were read."""
+        findings = self._adapters[name].findings
+        if not findings or findings == self._shown.get(name):
+            return
+        self._shown[name] = findings
+        worse = [one for one in findings if one.level is not Level.OK]
+        usable = all(one.level is not Level.FAIL for one in findings)
+        detail = "; ".join(map(str, worse)) or "can be traded as it is set"
+        self._health.set(f"account:{name}", ok=usable, detail=detail)
+        for one in worse if name in self.started else ():
+            log.warning("account_setting", exchange=name, setting=one.setting, says=one.sentence)
 
     async def _follow_clock(self, name: str) -> None:
         """Keep measuring one exchange's clock, from its start on."""
@@ -195,6 +213,8 @@ class ExchangeSupervisor:
             await self._clock.sleep(wait_s * self._random.uniform(0.9, 1.0))
             try:
                 has_loaded = await self._adapters[name].refresh_markets()
+                if has_loaded:
+                    await self._adapters[name].refresh_findings()
             except ExchangeError as error:
                 wait_s = min(every_s, MARKETS_AGAIN_S)
                 note_exchange_error(self._metrics, name, error)
@@ -203,6 +223,7 @@ class ExchangeSupervisor:
                 )
             else:
                 wait_s = every_s
+                self._show_account(name)
                 if has_loaded:
                     exempt_from_collection()
 

@@ -37,8 +37,8 @@ def configure(parser: ArgumentParser) -> None:
     """Describe the command, which has no arguments of its own."""
     parser.description = (
         "Try the configuration, Redis, and each exchange's markets, credentials and clock: one "
-        "line each, and one more if Python is a slow build. Exit 1 if any fails, 78 if it is the "
-        "configuration."
+        "line each, one for each setting of an account that its orders depend on, and one if "
+        "Python is a slow build. Exit 1 if any fails, 78 if it is the configuration."
     )
 
 
@@ -61,7 +61,7 @@ async def _check(config: Config) -> int:
 
 
 async def findings(config: Config, clock: Clock) -> AsyncIterator[Finding]:
-    """Yield a finding on the configuration, on Redis and on each exchange."""
+    """Yield findings on the configuration, on Redis, and on each exchange and its account."""
     yield _configuration(config)
     yield await _redis(config)
     factory = ExchangeFactory(config, clock)
@@ -117,14 +117,16 @@ async def _redis(config: Config) -> Finding:
 
 
 async def _exchange(factory: ExchangeFactory, name: str, config: Config) -> list[Finding]:
-    """Return the finding on one exchange, then what its adapter advises."""
-    subject = f"exchange {name}"
+    """Return a finding on the exchange, on each setting of the account, on each piece of advice."""
     try:
         adapter = factory.get(name)
     except WorkerError as error:
-        return [Finding("FAIL", subject, str(error) or type(error).__name__)]
-    found = await _started(adapter, name, config)
-    return [found, *(Finding("warn", subject, advice) for advice in adapter.advice)]
+        return [Finding("FAIL", f"exchange {name}", str(error) or type(error).__name__)]
+    started = await _started(adapter, name, config)
+    subject = f"account {name}"
+    settings = [Finding(one.level.value, subject, str(one)) for one in adapter.findings]
+    advice = [Finding("warn", f"exchange {name}", text) for text in adapter.advice]
+    return [started, *settings, *advice]
 
 
 async def _started(adapter: ExchangeAdapter, name: str, config: Config) -> Finding:

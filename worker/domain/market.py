@@ -20,7 +20,9 @@ class SymbolInfo(msgspec.Struct, kw_only=True, frozen=True):
     """One market's rules; quantities in base units, prices and notionals in quote units.
 
     A zero step, minimum or maximum means the exchange states no such rule. ``contract_size`` is in
-    base units; adapters convert contracts, so nothing above them counts in contracts. Fees are
+    base units; adapters convert contracts, so nothing above them counts in contracts. Market orders
+    have maxima of their own on some exchanges, in base units (``max_market_quantity``) or in quote
+    units (``max_market_notional``), beside ``max_quantity``, which holds for every order. Fees are
     fractions of the value traded. ``restriction`` says in words why the exchange does not trade the
     market now (``active`` is False) or takes only orders with a limit price (``limit_only``).
     """
@@ -38,6 +40,8 @@ class SymbolInfo(msgspec.Struct, kw_only=True, frozen=True):
     quantity_step: Decimal = ZERO
     min_quantity: Decimal = ZERO
     max_quantity: Decimal = ZERO
+    max_market_quantity: Decimal = ZERO
+    max_market_notional: Decimal = ZERO
     min_notional: Decimal = ZERO
     contract_size: Decimal = Decimal(1)
     taker_fee: Decimal = ZERO

@@ -14,6 +14,7 @@ import msgspec
 
 from worker.domain.market import Balance, ExchangePosition, MarketKind, SymbolInfo, Ticker
 from worker.domain.order import Fill, OrderReport, OrderRequest
+from worker.exchanges.findings import AccountFinding
 
 
 class Resend(StrEnum):
@@ -52,6 +53,10 @@ class Orders(Protocol):
     visibility_ms: int = 2_000
     #: Whether orders go over a connection made beforehand, which may be an ``obstacle``.
     keeps_order_connection: bool = False
+
+    def resend_rule(self, request: OrderRequest) -> Resend:
+        """Return the rule for sending ``request`` again: ``resend``, unless its kind differs."""
+        return self.resend
 
     @property
     def obstacle(self) -> str:
@@ -118,6 +123,13 @@ class Account(Protocol):
     wallets: tuple[MarketKind, ...] = (MarketKind.SPOT,)
     #: Whether the base currency of a spot position shows in the balances.
     balances_show_spot_positions: bool = True
+    #: What the exchange said of the account's settings: position mode, margin mode, leverage,
+    #: permissions. A failed one keeps the exchange from starting.
+    findings: tuple[AccountFinding, ...] = ()
+
+    async def refresh_findings(self) -> tuple[AccountFinding, ...]:
+        """Read the account's settings again, and return ``findings``; a failed one only shows."""
+        return self.findings
 
     @abstractmethod
     async def get_balance(self, kind: MarketKind = MarketKind.SPOT) -> Mapping[str, Balance]:

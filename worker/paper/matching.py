@@ -180,6 +180,9 @@ def misfit(request: OrderRequest, info: SymbolInfo) -> str:
         return f"quantity {quantity:f} is less than the minimum of {info.min_quantity:f}"
     if info.max_quantity and quantity > info.max_quantity:
         return f"quantity {quantity:f} is more than the maximum of {info.max_quantity:f}"
+    most = info.max_market_quantity
+    if most and quantity > most and not kind.needs_price:
+        return f"quantity {quantity:f} is more than the maximum of {most:f} of a market order"
     if info.quantity_step and _CONTEXT.remainder(quantity, info.quantity_step):
         return f"quantity {quantity:f} is not a multiple of {info.quantity_step:f}"
     for price in (request.price, request.stop_price):

@@ -123,7 +123,8 @@ class OrderExecutorHandler:
             return decided
         if order.give_up is not None:
             return self._end(order, custody, order.give_up)
-        if before.absent_after_mono_ms is not None and adapter.resend is Resend.NEVER:
+        rule = adapter.resend_rule(order.request)
+        if before.absent_after_mono_ms is not None and rule is Resend.NEVER:
             return self._unresolved(order, custody, _NEVER.format(adapter.name))
         return None
 
@@ -293,7 +294,7 @@ class OrderExecutorHandler:
         custody.clear_doubt()
         if found is not None:
             return self._found(order, custody, found, attempts)
-        if adapter.resend is Resend.NEVER:
+        if adapter.resend_rule(order.request) is Resend.NEVER:
             reason = f"{error}; {_NEVER.format(adapter.name)}"
             return self._unresolved(order, custody, reason)
         absent = ExchangeError(str(error), outcome=Outcome.NOT_SENT, code=error.code)

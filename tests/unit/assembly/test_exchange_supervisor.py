@@ -21,6 +21,7 @@ from worker.assembly.exchange_supervisor import ExchangeSupervisor
 from worker.config.keys import Config, ExchangeConfig
 from worker.domain.market import ExchangePosition
 from worker.exchanges.errors import Outcome
+from worker.exchanges.findings import AccountFinding, fail, ok, warn
 from worker.ledger.calls import Ledger
 from worker.ledger.replies import Book
 from worker.market.data import MarketData
@@ -276,3 +277,48 @@ async def test_readiness_hangs_on_no_connection_for_orders_over_rest() -> None:
     """REST connects while it sends."""
     company = Company()
     assert not [name for name, _ in company.supervisor.side_tasks() if name.startswith("orders")]
+
+
+async def test_an_accounts_settings_are_shown_with_the_exchanges_name() -> None:
+    """A failed one makes the worker not ready; where nothing is said there is no check."""
+    company = Company()
+    checks = company.health.report
+    company.late.findings = (warn("margin mode", "isolated"), fail("position mode", "hedge"))
+    company.late.problem = trouble(Outcome.REFUSED)
+    company.good.gate.set()
+    company.late.gate.set()
+    assert await company.supervisor.start()
+    await _pass_on()
+    assert "account:good" not in checks()["checks"]
+    assert checks()["checks"]["account:late"] == {
+        "ok": False,
+        "detail": "margin mode: isolated; position mode: hedge",
+    }
+    company.late.findings = (ok("position mode", "one-way"),)
+    company.late.problem = None
+    await _pass_on()
+    assert checks()["checks"]["account:late"]["ok"] is True
+    await company.supervisor.stop()
+
+
+async def test_settings_that_change_while_trading_are_shown_after_the_next_refresh() -> None:
+    """An exchange that was put into hedge mode goes on, and readiness says what is wrong."""
+    company = Company(market_refresh_seconds=60)
+    company.good.findings = (ok("position mode", "one-way"),)
+    company.good.gate.set()
+    assert await company.supervisor.start()
+    follow = dict(company.supervisor.side_tasks())["markets:good"]
+    seen = [company.health.report()["checks"]["account:good"]]
+
+    async def read() -> tuple[AccountFinding, ...]:
+        company.good.findings = (fail("position mode", "hedge"),)
+        return company.good.findings
+
+    company.good.refresh_findings = read  # type: ignore[method-assign]
+    company.good.refreshing = [None]
+    with pytest.raises(asyncio.CancelledError):
+        await follow()
+    seen.append(company.health.report()["checks"]["account:good"])
+    assert [one["ok"] for one in seen] == [True, False]
+    assert seen[1]["detail"] == "position mode: hedge"
+    await company.supervisor.stop()

@@ -677,6 +677,17 @@ async def test_where_a_late_request_cannot_be_refused_nothing_is_sent_again() ->
     assert desk.placed == 1
 
 
+async def test_the_rule_for_sending_again_may_depend_on_the_order() -> None:
+    """An exchange whose conditional orders know no deadline: the order's own rule counts."""
+    desk = Desk()
+    assert desk.exchange.resend is Resend.AFTER_DEADLINE
+    desk.exchange.resend_rule = lambda _: Resend.NEVER  # type: ignore[method-assign, assignment]
+    desk.exchange.placing = [trouble(Outcome.UNKNOWN)]
+    ended = await desk.send()
+    assert isinstance(ended, Unresolved)
+    assert desk.placed == 1
+
+
 async def test_a_lease_lost_during_the_search_ends_it() -> None:
     """A worker that loses its lease stops searching; its successor searches."""
     desk = Desk()

@@ -18,6 +18,7 @@ import msgspec
 from worker.config.keys import ExchangeConfig
 from worker.domain.market import MarketKind, SymbolInfo, Ticker
 from worker.domain.order import OrderReport, OrderRequest
+from worker.exchanges.binance import account
 from worker.exchanges.binance.codes import BinanceCodes
 from worker.exchanges.binance.frames import over_sockets
 from worker.exchanges.binance.order_socket import OrderSocket
@@ -28,6 +29,7 @@ from worker.exchanges.ccxt.outcomes import IncompleteReplyError
 from worker.exchanges.ccxt.paging import Page, Row, read_pages
 from worker.exchanges.ccxt.rounding import WireOrder
 from worker.exchanges.errors import ExchangeError, InvalidOrderError, RateLimitError
+from worker.exchanges.findings import AccountFinding
 from worker.exchanges.ports import Resend, SendWindow
 from worker.runtime.clock import Clock
 
@@ -42,6 +44,11 @@ _SCOPES: Final[Mapping[MarketKind, dict[str, str]]] = {
 }
 
 
+#: Statuses of orders that can still trade and that ccxt passes on untranslated. ``PENDING_NEW``:
+#: part of an order list, waiting for the order before it.
+_WORKING: Final = frozenset({"PENDING_NEW", "NEW_INSURANCE", "NEW_ADL"})
+
+
 class BinanceCCXTAdapter(CCXTAdapter):
     """Binance; ``BTC/USDT`` is spot, ``BTC/USDT:USDT`` the USDⓈ-M perpetual.
 
@@ -51,6 +58,7 @@ class BinanceCCXTAdapter(CCXTAdapter):
 
     resend = Resend.AFTER_DEADLINE
     _codes = BinanceCodes()
+    _positions_at = ()
 
     def __init__(self, name: str, config: ExchangeConfig, clock: Clock) -> None:
         super().__init__(name, config, clock)
@@ -92,6 +100,13 @@ class BinanceCCXTAdapter(CCXTAdapter):
             "warnOnFetchOpenOrdersWithoutSymbol": False,
             "recvWindow": self._config.recv_window_ms,
         }
+
+    def _symbol_info(
+        self, market: Mapping[str, Any], kind: MarketKind, precision_mode: int
+    ) -> SymbolInfo:
+        if not market["info"].get("baseAsset"):
+            raise IncompleteReplyError("it has no baseAsset")  # ccxt takes the symbol for it
+        return super()._symbol_info(market, kind, precision_mode)
 
     def _use_sandbox(self) -> None:
         # The futures testnet is closed to ccxt; demo trading serves spot and futures alike.
@@ -164,7 +179,41 @@ class BinanceCCXTAdapter(CCXTAdapter):
 
         return await read_pages(f"{self.name} get_trades", _TRADES, ask)
 
+    def _corrected(self, order: Mapping[str, Any]) -> Mapping[str, Any]:
+        raw = (order.get("info") or {}).get("status")
+        return {**order, "status": "open"} if raw in _WORKING else order
+
     # ---- account and market -------------------------------------------------------------------
+
+    async def _read_account(self) -> AsyncIterator[AccountFinding]:
+        api, kinds = self._ccxt, self._config.market_types
+        found: list[Iterable[AccountFinding]] = []
+
+        async def ask(name: str, call: Any, read: Any, *more: Any, **query: Any) -> None:
+            reply = await self._setting(name, call, **query)
+            found.append([reply] if isinstance(reply, AccountFinding) else read(reply, *more))
+
+        if MarketKind.LINEAR in kinds:
+            ids = {
+                str(api.market(info.symbol)["id"])
+                for info in self._infos.values()
+                if info.kind is MarketKind.LINEAR and info.active
+            }
+            mode = api.fapiPrivateGetPositionSideDual
+            await ask("position mode", mode, account.position_mode)
+            config = api.fapiPrivateGetAccountConfig
+            await ask("futures account", config, account.futures_account)
+            settings = api.fapiPrivateGetSymbolConfig
+            await ask("leverage", settings, account.symbol_settings, ids)
+        if MarketKind.SPOT in kinds:
+            query = {"omitZeroBalances": "true"}
+            await ask("permissions", api.privateGetAccount, account.spot_account, **query)
+        if not self._config.sandbox:  # sandboxes have no /sapi
+            rights = api.sapiGetAccountApiRestrictions
+            await ask("permissions", rights, account.key_rights, kinds)
+        for findings in found:
+            for finding in findings:
+                yield finding
 
     def _wallet_params(self, kind: MarketKind) -> dict[str, Any]:
         return _scope(kind)

@@ -4,8 +4,8 @@ Source: https://developers.binance.com/docs/binance-spot-api-docs/errors and
 https://developers.binance.com/docs/derivatives/usds-margined-futures/error-code.
 """
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Final
 
 from worker.exchanges.ccxt.codes import (
     DUPLICATE,
@@ -16,6 +16,41 @@ from worker.exchanges.ccxt.codes import (
     TextRule,
     each,
     field,
+)
+
+_NO: Final = Rule(FailureKind.REFUSED)
+_INVALID: Final = Rule(FailureKind.INVALID)
+_GONE: Final = Rule(FailureKind.NOT_FOUND)
+#: What -1010, -2010 and -2011 say in their text alone, the first that matches: "Messages for -1010
+#: ERROR_MSG_RECEIVED, -2010 NEW_ORDER_REJECTED, and -2011 CANCEL_REJECTED" of the spot document. A
+#: -1010 with another text leaves the outcome open.
+_FROM_THE_ENGINE: Final[Sequence[tuple[str, Rule]]] = (
+    ("unknown order", _GONE),
+    ("does not exist", _GONE),
+    ("duplicate order sent", DUPLICATE),
+    ("insufficient balance", Rule(FailureKind.FUNDS)),
+    ("market is closed", _NO),
+    ("not supported for this symbol", _INVALID),
+    ("not support for this symbol", _INVALID),  # as the document has it, of quoteOrderQty
+    ("price * qty is zero or less", _INVALID),
+    ("icebergqty exceeds qty", _INVALID),
+    ("action is disabled on this account", _NO),
+    ("may not place or cancel orders", _NO),
+    ("unsupported order combination", _INVALID),
+    ("would trigger immediately", _INVALID),
+    ("cancel order is invalid", _INVALID),
+    ("would immediately match and take", _NO),
+    ("relationship of the prices", _INVALID),
+    ("not permitted for this account", _NO),
+    ("restricted for this account", _NO),
+    ("not canceled due to cancel restrictions", _NO),
+    ("api trading is not enabled", _NO),
+    ("liquidity is less than", _NO),
+    ("liquidity is too low", _NO),
+    ("quantity increase) is not supported", _INVALID),
+    ("would change no state", _NO),
+    ("price peg cannot be used", _INVALID),
+    ("filter failure", _INVALID),
 )
 
 
@@ -35,11 +70,10 @@ class BinanceCodes(CodeTable):
         **each(FailureKind.NOT_FOUND, "-2013"),
         **each(FailureKind.DUPLICATE, "-4116 -20132"),
     }
-    texts = (
-        TextRule("-2010", "duplicate order sent", DUPLICATE),
-        TextRule("-2010", "insufficient balance", Rule(FailureKind.FUNDS)),
-        TextRule("-2011", "unknown order", Rule(FailureKind.NOT_FOUND)),
-        TextRule("-2011", "does not exist", Rule(FailureKind.NOT_FOUND)),
+    texts = tuple(
+        TextRule(code, text, rule)
+        for code in ("-1010", "-2010", "-2011")
+        for text, rule in _FROM_THE_ENGINE
     )
     ranges = (
         (-1199, -1100, Rule(FailureKind.INVALID)),  # request issues

@@ -9,15 +9,24 @@ matching engine took the order.
 from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Any, Final
 
+import msgspec
+
 from worker.domain.market import MarketKind, SymbolInfo
 from worker.domain.order import OrderReport, OrderRequest, Role, Side
+from worker.exchanges.bybit.account import key_findings, margin_findings, position_findings
 from worker.exchanges.bybit.codes import BybitCodes
+from worker.exchanges.ccxt import readings
+from worker.exchanges.ccxt.absence import listed_rows, pick
 from worker.exchanges.ccxt.adapter import CCXTAdapter
+from worker.exchanges.ccxt.codes import field
 from worker.exchanges.ccxt.paging import Page, Row, read_pages
 from worker.exchanges.errors import OrderNotFoundError, Outcome
+from worker.exchanges.findings import AccountFinding
 from worker.exchanges.ports import Resend
 
 _PAGE = 50
+_REASONS: Final[Mapping[str, str]] = {"CancelByUser": readings.OWN_REQUEST}
+_NO_REASON: Final = frozenset({"", "EC_NoError", "UNKNOWN"})
 #: The most executions one reply can hold.
 _EXECUTIONS: Final = 100
 
@@ -27,6 +36,7 @@ class BybitCCXTAdapter(CCXTAdapter):
 
     resend = Resend.AFTER_DEADLINE
     _codes = BybitCodes()
+    _positions_at = ("result", "list")
 
     def _options(self) -> dict[str, Any]:
         return {
@@ -59,17 +69,58 @@ class BybitCCXTAdapter(CCXTAdapter):
             params["trigger"] = True  # spot lists conditional orders apart until they trigger
         return params
 
+    async def _read_account(self) -> AsyncIterator[AccountFinding]:
+        kinds, api = self._config.market_types, self._ccxt
+        key = await self._setting("permissions", api.privateGetV5UserQueryApi)
+        account = await self._setting("margin mode", api.privateGetV5AccountInfo)
+        replies = [(key, key_findings(key, kinds)), (account, margin_findings(account))]
+        if (symbol := self._probe()) is not None:
+            query = {"category": "linear", "symbol": api.market(symbol)["id"]}
+            held = await self._setting("position mode", api.privateGetV5PositionList, **query)
+            replies.append((held, position_findings(held, symbol)))
+        for reply, found in replies:
+            for finding in [reply] if isinstance(reply, AccountFinding) else found:
+                yield finding
+
+    def _probe(self) -> str | None:
+        """Return the perpetual whose position mode is read: every coin's can be set, for USDT."""
+        linear = [info for info in self._infos.values() if info.kind is MarketKind.LINEAR]
+        usual = [info.symbol for info in linear if info.settle == "USDT" and info.active]
+        return "BTC/USDT:USDT" if "BTC/USDT:USDT" in usual else next(iter(usual), None)
+
+    def _symbol_info(
+        self, market: Mapping[str, Any], kind: MarketKind, precision_mode: int
+    ) -> SymbolInfo:
+        info = super()._symbol_info(market, kind, precision_mode)
+        lots = market["info"].get("lotSizeFilter") or {}
+        # Of perpetuals ``maxMktOrderQty``, of spot ``maxMarketOrderQty``.
+        at_market = readings.decimal(lots.get("maxMktOrderQty") or lots.get("maxMarketOrderQty"))
+        most = readings.decimal(lots.get("maxOrderQty") or lots.get("maxLimitOrderQty"))
+        return msgspec.structs.replace(
+            info,
+            max_quantity=most * info.contract_size or info.max_quantity,
+            max_market_quantity=at_market * info.contract_size,
+        )
+
+    def _corrected(self, order: Mapping[str, Any]) -> Mapping[str, Any]:
+        return _ended_early(order)
+
     async def _look_up(self, request: OrderRequest, exchange_order_id: str) -> Mapping[str, Any]:
-        params = self._named(request)
-        plain = {"orderLinkId": request.client_order_id}
-        for named in [params] if params == plain else [params, plain]:
-            for listed in (
-                self._ccxt.fetch_open_orders,
-                self._ccxt.fetch_canceled_and_closed_orders,
-            ):
-                for order in await listed(request.symbol, None, None, dict(named)):
-                    if order.get("clientOrderId") == request.client_order_id:
-                        return _ended_early(order)
+        market = self._ccxt.market(request.symbol)
+        query = {
+            "category": "spot" if market["spot"] else "linear",
+            "symbol": market["id"],
+            "orderLinkId": request.client_order_id,
+        }
+        # Spot lists conditional orders apart until they trigger.
+        is_apart = "trigger" in self._named(request)
+        for scope in [{"orderFilter": "StopOrder"}, {}] if is_apart else [{}]:
+            for ask in (self._ccxt.privateGetV5OrderRealtime, self._ccxt.privateGetV5OrderHistory):
+                rows = listed_rows(await ask(query | scope), "result", "list")
+                orders = [self._ccxt.parse_order(row, market) for row in rows]
+                found = pick(orders, request.client_order_id)
+                if found is not None:
+                    return found
         raise OrderNotFoundError(
             f"{self.name} get_order: no open or closed order has this client id",
             outcome=Outcome.REFUSED,
@@ -80,16 +131,42 @@ class BybitCCXTAdapter(CCXTAdapter):
         await self._ccxt.cancel_order(None, request.symbol, self._named(request))
 
     async def _open_orders(self, symbol: str | None) -> AsyncIterator[Mapping[str, Any]]:
+        for scope in self._open_scopes(symbol):
+
+            async def ask(cursor: str, scope: dict[str, Any] = scope) -> Page:
+                more = {"cursor": cursor} if cursor else {}
+                reply = await self._ccxt.privateGetV5OrderRealtime(scope | more)
+                rows = listed_rows(reply, "result", "list")
+                return Page(rows, str(reply["result"].get("nextPageCursor") or ""))
+
+            kind = "spot" if scope["category"] == "spot" else "swap"
+            for row in await read_pages(f"{self.name} get_open_orders", _PAGE, ask):
+                market = self._ccxt.safe_market(field(row, "symbol"), None, None, kind)
+                yield self._ccxt.parse_order(row, market)
+
+    def _open_scopes(self, symbol: str | None) -> Iterable[dict[str, Any]]:
+        """Yield the queries whose replies are all open orders, of one symbol or of all.
+
+        Perpetuals are listed by one settle currency at a time, conditional spot orders apart.
+        """
         kinds = self._config.market_types if symbol is None else (self._info(symbol).kind,)
         for kind in kinds:
-            scope = {"type": "spot" if kind is MarketKind.SPOT else "swap", "paginate": True}
-            extra: tuple[dict[str, Any], ...] = ({},)
-            if kind is MarketKind.SPOT:
-                extra = ({}, {"trigger": True})
-            for more in extra:
-                params = scope | more
-                for order in await self._ccxt.fetch_open_orders(symbol, None, _PAGE, params):
-                    yield order
+            spot = kind is MarketKind.SPOT
+            scope: dict[str, Any] = {"category": "spot" if spot else "linear", "limit": _PAGE}
+            if symbol is not None:
+                scope["symbol"] = self._ccxt.market(symbol)["id"]
+            if spot:
+                yield scope
+                yield scope | {"orderFilter": "StopOrder"}
+            elif symbol is not None:
+                yield scope
+            else:
+                for currency in self._settle_currencies():
+                    yield scope | {"settleCoin": currency}
+
+    def _settle_currencies(self) -> list[str]:
+        linear = (info for info in self._infos.values() if info.kind is MarketKind.LINEAR)
+        return sorted({info.settle for info in linear})
 
     async def _trades(self, request: OrderRequest, report: OrderReport) -> Iterable[Row]:
         market = self._ccxt.market(request.symbol)
@@ -112,8 +189,7 @@ class BybitCCXTAdapter(CCXTAdapter):
 
     def _positions_params(self) -> Iterable[dict[str, Any]]:
         # Bybit answers for one settle currency at a time.
-        linear = (info for info in self._infos.values() if info.kind is MarketKind.LINEAR)
-        for currency in sorted({info.settle for info in linear}):
+        for currency in self._settle_currencies():
             yield {"subType": "linear", "settleCoin": currency}
 
 
@@ -124,9 +200,22 @@ def _with_fee_coin(execution: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _ended_early(order: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Mark a partly filled, then cancelled order as cancelled; ccxt reports it as filled."""
-    raw = str((order.get("info") or {}).get("orderStatus") or "")
-    return {**order, "status": "canceled"} if raw == "PartiallyFilledCanceled" else order
+    """Mark a partly filled, then cancelled order as cancelled, which ccxt reports as filled.
+
+    Why it was cancelled or rejected becomes its reason.
+    """
+    row = order.get("info")
+    if not isinstance(row, dict):
+        return order
+    raw = field(row, "orderStatus")
+    known = {**order}
+    if raw in {"PartiallyFilledCanceled", "PARTIALLY_FILLED_CANCELLED"}:
+        known["status"] = "canceled"
+    if known.get("status") in {"canceled", "rejected"}:
+        told = [field(row, "rejectReason"), field(row, "cancelType")]
+        why = [_REASONS.get(part, part) for part in told if part not in _NO_REASON]
+        known["rejectReason"] = ", ".join(why)
+    return known
 
 
 ADAPTER: Final = BybitCCXTAdapter

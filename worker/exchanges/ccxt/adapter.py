@@ -6,24 +6,35 @@ an order is sent once is ours: deadlines, outcomes, rounding, budgets, connectio
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterable, Mapping
-from typing import Any, Final
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from http import HTTPStatus
+from typing import Any, ClassVar, Final
+
+import msgspec
 
 from worker.config.keys import ExchangeConfig
 from worker.domain.market import Balance, ExchangePosition, MarketKind, SymbolInfo, Ticker
 from worker.domain.order import Fill, OrderReport, OrderRequest, Role
 from worker.exchanges.ccxt import readings
+from worker.exchanges.ccxt.absence import listed_rows
 from worker.exchanges.ccxt.budget import OrderBudget
 from worker.exchanges.ccxt.connection import CCXTConnection
 from worker.exchanges.ccxt.outcomes import IncompleteReplyError, LocalRefusalError
 from worker.exchanges.ccxt.rounding import WireOrder, wire_order
 from worker.exchanges.errors import ExchangeError, OrderNotFoundError, Outcome
+from worker.exchanges.findings import AccountFinding, refuse_unusable, warn
 from worker.exchanges.ports import ExchangeAdapter, Resend, SendWindow
 from worker.runtime.clock import Clock
+
+#: What is unknown of an order that a triggered conditional order has placed out of sight.
+_PROGRESS: Final = ("filled", "remaining", "average", "cost", "trades")
 
 
 class CCXTAdapter(CCXTConnection, ExchangeAdapter):
     """Any ccxt exchange. Without knowledge of its deadlines nothing is ever sent twice.
+
+    A look-up says "not found" only where the exchange does: by a code, or by a reply without rows.
+    Rows that cannot be read leave the answer open.
 
     An exchange's own adapter overrides the methods whose names begin with one underscore and that
     have a default here or in :class:`CCXTConnection`.
@@ -35,16 +46,22 @@ class CCXTAdapter(CCXTConnection, ExchangeAdapter):
     """
 
     resend = Resend.NEVER
+    #: Where a reply lists positions; None if that is not known.
+    _positions_at: ClassVar[tuple[str, ...] | None] = None
 
     def __init__(self, name: str, config: ExchangeConfig, clock: Clock) -> None:
         super().__init__(name, config, clock)
         self._budget = OrderBudget(config.max_orders_per_second, clock)
 
     async def start(self) -> None:
-        """Load markets, measure the clock, check the credentials, connect what orders go over.
+        """Load markets, measure the clock, check the account, connect what orders go over.
 
-        Closes itself on failure.
+        Closes itself on failure; ``findings`` stay.
+
+        Raises:
+            ExchangeError: the exchange cannot be used, or not with the account's settings.
         """
+        self.findings = ()
         try:
             if self._ccxt is None:
                 self._open()
@@ -53,6 +70,8 @@ class CCXTAdapter(CCXTConnection, ExchangeAdapter):
             if self._config.api_key:
                 for kind in self.wallets:
                     await self.get_balance(kind)
+                await self.refresh_findings()
+                refuse_unusable(self.name, self.findings)
                 await self._connect()
         except BaseException:
             await self.close()
@@ -60,6 +79,39 @@ class CCXTAdapter(CCXTConnection, ExchangeAdapter):
 
     async def _connect(self) -> None:
         """Open the connections that only orders go over, where there are any."""
+
+    # ---- the account's settings ---------------------------------------------------------------
+
+    async def refresh_findings(self) -> tuple[AccountFinding, ...]:
+        """Read the account's settings again, and return ``findings``; a failed one only shows."""
+        if self._config.api_key:
+            self.findings = tuple([one async for one in self._read_account()])
+        return self.findings
+
+    async def _read_account(self) -> AsyncIterator[AccountFinding]:
+        """Yield what the exchange says of the settings that orders depend on."""
+        none: tuple[AccountFinding, ...] = ()
+        for finding in none:
+            yield finding
+
+    async def _setting(
+        self, name: str, ask: Callable[[dict[str, Any]], Awaitable[Any]], **query: Any
+    ) -> Any:
+        """Return the reply to a question about the account; a finding if it is not answered.
+
+        Sandboxes leave some calls out (HTTP 404), and a key may not be allowed to ask. Orders are
+        then refused as they would be without having asked: that keeps no exchange from starting.
+        """
+        boundary = self._boundary("account_settings")
+        call = None
+        try:
+            with boundary as call:
+                return await ask(query)
+        except ExchangeError as error:
+            is_missing = call is not None and call.status == HTTPStatus.NOT_FOUND
+            if not is_missing and (error.outcome is not Outcome.REFUSED or error.transient):
+                raise
+            return warn(name, f"cannot be read here: {error}")
 
     # ---- orders -----------------------------------------------------------------------------
 
@@ -92,8 +144,16 @@ class CCXTAdapter(CCXTConnection, ExchangeAdapter):
                     code="window_over",
                 )
             reply = await self._create(request, order, params)
-            report = readings.order_report(reply, info, client_order_id=request.client_order_id)
-            return _ours(report, request)
+            return _ours(self._report(reply, info, request.client_order_id), request)
+
+    def _report(
+        self, order: Mapping[str, Any], info: SymbolInfo, client_order_id: str = ""
+    ) -> OrderReport:
+        return readings.order_report(self._corrected(order), info, client_order_id=client_order_id)
+
+    def _corrected(self, order: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return a ccxt order with what ccxt loses of the exchange's own row."""
+        return order
 
     async def _create(
         self, request: OrderRequest, order: WireOrder, params: dict[str, Any]
@@ -165,8 +225,7 @@ class CCXTAdapter(CCXTConnection, ExchangeAdapter):
         with self._boundary("get_order"):
             info = self._info(request.symbol)
             order = await self._look_up(request, exchange_order_id)
-            report = readings.order_report(order, info, client_order_id=request.client_order_id)
-            return _ours(report, request)
+            return _ours(self._report(order, info, request.client_order_id), request)
 
     async def _look_up(self, request: OrderRequest, exchange_order_id: str) -> Mapping[str, Any]:
         """Return the order by client id: conditional orders have exchange ids of their own."""
@@ -175,8 +234,10 @@ class CCXTAdapter(CCXTConnection, ExchangeAdapter):
             plain: Mapping[str, Any] = await self._ccxt.fetch_order(None, request.symbol, params)
             return plain
         order = await self._ccxt.fetch_order(None, request.symbol, params | {"trigger": True})
-        # Some exchanges answer for conditional orders without our id's usual name.
-        return await self._follow(request, {**order, "clientOrderId": request.client_order_id})
+        order = self._corrected(order)
+        # Some exchanges answer for conditional orders without our id.
+        named = order.get("clientOrderId") or request.client_order_id
+        return await self._follow(request, {**order, "clientOrderId": named})
 
     def _is_conditional(self, request: OrderRequest) -> bool:
         """Return True if the exchange keeps the order apart from ordinary ones, as conditional."""
@@ -191,11 +252,12 @@ class CCXTAdapter(CCXTConnection, ExchangeAdapter):
         if child := self._child_id(order):
             # A child that is not visible yet must not read as "your order is not there".
             with contextlib.suppress(OrderNotFoundError), self._boundary("get_order"):
-                placed = await self._ccxt.fetch_order(child, request.symbol)
+                placed = self._corrected(await self._ccxt.fetch_order(child, request.symbol))
                 kept = {name: order.get(name) for name in ("clientOrderId", "timestamp")}
                 return {**placed, **kept}
         if order.get("status") == "closed":  # triggered, and what it places is not there yet
-            return {**order, "status": "open"}
+            # ccxt takes "closed" without a filled quantity for filled; nothing is known to be.
+            return {**order, "status": "open"} | dict.fromkeys(_PROGRESS)
         return order
 
     async def get_open_orders(self, symbol: str | None = None) -> list[OrderReport]:
@@ -203,9 +265,11 @@ class CCXTAdapter(CCXTConnection, ExchangeAdapter):
         with self._boundary("get_open_orders"):
             reports: dict[str, OrderReport] = {}
             async for order in self._open_orders(symbol):
-                info = self._infos.get(str(order.get("symbol")))
+                if not order.get("symbol"):
+                    raise IncompleteReplyError("an open order is listed without its market")
+                info = self._infos.get(str(order["symbol"]))
                 if info is not None:  # other markets are not configured
-                    report = readings.order_report(order, info)
+                    report = self._report(order, info)
                     reports[report.exchange_order_id] = report
             return list(reports.values())
 
@@ -241,11 +305,16 @@ class CCXTAdapter(CCXTConnection, ExchangeAdapter):
         """Return the open derivative positions; spot holdings are balances, not positions."""
         if MarketKind.LINEAR not in self._config.market_types:
             return []
-        with self._boundary("get_positions"):
+        with self._boundary("get_positions") as call:
             positions = []
             for params in self._positions_params():
-                for row in await self._ccxt.fetch_positions(None, params):
-                    info = self._infos.get(str(row.get("symbol")))
+                rows = await self._ccxt.fetch_positions(None, params)
+                if self._positions_at is not None:  # ccxt takes whatever is no list for none
+                    listed_rows(msgspec.json.decode(call.body or b"null"), *self._positions_at)
+                for row in rows:
+                    if not row.get("symbol") or row.get("contracts") is None:
+                        raise IncompleteReplyError("a position is listed without market or size")
+                    info = self._infos.get(str(row["symbol"]))
                     if info is not None and (held := readings.position(row, info)) is not None:
                         positions.append(held)
             return positions

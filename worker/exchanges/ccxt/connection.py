@@ -14,7 +14,7 @@ import aiohttp
 import certifi
 
 from worker.config.keys import ExchangeConfig
-from worker.domain.market import SymbolInfo
+from worker.domain.market import MarketKind, SymbolInfo
 from worker.exchanges.ccxt import listing, readings
 from worker.exchanges.ccxt.codes import ANY_CODES, CodeTable
 from worker.exchanges.ccxt.http_session import open_session, target
@@ -139,28 +139,27 @@ class CCXTConnection(Markets, Time):
     async def _load_markets(self) -> None:
         with self._boundary("load_markets"):
             await self._ccxt.load_markets()
-            infos = listing.read(self._ccxt, self._config.market_types)
-            self._infos = self._restricted(infos)
+            self._infos = listing.read(self._ccxt, self._config.market_types, self._symbol_info)
+
+    def _symbol_info(
+        self, market: Mapping[str, Any], kind: MarketKind, precision_mode: int
+    ) -> SymbolInfo:
+        """Return a ccxt market's rules, with what ccxt leaves in the exchange's own row."""
+        info = readings.symbol_info(market, kind, precision_mode)
+        return self._restrict(info, market.get("info") or {})
 
     async def refresh_markets(self) -> bool:
         """Load the markets again; on failure everything stays as it was."""
         with self._boundary("load_markets"):
             exchange, before = self._ccxt, self._infos
-            infos = await listing.reload(exchange, self._config.market_types, before)
+            kinds = self._config.market_types
+            infos = await listing.reload(exchange, kinds, before, self._symbol_info)
             if exchange is not self._ccxt:
                 return False  # closed meanwhile
-            infos = self._infos = self._restricted(infos)
+            self._infos = infos
         if changed := listing.changes(before, infos):
             _log.info("markets_changed", exchange=self.name, **changed)
         return True
-
-    def _restricted(self, infos: dict[str, SymbolInfo]) -> dict[str, SymbolInfo]:
-        """Return the markets' rules with what the exchange says of their trading modes."""
-        markets = self._ccxt.markets
-        return {
-            symbol: self._restrict(info, markets[symbol].get("info") or {})
-            for symbol, info in infos.items()
-        }
 
     def _restrict(self, info: SymbolInfo, listed: Mapping[str, Any]) -> SymbolInfo:
         """Return ``info`` with the market's trading mode, as the exchange ``listed`` it."""

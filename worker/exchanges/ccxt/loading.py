@@ -7,12 +7,20 @@ know where to look stand in for them; they are taken away afterwards, so that a 
 which adds WebSocket methods to the asynchronous classes.
 """
 
+import contextlib
 import importlib
 import importlib.util
+import json
 import sys
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any, Final
+
+from worker.runtime.logger import get_logger
+
+_log = get_logger()
+#: Markets that were left out and logged, each once for a reason.
+_left_out: set[tuple[str, str, str]] = set()
 
 _PACKAGES: Final = ("ccxt", "ccxt.async_support", "ccxt.pro")
 
@@ -75,17 +83,73 @@ def _import_alone(name: str, ccxt_id: str, rest: str) -> ModuleType:
             del sys.modules[package]
 
 
+def _leave_out(exchange: str, market: str, reason: str) -> None:
+    key = (exchange, market, reason)
+    if key not in _left_out:
+        _left_out.add(key)
+        _log.warning("market_left_out", exchange=exchange, market=market, reason=reason[:200])
+
+
+def _name_of(market: Any) -> str:
+    if isinstance(market, dict):
+        for name in ("symbol", "instId", "product_id", "id"):
+            if market.get(name):
+                return str(market[name])[:60]
+    return repr(market)[:60]
+
+
+def _is_named(exchange: str, market: Any) -> bool:
+    names = ("id", "symbol", "base", "quote")
+    if isinstance(market, dict) and all(
+        isinstance(market.get(name), str) and market[name] for name in names
+    ):
+        return True
+    _leave_out(exchange, _name_of(market), "it has no id, symbol, base or quote")
+    return False
+
+
 def exact(base: type[Any], now_ms: Callable[[], int]) -> type[Any]:
-    """Return ``base`` changed to exact numbers and our clock.
+    """Return ``base`` changed to exact numbers, our clock, and markets that fail one by one.
 
     ccxt's default number is ``float``; ``str`` keeps every digit. Its ``milliseconds()`` is what
-    requests are stamped with.
+    requests are stamped with. A market that it cannot parse, or index, fails all of them.
     """
 
     class Exact(base):  # type: ignore[misc]
-        """The ccxt class with the two changes."""
+        """The ccxt class with the changes."""
 
         number = str
+
+        def parse_json(self, http_response: str) -> Any:
+            """Parse a reply; ccxt's parser gives up on numbers like 1e999, and then says nothing.
+
+            What is no JSON stays text, as in ccxt.
+            """
+            reply = super().parse_json(http_response)
+            if reply is None and http_response.lstrip()[:1] in {"{", "["}:
+                with contextlib.suppress(ValueError):
+                    return json.loads(http_response)
+            return reply
+
+        def parse_precision(self, precision: Any) -> Any:
+            """Parse a number of decimals; None, which leaves the market out, if it is none."""
+            try:
+                return super().parse_precision(precision)
+            except (ValueError, OverflowError):
+                return None
+
+        def parse_market(self, market: Any) -> Any:
+            """Parse one market; None, which is left out, if that fails."""
+            try:
+                return super().parse_market(market)
+            except Exception as error:  # whatever a row makes of ccxt's code
+                _leave_out(self.id, _name_of(market), f"{type(error).__name__}: {error}")
+                return None
+
+        def set_markets(self, markets: Any, currencies: Any = None) -> Any:
+            """Index the markets that have names; ccxt cannot sort the others."""
+            named = [market for market in markets if _is_named(self.id, market)]
+            return super().set_markets(named, currencies)
 
         def milliseconds(self) -> int:
             """The exchange's time, Unix milliseconds."""

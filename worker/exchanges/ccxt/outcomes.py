@@ -13,6 +13,7 @@ Whatever none of these decides stays UNKNOWN: never a rejection.
 """
 
 import asyncio
+import json
 import re
 import socket
 from collections.abc import Callable, Iterator, Mapping
@@ -67,6 +68,7 @@ _BY_CLASS: Final[Mapping[str, FailureKind]] = {
     "RateLimitExceeded": FailureKind.THROTTLED,
     "DDoSProtection": FailureKind.THROTTLED,
     "InvalidNonce": FailureKind.SKEW,
+    "RefusedRowError": FailureKind.REFUSED,
 }
 
 #: Secrets in texts that we did not write: signed URLs, keys and signatures in query strings.
@@ -108,6 +110,13 @@ current_call: ContextVar[Call | None] = ContextVar("current_call", default=None)
 
 class IncompleteReplyError(Exception):
     """The exchange answered, but not with what was asked for: an order without an id, say."""
+
+
+class RefusedRowError(Exception):
+    """The exchange called the request a success and refused the order in it, by a code of its own.
+
+    The code is in the reply, where the exchange's table reads it.
+    """
 
 
 class LocalRefusalError(Exception):
@@ -214,9 +223,35 @@ def _by_reply(error: BaseException, codes: CodeTable, call: Call) -> tuple[Rule,
         return _by_status(call), str(call.status), ""
     # A complete reply without an error, and still a failure: ccxt could not read it.
     kind = _by_class(error)
-    if not call.creating and kind is FailureKind.NOT_FOUND:
+    if not call.creating and kind is FailureKind.NOT_FOUND and not _holds_rows(call.body or b""):
         return Rule(kind), type(error).__name__, "no such order"
     return Rule(FailureKind.UNKNOWN), type(error).__name__, ""
+
+
+def _holds_rows(body: bytes) -> bool:
+    """Return True if a reply lists anything: rows that ccxt could not use prove no absence."""
+    try:
+        return _lists_rows(msgspec.json.decode(body), 3)
+    except msgspec.DecodeError:
+        return True
+
+
+def _lists_rows(value: Any, depth: int) -> bool:
+    if isinstance(value, list):
+        return bool(value)
+    if not isinstance(value, dict) or not value or not depth:
+        return False
+    inner = list(value.values())
+    # Rows by name: objects alone, with values of their own and no list, which would be looked at.
+    return all(map(_is_row, inner)) or any(_lists_rows(one, depth - 1) for one in inner)
+
+
+def _is_row(value: Any) -> bool:
+    if not isinstance(value, dict):
+        return False
+    parts = value.values()
+    has_list = any(isinstance(part, list) for part in parts)
+    return not has_list and any(not isinstance(part, dict) for part in parts)
 
 
 def _by_status(call: Call) -> Rule:
@@ -314,11 +349,17 @@ def _clean(text: str) -> str:
 
 
 def is_complete_json(body: bytes) -> bool:
-    """Return True if ``body`` is one whole JSON value; checked without building it."""
+    """Return True if ``body`` is one whole JSON value; checked without building it.
+
+    ``Infinity`` and ``NaN``, which some servers write for numbers, are values here.
+    """
     try:
         _whole.decode(body)
     except msgspec.DecodeError:
-        return False
+        try:
+            json.loads(body)
+        except ValueError:
+            return False
     return True
 
 

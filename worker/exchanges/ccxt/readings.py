@@ -19,6 +19,12 @@ _ENDED: Final = {
     "rejected": OrderState.REJECTED,
 }
 
+#: Why an order was cancelled that was asked to be.
+OWN_REQUEST: Final = (
+    "cancelled at the account's own request: by this worker once the time allowed is over, or by a "
+    "person"
+)
+
 
 def decimal(value: Any) -> Decimal:
     """Return ccxt's number as an exact Decimal (a string, an int, a float of its tables, None).
@@ -135,11 +141,17 @@ def market_kind(market: Mapping[str, Any]) -> MarketKind | None:
 
 
 def symbol_info(market: Mapping[str, Any], kind: MarketKind, precision_mode: int) -> SymbolInfo:
-    """Return a ccxt market's rules in base and quote units."""
+    """Return a ccxt market's rules in base and quote units.
+
+    Raises:
+        IncompleteReplyError: a rule is no finite number, or a contract has no size.
+    """
     precision, limits = market["precision"], market["limits"]
-    size = (decimal(market.get("contractSize")) or Decimal(1)) if market.get("contract") else None
-    units = size or Decimal(1)
+    units = decimal(market.get("contractSize")) if market.get("contract") else Decimal(1)
+    if units <= 0:
+        raise IncompleteReplyError(f"a contract of {units} has no size")
     amount = limits.get("amount") or {}
+    at_market = limits.get("market") or {}
     return SymbolInfo(
         symbol=market["symbol"],
         base=market["base"],
@@ -152,6 +164,7 @@ def symbol_info(market: Mapping[str, Any], kind: MarketKind, precision_mode: int
         quantity_step=_step(precision.get("amount"), precision_mode) * units,
         min_quantity=decimal(amount.get("min")) * units,
         max_quantity=decimal(amount.get("max")) * units,
+        max_market_quantity=decimal(at_market.get("max")) * units,
         min_notional=decimal((limits.get("cost") or {}).get("min")),
         contract_size=units,
         taker_fee=decimal(market.get("taker")),

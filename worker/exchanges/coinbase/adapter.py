@@ -19,8 +19,10 @@ from worker.exchanges.ccxt.outcomes import IncompleteReplyError, current_call
 from worker.exchanges.ccxt.paging import MAX_PAGES, Row, too_long
 from worker.exchanges.ccxt.rounding import WireOrder
 from worker.exchanges.coinbase import secret as api_secret
+from worker.exchanges.coinbase.account import key_findings
 from worker.exchanges.coinbase.codes import CoinbaseCodes
 from worker.exchanges.errors import CredentialsError, OrderNotFoundError, Outcome
+from worker.exchanges.findings import AccountFinding
 from worker.exchanges.ports import Resend
 from worker.runtime.clock import Clock
 from worker.runtime.errors import ConfigError
@@ -193,6 +195,12 @@ class CoinbaseCCXTAdapter(CCXTAdapter):
         rows = [row async for row in self._rows("fills", ask, query)]
         trades: Iterable[Row] = self._ccxt.parse_trades(rows, market)
         return trades
+
+    async def _read_account(self) -> AsyncIterator[AccountFinding]:
+        ask = self._ccxt.v3PrivateGetBrokerageKeyPermissions
+        reply = await self._setting("permissions", ask)
+        for finding in [reply] if isinstance(reply, AccountFinding) else key_findings(reply):
+            yield finding
 
     async def _rows(
         self,

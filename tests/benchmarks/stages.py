@@ -253,9 +253,7 @@ class Parts:
                 self.log_signal("signal_ended", {"outcome": ending.outcome} | ending.fields)
 
     async def _view(self, signal: Signal) -> MarketView:
-        if signal.entry_price is not None:
-            self.market.assume_price(signal.exchange, signal.symbol, signal.entry_price)
-        view = self.market.known(signal.exchange, signal.symbol)
+        view = self.market.known(signal.exchange, signal.symbol, signal.entry_price)
         return await self.market.complete(view) if self.market.is_lacking(view) else view
 
     async def _valid(self, deliveries: Sequence[Delivery]) -> list[ValidSignal]:

@@ -17,7 +17,7 @@ from worker.ledger.access import Access
 from worker.ledger.calls import Ledger
 from worker.ledger.connection import Connections
 from worker.ledger.errors import LedgerUnavailableError
-from worker.ledger.items import AdmitItem, CommitItem
+from worker.ledger.items import NO_RECORD, AdmitItem, CommitItem, RecordEnd
 from worker.ledger.layouts import DeadLetterTail
 from worker.ledger.replies import Admitted, CommitStatus, Delivery
 from worker.ledger.scripts import RedisScripts
@@ -94,8 +94,7 @@ def outcome(delivery: Delivery, signal: str, **changes: Any) -> CommitItem:
         token=delivery.token,
         signal=signal,
         digest=signal,
-        state="FILLED",
-        outcome="{}",
+        record=RecordEnd(state="FILLED", outcome="{}"),
         events=(
             ("orders", "OrderFilled", f"{signal}-1", "{}"),
             ("positions", "PositionOpened", f"{signal}-2", "{}"),
@@ -200,7 +199,7 @@ async def _work(ledger: Ledger, entry_b: str) -> None:
         outcome(
             held["c"],
             "",
-            state="",
+            record=NO_RECORD,
             events=(),
             dead=DeadLetterTail(
                 reason="malformed",

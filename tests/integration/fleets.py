@@ -13,7 +13,7 @@ from redis.asyncio import Redis
 from worker.config.keys import RedisConfig, Secret
 from worker.ledger.calls import Ledger
 from worker.ledger.connection import Connections
-from worker.ledger.items import AdmitItem, CommitItem
+from worker.ledger.items import AdmitItem, CommitItem, RecordEnd
 from worker.ledger.replies import Admission, Admitted, CommitStatus, Committed, Delivery
 from worker.ledger.scripts import RedisScripts
 from worker.ledger.stored import Record, decode_entry, decode_record, read_book_row
@@ -163,13 +163,14 @@ def admission(delivery: Delivery, signal: str = "s-1", **fields: Any) -> AdmitIt
 
 def outcome(delivery: Delivery, signal: str = "s-1", **fields: Any) -> CommitItem:
     """An end of ``delivery`` that wrote one event and reserved nothing."""
+    record: dict[str, Any] = {"state": "FAILED", "outcome": "{}"}
+    record |= {name: fields.pop(name) for name in RecordEnd.__struct_fields__ if name in fields}
     whole: dict[str, Any] = {
         "entry": delivery.entry_id,
         "token": delivery.token,
         "signal": signal,
         "digest": f"digest of {signal}",
-        "state": "FAILED",
-        "outcome": "{}",
+        "record": RecordEnd(**record),
         "events": (("orders", "OrderFailed", f"{signal}-failed", "{}"),),
     }
     return CommitItem(**(whole | fields))

@@ -18,7 +18,7 @@ from worker.domain.trading_state import TradingState
 from worker.ledger.access import STREAMS
 from worker.ledger.calls import Ledger
 from worker.ledger.errors import LedgerError, LedgerRefusedError
-from worker.ledger.items import AdmitItem, CommitItem
+from worker.ledger.items import AdmitItem, CommitItem, RecordEnd
 from worker.ledger.layouts import DeadLetterTail
 from worker.ledger.scripts import RedisScripts
 from worker.ledger.streams import SubmissionError
@@ -71,8 +71,7 @@ class Account:
                 token=delivery.token,
                 signal="" if dead else signal_id,
                 digest="d",
-                state="FILLED",
-                outcome='{"state":"FILLED"}',
+                record=RecordEnd(state="FILLED", outcome='{"state":"FILLED"}'),
                 events=() if dead else (("orders", kind, f"{signal_id}-end", data),),
                 dead=tail if dead else None,
                 duplicate=bool(dead),

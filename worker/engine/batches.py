@@ -4,9 +4,9 @@ Validate all, size all, ask the ledger once, send, settle all that ended, commit
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from time import perf_counter
-from typing import ParamSpec, TypeVar, assert_never
+from typing import assert_never
 
 import msgspec
 
@@ -37,9 +37,6 @@ from worker.pipeline.flow import (
 from worker.pipeline.pipeline import ExecutionPipeline
 from worker.runtime.clock import Clock
 from worker.runtime.logger import bind_ids
-
-Arguments = ParamSpec("Arguments")
-Value = TypeVar("Value")
 
 
 class Batches:
@@ -74,6 +71,8 @@ class Batches:
         self._endings = endings
         self._tasks = tasks
         self._metrics = metrics
+        self._observe_execution = metrics.watch("execution")
+        self._observe_reconciliation = metrics.watch("reconciliation")
         self._clock = clock
         self._tracing = tracing
 
@@ -143,16 +142,17 @@ class Batches:
         arrivals: list[tuple[Work, Arrival]] = []
         proposals: list[tuple[Work, Proposal]] = []
         for work in works:
-            bind_ids(entry_id=work.delivery.entry_id)
-            step = self._guard(work, self._pipeline.begin, work.delivery, work.custody)
-            if isinstance(step, Arrival):
-                if self._pipeline.needs_market(step):
-                    self._tasks.spawn(self._ask_market(work, step))
-                else:
-                    arrivals.append((work, step))
-            elif step is not None:
+            try:
+                step = self._pipeline.begin(work.delivery, work.custody)
+            except Exception as error:
+                self._endings.fail(work, error)
+                continue
+            if not isinstance(step, Arrival):
                 self._go_on(work, step, proposals)
-        bind_ids()
+            elif self._pipeline.needs_market(step):
+                self._tasks.spawn(self._ask_market(work, step))
+            else:
+                arrivals.append((work, step))
         await self._judge(arrivals, proposals)
 
     async def _ask_market(self, work: Work, arrival: Arrival) -> None:
@@ -172,21 +172,29 @@ class Batches:
         started = perf_counter()
         valid: list[tuple[Work, ValidSignal]] = []
         for work, arrival in arrivals:
-            checked = self._guard(work, self._pipeline.validate, arrival, work.custody)
+            try:
+                checked = self._pipeline.validate(arrival, work.custody)
+            except Exception as error:
+                self._endings.fail(work, error)
+                continue
             if isinstance(checked, ValidSignal):
                 valid.append((work, checked))
-            elif checked is not None:
+            else:
                 self._go_on(work, checked, proposals)
         if arrivals:
             share_s = (perf_counter() - started) / len(arrivals)
-            for work, _ in arrivals:
-                self._observe(work, "validation", share_s)
+            self._observe("validation", share_s, [work for work, _ in arrivals])
         started = perf_counter()
         for work, signal in valid:
-            proposed = self._guard(work, self._pipeline.propose, signal, work.custody)
-            if proposed is not None:
-                if not isinstance(proposed, Proposal):  # else its step ends with the admission
-                    self._observe(work, "risk", perf_counter() - started)
+            try:
+                proposed = self._pipeline.propose(signal, work.custody)
+            except Exception as error:
+                self._endings.fail(work, error)
+                continue
+            if isinstance(proposed, Proposal):
+                proposals.append((work, proposed))  # its step ends with the admission
+            else:
+                self._observe("risk", perf_counter() - started, [work])
                 self._go_on(work, proposed, proposals)
         while proposals:
             proposals = await self._admit(proposals, started)
@@ -197,18 +205,19 @@ class Batches:
         """Ask the ledger once; returns what it has to be asked about again."""
         asked_mono_ms = self._clock.monotonic_ms()
         answers = await call_for_all(self._ledger.admit, [one.item for _, one in proposals])
+        sized = [work for work, proposal in proposals if proposal.plan.refusal is None]
+        self._observe("risk", perf_counter() - started, sized)
         again: list[tuple[Work, Proposal]] = []
         for (work, proposal), answer in zip(proposals, answers, strict=True):
-            if proposal.plan.refusal is None:
-                self._observe(work, "risk", perf_counter() - started)
             if isinstance(answer, Exception):
                 self._endings.fail(work, answer)
                 continue
-            decided = self._guard(
-                work, self._pipeline.decide, proposal, answer, asked_mono_ms, work.custody
-            )
-            if decided is not None:
-                self._go_on(work, decided, again)
+            try:
+                decided = self._pipeline.decide(proposal, answer, asked_mono_ms, work.custody)
+            except Exception as error:
+                self._endings.fail(work, error)
+                continue
+            self._go_on(work, decided, again)
         return again
 
     def _go_on(
@@ -219,10 +228,10 @@ class Batches:
     ) -> None:
         """Let one entry take its next step: be admitted with the batch, be sent, or end."""
         match step:
-            case Proposal():
-                proposals.append((work, step))
             case AdmittedOrder():
                 self._tasks.spawn(self._trade(work, step))
+            case Proposal():
+                proposals.append((work, step))
             case Failed() | Repeated() | Malformed() | Lost() | Postponed() | Unresolved():
                 self._endings.end(work, step)
             case _:
@@ -237,12 +246,17 @@ class Batches:
         try:
             sent = await self._pipeline.send(order, work.custody)
             now = perf_counter()
-            self._observe(work, "execution", now - started)
+            self._observe_execution(now - started)
+            if work.trace is not None:
+                work.trace.step("execution", now - started)
             if not isinstance(sent, Submission):
                 self._endings.end(work, sent)
                 return
             end = await self._pipeline.follow(sent, work.custody)
-            self._observe(work, "reconciliation", perf_counter() - now)
+            followed_s = perf_counter() - now
+            self._observe_reconciliation(followed_s)
+            if work.trace is not None:
+                work.trace.step("reconciliation", followed_s)
         except (Exception, asyncio.CancelledError) as error:
             self._interrupted(work, error)
             return
@@ -260,21 +274,10 @@ class Batches:
         else:
             self._endings.fail(work, RuntimeError(f"what it waited for was cancelled: {error!r}"))
 
-    def _guard(
-        self,
-        work: Work,
-        step: Callable[Arguments, Value],
-        *args: Arguments.args,
-        **kwargs: Arguments.kwargs,
-    ) -> Value | None:
-        """Take one entry's step; None where it failed, so that the others of its batch go on."""
-        try:
-            return step(*args, **kwargs)
-        except Exception as error:
-            self._endings.fail(work, error)
-            return None
-
-    def _observe(self, work: Work, step: str, seconds: float) -> None:
-        self._metrics.stage(step, seconds)
-        if work.trace is not None:
-            work.trace.step(step, seconds)
+    def _observe(self, step: str, seconds: float, works: Sequence[Work]) -> None:
+        """Note that a step took each of ``works`` so long."""
+        self._metrics.stage(step, seconds, len(works))
+        if self._tracing is not None:
+            for work in works:
+                if work.trace is not None:
+                    work.trace.step(step, seconds)

@@ -144,18 +144,19 @@ class Endings:
         while batch:
             items = [self._item(work, ending) for work, ending in batch]
             answers = await call_for_all(self._ledger.commit, items)
+            answered_mono_ms = self._clock.monotonic_ms()
             again: list[tuple[Work, Ending]] = []
             handed_on: list[Delivery] = []
             pause_s = 0.0
             for (work, ending), answer in zip(batch, answers, strict=True):
-                if isinstance(answer, LedgerUnavailableError):
-                    if work.custody.is_lost:
+                if not isinstance(answer, Committed):
+                    if not isinstance(answer, LedgerUnavailableError):
+                        self.fail(work, answer)
+                    elif work.custody.is_lost:
                         self._lost(work)
                     else:
                         again.append((work, ending))
                         pause_s = COMMIT_PAUSE_S
-                elif isinstance(answer, Exception):
-                    self.fail(work, answer)
                 elif answer.status is CommitStatus.CONFLICT:
                     signal_id = ending.item.signal
                     dead = self._pipeline.conflict(signal_id, work.delivery, work.custody)
@@ -164,7 +165,7 @@ class Endings:
                     self._lost(work)
                 else:
                     try:
-                        self._committed(work, ending, answer)
+                        self._committed(work, ending, answer, answered_mono_ms)
                     except Exception as error:
                         self.fail(work, error)
                     if answer.following is not None:
@@ -182,12 +183,14 @@ class Endings:
             item = msgspec.structs.replace(item, take_next=False)
         return item
 
-    def _committed(self, work: Work, ending: Ending, answer: Committed) -> None:
+    def _committed(
+        self, work: Work, ending: Ending, answer: Committed, answered_mono_ms: float
+    ) -> None:
         """Count and log one signal's end."""
         delivery = work.delivery
         is_duplicate = answer.status is CommitStatus.DUPLICATE
         outcome = "duplicate" if is_duplicate else ending.outcome
-        elapsed_s = (self._clock.monotonic_ms() - delivery.received_mono_ms) / 1000
+        elapsed_s = (answered_mono_ms - delivery.received_mono_ms) / 1000
         count_end(self._metrics, outcome, ending, elapsed_s)
         line = {
             "signal_id": ending.item.signal,

@@ -44,9 +44,8 @@ class Grants:
         older = self._held.get(delivery.entry_id)
         left = self._doubts.pop(delivery.entry_id, None)
         held = older.doubt_until_mono_ms if older is not None else None
-        doubts = [doubt for doubt in (left, held) if doubt is not None]
-        if doubts:
-            custody.doubt(max(doubts))
+        if left is not None or held is not None:
+            custody.doubt(max(doubt for doubt in (left, held) if doubt is not None))
         self._held[delivery.entry_id] = custody
         return custody
 

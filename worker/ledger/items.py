@@ -59,12 +59,28 @@ class AdmitItem(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         return astuple(self)[: len(ADMIT)], [encode_record(record)]
 
 
+class RecordEnd(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """The part of an ended signal's record that only the record has.
+
+    ``outcome`` is JSON; ``admitted_at`` and ``unresolved_since`` are Unix milliseconds, 0 for
+    never.
+    """
+
+    state: str = ""
+    outcome: str = ""
+    admitted_at: int = 0
+    unresolved_since: int = 0
+
+
+#: Of an entry that ends without writing a record.
+NO_RECORD: Final = RecordEnd()
+
+
 class CommitItem(msgspec.Struct, frozen=True, kw_only=True):
     """One entry's end; amounts in millionths of the quote currency.
 
-    Its fields begin with those of COMMIT in that order; the others only the record has.
+    Its fields are those of COMMIT in that order, then the end of the record.
 
-    ``admitted_at`` and ``unresolved_since`` (Unix milliseconds, 0 for never) go into the record.
     ``reservation`` says what the signal was doing to a position that admission had reserved;
     ``exposure`` is the change against what was reserved or held before, ``reserved`` the part of it
     that the admission added.
@@ -95,10 +111,7 @@ class CommitItem(msgspec.Struct, frozen=True, kw_only=True):
     position: str | None = None
     dead: DeadLetterTail | None = None
     events: tuple[EventText, ...] = ()
-    state: str = ""
-    outcome: str = ""
-    admitted_at: int = 0
-    unresolved_since: int = 0
+    record: RecordEnd = NO_RECORD
 
     def encode(self, worker: str) -> tuple[tuple[object, ...], list[bytes | str]]:
         """Return the columns of COMMIT, then of EVENT for each event; the record and the JSONs.
@@ -110,16 +123,17 @@ class CommitItem(msgspec.Struct, frozen=True, kw_only=True):
         for stream, kind, identity, text in self.events:
             heads += stream, kind, identity
             data.append(text)
+        end = self.record
         record = EndedPart(
             entry=self.entry,
             digest=self.digest,
             signal=self.signal,
-            state=self.state,
+            state=end.state,
             worker=worker,
-            admitted_at=self.admitted_at,
-            unresolved_since=self.unresolved_since,
+            admitted_at=end.admitted_at,
+            unresolved_since=end.unresolved_since,
             token=self.token,
-            outcome=self.outcome,
+            outcome=end.outcome,
         )
         columns = (
             *astuple(self)[: len(COMMIT_PLAIN)],
@@ -136,13 +150,8 @@ require(
     "the fields of AdmitItem must be those of ADMIT, in that order, and the plan",
 )
 require(
-    CommitItem.__struct_fields__[: len(COMMIT)] == COMMIT,
-    "the fields of CommitItem must begin with those of COMMIT, in that order",
-)
-require(
-    CommitItem.__struct_fields__[len(COMMIT) :]
-    == ("state", "outcome", "admitted_at", "unresolved_since"),
-    "the other fields of CommitItem must be those of its record",
+    CommitItem.__struct_fields__ == (*COMMIT, "record"),
+    "the fields of CommitItem must be those of COMMIT, in that order, and the record's end",
 )
 require(
     COMMIT[len(COMMIT_PLAIN) :] == ("position", "dead", "events")

@@ -96,12 +96,13 @@ class MarketData:
         if feed.adapter.get_symbol_info(symbol) is not None:
             feed.prices.assume(symbol, price)
 
-    def known(self, exchange: str, symbol: str) -> MarketView:
+    def known(self, exchange: str, symbol: str, stated: Decimal | None = None) -> MarketView:
         """Return what memory has of one market; never waits.
 
         Args:
             exchange: its configured name.
             symbol: CCXT unified.
+            stated: a price that a signal states, taken as :meth:`assume_price` takes it.
         """
         feed = self._feeds.get(exchange)
         if feed is None:
@@ -111,10 +112,12 @@ class MarketData:
         info = feed.adapter.get_symbol_info(symbol)
         if info is None:
             return MarketView(exchange, symbol, None, None, None)
+        is_quoted = feed.prices.is_quoted
+        if stated is not None and not is_quoted:
+            feed.prices.assume(symbol, stated)
         now = self._clock.monotonic_ms()
         ticker = feed.prices.known(symbol, now)
         balance = feed.wallets[info.kind].known(info.settle, now)
-        is_quoted = feed.prices.is_quoted
         return MarketView(exchange, symbol, info, ticker, balance, is_quoted=is_quoted)
 
     def is_lacking(self, view: MarketView) -> bool:

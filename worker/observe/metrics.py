@@ -181,9 +181,9 @@ class Metrics:
         """Return the histogram observer of one of ``STEPS``, which takes seconds."""
         return self._stage_of[name].observe
 
-    def stage(self, name: str, seconds: float) -> None:
-        """Observe the duration of one of ``STEPS``."""
-        self._stage_of[name].observe(seconds)
+    def stage(self, name: str, seconds: float, count: int = 1) -> None:
+        """Observe that one of ``STEPS`` took each of ``count`` signals or calls so long."""
+        self._stage_of[name].observe(seconds, count)
 
     def batch(self, step: str, size: int) -> None:
         """Observe the number of signals in one round trip: ``claim``, ``admit`` or ``commit``."""

@@ -42,7 +42,8 @@ class PaperOrders:
 
     def waiting(self, symbol: str) -> list[PaperOrder]:
         """Return the orders that a later price of ``symbol`` may fill or trigger."""
-        return list(self._waiting.get(symbol, {}).values())
+        waiting = self._waiting.get(symbol)
+        return list(waiting.values()) if waiting is not None else []
 
     def waiting_symbols(self, symbol: str | None) -> list[str]:
         """Return the symbols that orders wait for a price of: all, or at most ``symbol``."""

@@ -25,6 +25,7 @@ from worker.pipeline.flow import (
     Failed,
     Lost,
     MaybeSent,
+    NeverSent,
     Postponed,
     Submission,
     Unresolved,
@@ -100,7 +101,7 @@ class OrderExecutorHandler:
     ) -> Submission | Failed | Lost | Postponed | Unresolved:
         """Send the order, or find that it has been sent."""
         before = order.sent_before
-        found = await self._find(order, before, custody) if isinstance(before, MaybeSent) else None
+        found = None if isinstance(before, NeverSent) else await self._find(order, before, custody)
         result = await self._send(order, custody) if found is None else found
         if not isinstance(result, _DECIDED):
             self._orders.forget(custody.order)  # whoever gets the entry next begins it anew
@@ -183,19 +184,18 @@ class OrderExecutorHandler:
                 end = await self._permissions.await_turn(adapter, order, custody, wait_ms)
                 if end is not None:
                     return self._not_permitted(order, custody, end, attempts)
-            window = self._open_window(order, custody, attempts)
+            window = self._open_window(adapter, order, custody, attempts)
             if not isinstance(window, SendWindow):
                 return window
             attempts += 1
-            result = await self._attempt(order, custody, window, attempts)
+            result = await self._attempt(adapter, order, custody, window, attempts)
             if result is not None:
                 return result
 
     def _open_window(
-        self, order: AdmittedOrder, custody: Custody, attempts: int
+        self, adapter: ExchangeAdapter, order: AdmittedOrder, custody: Custody, attempts: int
     ) -> SendWindow | Failed | Lost | Postponed:
         """Take the last look; the window is fixed before the lease is looked at."""
-        adapter = self._exchange(order)
         skew = abs(adapter.clock_offset.offset_ms) + adapter.clock_offset.uncertainty_ms
         if skew > self._config.max_clock_skew_ms:
             return self._fail(
@@ -215,10 +215,15 @@ class OrderExecutorHandler:
         return window
 
     async def _attempt(
-        self, order: AdmittedOrder, custody: Custody, window: SendWindow, attempts: int
+        self,
+        adapter: ExchangeAdapter,
+        order: AdmittedOrder,
+        custody: Custody,
+        window: SendWindow,
+        attempts: int,
     ) -> Submission | Failed | Lost | Postponed | Unresolved | None:
         """Send once; None to go round again."""
-        adapter, managed = self._exchange(order), custody.order
+        managed = custody.order
         managed.attempts = attempts
         self._orders.note(managed, Fact.SENT)
         # As long as a lease would have to last: a successor reckons back from where it ends.

@@ -31,7 +31,6 @@ from worker.pipeline.flow import (
     Proposal,
     Repeated,
     Settlement,
-    Submission,
     Unresolved,
     ValidSignal,
 )
@@ -40,7 +39,6 @@ from worker.pipeline.risk import RiskManagementHandler, recorded
 from worker.pipeline.settlement import Ending, SettlementWriter
 from worker.pipeline.validation import ValidationHandler
 from worker.runtime.clock import Clock
-from worker.runtime.logger import bind_ids
 
 #: A lease is noticed to have ended within about this time.
 MAX_OVERDUE_MS = 1_000
@@ -86,12 +84,14 @@ class ExecutionPipeline:
         self._exchanges = exchanges
         self._validation = validation
         self._risk = risk
-        self._execution = execution
-        self._reconciliation = reconciliation
         self._writer = writer
         self._clock = clock
         self._max_deliveries = max_deliveries
         self._skew_margin_ms = skew_margin_ms
+        #: Sends an order, or finds that it has been sent.
+        self.send = execution.handle
+        #: Follows an order until it is over and its trades are known.
+        self.follow = reconciliation.handle
 
     # -- before the ledger is asked ------------------------------------------------------------
 
@@ -109,7 +109,7 @@ class ExecutionPipeline:
         if delivery.deliveries > self._max_deliveries:
             return self._exhaust(delivery, custody)
         signal = self._read(delivery)
-        return signal if isinstance(signal, Malformed) else self._arrive(delivery, signal, custody)
+        return self._arrive(delivery, signal, custody) if isinstance(signal, Signal) else signal
 
     def needs_market(self, arrival: Arrival) -> bool:
         """Return whether an entry lacks a price or a balance that the exchange may tell."""
@@ -124,22 +124,24 @@ class ExecutionPipeline:
     def validate(self, arrival: Arrival, custody: Custody) -> ValidSignal | Proposal | Ended:
         """Take one signal through validation."""
         valid = self._validation.check(arrival)
-        if isinstance(valid, Failed):
-            return self._refused(valid, arrival, custody)
-        return valid
+        if isinstance(valid, ValidSignal):
+            return valid
+        return self._refused(valid, arrival, custody)
 
     def propose(self, valid: ValidSignal, custody: Custody) -> Proposal | Ended:
         """Size the signal's order, and build the question to the ledger."""
         proposal = self._risk.propose(valid, custody)
-        if isinstance(proposal, Failed):
-            return self._refused(proposal, valid.arrival, custody)
-        return proposal
+        if isinstance(proposal, Proposal):
+            return proposal
+        return self._refused(proposal, valid.arrival, custody)
 
     def decide(
         self, proposal: Proposal, answer: Admission, asked_mono_ms: float, custody: Custody
     ) -> AdmittedOrder | Proposal | Ended:
         """Return what the ledger's answer means: an order to send, one to look for, or the end."""
         decided = self._risk.decide(proposal, answer, asked_mono_ms, custody)
+        if isinstance(decided, AdmittedOrder):
+            return decided
         is_first = proposal.plan.refusal is None
         if isinstance(decided, Failed) and decided.order is None and is_first:
             return self._refused(decided, proposal.valid.arrival, custody)
@@ -217,10 +219,7 @@ class ExecutionPipeline:
 
     def _arrive(self, delivery: Delivery, signal: Signal, custody: Custody) -> Arrival:
         custody.signal_id = signal.signal_id
-        bind_ids(entry_id=delivery.entry_id, signal_id=signal.signal_id)
-        if signal.entry_price is not None:
-            self._market.assume_price(signal.exchange, signal.symbol, signal.entry_price)
-        view = self._market.known(signal.exchange, signal.symbol)
+        view = self._market.known(signal.exchange, signal.symbol, signal.entry_price)
         lifetime = self._validation.lifetime(signal)
         suspect_until_mono_ms = None
         if delivery.data_loss_ms and _is_older(delivery, lifetime.created_ms):
@@ -253,20 +252,6 @@ class ExecutionPipeline:
     def _visibility_ms(self, view: MarketView) -> int:
         exchange = self._exchanges.get(view.exchange)
         return exchange.visibility_ms if exchange is not None else 0
-
-    # -- the exchange --------------------------------------------------------------------------
-
-    async def send(
-        self, order: AdmittedOrder, custody: Custody
-    ) -> Submission | Failed | Lost | Postponed | Unresolved:
-        """Send the order, or find that it has been sent."""
-        return await self._execution.handle(order, custody)
-
-    async def follow(
-        self, submission: Submission, custody: Custody
-    ) -> Settlement | Failed | Lost | Unresolved:
-        """Follow the order until it is over and its trades are known."""
-        return await self._reconciliation.handle(submission, custody)
 
     # -- writing it down -----------------------------------------------------------------------
 

@@ -83,6 +83,9 @@ class RiskManagementHandler:
         #: In millionths of the quote currency for each unit of the balance, 0 for no limit.
         self._max_exposure = config.max_total_exposure_pct * MILLIONTHS_A_PERCENT
         self._max_loss = config.max_daily_loss_pct * MILLIONTHS_A_PERCENT
+        #: The limits of the balance seen last: between two refreshes it is the same.
+        self._limits = self._limits_of(ZERO)
+        self._limits_total = ZERO
 
     def propose(self, valid: ValidSignal, custody: Custody) -> Proposal | Failed:
         """Size the order, check its risk, and build the question to the ledger."""
@@ -91,7 +94,7 @@ class RiskManagementHandler:
         price = valid.reference or ZERO
         if arrival.signal.action is OPEN:
             sized = self._sizing.entry_request(valid)
-            if isinstance(sized, Refusal):
+            if not isinstance(sized, tuple):
                 return Failed(refusal=sized, signal=arrival.signal, digest=arrival.digest)
             request, price = sized
         return self._proposal(valid, custody, request, price)
@@ -232,6 +235,9 @@ class RiskManagementHandler:
         arrival, config = valid.arrival, self._config
         balance = arrival.view.balance
         total = balance.total if balance is not None else ZERO
+        if total is not self._limits_total:
+            self._limits, self._limits_total = self._limits_of(total), total
+        max_exposure, max_loss = self._limits
         return AdmitItem(
             entry=custody.entry_id,
             token=custody.token,
@@ -239,16 +245,20 @@ class RiskManagementHandler:
             digest=arrival.digest,
             exchange=arrival.signal.exchange,
             position_key=position_key(arrival.signal.exchange, arrival.signal.symbol),
-            action=arrival.signal.action.value,
+            action=arrival.signal.action,
             quote=valid.info.quote,
             plan=_written(arrival, plan),
             notional=plan.reserved,
             max_positions=config.max_concurrent_positions,
-            max_exposure=_share(total, self._max_exposure),
-            max_loss=_share(total, self._max_loss),
+            max_exposure=max_exposure,
+            max_loss=max_loss,
             max_rate=config.max_orders_per_minute,
             only_look=plan.refusal is not None,
         )
+
+    def _limits_of(self, total: Decimal) -> tuple[int, int]:
+        """Return the largest exposure and daily loss with a balance of ``total``, millionths."""
+        return _share(total, self._max_exposure), _share(total, self._max_loss)
 
     def _order(
         self,

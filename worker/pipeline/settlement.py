@@ -20,7 +20,7 @@ from worker.domain.order import BUY, CANCELLED, FILLED, Fill, OrderState
 from worker.domain.position_key import position_key
 from worker.domain.refusal import DeadReason, Refusal
 from worker.domain.signal import Signal
-from worker.ledger.items import CommitItem
+from worker.ledger.items import CommitItem, RecordEnd
 from worker.ledger.layouts import DeadLetterTail
 from worker.ledger.stored import Reservation
 from worker.pipeline.custody import Custody
@@ -104,25 +104,27 @@ class SettlementWriter:
         change = change_position(end, self._sizing, header, now)
         latency_ms = _latency_ms(custody.entry_id, now_ms)
         events = self._order_events(end, header, filled, average, slippage, latency_ms)
+        summary = OrderSummary(
+            state=report.state,
+            client_order_id=request.client_order_id,
+            exchange_order_id=report.exchange_order_id,
+            filled_quantity=filled,
+            average_price=average,
+            realized_pnl=text(change.realized),
+            attempts=end.attempts,
+        )
+        record = RecordEnd(
+            state=FILLED if is_whole else CANCELLED,
+            outcome=_encode(summary).decode(),
+            admitted_at=order.admitted_at,
+            unresolved_since=order.unresolved_since,
+        )
         item = CommitItem(
             entry=custody.entry_id,
             token=custody.token,
             signal=signal.signal_id,
             digest=order.digest,
-            state=FILLED if is_whole else CANCELLED,
-            outcome=_encode(
-                OrderSummary(
-                    state=report.state,
-                    client_order_id=request.client_order_id,
-                    exchange_order_id=report.exchange_order_id,
-                    filled_quantity=filled,
-                    average_price=average,
-                    realized_pnl=text(change.realized),
-                    attempts=end.attempts,
-                )
-            ).decode(),
-            admitted_at=order.admitted_at,
-            unresolved_since=order.unresolved_since,
+            record=record,
             events=(*events, *change.events),
             reservation=reservation_of(order),
             position_key=position_key(signal.exchange, signal.symbol),
@@ -165,10 +167,12 @@ class SettlementWriter:
             token=custody.token,
             signal=signal.signal_id,
             digest=end.digest,
-            state=state.value,
-            outcome=_encode(outcome).decode(),
-            admitted_at=order.admitted_at if order else 0,
-            unresolved_since=order.unresolved_since if order else 0,
+            record=RecordEnd(
+                state=state.value,
+                outcome=_encode(outcome).decode(),
+                admitted_at=order.admitted_at if order else 0,
+                unresolved_since=order.unresolved_since if order else 0,
+            ),
             events=(encode(event, event_id(client_id, "failed"), header),),
             reservation=reservation_of(order) if order else Reservation.NONE,
             position_key=position_key(signal.exchange, signal.symbol),

@@ -67,7 +67,7 @@ class Sizing:
             worth=worth,
             info=info,
         )
-        if isinstance(quantity, Refusal):
+        if not isinstance(quantity, Decimal):
             return quantity
         request = OrderRequest(
             client_order_id=client_order_id(self._account, signal.signal_id, ENTRY),

@@ -480,7 +480,26 @@ async def test_an_entry_handed_on_does_not_carry_the_ids_of_the_one_before() -> 
     async with running(bench):
         bench.ledger.give(delivery(0))
         await bench.settle(lambda: len(bench.ledger.committed) == 2)
-    assert bound == [{"entry_id": delivery(0).entry_id}, {"entry_id": delivery(7).entry_id}]
+    assert bound == [{}, {}]
+
+
+async def test_what_is_logged_while_an_order_is_sent_names_its_signal() -> None:
+    """Whatever the stages and the adapter log: each entry of a batch has its own ids there."""
+    bench = Bench()
+    seen: list[dict[str, Any]] = []
+
+    async def act(one: Delivery, custody: Custody) -> Any:
+        seen.append(bound_ids())
+        return await bench.line.end(one, custody)
+
+    bench.line.act = act
+    async with running(bench):
+        bench.ledger.give(delivery(0), delivery(1))
+        await bench.settle(lambda: len(bench.ledger.committed) == 2)
+    assert seen == [
+        {"entry_id": delivery(number).entry_id, "signal_id": ORDER.signal.signal_id}
+        for number in (0, 1)
+    ]
 
 
 async def test_a_grant_in_hand_is_not_started_twice() -> None:
@@ -852,7 +871,6 @@ async def test_a_log_line_about_a_delivery_names_its_own_signal(ends: str) -> No
         if one.entry_id == delivery(1).entry_id:
             raise RuntimeError("cannot be read")
         custody.signal_id = f"signal-of-{one.entry_id}"
-        bind_ids(entry_id=one.entry_id, signal_id=custody.signal_id)
         return begin(one, custody)
 
     async def act(_: Delivery, __: Custody) -> Any:

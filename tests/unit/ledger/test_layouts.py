@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from worker.ledger.items import AdmitItem, CommitItem, arguments
+from worker.ledger.items import AdmitItem, CommitItem, RecordEnd, arguments
 from worker.ledger.layouts import (
     ADMIT,
     COMMIT,
@@ -34,8 +34,9 @@ def an_admission() -> AdmitItem:
 
 
 def an_outcome(**fields: Any) -> CommitItem:
-    values: dict[str, Any] = {name: f"the {name}" for name in CommitItem.__struct_fields__}
-    return CommitItem(**(values | {"events": (), "dead": None} | fields))
+    values: dict[str, Any] = {name: f"the {name}" for name in COMMIT}
+    record = RecordEnd(state="the state", outcome="the outcome", admitted_at=5)
+    return CommitItem(record=record, **(values | {"events": (), "dead": None} | fields))
 
 
 def as_bytes(text: bytes | str) -> bytes:
@@ -91,7 +92,7 @@ def test_the_beginning_of_a_record_has_its_columns() -> None:
     record = decode_record(begun + end)
     assert (record.entry, record.signal, record.plan) == ("the entry", "the signal", "the plan")
     assert (record.admitted_at, record.position, record.ended_at) == (5, "{}", 0)
-    _, (ended,) = an_outcome(admitted_at=5, unresolved_since=0, token=7).encode("w")
+    _, (ended,) = an_outcome(token=7).encode("w")
     record = decode_record(as_bytes(ended) + msgspec.msgpack.encode(9))
     assert (record.state, record.token, record.outcome) == ("the state", 7, "the outcome")
     assert (record.admitted_at, record.ended_at) == (5, 9)

@@ -28,7 +28,6 @@ from tests.unit.parts import (
 )
 from worker.config.keys import ExecutionConfig, ReconciliationConfig, RiskConfig, ValidationConfig
 from worker.domain.market import Balance, MarketKind, Ticker
-from worker.domain.order import OrderRequest
 from worker.domain.refusal import Code
 from worker.domain.signal import MalformedSignalError
 from worker.domain.signature import Signatures, SigningKey, signed_fields
@@ -57,7 +56,6 @@ from worker.pipeline.sizing import Sizing
 from worker.pipeline.validation import ValidationHandler
 from worker.pipeline.worker_state import WorkerState
 from worker.runtime.clock import Random, utc
-from worker.runtime.logger import bound_ids
 
 
 class Quiet:
@@ -468,21 +466,6 @@ async def test_too_many_dead_deliveries_without_a_record() -> None:
 async def test_the_fifth_delivery_is_still_tried() -> None:
     """``max_deliveries`` of 5 means five."""
     assert "OrderFilled" in kinds(await Line().run(deliveries=5))
-
-
-async def test_what_is_logged_of_a_signal_names_it() -> None:
-    """From where it is decoded on, at its first delivery and at a later one."""
-    line = Line()
-    seen: list[Any] = []
-
-    def note(request: OrderRequest) -> Any:
-        seen.append(bound_ids())
-        return report()(request)
-
-    line.exchange.placing = line.exchange.looking = [note]
-    await asyncio.create_task(line.run())
-    await asyncio.create_task(line.run(record=await line.recorded(), deliveries=2))
-    assert seen == [{"entry_id": ENTRY_ID, "signal_id": "s-1"}] * 3
 
 
 async def test_an_unresolved_order_stays_so_until_proof() -> None:

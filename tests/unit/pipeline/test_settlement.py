@@ -154,7 +154,12 @@ def test_an_entry_filled_whole_in_one_trade() -> None:
     assert filled["latency_ms"] == 40  # the entry came 40 ms before the clock's start
     assert (opened["quantity"], opened["entry_price"], opened["fee"]) == ("2", "101", "0.2")
     assert (opened["stop_loss"], opened["take_profit"]) == ("98.98", None)
-    assert (item.state, item.signal, item.entry, item.token) == ("FILLED", "s-1", ENTRY_ID, 3)
+    assert (item.record.state, item.signal, item.entry, item.token) == (
+        "FILLED",
+        "s-1",
+        ENTRY_ID,
+        3,
+    )
     assert (item.reservation, item.position_key) == ("opening", f"paper:{SYMBOL}")
     assert booked(item).position_id == opened["position_id"] == ENTRY_CLIENT_ID
     assert (item.quote, item.realized) == ("USDT", 0)
@@ -198,7 +203,7 @@ def test_an_entry_filled_in_part_and_cancelled() -> None:
     assert cancelled["reason"] == "not filled in the time allowed"
     assert cancelled["fee"] == "0.05"
     assert opened["quantity"] == "0.5"
-    assert item.state == "CANCELLED"
+    assert item.record.state == "CANCELLED"
     assert item.exposure == 50_000_000 - 200_000_000
 
 
@@ -371,7 +376,7 @@ def test_a_refusal_before_admission_reserves_nothing() -> None:
     assert (failed["retriable"], failed["attempts"]) == (True, 0)
     assert failed["client_order_id"] is None
     assert (ending.item.reservation, ending.item.exposure) == ("", 0)
-    assert (ending.item.state, ending.outcome) == ("FAILED", "failed")
+    assert (ending.item.record.state, ending.outcome) == ("FAILED", "failed")
 
 
 @pytest.mark.parametrize(
@@ -389,7 +394,7 @@ def test_a_refusal_after_admission_gives_its_place_back(
     assert failed["client_order_id"] == order.request.client_order_id
     assert (ending.item.reservation, ending.item.exposure) == (reservation, exposure)
     assert ending.item.position is None
-    assert ending.item.state == "REJECTED"
+    assert ending.item.record.state == "REJECTED"
 
 
 def test_exhausted_deliveries_are_a_failure_and_a_dead_letter() -> None:

@@ -6,7 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from worker.domain.money import use_exact_arithmetic
 from worker.runtime.embedded_server import EmbeddedServer, find_server
+
+use_exact_arithmetic()  # as every command does
 
 #: The bundled Valkey, and the installed redis-server where there is one.
 _BINARIES = {"valkey": find_server(prefer_bundled=True)}

@@ -58,7 +58,8 @@ EVENT_FIELDS: Final[Mapping[str, str]] = {
     "close_reason": "Why the position ended.",
     "closed_at": "When it ended.",
     "code": "The reason as a word: of `OrderFailed` one of the codes below, of `SystemError` "
-    "`ORDER_UNRESOLVED`, `ORDER_DECIDED`, `POSITION_DRIFT` or `POSITION_CORRECTED`.",
+    "`ORDER_UNRESOLVED`, `ORDER_DECIDED`, `POSITION_DRIFT`, `POSITION_CORRECTED` or "
+    "`ENTRY_TOO_SMALL`.",
     "component": "Which part of the worker speaks.",
     "direction": "Which way the position profits.",
     "drift": "What differs between book and exchange, a sentence each.",

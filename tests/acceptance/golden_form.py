@@ -113,7 +113,7 @@ class Form:
         found = {}
         for key, one in value.items():
             where = stream
-            if key == "id" and is_letter:
+            if key == "letter_id" or (key == "id" and is_letter):
                 where = "dead"
             elif key == "entry_id":  # a letter's own one names the signal, also in `tail`
                 where = "signals" if is_letter else str(value.get("stream", "signals"))

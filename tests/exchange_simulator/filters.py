@@ -38,6 +38,8 @@ def check_spot(order: Order) -> None:
         raise errors.filter_failure("LOT_SIZE")
     if order.quantity % market.step:
         raise errors.filter_failure("LOT_SIZE")
+    if _is_over_market_lot(order):
+        raise errors.filter_failure("MARKET_LOT_SIZE")
     for price in (order.price, order.stop_price):
         if price < 0 or price % market.tick:
             raise errors.filter_failure("PRICE_FILTER")
@@ -55,7 +57,7 @@ def check_futures(order: Order) -> None:
             raise ApiError(-4003, "Quantity less than or equal to zero.")
         if order.quantity % market.step:
             raise ApiError(-1111, "Precision is over the maximum defined for this asset.")
-        if order.quantity > market.max_quantity:
+        if order.quantity > market.max_quantity or _is_over_market_lot(order):
             raise ApiError(-4005, "Quantity greater than max quantity.")
     for price in (order.price, order.stop_price):
         if price < 0:
@@ -77,6 +79,11 @@ def check_futures(order: Order) -> None:
             f"Order's notional must be no smaller than {market.min_notional} "
             "(unless you choose reduce only).",
         )
+
+
+def _is_over_market_lot(order: Order) -> bool:
+    largest = order.market.max_market_quantity
+    return bool(largest) and not order.price and order.quantity > largest
 
 
 def _near(price: Decimal, market: Market) -> bool:

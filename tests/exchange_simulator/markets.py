@@ -68,6 +68,8 @@ class Market:
     #: a limit price may deviate from the last price by these factors (PERCENT_PRICE)
     up: Decimal = Decimal(5)
     down: Decimal = Decimal("0.2")
+    #: the largest market order, 0 for that of any order (MARKET_LOT_SIZE)
+    max_market_quantity: Decimal = Decimal(0)
 
     @property
     def price_digits(self) -> int:
@@ -137,7 +139,7 @@ class Market:
                 {
                     "filterType": "MARKET_LOT_SIZE",
                     "minQty": "0.00000000",
-                    "maxQty": text(self.max_quantity, 8),
+                    "maxQty": text(self.max_market_quantity or self.max_quantity, 8),
                     "stepSize": "0.00000000",
                 },
                 {
@@ -206,7 +208,11 @@ class Market:
                     "tickSize": str(self.tick),
                 },
                 {"filterType": "LOT_SIZE", **lot},
-                {"filterType": "MARKET_LOT_SIZE", **lot},
+                {
+                    "filterType": "MARKET_LOT_SIZE",
+                    **lot,
+                    "maxQty": str(self.max_market_quantity or self.max_quantity),
+                },
                 {"filterType": "MAX_NUM_ORDERS", "limit": 200},
                 {"filterType": "MAX_NUM_ALGO_ORDERS", "limit": 100},
                 {"filterType": "MIN_NOTIONAL", "notional": str(self.min_notional)},

@@ -218,12 +218,14 @@ def test_an_address_that_is_not_ours_is_a_configuration_error() -> None:
 
 
 @pytest.mark.skipif(not socket.has_ipv6, reason="this machine has no IPv6")
-def test_it_listens_on_ipv6_too() -> None:
-    """An address with a colon is one."""
+@pytest.mark.parametrize("host", ["::1", "[::1]", "[0:0:0:0:0:0:0:1]"])
+def test_it_listens_on_ipv6_too(host: str) -> None:
+    """An address with a colon is one, with or without a URL's brackets."""
     try:
-        one = Served(host="::1")
+        one = Served(host=host)
     except ConfigError:
         pytest.skip("IPv6 is switched off here")
+    one.host = "::1"
     assert one.ask("/livez")[0] == 200
     one.server.close()
 

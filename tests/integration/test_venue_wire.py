@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from decimal import Decimal
@@ -598,3 +599,56 @@ async def test_the_sandbox_is_the_one_that_works_for_the_markets_asked_for() -> 
     adapter = adapter_for("kraken", "", sandbox=True)
     with pytest.raises(ConfigError, match=r"exchanges\.kraken\.sandbox"):
         await adapter.start()
+
+
+# --- every digit of a fine grid ---
+
+_TICKS = ("tickSize", "tickSz", "tick_size", "price_increment", "quote_increment")
+_LARGEST = ("maxOrderQty", "base_max_size", "maxQty")
+
+
+def finer(server: CannedServer) -> None:
+    """Let the venue's markets have a tick of 1e-14 and no maximum to speak of."""
+
+    def changed(reply: Any) -> Any:
+        def answer(asked: Asked) -> Any:
+            text = json.dumps(reply(asked) if callable(reply) else reply)
+            for name in _TICKS:
+                text = re.sub(rf'"{name}": "[0-9.]*"', f'"{name}": "0.00000000000001"', text)
+            for name in _LARGEST:
+                text = re.sub(rf'"{name}": "[0-9.]*"', f'"{name}": "9999999999999999999"', text)
+            return json.loads(text.replace('"pair_decimals": 1', '"pair_decimals": 14'))
+
+        return answer
+
+    for route, reply in list(server.replies.items()):
+        if any(part in route for part in ("instruments", "AssetPairs", "products", "exchangeInfo")):
+            server.replies[route] = changed(reply)
+
+
+@pytest.mark.parametrize("symbol", ["BTC/USDT", "BTC/USDT:USDT"])
+@pytest.mark.parametrize("venue", ["binance", "bybit", "okx", "kraken", "coinbase"])
+async def test_prices_and_quantities_keep_every_digit_of_the_grid(venue: str, symbol: str) -> None:
+    """A buy is never above the caller's price, a sale never below, whatever ccxt would round."""
+    created = {"orderId": 1, "clientOrderId": ID, "symbol": "BTCUSDT", "status": "NEW"}
+    async with canned_server() as server:
+        stock(server, venue)
+        finer(server)
+        server.replies[CREATE_ROUTES[venue]] = CREATED.get(venue, created)
+        server.replies["POST /fapi/v1/order"] = created
+        adapter = adapter_for(venue, server.url)
+        await adapter.start()
+        try:
+            if adapter.get_symbol_info(symbol) is None:
+                return  # the venue has no such market
+            for side, sent in (Side.BUY, "0.00000000123459"), (Side.SELL, "0.0000000012346"):
+                server.asked.clear()
+                quantity = D("12345678901234567.12")
+                order = a_limit(symbol, side=side, price=D("0.000000001234599"), quantity=quantity)
+                await adapter.place_order(order, adapter.open_window())
+                (body,) = (one.body for one in server.asked if "rder" in one.path)
+                assert re.search(rf"[=\"]{sent}([&\"]|$)", body), body
+                contracts = "1234567890123456712" if "SWAP" in body else str(quantity)
+                assert contracts in body
+        finally:
+            await adapter.close()

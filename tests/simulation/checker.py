@@ -38,6 +38,9 @@ _LASTING: Final = frozenset(
 #: Of a commit that writes no event; the last of them says how many there are.
 _COMMIT_FIELDS: Final = len(CommitItem(entry="", token=0).encode("")[0])
 
+#: Every leg that a signal's orders can have: closes of more than one order come in pieces.
+LEGS: Final = (Role.ENTRY, Role.EXIT, *(f"{Role.EXIT}.{piece}" for piece in range(2, 12)))
+
 
 class Entry(msgspec.Struct, kw_only=True):
     """One entry on the stream; ``signal_id`` is empty where it is no signal."""
@@ -113,7 +116,7 @@ class Checker:
         else:
             signal_id = signal.signal_id
             group = group or f"{signal.exchange}:{signal.symbol}"
-            for leg in (Role.ENTRY, Role.EXIT):
+            for leg in LEGS:
                 self._signal_of[client_order_id(ACCOUNT, signal_id, leg)] = signal_id
             age_ms = self._story.config.validation.max_signal_age_seconds * 1000
             expiry_ms = int(signal.expires_ms(signal.created_ms, age_ms))
@@ -151,10 +154,10 @@ class Checker:
         same = [
             other
             for other in self._venue.accepted
-            if self._signal_of.get(other.request.client_order_id) == signal_id
+            if other.request.client_order_id == request.client_order_id
         ]
         if len(same) > 1:
-            self.violate(f"{signal_id}: {len(same)} orders accepted")
+            self.violate(f"{signal_id}: {len(same)} orders accepted for one leg")
         slack_ms = window_ms + MAX_SKEW_MS
         if now_ms > self._expiry_ms.get(signal_id, 0) + slack_ms:
             self.violate(f"{signal_id}: accepted after its expiry")
@@ -331,8 +334,9 @@ class Checker:
             return
         if Decimal(event["filled_quantity"]) != filled:
             self.violate(f"{signal_id}: {kind} {event['filled_quantity']}, {filled} traded")
-        if kind == "OrderFilled" and filled != orders[-1].request.quantity:
-            self.violate(f"{signal_id}: OrderFilled, {filled} of {orders[-1].request.quantity}")
+        ordered = sum((order.request.quantity for order in orders), ZERO)
+        if kind == "OrderFilled" and filled != ordered:
+            self.violate(f"{signal_id}: OrderFilled, {filled} of {ordered}")
 
     def _check_limits(self, seen: Inspection) -> None:
         limit = self._story.config.risk.max_concurrent_positions

@@ -6,7 +6,15 @@ from typing import Any, Final, TypeVar
 from tests.simulation.faults import Call, Fault
 from tests.simulation.loop import Process
 from tests.simulation.network import Broken, Network
-from tests.simulation.venue import BALANCE, MARKETS, PRICES, VISIBILITY_MS, Venue
+from tests.simulation.venue import (
+    BALANCE,
+    LARGEST_EVERY_S,
+    LIMITED,
+    MARKETS,
+    PRICES,
+    VISIBILITY_MS,
+    Venue,
+)
 from worker.domain.market import Balance, ExchangePosition, MarketKind, SymbolInfo, Ticker
 from worker.domain.order import Fill, OrderReport, OrderRequest
 from worker.domain.signal import Direction
@@ -154,8 +162,9 @@ class SimulatedExchange(ExchangeAdapter):
         )
 
     def get_symbol_info(self, symbol: str) -> SymbolInfo | None:
-        """One of four perpetuals."""
-        return MARKETS.get(symbol)
+        """One of four perpetuals; two of them limit market orders half of the time."""
+        limited = self._venue._now_s() % LARGEST_EVERY_S > LARGEST_EVERY_S / 2
+        return (LIMITED if limited else MARKETS).get(symbol)
 
     def symbols(self) -> Iterable[str]:
         """The four."""

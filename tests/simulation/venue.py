@@ -27,6 +27,10 @@ PRICES: Final = {
     "SOL/USDT:USDT": Decimal(100),
     "XRP/USDT:USDT": Decimal(2),
 }
+#: The largest market order of two markets, so that closes need several. It is in force every other
+#: few seconds only: entries are refused under it, and a close may be taken over under other rules.
+LARGEST: Final = {"BTC/USDT:USDT": Decimal("0.1"), "XRP/USDT:USDT": Decimal("0.06")}
+LARGEST_EVERY_S: Final = 4.0
 FEE_RATE: Final = Decimal("0.0005")
 BALANCE: Final = Decimal(1_000_000)
 #: An accepted order can be looked up after at most this, milliseconds.
@@ -53,6 +57,11 @@ def market(symbol: str) -> SymbolInfo:
 
 
 MARKETS: Final = {symbol: market(symbol) for symbol in PRICES}
+#: The same while the largest market order is in force.
+LIMITED: Final = MARKETS | {
+    symbol: msgspec.structs.replace(MARKETS[symbol], max_market_quantity=largest)
+    for symbol, largest in LARGEST.items()
+}
 
 
 class Plan(msgspec.Struct, frozen=True):

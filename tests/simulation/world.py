@@ -30,6 +30,7 @@ from tests.simulation.trace import Trace
 from tests.simulation.venue import Venue
 from worker.assembly import worker as app
 from worker.config.keys import Config
+from worker.domain.money import use_exact_arithmetic
 from worker.domain.trading_state import TradingState
 from worker.ledger.errors import LedgerUnavailableError
 from worker.ledger.wire import Argument
@@ -427,6 +428,7 @@ def _restore_logging(before: dict[str, Any] | None) -> None:
 
 def simulate(server: SimulationServer, seed: int, *, logs: bool = False) -> World:
     """Run one seed."""
+    use_exact_arithmetic()  # as every command does
     world = World(server, tell(seed), logs=logs)
     world.run()
     return world

@@ -152,6 +152,9 @@ class ScriptedExchange(ExchangeAdapter):
         self.looking: list[Any] = []
         self.trades: list[Any] = []
         self.cancelling: list[Any] = [None]
+        #: What the account holds, and its coins; asked without a request.
+        self.holding: list[Any] = [[]]
+        self.wallet: list[Any] = [{}]
         #: What was asked of the exchange, in order: (method, time on the clock in ms).
         self.calls: list[tuple[str, float]] = []
         self.requests: list[OrderRequest] = []
@@ -162,7 +165,9 @@ class ScriptedExchange(ExchangeAdapter):
         """When ``method`` was called."""
         return [at for name, at in self.calls if name == method]
 
-    async def _answer(self, method: str, answers: list[Any], request: OrderRequest) -> Any:
+    async def _answer(
+        self, method: str, answers: list[Any], request: OrderRequest | None = None
+    ) -> Any:
         self.calls.append((method, self.time.ms))
         answer = answers.pop(0) if len(answers) > 1 else answers[0]
         if callable(answer):
@@ -203,10 +208,10 @@ class ScriptedExchange(ExchangeAdapter):
         return cast("tuple[Fill, ...]", await self._answer("trades", self.trades, request))
 
     async def get_balance(self, kind: MarketKind = MarketKind.SPOT) -> Mapping[str, Balance]:
-        return {}
+        return cast("Mapping[str, Balance]", await self._answer("balance", self.wallet))
 
     async def get_positions(self) -> list[ExchangePosition]:
-        return []
+        return cast("list[ExchangePosition]", await self._answer("positions", self.holding))
 
     async def get_ticker(self, symbol: str) -> Ticker:
         return ticker(symbol=symbol)

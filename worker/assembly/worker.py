@@ -17,6 +17,7 @@ from worker.assembly.exchange_supervisor import ExchangeSupervisor, note_exchang
 from worker.assembly.factory import ExchangeFactory
 from worker.config.keys import Config, Secret
 from worker.domain.identity import account_key
+from worker.domain.money import use_exact_arithmetic
 from worker.domain.signature import Signatures
 from worker.engine.engine import ExecutionEngine, SideTask
 from worker.keeper.comparison import Comparison
@@ -376,6 +377,7 @@ async def run_worker(config: Config, log_signal: LogSignal) -> int:
         ConfigError: the configuration cannot be served.
         InvariantError: something that cannot happen has happened.
     """
+    use_exact_arithmetic()
     if config.redis.url.reveal() != "embedded":
         return await Worker(config, log_signal=log_signal).run()
     with EmbeddedServer() as server:

@@ -3,7 +3,7 @@
 from argparse import ArgumentParser, Namespace
 
 from worker.cli import arguments, session
-from worker.domain.money import text
+from worker.domain.money import rounded_text, text
 from worker.operator.reader import AccountReader
 
 
@@ -49,6 +49,6 @@ async def _correct(reader: AccountReader, options: Namespace) -> int:
         )
     print(
         f"{before.direction} {options.symbol} on {options.exchange}: {text(before.quantity)} "
-        f"is now {text(after.quantity)}, realised {text(after.realized_pnl)}"
+        f"is now {text(after.quantity)}, realised {rounded_text(after.realized_pnl)}"
     )
     return 0

@@ -19,7 +19,7 @@ from worker.cli import arguments, session, signing
 from worker.cli.environment import configuration
 from worker.config.keys import Config
 from worker.domain.event import TERMINAL_EVENTS
-from worker.domain.money import text
+from worker.domain.money import rounded_text, text
 from worker.domain.position import Position
 from worker.domain.position_events import FLATTEN_PREFIX
 from worker.domain.signature import Signer
@@ -203,7 +203,7 @@ class Flattening:
             "metadata": {"reason": self._reason[:1_000], "actor": self._actor},
         }
         if position.exchange in self._priced:
-            signal["entry_price"] = text(position.entry_price)
+            signal["entry_price"] = rounded_text(position.entry_price)
         return signal
 
     def _note(self, entry: StreamEntry) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from worker import __version__
+from worker.domain.money import use_exact_arithmetic
 from worker.runtime.errors import ConfigError, InvariantError, WorkerError
 
 OK: Final = 0
@@ -114,6 +115,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     try:
         options = build_parser().parse_args(argv)
+        use_exact_arithmetic()
         code = int(options.run_command(options))
         sys.stdout.flush()
     except SystemExit as stop:  # argparse: --help, --version, wrong usage

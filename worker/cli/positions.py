@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from worker.cli import session, wording
-from worker.domain.money import text
+from worker.domain.money import rounded_text, text
 from worker.ledger.replies import Book
 from worker.operator.reader import AccountReader
 
@@ -50,7 +50,7 @@ def to_json(book: Book) -> bytes:
 def _plain(value: Any) -> Any:
     """Write decimals as events do, never with an exponent."""
     if isinstance(value, Decimal):
-        return text(value)
+        return rounded_text(value)
     if isinstance(value, dict):
         return {name: _plain(part) for name, part in value.items()}
     return value
@@ -73,10 +73,10 @@ def table(book: Book) -> Any:
             f"{position.exchange} {position.symbol}" + (" (changing)" if key in book.busy else ""),
             position.direction.value,
             text(position.quantity),
-            text(position.entry_price),
+            rounded_text(position.entry_price),
             text(position.stop_loss) if position.stop_loss is not None else "-",
             text(position.take_profit) if position.take_profit is not None else "-",
-            text(position.realized_pnl),
+            rounded_text(position.realized_pnl),
             position.opened_at.strftime("%m-%d %H:%M:%S"),
             position.signal_id,
         )

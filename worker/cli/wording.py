@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import msgspec
 
-from worker.ledger.access import StreamEntry
+from worker.ledger.access import DEAD_STREAM, StreamEntry
 
 _encode = msgspec.json.Encoder().encode
 #: The fields of an event shown on its line, in this order.
@@ -99,17 +99,39 @@ def printable(text: str) -> str:
 
 
 def as_json(entry: StreamEntry) -> bytes:
-    """Encode one entry of any stream as a line of JSON; ``data`` is embedded where it is JSON."""
-    fields: dict[str, Any] = {
-        name: value.decode(errors="replace") for name, value in entry.fields.items()
-    }
-    data = entry.fields.get("data")
-    if data is not None:
-        try:
-            fields["data"] = msgspec.Raw(msgspec.json.format(data, indent=-1))
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            fields["data"] = data.decode(errors="replace")
-    return _encode({"stream": entry.stream, "entry_id": entry.id, **fields})
+    r"""Encode one entry of any stream as a line of JSON; ``data`` is embedded where it is JSON.
+
+    Bytes that are no UTF-8 are escaped, as ``\xff``. The id of a dead letter is its ``letter_id``,
+    for its ``entry_id`` is the id that the entry had among the signals. A field that a producer
+    gave one of these names is shown with ``own_`` before it.
+    """
+    known = {"stream": entry.stream, "entry_id": entry.id}
+    if entry.stream == DEAD_STREAM:
+        known = {
+            "stream": entry.stream,
+            "letter_id": entry.id,
+            "entry_id": entry.text("entry_id") or entry.id,
+        }
+    fields: dict[str, Any] = {}
+    for name, value in entry.fields.items():
+        shown = f"own_{name}" if name in known else name
+        fields[shown] = _embedded(value) if name == "data" else _escaped(value)
+    if entry.stream == DEAD_STREAM:
+        fields.pop("own_entry_id", None)
+    return _encode(known | fields)
+
+
+def _escaped(value: bytes) -> str:
+    return value.decode(errors="backslashreplace")
+
+
+def _embedded(data: bytes) -> Any:
+    """Return a payload as JSON to be written as it is, as text where it is none."""
+    try:
+        data.decode()
+        return msgspec.Raw(msgspec.json.format(data, indent=-1))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return _escaped(data)
 
 
 def screen() -> Any:

@@ -14,7 +14,8 @@ class RedisConfig(Section, kw_only=True, frozen=True):
         doc(
             "`redis://`, `rediss://` (TLS), `unix://`, "
             "`redis+sentinel://h1:p1,h2:p2/<master>/<db>`, "
-            "`redis+cluster://h1:p1,h2:p2`, or `embedded` (starts the bundled server)"
+            "`redis+cluster://h1:p1,h2:p2`, or `embedded` (starts the bundled server); `?db=`, "
+            "`?username=` and `?password=` are followed, other options refused"
         ),
     ] = Secret("redis://127.0.0.1:6379/0")
     username: Annotated[str, doc("user, where the URL names none")] = ""
@@ -69,7 +70,9 @@ class WorkerConfig(Section, kw_only=True, frozen=True):
 class HttpConfig(Section, kw_only=True, frozen=True):
     """The address of metrics and health."""
 
-    host: Annotated[str, doc("address to listen on; empty turns HTTP off")] = "127.0.0.1"
+    host: Annotated[
+        str, doc("name or address to listen on, IPv6 in brackets or not; empty: off")
+    ] = "127.0.0.1"
     port: Annotated[
         int, integer(0, 65_535, "port to listen on; 0, or if it is taken, a free one")
     ] = 9108

@@ -1,9 +1,10 @@
 """Parses ``redis.url``: the one place that knows the forms of address and their parts."""
 
 import re
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Final
-from urllib.parse import parse_qs, unquote
+from urllib.parse import parse_qsl, unquote
 
 import msgspec
 
@@ -22,6 +23,21 @@ _SCHEMES: Final = (
     "rediss+sentinel",
     "rediss+cluster",
 )
+#: Options that are followed, those that may ask only for what is done anyhow, and those that a key
+#: of the configuration stands for.
+_FOLLOWED: Final = frozenset({"db", "username", "password"})
+_DONE_ANYHOW: Final[Mapping[str, tuple[str, ...]]] = {
+    "protocol": ("2",),
+    "decode_responses": ("false", "0", "no"),
+    "ssl_cert_reqs": ("required",),
+    "ssl_check_hostname": ("true", "1", "yes"),
+}
+_KEYS: Final = {
+    "ssl_ca_certs": "tls_ca_file",
+    "ssl_certfile": "tls_cert_file",
+    "ssl_keyfile": "tls_key_file",
+}
+_OPTION: Final = re.compile(r"[A-Za-z_]{1,40}")
 _HOST: Final = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^\[\]:,]+)(?::([0-9]{1,5}))?")
 _DATABASE: Final = re.compile(r"[0-9]{1,5}")
 
@@ -77,8 +93,9 @@ def parse(url: str) -> RedisUrl:
         known = ", ".join(f"{name}://" for name in _SCHEMES)
         raise _wrong(f'must begin with one of {known} or be "{EMBEDDED}"')
     address, _, query = rest.partition("?")
+    options = _options(query, tls=scheme.startswith("rediss"))
     if scheme == "unix":
-        return _socket(address, query)
+        return _socket(address, options)
     # The last @, for a password may hold a / or an @ that somebody forgot to escape.
     credentials, _, address = address.rpartition("@")
     hosts, _, path = address.partition("/")
@@ -92,10 +109,10 @@ def parse(url: str) -> RedisUrl:
         if not names:
             raise _wrong("redis+sentinel:// needs the master's name: /<master> or /<master>/<db>")
         master, *names = names
-    db = _database(names)
+    db = _database(names, options)
     if topology is Topology.CLUSTER and db:
         raise _wrong("a cluster has database 0 only")
-    username, password = _credentials(credentials)
+    username, password = _credentials(credentials, options)
     return RedisUrl(
         topology=topology,
         addresses=addresses,
@@ -107,24 +124,67 @@ def parse(url: str) -> RedisUrl:
     )
 
 
-def _socket(address: str, query: str) -> RedisUrl:
+def _options(query: str, *, tls: bool) -> dict[str, str]:
+    """Return what the URL's query asks for and is followed: ``db``, ``username``, ``password``.
+
+    An option that asks for what is done anyhow is accepted. Any other one is refused: whoever wrote
+    it counts on it.
+
+    Raises:
+        ConfigError: names the option.
+    """
+    followed: dict[str, str] = {}
+    seen: set[str] = set()
+    for name, value in parse_qsl(query, keep_blank_values=True):
+        if _OPTION.fullmatch(name) is None or ("@" in query and name not in _FOLLOWED):
+            raise _wrong(
+                "what follows the ? is no option; a ? in a password must be written as %3F, "
+                "an @ as %40"
+            )
+        if name in seen:
+            raise _wrong(f"?{name}= is given twice")
+        seen.add(name)
+        if name in _FOLLOWED:
+            followed[name] = value
+        elif name not in _DONE_ANYHOW:
+            instead = f": set redis.{_KEYS[name]}" if name in _KEYS else "; take it out"
+            raise _wrong(f"?{name}= is not followed{instead}")
+        elif value.lower() not in _DONE_ANYHOW[name]:
+            raise _wrong(f"?{name}= can only be {_DONE_ANYHOW[name][0]}")
+        elif name.startswith("ssl_") and not tls:
+            raise _wrong(f"?{name}= needs a URL with TLS: rediss://")
+    return followed
+
+
+def _socket(address: str, options: Mapping[str, str]) -> RedisUrl:
     # A path may hold an @ of its own.
     credentials, _, path = ("", "", address) if address.startswith("/") else address.rpartition("@")
     if not path.startswith("/"):
         raise _wrong("unix:// needs an absolute path: unix:///run/redis.sock")
-    username, password = _credentials(credentials)
+    username, password = _credentials(credentials, options)
     return RedisUrl(
         topology=Topology.STANDALONE,
         addresses=(Address(path=path),),
-        db=_database(parse_qs(query).get("db", [])),
+        db=_database([], options),
         username=username,
         password=password,
     )
 
 
-def _credentials(text: str) -> tuple[str, str]:
+def _credentials(text: str, options: Mapping[str, str]) -> tuple[str, str]:
     username, _, password = text.partition(":")
-    return unquote(username), unquote(password)
+    return (
+        _either(unquote(username), options, "username"),
+        _either(unquote(password), options, "password"),
+    )
+
+
+def _either(given: str, options: Mapping[str, str], name: str) -> str:
+    """Return what the URL says before its host or as an option; both only if they agree."""
+    option = options.get(name, given)
+    if given and option != given:
+        raise _wrong(f"it names one {name} before the host and another one as ?{name}=")
+    return option
 
 
 def _address(text: str, scheme: str) -> Address:
@@ -135,10 +195,12 @@ def _address(text: str, scheme: str) -> Address:
     return Address(host=match[1].strip("[]"), port=port)
 
 
-def _database(names: list[str]) -> int:
+def _database(names: list[str], options: Mapping[str, str]) -> int:
     """Return the database's number, 0 where none is named."""
+    if "db" in options and options["db"] not in names:
+        names = [*names, options["db"]]
     if len(names) > 1 or not all(_DATABASE.fullmatch(name) for name in names):
-        raise _wrong("the database must be one whole number: /<db>, or ?db=<db> of a socket")
+        raise _wrong("the database must be one whole number: /<db> or ?db=<db>")
     return int(names[0]) if names else 0
 
 

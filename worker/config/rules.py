@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 
 from worker.config import redis_url
 from worker.config.keys import Config, ExchangeConfig
+from worker.config.listening import listening_host
 from worker.domain.signature import MIN_SECRET_LENGTH
 from worker.runtime.errors import ConfigError
 from worker.runtime.secret import HIDDEN
@@ -26,6 +27,7 @@ def check_rules(config: Config) -> None:
     _check_sizes(config)
     _check_times(config)
     _check_redis_url(config.redis.url.reveal())
+    listening_host(config.http.host)
     _check_tls(config)
     _check_exchanges(config)
     _check_signatures(config)

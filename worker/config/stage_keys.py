@@ -126,3 +126,12 @@ class ReconciliationConfig(Section, kw_only=True, frozen=True):
     poll_interval: Annotated[
         float, real("how often an order is asked for meanwhile, seconds", ge=0.01, le=60)
     ] = 0.5
+    trades_wait_seconds: Annotated[
+        float,
+        real(
+            "how long the trades of an order that is over may be listed late before it is called "
+            "unresolved, seconds",
+            ge=0,
+            le=600,
+        ),
+    ] = 20.0

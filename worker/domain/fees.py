@@ -5,7 +5,7 @@ from decimal import Decimal
 from typing import Final
 
 from worker.domain.market import MarketKind, SymbolInfo
-from worker.domain.money import ZERO, floor_to, tidy
+from worker.domain.money import ZERO, floor_to, ratio, tidy
 from worker.domain.order import BUY, Fill, Side, total_quantity
 from worker.domain.signal import LONG, Direction
 
@@ -54,23 +54,35 @@ def _in_quote(currency: str, fee: Decimal, price: Decimal, info: SymbolInfo) -> 
     return fee * price if currency == info.base else ZERO
 
 
+def fee_in_base(fees: Mapping[str, Decimal], direction: Direction, info: SymbolInfo) -> Decimal:
+    """Return how many base units fees took out of the coins that a position holds.
+
+    On spot a fee in the base currency comes out of the coins that were bought, or out of those
+    that are left after a sale; a rebate adds to them. A short position holds no coins, and
+    derivatives are no coins at all: no fee changes their quantity, whatever it is paid in.
+
+    Args:
+        fees: by currency.
+        direction: of the position.
+        info: the market's rules.
+    """
+    if info.kind is not MarketKind.SPOT or direction is not LONG:
+        return ZERO
+    return fees.get(info.base, ZERO)
+
+
 def received_quantity(
     fills: tuple[Fill, ...], fees: Mapping[str, Decimal], direction: Direction, info: SymbolInfo
 ) -> Decimal:
-    """Return the base units an entry leaves the account with.
-
-    A spot purchase's fee in the base currency comes out of what was bought.
+    """Return the base units that an entry's fills add to its position.
 
     Args:
         fills: the entry's, at least one.
         fees: their :func:`total_fees`.
-        direction: of the position they open; only a long one buys the base currency.
+        direction: of the position they open.
         info: the market's rules.
     """
-    quantity = total_quantity(fills)
-    if direction is LONG and info.base in fees:
-        quantity -= fees[info.base]
-    return quantity
+    return total_quantity(fills) - fee_in_base(fees, direction, info)
 
 
 def sellable_after_fee(quantity: Decimal, info: SymbolInfo) -> Decimal:
@@ -113,7 +125,7 @@ def split_fees(fill: Fill, part: Decimal) -> tuple[FeeList, FeeList]:
     taken: FeeList = []
     left: FeeList = []
     for currency, fee in fill.fees:
-        share = tidy(fee * part / fill.quantity)
+        share = ratio(fee * part, fill.quantity)
         taken.append((currency, share))
         left.append((currency, fee - share))
     return taken, left

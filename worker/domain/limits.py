@@ -7,8 +7,8 @@ from typing import Final
 import msgspec
 
 from worker.domain.fees import sellable_after_fee
-from worker.domain.market import MarketKind, SymbolInfo
-from worker.domain.money import HUNDRED, ZERO, floor_to, ratio, text, tidy
+from worker.domain.market import MarketKind, SymbolInfo, largest_order
+from worker.domain.money import HUNDRED, ZERO, ceil_to, floor_to, ratio, rounded_text, text, tidy
 from worker.domain.refusal import Code, Refusal, Stage
 from worker.domain.signal import LONG, Direction
 
@@ -42,6 +42,7 @@ class SizeRule(msgspec.Struct, frozen=True, kw_only=True):
         price: Decimal,
         worth: Decimal,
         info: SymbolInfo,
+        at_market: bool = True,
     ) -> Decimal | Refusal:
         """Return the order's quantity in base units, on the market's grid and under the cap.
 
@@ -52,6 +53,8 @@ class SizeRule(msgspec.Struct, frozen=True, kw_only=True):
             price: the price to size with, quote units.
             worth: the highest price it may trade at, which the cap counts with.
             info: the market's rules.
+            at_market: the order trades at the market's price, for which some markets have a
+                maximum of its own.
 
         Returns:
             The quantity, or the refusal of an order that is too large or too small.
@@ -61,21 +64,21 @@ class SizeRule(msgspec.Struct, frozen=True, kw_only=True):
             budget = free * (self.default_pct if size_pct is None else size_pct) / HUNDRED
             room = min(budget, cap) / price if worth is price else min(budget / price, cap / worth)
             quantity = floor_to(room, info.quantity_step)
-            if info.max_quantity:
-                quantity = min(quantity, floor_to(info.max_quantity, info.quantity_step))
+            if largest := largest_order(info, at_market=at_market):
+                quantity = min(quantity, largest)
         else:
             quantity = floor_to(asked, info.quantity_step)
         most = quantity * worth
         if most > cap:
             return refuse(
                 Code.POSITION_TOO_LARGE,
-                f"quantity {text(quantity)} is worth {text(tidy(most))} {info.quote}, over "
-                f"risk.max_position_size_pct ({self.max_pct}%) of the free {text(tidy(free))}",
+                f"quantity {text(quantity)} is worth {rounded_text(most)} {info.quote}, over "
+                f"risk.max_position_size_pct ({self.max_pct}%) of the free {rounded_text(free)}",
             )
         if most >= MAX_NOTIONAL:
             return refuse(
                 Code.POSITION_TOO_LARGE,
-                f"quantity {text(quantity)} is worth {text(tidy(most))} {info.quote}, more than "
+                f"quantity {text(quantity)} is worth {rounded_text(most)} {info.quote}, more than "
                 "the account's limits can count",
             )
         if quantity <= 0 or quantity < info.min_quantity:
@@ -93,7 +96,7 @@ def _check_minimum(quantity: Decimal, price: Decimal, info: SymbolInfo) -> Refus
     if notional < info.min_notional:
         return refuse(
             Code.BELOW_MINIMUM,
-            f"the order is worth {text(tidy(notional))} {info.quote}, under the market's "
+            f"the order is worth {rounded_text(notional)} {info.quote}, under the market's "
             f"minimum of {text(info.min_notional)}",
         )
     if info.kind is not MarketKind.SPOT or not info.taker_fee:
@@ -105,7 +108,7 @@ def _check_minimum(quantity: Decimal, price: Decimal, info: SymbolInfo) -> Refus
     if not received or received < info.min_quantity or received * price < info.min_notional:
         return refuse(
             Code.BELOW_MINIMUM,
-            f"of quantity {text(quantity)} the fee leaves {text(tidy(received))} {info.base}, "
+            f"of quantity {text(quantity)} the fee leaves {rounded_text(received)} {info.base}, "
             "which the market would not take back",
         )
     return None
@@ -117,11 +120,50 @@ class StopRule(msgspec.Struct, frozen=True, kw_only=True):
     default_pct: Decimal
     max_pct: Decimal
 
-    def default_stop(self, direction: Direction, price: Decimal, info: SymbolInfo) -> Decimal:
-        """Return the stop price of a signal that states none, on the market's price grid."""
+    def default_stop(
+        self, direction: Direction, price: Decimal, info: SymbolInfo
+    ) -> Decimal | None:
+        """Return the stop price of a signal that states none, on the market's price grid.
+
+        It is rounded towards the price, so that it is never farther than asked for. Where the
+        grid is so coarse that this would be the price itself, or 0, it is the nearest price of
+        the grid on the stop's own side.
+
+        Returns:
+            The stop, quote units: more than 0, below the price of a long position and above that
+            of a short one. None where the grid has no such price within ``max_pct``.
+        """
+        stop = self.nearest_stop(direction, price, info)
+        return None if stop is None or self.check(price, stop) is not None else stop
+
+    def nearest_stop(
+        self, direction: Direction, price: Decimal, info: SymbolInfo
+    ) -> Decimal | None:
+        """Return the default stop, farther than ``max_pct`` where the grid has none within it.
+
+        For a position that is there already: a stop that is too far is better than none.
+        """
+        tick = info.price_tick
         distance = price * min(self.default_pct, self.max_pct) / HUNDRED
-        stop = price - distance if direction is LONG else price + distance
-        return tidy(floor_to(stop, info.price_tick))
+        if direction is LONG:
+            stop = ceil_to(price - distance, tick)
+            if stop >= price:
+                stop = ceil_to(price, tick) - tick
+            stop = stop or tick
+            return tidy(stop) if ZERO < stop < price else None
+        stop = floor_to(price + distance, tick)
+        if stop <= price:
+            stop = floor_to(price, tick) + tick
+        return tidy(stop) if stop > price else None
+
+    def refuse_default(self, price: Decimal, info: SymbolInfo) -> Refusal:
+        """Build the refusal of an entry for which there is no default stop."""
+        return refuse(
+            Code.STOP_LOSS_TOO_FAR,
+            f"stop_loss: none is given, and no price on {info.symbol}'s grid of "
+            f"{text(info.price_tick)} is within risk.max_stop_loss_pct ({self.max_pct}%) of "
+            f"{text(price)}; give a stop_loss, or allow a wider one",
+        )
 
     def check(self, price: Decimal, stop: Decimal) -> Refusal | None:
         """Refuse a stop that is too far from the price."""
@@ -130,8 +172,8 @@ class StopRule(msgspec.Struct, frozen=True, kw_only=True):
             return None
         return refuse(
             Code.STOP_LOSS_TOO_FAR,
-            f"stop_loss {text(stop)} is {text(ratio(distance, price))}% from {text(price)}; "
-            f"risk.max_stop_loss_pct is {self.max_pct}%",
+            f"stop_loss {text(stop)} is {rounded_text(ratio(distance, price))}% from "
+            f"{text(price)}; risk.max_stop_loss_pct is {self.max_pct}%",
         )
 
 
@@ -150,7 +192,7 @@ class RewardRule(msgspec.Struct, frozen=True, kw_only=True):
         return refuse(
             Code.RISK_REWARD_TOO_LOW,
             f"take_profit {text(target)} over stop_loss {text(stop)} at {text(price)} is "
-            f"{text(promised)}:1; risk.min_risk_reward_ratio is {self.min_ratio}:1",
+            f"{rounded_text(promised)}:1; risk.min_risk_reward_ratio is {self.min_ratio}:1",
         )
 
 

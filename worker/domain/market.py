@@ -5,7 +5,7 @@ from enum import StrEnum
 
 import msgspec
 
-from worker.domain.money import ZERO
+from worker.domain.money import ZERO, floor_to
 from worker.domain.signal import Direction
 
 
@@ -46,6 +46,20 @@ class SymbolInfo(msgspec.Struct, kw_only=True, frozen=True):
     contract_size: Decimal = Decimal(1)
     taker_fee: Decimal = ZERO
     maker_fee: Decimal = ZERO
+
+
+def largest_order(info: SymbolInfo, *, at_market: bool) -> Decimal:
+    """Return the largest quantity of one order, base units on the grid; 0 for no maximum.
+
+    Args:
+        info: the market's rules.
+        at_market: the order trades at the market's price, at once or when its trigger is reached.
+    """
+    limits = [info.max_quantity]
+    if at_market:
+        limits.append(info.max_market_quantity)
+    known = [limit for limit in limits if limit]
+    return floor_to(min(known), info.quantity_step) if known else ZERO
 
 
 def quote_currency(symbol: str) -> str:

@@ -1,6 +1,14 @@
 """Exact arithmetic on prices and quantities."""
 
-from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Context, Decimal
+from decimal import (
+    ROUND_CEILING,
+    ROUND_FLOOR,
+    ROUND_HALF_EVEN,
+    Context,
+    Decimal,
+    DefaultContext,
+    getcontext,
+)
 from typing import Final
 
 ZERO: Final = Decimal(0)
@@ -8,12 +16,30 @@ ONE: Final = Decimal(1)
 HUNDRED: Final = Decimal(100)
 BPS: Final = Decimal(10_000)
 
-#: Twelve fractional digits are finer than any tick or lot we know of.
-_QUANTUM: Final = Decimal("1e-12")
-_CONTEXT: Final = Context(prec=60, rounding=ROUND_HALF_EVEN)
-_divide, _quantize, _normalize = _CONTEXT.divide, _CONTEXT.quantize, _CONTEXT.normalize
+#: Significant digits that no sum or product of prices and quantities reaches: a number of a signal
+#: has up to 40, an exchange's about 30.
+PRECISION: Final = 120
+#: Significant digits of a quotient; a product of one with any quantity is exact still.
+QUOTIENT_DIGITS: Final = 50
+#: The finest digit of a computed amount that is shown: coins have up to 18 decimals.
+SHOWN_QUANTUM: Final = Decimal("1e-18")
+#: A text as short as this has at most 18 fractional digits: ``0.`` and these.
+_SHORT: Final = 20
+_CONTEXT: Final = Context(prec=PRECISION, rounding=ROUND_HALF_EVEN)
+_quantize, _normalize = _CONTEXT.quantize, _CONTEXT.normalize
+_divide: Final = Context(prec=QUOTIENT_DIGITS, rounding=ROUND_HALF_EVEN).divide
 #: The steps that one ``quantize`` rounds to, however they are written (0.1, 0.10).
 _DECIMAL_STEPS: Final = {step: step for step in (Decimal(1).scaleb(-n) for n in range(19))}
+
+
+def use_exact_arithmetic() -> None:
+    """Let ``+``, ``-`` and ``*`` of Decimals be exact in this thread, its tasks and new threads.
+
+    Python's own 28 digits are too few for a large quantity times a small price. Whoever starts a
+    worker or a command calls this once; importing the package changes nothing for its host.
+    """
+    for context in (DefaultContext, getcontext()):
+        context.prec = max(context.prec, PRECISION)
 
 
 def floor_to(value: Decimal, step: Decimal) -> Decimal:
@@ -50,13 +76,13 @@ def _above_grid(value: Decimal, step: Decimal) -> Decimal:
 
 
 def ratio(numerator: Decimal, denominator: Decimal) -> Decimal:
-    """Divide, rounded half-even to 12 fractional digits."""
+    """Divide, rounded half-even to ``QUOTIENT_DIGITS`` significant digits."""
     return tidy(_divide(numerator, denominator))
 
 
 def tidy(value: Decimal) -> Decimal:
-    """Round half-even to 12 fractional digits and drop trailing zeros."""
-    return _normalize(_quantize(value, _QUANTUM)) or ZERO  # a tiny loss rounds to "-0"
+    """Drop trailing zeros; every other digit stays."""
+    return _normalize(value) or ZERO  # never "-0"
 
 
 def text(value: Decimal) -> str:
@@ -68,3 +94,16 @@ def text(value: Decimal) -> str:
 def maybe_text(value: Decimal | None) -> str | None:
     """Return :func:`text` of a number, None for None."""
     return None if value is None else text(value)
+
+
+def rounded_text(value: Decimal) -> str:
+    """Write a computed amount as :func:`text` does, rounded half-even to 18 fractional digits."""
+    shown = str(value)
+    if len(shown) <= _SHORT and "E" not in shown:
+        return shown
+    return text(tidy(_quantize(value, SHOWN_QUANTUM)))
+
+
+def maybe_rounded_text(value: Decimal | None) -> str | None:
+    """Return :func:`rounded_text` of a number, None for None."""
+    return None if value is None else rounded_text(value)

@@ -12,7 +12,14 @@ from worker.domain.event import (
     OrderPlaced,
 )
 from worker.domain.fees import leading_currency
-from worker.domain.money import ZERO, maybe_text, ratio, text
+from worker.domain.money import (
+    ZERO,
+    maybe_rounded_text,
+    maybe_text,
+    ratio,
+    rounded_text,
+    text,
+)
 from worker.domain.order import (
     CANCELLED,
     Fill,
@@ -59,7 +66,7 @@ def partly_filled(fills: tuple[Fill, ...]) -> list[OrderPartiallyFilled]:
                 last_quantity=text(fill.quantity),
                 last_price=text(fill.price),
                 filled_quantity=text(quantity),
-                average_price=text(ratio(value, quantity)),
+                average_price=rounded_text(ratio(value, quantity)),
             )
         )
     return events
@@ -93,7 +100,7 @@ def filled(
         fee=amounts.get(currency, "0"),
         fee_currency=currency,
         fees=amounts,
-        slippage_bps=maybe_text(slippage_bps),
+        slippage_bps=maybe_rounded_text(slippage_bps),
         slippage_exceeded=slippage_exceeded,
         latency_ms=latency_ms,
     )
@@ -104,7 +111,7 @@ def cancelled(
     average: str | None,
     fees: Mapping[str, Decimal],
     quote: str,
-    report: OrderReport,
+    reason: str,
 ) -> OrderCancelled:
     """Build `OrderCancelled` for an order that ended before all of it had traded.
 
@@ -113,7 +120,7 @@ def cancelled(
         average: mean price of the fills, quote units; None without fills.
         fees: by currency.
         quote: the market's quote currency.
-        report: the exchange's last report; its reason, or its state in words, is the event's.
+        reason: why, in a sentence; see :func:`why_ended`.
     """
     currency, amounts = leading_currency(fees, quote), _texts(fees)
     return OrderCancelled(
@@ -122,8 +129,26 @@ def cancelled(
         fee=amounts.get(currency, "0"),
         fee_currency=currency,
         fees=amounts,
-        reason=report.reason or _DEFAULT_REASON.get(report.state, str(report.state)),
+        reason=reason,
     )
+
+
+def why_ended(
+    report: OrderReport, traded: Decimal, ordered: Decimal, note: str, *, is_cut: bool
+) -> str:
+    """Return why an order ended before all of it had traded, in a sentence.
+
+    Args:
+        report: the exchange's last report: its own reason, else its state in words.
+        traded: base units.
+        ordered: base units.
+        note: a further sentence, empty for none.
+        is_cut: the exchange cut it to what was left of the position, whatever it calls that.
+    """
+    reason = report.reason or _DEFAULT_REASON.get(report.state, str(report.state))
+    if not report.reason and (is_cut or report.state is OrderState.FILLED):
+        reason = f"the exchange cut it short: {text(traded)} of {text(ordered)} traded"
+    return f"{reason}; {note}" if note else reason
 
 
 def failed(refusal: Refusal, client_order_id: str) -> OrderFailed:
@@ -140,4 +165,4 @@ def failed(refusal: Refusal, client_order_id: str) -> OrderFailed:
 
 
 def _texts(fees: Mapping[str, Decimal]) -> dict[str, str]:
-    return {currency: text(fee) for currency, fee in fees.items()}
+    return {currency: rounded_text(fee) for currency, fee in fees.items()}

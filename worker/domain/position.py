@@ -2,20 +2,26 @@
 
 from datetime import datetime
 from decimal import Decimal
+from typing import Final
 
 import msgspec
 
 from worker.domain.fees import (
     FeeList,
+    fee_in_base,
     fees_in_quote,
     received_quantity,
     split_fees,
     total_fees,
 )
 from worker.domain.market import MarketKind, SymbolInfo
-from worker.domain.money import HUNDRED, ZERO, ratio, tidy
+from worker.domain.money import HUNDRED, ZERO, floor_to, ratio, tidy
 from worker.domain.order import Fill, average_price, total_quantity, total_value
 from worker.domain.signal import LONG, Direction
+
+#: A spot wallet may hold this fraction less than the book: dust and fees the book could not see are
+#: no difference. Such a position is sold as far as it is there, and is closed with that.
+WALLET_TOLERANCE: Final = Decimal("0.002")
 
 
 class Position(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
@@ -160,25 +166,65 @@ def _resized(fill: Fill, quantity: Decimal, fees: FeeList) -> Fill:
     return msgspec.structs.replace(fill, quantity=quantity, fee=fee, more_fees=tuple(more_fees))
 
 
+def is_untradable(quantity: Decimal, price: Decimal | None, info: SymbolInfo) -> bool:
+    """Return whether the market would not take an order that closes ``quantity``.
+
+    It takes none below its quantity step or minimum, and on spot none worth less than its minimum
+    (orders that only reduce a derivative position have no least value).
+
+    Args:
+        quantity: base units.
+        price: to value it at, quote units; None where no price is known, which leaves the value
+            unjudged.
+        info: the market's rules.
+    """
+    if quantity <= ZERO or quantity < info.quantity_step or quantity < info.min_quantity:
+        return True
+    if price is None or info.kind is not MarketKind.SPOT:
+        return False
+    return floor_to(quantity, info.quantity_step) * price < info.min_notional
+
+
 def reduce_position(
-    position: Position, fills: tuple[Fill, ...], info: SymbolInfo
+    position: Position, fills: tuple[Fill, ...], info: SymbolInfo, missing: Decimal = ZERO
 ) -> tuple[Position, Decimal]:
     """Apply an exit's fills.
 
-    A remainder the market would not take counts as closed (``quantity`` 0): one below its quantity
-    step or minimum, or on spot one worth less than its minimum.
+    On spot a fee in the base currency is taken off what is left, as if that much had been sold
+    too. A remainder the market would not take counts as closed (``quantity`` 0).
+
+    Args:
+        position: before the fills.
+        fills: at least one.
+        info: the market's rules.
+        missing: base units of the position that the exchange does not hold; they are gone.
 
     Returns:
         The position after the fills, and the profit they realised, quote units.
     """
     sold, value = total_quantity(fills), total_value(fills)
-    left = position.quantity - sold
-    if left <= ZERO or left < info.quantity_step or left < info.min_quantity:
-        left = ZERO
-    elif info.kind is MarketKind.SPOT and left * value < info.min_notional * sold:
-        left = ZERO  # worth less, at the price it traded at, than the market takes
     fee, fees = fees_in_quote(fills, info), total_fees(fills, position.fees)
+    taken = fee_in_base(total_fees(fills), position.direction, info)
+    left = position.quantity - sold - missing
+    price = ratio(value, sold) if sold else ZERO
+    if taken:
+        # Not more than is left: the wallet paid the rest from coins the book knows nothing of.
+        taken = min(taken, max(left, ZERO))
+        left -= taken
+        sold, value = sold + taken, value + taken * price
+    if is_untradable(left, price, info):
+        left = ZERO
     return _take_off(position, sold, value, left, fee, fees)
+
+
+def write_off(position: Position) -> tuple[Position, Decimal]:
+    """Close a position of which nothing can be traded any more, without a trade.
+
+    Returns:
+        The ended position, and the profit of that: the entry's fees that were still open, as a
+        loss. What the rest was worth is not known here.
+    """
+    return _take_off(position, ZERO, ZERO, ZERO, ZERO, position.fees)
 
 
 def correct_position(
@@ -233,7 +279,7 @@ def _take_off(
     """
     entry_fee = position.entry_fee_open
     if left:
-        entry_fee = tidy(entry_fee * sold / position.quantity)
+        entry_fee = ratio(entry_fee * sold, position.quantity)
     gain = value - sold * position.entry_price
     if position.direction is not LONG:
         gain = -gain

@@ -10,7 +10,7 @@ from worker.domain.event import (
     PositionClosed,
     PositionOpened,
 )
-from worker.domain.money import ZERO, maybe_text, text
+from worker.domain.money import ZERO, maybe_text, rounded_text, text
 from worker.domain.position import Position
 from worker.domain.signal import Signal
 
@@ -24,10 +24,10 @@ def opened(position: Position) -> PositionOpened:
         position_id=position.position_id,
         direction=position.direction,
         quantity=text(position.quantity),
-        entry_price=text(position.entry_price),
+        entry_price=rounded_text(position.entry_price),
         stop_loss=maybe_text(position.stop_loss),
         take_profit=maybe_text(position.take_profit),
-        fee=text(position.fee),
+        fee=rounded_text(position.fee),
     )
 
 
@@ -37,8 +37,8 @@ def changed(position: Position, realized: Decimal, reason: str) -> PositionChang
         position_id=position.position_id,
         direction=position.direction,
         quantity=text(position.quantity),
-        entry_price=text(position.entry_price),
-        realized_pnl=text(realized),
+        entry_price=rounded_text(position.entry_price),
+        realized_pnl=rounded_text(realized),
         reason=reason,
     )
 
@@ -48,13 +48,13 @@ def closed(position: Position, at: datetime, reason: CloseReason) -> PositionClo
     return PositionClosed(
         position_id=position.position_id,
         direction=position.direction,
-        entry_price=text(position.entry_price),
+        entry_price=rounded_text(position.entry_price),
         quantity=text(position.opened_quantity),
-        exit_price=text(position.exit_price or ZERO),
-        realized_pnl=text(position.realized_pnl),
-        realized_pnl_pct=text(position.realized_pnl_pct),
-        fee=text(position.fee),
-        fees={currency: text(fee) for currency, fee in position.fees.items()},
+        exit_price=rounded_text(position.exit_price or ZERO),
+        realized_pnl=rounded_text(position.realized_pnl),
+        realized_pnl_pct=rounded_text(position.realized_pnl_pct),
+        fee=rounded_text(position.fee),
+        fees={currency: rounded_text(fee) for currency, fee in position.fees.items()},
         opened_at=position.opened_at,
         closed_at=at,
         close_reason=reason,

@@ -25,6 +25,8 @@ class ExchangeError(WorkerError):
         code: the exchange's own code (``-2010``), or the name of the transport failure.
         transient: for REFUSED: whether the same order may succeed a moment later.
         retry_after_s: for THROTTLED: how long the exchange said to wait, in seconds.
+        answered: for UNKNOWN: whether the exchange sent a complete error reply whose meaning is not
+            known. Once the order is proven absent, that reply was its refusal.
     """
 
     def __init__(
@@ -35,12 +37,14 @@ class ExchangeError(WorkerError):
         code: str = "",
         transient: bool = False,
         retry_after_s: float = 0.0,
+        answered: bool = False,
     ) -> None:
         super().__init__(message)
         self.outcome = outcome
         self.code = code
         self.transient = transient
         self.retry_after_s = retry_after_s
+        self.answered = answered
 
 
 class RateLimitError(ExchangeError):

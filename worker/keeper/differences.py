@@ -2,17 +2,13 @@
 
 from collections.abc import Mapping
 from decimal import Decimal
-from typing import Final
 
 from worker.domain.market import ExchangePosition, MarketKind
 from worker.domain.money import ZERO, text
-from worker.domain.position import Position
+from worker.domain.position import WALLET_TOLERANCE, Position
 from worker.domain.position_key import position_key
 from worker.domain.signal import Direction
 from worker.exchanges.ports import ExchangeAdapter
-
-#: A balance may be this fraction smaller than the book's quantity: dust and fees are no difference.
-TOLERANCE: Final = Decimal("0.002")
 
 
 async def find_differences(
@@ -68,7 +64,8 @@ async def _spot_differences(adapter: ExchangeAdapter, held: Mapping[str, Positio
         f"{currency}: the book needs {text(quantity)}, the exchange holds "
         f"{text(balances[currency].total) if currency in balances else '0'}"
         for currency, quantity in sorted(needed.items())
-        if (balances[currency].total if currency in balances else ZERO) < quantity * (1 - TOLERANCE)
+        if (balances[currency].total if currency in balances else ZERO)
+        < quantity * (1 - WALLET_TOLERANCE)
     ]
 
 

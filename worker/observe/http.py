@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, TextIO
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 from worker.config.keys import HttpConfig
+from worker.config.listening import listening_host
 from worker.observe.health import Health
 from worker.observe.metrics import CONTENT_TYPE, Metrics
 from worker.runtime.errors import ConfigError
@@ -38,9 +39,12 @@ class HttpServer:
     """
 
     def __init__(self, config: HttpConfig, health: Health, metrics: Metrics) -> None:
-        kind = _Server6 if ":" in config.host else _Server
+        host = listening_host(config.host)
         try:
-            self._server = kind((config.host, config.port), _Handler)
+            address, kind = (host, config.port), _Server
+            if ":" in host:
+                address, kind = _address6(host, config.port), _Server6
+            self._server = kind(address, _Handler)
         except OSError as error:
             key = "http.host" if isinstance(error, socket.gaierror) else "http.port"
             reason = (error.strerror or str(error)).lower()
@@ -69,7 +73,7 @@ class _Server(ThreadingMixIn, WSGIServer):
     block_on_close = False
     request_queue_size = 64
 
-    def __init__(self, address: tuple[str, int], handler: type[WSGIRequestHandler]) -> None:
+    def __init__(self, address: tuple[Any, ...], handler: type[WSGIRequestHandler]) -> None:
         self._room = threading.BoundedSemaphore(MAX_REQUESTS)
         super().__init__(address, handler)
 
@@ -110,6 +114,14 @@ class _Handler(WSGIRequestHandler):
     def get_stderr(self) -> TextIO:
         """Return a stream that drops wsgiref's tracebacks of broken connections."""
         return io.StringIO()
+
+
+def _address6(host: str, port: int) -> tuple[Any, ...]:
+    """Return the socket's whole address: a link-local one needs the number of its zone."""
+    found = socket.getaddrinfo(
+        host, port, socket.AF_INET6, socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST
+    )
+    return found[0][4]
 
 
 _Answer = tuple[str, str, bytes]

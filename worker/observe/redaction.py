@@ -1,15 +1,11 @@
 """Masks known secrets in text that is about to be written, in every form they may take there."""
 
 from collections.abc import Iterable
-from typing import Any, Final
-from urllib.parse import quote, quote_plus
+from typing import Any
 
 import msgspec
 
-from worker.runtime.secret import HIDDEN
-
-#: Lines of a multi-line secret (a PEM key) are secrets of their own from this length on.
-_MIN_LINE_LENGTH: Final = 16
+from worker.runtime.secret import HIDDEN, forms_of
 
 
 class Redactor:
@@ -23,15 +19,7 @@ class Redactor:
     """
 
     def __init__(self, secrets: Iterable[str]) -> None:
-        known = {secret for secret in secrets if secret}
-        for secret in tuple(known):
-            lines = (line.strip() for line in secret.splitlines())
-            known.update(line for line in lines if len(line) >= _MIN_LINE_LENGTH)
-        forms = set(known)
-        for secret in known:
-            # As repr() spells it in an exception's text, and as a URL carries it.
-            forms |= {repr(secret)[1:-1], quote(secret, safe=""), quote_plus(secret)}
-        self._forms = tuple(sorted(forms, key=lambda form: (-len(form), form)))
+        self._forms = forms_of(secrets)
         self._encoded = tuple(_encoded(form) for form in self._forms)
 
     def finds_in_json(self, line: bytes) -> bool:

@@ -17,7 +17,7 @@ import msgspec
 
 from worker.config.keys import ExchangeConfig
 from worker.domain.market import Balance, ExchangePosition, MarketKind, SymbolInfo, Ticker
-from worker.domain.money import ONE, ZERO, ceil_to, floor_to, tidy
+from worker.domain.money import ONE, ZERO
 from worker.domain.order import (
     BUY,
     ENTRY,
@@ -34,8 +34,8 @@ from worker.exchanges.errors import (
     Outcome,
 )
 from worker.exchanges.ports import ClockOffset, ExchangeAdapter, Resend, SendWindow
-from worker.paper.markets import PRICE_TICK, PaperMarkets
-from worker.paper.matching import PaperMatching, PaperOrder, cancelled, misfit
+from worker.paper.markets import PaperMarkets
+from worker.paper.matching import PaperMatching, PaperOrder, cancelled, misfit, simulated_price
 from worker.paper.orders import PaperOrders
 from worker.runtime.clock import Clock
 from worker.runtime.errors import ConfigError
@@ -240,8 +240,8 @@ class PaperExchange(ExchangeAdapter):
         half = self._matching.half_spread
         return Ticker(
             symbol=symbol,
-            bid=tidy(floor_to(price * (ONE - half), PRICE_TICK)) or PRICE_TICK,
-            ask=tidy(ceil_to(price * (ONE + half), PRICE_TICK)),
+            bid=simulated_price(price * (ONE - half), up=False),
+            ask=simulated_price(price * (ONE + half), up=True),
             last=price,
             at_ms=self._clock.now_ms(),
         )

@@ -24,7 +24,7 @@ COIN_QUOTES: Final = ("BTC", "ETH")
 LINEAR_SETTLES: Final = ("USDT", "USDC")
 
 #: Fine enough for any price a signal may state: the price is not known when a market is built.
-PRICE_TICK: Final = Decimal("0.00000001")
+PRICE_TICK: Final = Decimal("1e-18")
 SPOT_STEP: Final = Decimal("0.000001")
 LINEAR_STEP: Final = Decimal("0.001")
 _MIN_NOTIONAL: Final = {"BTC": Decimal("0.0001"), "ETH": Decimal("0.001")}

@@ -8,7 +8,7 @@ import msgspec
 
 from worker.config.keys import PaperConfig
 from worker.domain.market import SymbolInfo
-from worker.domain.money import BPS, HUNDRED, ONE, ZERO, ceil_to, floor_to, tidy
+from worker.domain.money import BPS, HUNDRED, ONE, PRECISION, ZERO, ceil_to, floor_to, tidy
 from worker.domain.order import (
     BUY,
     CANCELLED,
@@ -24,7 +24,11 @@ from worker.domain.order import (
 from worker.domain.signal import FOK, IOC
 from worker.paper.markets import PRICE_TICK
 
-_CONTEXT = Context(prec=60)
+_CONTEXT = Context(prec=PRECISION)
+#: The digits of simulated prices: fractional ones, and from what price down significant ones.
+_USUAL_QUANTUM: Final = Decimal("1e-8")
+_SMALL: Final = Decimal("0.0001")
+_SIGNIFICANT: Final = 7
 _IMMEDIATE: Final = frozenset({IOC, FOK})
 
 
@@ -195,9 +199,21 @@ def misfit(request: OrderRequest, info: SymbolInfo) -> str:
     return ""
 
 
+def simulated_price(price: Decimal, *, up: bool) -> Decimal:
+    """Return a made-up price, quote units, with as many digits as a market's price would have.
+
+    That is eight fractional digits, or eight significant ones where the price is so small that
+    rounding to a hundred-millionth would move it.
+    """
+    quantum = _USUAL_QUANTUM
+    if price < _SMALL:
+        quantum = max(ONE.scaleb(price.adjusted() - _SIGNIFICANT), PRICE_TICK)
+    rounding = ROUND_CEILING if up else ROUND_FLOOR
+    return _CONTEXT.normalize(price.quantize(quantum, rounding, _CONTEXT)) or PRICE_TICK
+
+
 def _to_tick(price: Decimal, tick: Decimal, *, up: bool) -> Decimal:
     """Return ``price`` rounded to the grid against the taker, never to 0."""
-    if tick == PRICE_TICK:  # the usual case, and ten times as fast as the general one
-        rounding = ROUND_CEILING if up else ROUND_FLOOR
-        return _CONTEXT.normalize(price.quantize(PRICE_TICK, rounding, _CONTEXT)) or tick
+    if tick == PRICE_TICK:
+        return simulated_price(price, up=up)
     return tidy(ceil_to(price, tick) if up else floor_to(price, tick)) or tick

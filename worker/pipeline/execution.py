@@ -11,7 +11,6 @@ from worker.domain.order import Fact, OrderReport
 from worker.domain.refusal import Code, Refusal, Stage
 from worker.exchanges.errors import (
     ClockSkewError,
-    CredentialsError,
     ExchangeError,
     InsufficientBalanceError,
     Outcome,
@@ -20,6 +19,7 @@ from worker.exchanges.ports import ExchangeAdapter, Resend, SendWindow
 from worker.ledger.calls import Ledger
 from worker.ledger.errors import LedgerUnavailableError
 from worker.pipeline.custody import Custody
+from worker.pipeline.error_codes import code_of
 from worker.pipeline.flow import (
     AdmittedOrder,
     Failed,
@@ -33,6 +33,7 @@ from worker.pipeline.flow import (
 from worker.pipeline.look_up import LookUp, LookUpMeter, SilentError
 from worker.pipeline.orders import OrderManager
 from worker.pipeline.permissions import PERMISSION_TTL_MS, Permissions, is_too_late
+from worker.pipeline.short_wallet import cut_to_wallet, sells_coins
 from worker.pipeline.worker_state import WorkerState
 from worker.runtime.clock import Clock, Random
 from worker.runtime.logger import get_logger
@@ -139,8 +140,16 @@ class OrderExecutorHandler:
         verdict = order.verdict
         if verdict is None:
             return None
+        if order.piece > 1 and verdict.filled:
+            return self._unresolved(
+                order,
+                custody,
+                f"{verdict.actor} decided that {text(verdict.filled)} traded, but the close has "
+                f"{order.piece} orders, and which one is meant is not certain: decide that it is "
+                "absent, then correct the position by what traded",
+            )
         ordered = order.request.quantity
-        is_sized = order.give_up is None or order.signal.quantity is not None
+        is_sized = order.give_up is None or order.signal.quantity is not None or order.position
         if is_sized and verdict.filled > ordered:
             return self._unresolved(
                 order,
@@ -189,7 +198,9 @@ class OrderExecutorHandler:
                 return window
             attempts += 1
             result = await self._attempt(adapter, order, custody, window, attempts)
-            if result is not None:
+            if isinstance(result, AdmittedOrder):
+                order = result
+            elif result is not None:
                 return result
 
     def _open_window(
@@ -221,8 +232,8 @@ class OrderExecutorHandler:
         custody: Custody,
         window: SendWindow,
         attempts: int,
-    ) -> Submission | Failed | Lost | Postponed | Unresolved | None:
-        """Send once; None to go round again."""
+    ) -> Submission | AdmittedOrder | Failed | Lost | Postponed | Unresolved | None:
+        """Send once; None to go round again, an order to go round with that one."""
         managed = custody.order
         managed.attempts = attempts
         self._orders.note(managed, Fact.SENT)
@@ -236,6 +247,8 @@ class OrderExecutorHandler:
             if error.outcome is Outcome.UNKNOWN:
                 return await self._resolve(order, custody, window, error, attempts)
             custody.clear_doubt()
+            if isinstance(error, InsufficientBalanceError) and sells_coins(order):
+                return await self._cut(order, custody, error, attempts)
             return await self._again(order, custody, error, attempts)
         self._meter.submission(adapter.name, "accepted")
         return self._found(order, custody, report, attempts)
@@ -268,6 +281,19 @@ class OrderExecutorHandler:
         self._meter.retry(adapter.name, error.outcome.value)
         await self._clock.sleep(delay)
         return None
+
+    async def _cut(
+        self, order: AdmittedOrder, custody: Custody, error: ExchangeError, attempts: int
+    ) -> AdmittedOrder | Failed:
+        """After a sale was refused for want of coins: go on with what is there, or say the drift.
+
+        The refusal is definite, so the same client order id may be sent again.
+        """
+        cut = await cut_to_wallet(self._exchange(order), order, error)
+        if isinstance(cut, AdmittedOrder):
+            custody.order.request = cut.request
+            return cut
+        return self._give_up(order, custody, cut, attempts)
 
     async def _measure_clock(self, adapter: ExchangeAdapter, custody: Custody) -> None:
         try:
@@ -302,7 +328,9 @@ class OrderExecutorHandler:
         if adapter.resend_rule(order.request) is Resend.NEVER:
             reason = f"{error}; {_NEVER.format(adapter.name)}"
             return self._unresolved(order, custody, reason)
-        absent = ExchangeError(str(error), outcome=Outcome.NOT_SENT, code=error.code)
+        # What the exchange answered, and does not have, it has refused: in its own words.
+        outcome = Outcome.REFUSED if error.answered else Outcome.NOT_SENT
+        absent = ExchangeError(str(error), outcome=outcome, code=error.code)
         return await self._again(order, custody, absent, attempts)
 
     def _not_permitted(
@@ -340,7 +368,7 @@ class OrderExecutorHandler:
         self._orders.note(custody.order, fact)
         return Failed(
             refusal=Refusal(
-                Stage.EXECUTION, _code_of(error), f"{order.signal.exchange}: {error}", attempts
+                Stage.EXECUTION, code_of(error), f"{order.signal.exchange}: {error}", attempts
             ),
             signal=order.signal,
             digest=order.digest,
@@ -360,17 +388,3 @@ class OrderExecutorHandler:
 #: After any other end of this stage another delivery goes on.
 _DECIDED: Final = (Submission, Failed)
 _NEVER: Final = "not found, and {} cannot refuse a late request, so it is not sent again"
-
-
-def _code_of(error: ExchangeError) -> Code:
-    if isinstance(error, InsufficientBalanceError):
-        return Code.INSUFFICIENT_BALANCE
-    if isinstance(error, CredentialsError):
-        return Code.CREDENTIALS_REFUSED
-    if isinstance(error, ClockSkewError):
-        return Code.CLOCK_SKEW
-    if error.outcome is Outcome.THROTTLED:
-        return Code.RATE_LIMITED
-    if error.outcome is Outcome.NOT_SENT:
-        return Code.EXCHANGE_UNAVAILABLE
-    return Code.ORDER_REJECTED

@@ -5,10 +5,12 @@ end the signal's way early with one of the values in :data:`Ended`.
 """
 
 from decimal import Decimal
+from enum import StrEnum
 
 import msgspec
 
 from worker.domain.market import SymbolInfo
+from worker.domain.money import ZERO
 from worker.domain.order import Fill, OrderReport, OrderRequest, Role
 from worker.domain.position import Position
 from worker.domain.refusal import DeadReason, Refusal
@@ -111,13 +113,22 @@ class Permission(msgspec.Struct, frozen=True, gc=False):
     pause_ms: float = 0.0
 
 
+class WriteOff(StrEnum):
+    """Why what an order leaves of its position counts as closed without a trade."""
+
+    UNTRADABLE = "untradable"  # the market takes no order as small as what is held
+    GONE = "gone"  # the exchange holds nothing of it any more
+
+
 class AdmittedOrder(msgspec.Struct, frozen=True, kw_only=True):
     """An order whose limits are reserved and whose record is durable.
 
     ``admitted_at`` and ``unresolved_since`` (0 for never) are Redis's Unix milliseconds.
     ``permission`` is None where the ledger has to be asked before anything is sent. ``give_up``
     is set where the order is only looked for: how the signal fails if there is none. ``verdict``
-    is what a person says became of it, for when the exchange does not say it.
+    is what a person says became of it, for when the exchange does not say it. ``missing`` is how
+    much of the position (base units) the exchange does not hold; ``write_off`` is set where nothing
+    is left to trade once the order is over. ``piece`` is its number among the orders of one close.
     """
 
     signal: Signal
@@ -133,6 +144,9 @@ class AdmittedOrder(msgspec.Struct, frozen=True, kw_only=True):
     unresolved_since: int = 0
     give_up: Refusal | None = None
     verdict: Verdict | None = None
+    missing: Decimal = ZERO
+    write_off: WriteOff | None = None
+    piece: int = 1
 
 
 class Submission(msgspec.Struct, frozen=True, kw_only=True):
@@ -147,7 +161,8 @@ class Settlement(msgspec.Struct, frozen=True, kw_only=True):
     """An order that is over, with everything that traded.
 
     ``filled`` is in base units, ``average_price`` in quote units, ``fees`` by currency; all three
-    follow from ``fills``.
+    follow from ``fills``. ``pieces`` are the ends of its orders where one order could not close it
+    all; the request is then the first one's for the quantity of all.
     """
 
     order: AdmittedOrder
@@ -157,6 +172,7 @@ class Settlement(msgspec.Struct, frozen=True, kw_only=True):
     average_price: Decimal | None
     fees: dict[str, Decimal]
     attempts: int
+    pieces: tuple["Settlement", ...] = ()
 
 
 class Failed(msgspec.Struct, frozen=True, kw_only=True):

@@ -31,9 +31,11 @@ from worker.pipeline.flow import (
     Proposal,
     Repeated,
     Settlement,
+    Submission,
     Unresolved,
     ValidSignal,
 )
+from worker.pipeline.pieces import Pieces
 from worker.pipeline.reconciliation import ReconciliationHandler
 from worker.pipeline.risk import RiskManagementHandler, recorded
 from worker.pipeline.settlement import Ending, SettlementWriter
@@ -84,14 +86,13 @@ class ExecutionPipeline:
         self._exchanges = exchanges
         self._validation = validation
         self._risk = risk
+        self._execution = execution
+        self._reconciliation = reconciliation
+        self._pieces = Pieces(risk, execution, reconciliation)
         self._writer = writer
         self._clock = clock
         self._max_deliveries = max_deliveries
         self._skew_margin_ms = skew_margin_ms
-        #: Sends an order, or finds that it has been sent.
-        self.send = execution.handle
-        #: Follows an order until it is over and its trades are known.
-        self.follow = reconciliation.handle
 
     # -- before the ledger is asked ------------------------------------------------------------
 
@@ -252,6 +253,26 @@ class ExecutionPipeline:
     def _visibility_ms(self, view: MarketView) -> int:
         exchange = self._exchanges.get(view.exchange)
         return exchange.visibility_ms if exchange is not None else 0
+
+    # -- the exchange --------------------------------------------------------------------------
+
+    async def send(
+        self, order: AdmittedOrder, custody: Custody
+    ) -> Submission | Failed | Lost | Postponed | Unresolved:
+        """Send the order, or find that it has been sent."""
+        result = await self._execution.handle(order, custody)
+        if isinstance(result, Failed) and result.order is not None:
+            return await self._reconciliation.check_refused(result)
+        return result
+
+    async def follow(
+        self, submission: Submission, custody: Custody
+    ) -> Settlement | Failed | Lost | Postponed | Unresolved:
+        """Follow the order to its end and its trades, then those that close what it left."""
+        end = await self._reconciliation.handle(submission, custody)
+        if submission.order.position is None or not isinstance(end, Settlement):
+            return end
+        return await self._pieces.finish(end, custody)
 
     # -- writing it down -----------------------------------------------------------------------
 

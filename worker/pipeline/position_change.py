@@ -5,21 +5,30 @@ from decimal import Decimal
 
 import msgspec
 
+from worker.domain.event import (
+    CloseReason,
+    Severity,
+    SystemError,  # noqa: A004 (its public name)
+)
 from worker.domain.event_text import EventText, encode
 from worker.domain.identity import event_id
 from worker.domain.limits import millionths
-from worker.domain.money import ZERO
+from worker.domain.market import SymbolInfo
+from worker.domain.money import ZERO, rounded_text
 from worker.domain.order import Fill, average_price
 from worker.domain.position import (
     Position,
     enlarge_position,
+    is_untradable,
     open_position,
     reduce_position,
     split_fills,
+    write_off,
 )
 from worker.domain.position_events import changed, close_reason, closed, opened
+from worker.domain.refusal import Code
 from worker.domain.signal import OPEN
-from worker.pipeline.flow import AdmittedOrder, Settlement
+from worker.pipeline.flow import AdmittedOrder, Failed, Settlement, WriteOff
 from worker.pipeline.sizing import Sizing
 from worker.runtime.errors import InvariantError
 
@@ -31,35 +40,126 @@ class PositionChange(msgspec.Struct, frozen=True):
 
     ``stored`` is what the book is to hold: JSON, "" for no position, None for no change.
     ``exposure`` is the change of the account's exposure in millionths of the quote currency,
-    reservations left out.
+    reservations left out. ``note`` is a sentence on what traded and is in no position.
     """
 
     stored: str | None
     exposure: int
     realized: Decimal
     events: list[EventText]
+    note: str = ""
 
 
 def change_position(end: Settlement, sizing: Sizing, header: str, now: datetime) -> PositionChange:
     """Return what the fills of a finished order do to the position it was admitted for."""
-    before = end.order.position
+    order, before = end.order, end.order.position
+    if before is not None and order.write_off is WriteOff.GONE:
+        return _ended_elsewhere(end, before, header, now)
     if not end.fills:
         return PositionChange(None, 0, ZERO, [])
     if before is None:
-        after, realized = _opened(end.order, end.fills, sizing, now), ZERO
-        events = [_opening(after, header)]
-    elif end.order.signal.action is OPEN:
-        after, realized, events = _joined(end, before, sizing, header, now)
+        after, realized = _opened(order, end.fills, sizing, now), ZERO
+        if note := _too_small(after, order.info):
+            return PositionChange(None, 0, ZERO, [], note)
+        events, note = [_opening(after, header)], ""
+    elif order.signal.action is OPEN:
+        after, realized, events, note = _joined(end, before, sizing, header, now)
     else:
-        after, realized = reduce_position(before, end.fills, end.order.info)
-        events = [_reduced(end, after, realized, header, now)]
+        after, realized = reduce_position(before, end.fills, order.info, order.missing)
+        events, note = [_reduced(end, after, realized, header, now)], ""
     stored = _encode(after).decode() if after.quantity else ""
-    return PositionChange(stored, _exposure(after) - _exposure(before), realized, events)
+    return PositionChange(stored, _exposure(after) - _exposure(before), realized, events, note)
+
+
+def change_after_failure(end: Failed, header: str, now: datetime) -> PositionChange:
+    """Return what becomes of the position of a close that could not trade: mostly nothing."""
+    order = end.order
+    if order is not None and order.position is not None:
+        if order.write_off is WriteOff.GONE:
+            change = _written_off(order, order.position, CloseReason.EXTERNAL, header, now)
+            return msgspec.structs.replace(change, note=_gone(order, order.position))
+        if order.write_off is not None and end.refusal.code is Code.BELOW_MINIMUM:
+            return _written_off(order, order.position, close_reason(end.signal), header, now)
+    return PositionChange(None, 0, ZERO, [])
+
+
+def alarms(
+    order: AdmittedOrder, change: PositionChange, header: str, *, is_whole: bool
+) -> list[EventText]:
+    """Build `SystemError` for what the terminal event has no field for, or says to too few.
+
+    Args:
+        order: that has ended.
+        change: what it did to its position; a note is in the event of an order that was cut short.
+        header: the members that all events of the signal have.
+        is_whole: all that was ordered has traded.
+    """
+    is_gone = order.write_off is WriteOff.GONE
+    if not change.note or not (is_gone or is_whole):
+        return []
+    error = SystemError(
+        component="settlement",
+        code="POSITION_DRIFT" if is_gone else "ENTRY_TOO_SMALL",
+        reason=f"{order.signal.symbol}: {change.note}",
+        severity=Severity.CRITICAL if is_gone else Severity.WARNING,
+    )
+    return [encode(error, event_id(order.request.client_order_id, "note"), header)]
+
+
+def _written_off(
+    order: AdmittedOrder, position: Position, reason: CloseReason, header: str, now: datetime
+) -> PositionChange:
+    """Close a position of which the order could trade nothing, and nothing can be traded now."""
+    after, realized = write_off(position)
+    event = closed(after, now, reason)
+    told = encode(event, event_id(order.request.client_order_id, "closed"), header)
+    return PositionChange("", -_exposure(position), realized, [told])
+
+
+def _ended_elsewhere(
+    end: Settlement, before: Position, header: str, now: datetime
+) -> PositionChange:
+    """Close a position of which the exchange holds nothing any more, whatever is left of it here.
+
+    At what price the rest was closed is not known: only what traded here makes a profit or a loss.
+    """
+    order, reason = end.order, CloseReason.EXTERNAL
+    if not end.fills:
+        change = _written_off(order, before, reason, header, now)
+    else:
+        after, realized = reduce_position(before, end.fills, order.info, before.quantity)
+        told = encode(
+            closed(after, now, reason), event_id(order.request.client_order_id, "closed"), header
+        )
+        change = PositionChange("", -_exposure(before), realized, [told])
+    return msgspec.structs.replace(change, note=_gone(order, before))
+
+
+def _gone(order: AdmittedOrder, position: Position) -> str:
+    return (
+        f"{order.signal.exchange} holds nothing any more of the {rounded_text(position.quantity)} "
+        f"{order.info.base} in the book: the position is closed here too; what ended it there is "
+        "not known"
+    )
+
+
+def _too_small(position: Position, info: SymbolInfo) -> str:
+    """Return why an entry's fills are no position, in a sentence; empty if they are one.
+
+    The rule is that of what a close leaves: what the market would not take back is not held.
+    """
+    if not is_untradable(position.quantity, position.entry_price, info):
+        return ""
+    return (
+        f"the {rounded_text(position.quantity)} {info.base} that traded, worth "
+        f"{rounded_text(position.cost)} {info.quote}, are less than the market takes back, so no "
+        "position was opened; what was received is yours to convert"
+    )
 
 
 def _joined(
     end: Settlement, held: Position, sizing: Sizing, header: str, now: datetime
-) -> tuple[Position, Decimal, list[EventText]]:
+) -> tuple[Position, Decimal, list[EventText], str]:
     """Add an entry found after another one had taken its place: the exchange nets the two.
 
     That takes a fail-over that lost its record (``RiskManagementHandler.propose_look_up``).
@@ -67,14 +167,16 @@ def _joined(
     order = end.order
     if order.signal.direction is held.direction:
         position = enlarge_position(held, end.fills, order.info)
-        return position, ZERO, [_changed(end, position, ZERO, header, "enlarged by signal")]
+        return position, ZERO, [_changed(end, position, ZERO, header, "enlarged by signal")], ""
     closing, opening = split_fills(end.fills, held.quantity)
     position, realized = reduce_position(held, closing, order.info)
     events = [_reduced(end, position, realized, header, now)]
-    if opening:
-        position = _opened(order, opening, sizing, now)
-        events.append(_opening(position, header))
-    return position, realized, events
+    if not opening:
+        return position, realized, events, ""
+    new = _opened(order, opening, sizing, now)
+    if note := _too_small(new, order.info):
+        return position, realized, events, note
+    return new, realized, [*events, _opening(new, header)], ""
 
 
 def _opened(

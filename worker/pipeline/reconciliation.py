@@ -2,10 +2,14 @@
 
 import math
 from collections.abc import Mapping
+from itertools import count
 from typing import Final
+
+import msgspec
 
 from worker.config.keys import ReconciliationConfig
 from worker.domain.fees import estimated_fee, total_fees
+from worker.domain.market import MarketKind
 from worker.domain.money import ZERO
 from worker.domain.order import (
     TERMINAL,
@@ -15,7 +19,9 @@ from worker.domain.order import (
     average_price,
     total_quantity,
 )
+from worker.domain.position import Position, is_untradable
 from worker.domain.refusal import Code, Refusal, Stage
+from worker.domain.signal import OPEN
 from worker.exchanges.errors import ExchangeError, OrderNotFoundError
 from worker.exchanges.ports import ExchangeAdapter
 from worker.pipeline.custody import Custody
@@ -26,8 +32,11 @@ from worker.pipeline.flow import (
     Settlement,
     Submission,
     Unresolved,
+    WriteOff,
 )
 from worker.pipeline.orders import OrderManager
+from worker.pipeline.short_wallet import as_it_was_cut
+from worker.pipeline.sizing import check_exit
 from worker.pipeline.worker_state import WorkerState
 from worker.runtime.clock import Clock
 from worker.runtime.logger import get_logger
@@ -36,10 +45,13 @@ log = get_logger()
 #: By itself, as in :mod:`worker.domain.signal`.
 _REJECTED: Final = OrderState.REJECTED
 
-#: How often an order's trades are asked for until they add up to its filled quantity.
-TRADE_LOOKUPS: Final = 4
-#: The longest pause between two requests to cancel, seconds (or ``poll_interval`` if longer).
+#: The longest pause between two requests to cancel, and between two requests for trades that are
+#: not listed yet, seconds (or ``poll_interval`` if longer).
 LONGEST_PAUSE_S: Final = 2.0
+#: Requests for trades that follow one another at ``poll_interval``, before the pauses grow.
+SOON: Final = 3
+#: How often an exchange is asked whether it holds anything of a position that it cut an order to.
+POSITION_LOOKS: Final = 3
 
 
 class ReconciliationHandler:
@@ -80,25 +92,31 @@ class ReconciliationHandler:
                 return ended
             report = ended
         if report.state is _REJECTED and not report.filled_quantity:
-            return Failed(
-                refusal=Refusal(
-                    Stage.RECONCILIATION,
-                    Code.ORDER_REJECTED,
-                    f"{order.signal.exchange} rejected it: {report.reason or 'no reason given'}",
-                    submission.attempts,
-                    report.exchange_order_id,
-                ),
-                signal=order.signal,
-                digest=order.digest,
-                order=order,
+            return await self.check_refused(
+                Failed(
+                    refusal=Refusal(
+                        Stage.RECONCILIATION,
+                        Code.ORDER_REJECTED,
+                        f"{order.signal.exchange} rejected it: "
+                        f"{report.reason or 'no reason given'}",
+                        submission.attempts,
+                        report.exchange_order_id,
+                    ),
+                    signal=order.signal,
+                    digest=order.digest,
+                    order=order,
+                )
             )
         fills = _reported_fills(report)
         if fills is None:
-            fills = await self._look_up_fills(order, report) or _decided_fills(order, report)
+            fills = await self._look_up_fills(order, custody, report)
+        if fills is None:
+            fills = _decided_fills(order, report)
         if fills is None:
             self._orders.forget(custody.order)  # another delivery goes on
             reason = f"{order.signal.exchange} does not tell the order's trades"
             return Lost() if custody.is_lost else Unresolved(order=order, reason=reason)
+        order = as_it_was_cut(order, report)
         return Settlement(
             order=order,
             report=report,
@@ -108,6 +126,99 @@ class ReconciliationHandler:
             fees=total_fees(fills),
             attempts=submission.attempts,
         )
+
+    async def check_refused(self, failed: Failed) -> Failed:
+        """Find out whether a close was refused because nothing is held, or too little to trade.
+
+        Returns:
+            The failure; where the exchange holds nothing of the position, or would take no order as
+            small as it is, with that said, and the position written off.
+        """
+        order, refusal = failed.order, failed.refusal
+        if order is None or order.position is None or refusal.code is not Code.ORDER_REJECTED:
+            return failed
+        if order.info.kind is MarketKind.SPOT:
+            return await self._check_dust(failed, order, order.position)
+        if not await self._is_flat(order, looks=1):
+            return failed
+        reason = (
+            f"{refusal.reason}; {order.signal.exchange} holds no position in "
+            f"{order.request.symbol} any more, so the one in the book is closed too"
+        )
+        return msgspec.structs.replace(
+            failed,
+            refusal=msgspec.structs.replace(refusal, reason=reason),
+            order=msgspec.structs.replace(order, write_off=WriteOff.GONE),
+        )
+
+    async def _check_dust(self, failed: Failed, order: AdmittedOrder, position: Position) -> Failed:
+        """Judge a refused sale by the market's price, which was not known when it was sent."""
+        if order.signal.action is OPEN or not order.info.min_notional:
+            return failed
+        try:
+            market = (await self._exchange(order).get_ticker(order.request.symbol)).last
+        except ExchangeError as error:
+            log.warning("price_lookup_failed", exchange=order.signal.exchange, error=str(error))
+            return failed
+        if not is_untradable(position.quantity, market, order.info):
+            return failed
+        breach = check_exit(order.signal, position, order.request, order.info, market)
+        if breach is None:
+            return failed
+        refusal = msgspec.structs.replace(
+            failed.refusal, code=breach.code, reason=f"{failed.refusal.reason}; {breach.reason}"
+        )
+        order = msgspec.structs.replace(order, write_off=WriteOff.UNTRADABLE)
+        return msgspec.structs.replace(failed, refusal=refusal, order=order)
+
+    async def check_cut(self, end: Settlement) -> Settlement:
+        """Find out whether a reduce-only order was cut short because nothing more was held.
+
+        An order that ended early has other reasons too, so the exchange's positions decide.
+
+        Args:
+            end: of every order of the close: what a further one may have traded is no cut.
+        """
+        order, position = end.order, end.order.position
+        if position is None or order.write_off is not None or not _reduces(order):
+            return end
+        if end.filled >= min(order.request.quantity, position.quantity):
+            return end
+        looks = POSITION_LOOKS if end.report.state is OrderState.FILLED else 1
+        if not await self._is_flat(order, looks=looks):
+            return end
+        order = msgspec.structs.replace(order, write_off=WriteOff.GONE)
+        return msgspec.structs.replace(end, order=order)
+
+    async def _is_flat(self, order: AdmittedOrder, *, looks: int) -> bool:
+        """Return whether the exchange says that it holds nothing of the order's position.
+
+        Args:
+            order: a close.
+            looks: how often to ask while it still shows something: it may be a moment behind.
+        """
+        position = order.position
+        if position is None or not _reduces(order):
+            return False
+        for look in range(looks):
+            if look:
+                await self._clock.sleep(self._config.poll_interval)
+            try:
+                held = await self._exchange(order).get_positions()
+            except ExchangeError as error:
+                log.warning(
+                    "position_lookup_failed",
+                    client_order_id=order.request.client_order_id,
+                    exchange=order.signal.exchange,
+                    error=str(error),
+                )
+                continue
+            if not any(
+                one.symbol == position.symbol and one.direction is position.direction
+                for one in held
+            ):
+                return True
+        return False
 
     async def _follow(
         self, order: AdmittedOrder, custody: Custody, report: OrderReport
@@ -184,14 +295,25 @@ class ReconciliationHandler:
         return self._exchanges[order.signal.exchange]
 
     async def _look_up_fills(
-        self, order: AdmittedOrder, report: OrderReport
+        self, order: AdmittedOrder, custody: Custody, report: OrderReport
     ) -> tuple[Fill, ...] | None:
-        """Return trades that add up to the order's filled quantity; None if there are none."""
+        """Return trades that add up to the order's filled quantity; None if there are none.
+
+        Exchanges list trades some seconds late. They are waited for without a word, asked for ever
+        more rarely, up to ``trades_wait_seconds``.
+        """
         if not self._config.verify_fill:
             return (_estimate(order, report),) if report.average_price else None
-        for attempt in range(TRADE_LOOKUPS):
-            if attempt:
-                await self._clock.sleep(self._config.poll_interval)
+        interval_s = pause_s = self._config.poll_interval
+        give_up = self._clock.monotonic_ms() + self._config.trades_wait_seconds * 1000
+        for look in count():
+            if look:
+                left_s = (give_up - self._clock.monotonic_ms()) / 1000
+                if left_s <= 0 or custody.is_lost:
+                    break
+                if look >= SOON:
+                    pause_s = min(2 * pause_s, max(LONGEST_PAUSE_S, interval_s))
+                await self._clock.sleep(min(pause_s, left_s))
             try:
                 fills = await self._exchange(order).get_trades(order.request, report)
             except ExchangeError as error:
@@ -205,6 +327,11 @@ class ReconciliationHandler:
             if total_quantity(fills) == report.filled_quantity:
                 return fills
         return None
+
+
+def _reduces(order: AdmittedOrder) -> bool:
+    """Return whether the order only reduces a position that the exchange itself keeps."""
+    return order.request.reduce_only and order.info.kind is MarketKind.LINEAR
 
 
 def _reported_fills(report: OrderReport) -> tuple[Fill, ...] | None:

@@ -1,6 +1,6 @@
 """The risk stage: may the account have the order? One question to the ledger, and its answer."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Final, assert_never
 
@@ -10,8 +10,8 @@ from worker.config.keys import RiskConfig
 from worker.domain.limits import MAX_MILLIONTHS, millionths, refuse
 from worker.domain.market import SymbolInfo
 from worker.domain.money import ZERO
-from worker.domain.order import Fact, OrderRequest
-from worker.domain.position import Position
+from worker.domain.order import Fact, OrderRequest, average_price, total_quantity
+from worker.domain.position import Position, is_untradable, reduce_position
 from worker.domain.position_key import position_key
 from worker.domain.refusal import Code, Refusal
 from worker.domain.signal import OPEN, Signal
@@ -34,8 +34,10 @@ from worker.pipeline.flow import (
     Proposal,
     Repeated,
     SentBefore,
+    Settlement,
     StoredPlan,
     ValidSignal,
+    WriteOff,
 )
 from worker.pipeline.orders import OrderManager
 from worker.pipeline.sizing import Sizing, check_exit
@@ -185,11 +187,11 @@ class RiskManagementHandler:
         order = self._order(valid, plan, admitted, sent_before, permission, custody)
         if order.position is None or plan.refusal is not None:
             return order
-        breach = check_exit(signal, order.position, order.request, order.info)
-        if breach is None:
+        order = _judged(order, order.position, arrival)
+        if order.give_up is None:
             return order
         self._orders.note(custody.order, Fact.FAILED)
-        return Failed(refusal=breach, signal=signal, digest=order.digest, order=order)
+        return Failed(refusal=order.give_up, signal=signal, digest=order.digest, order=order)
 
     def resume(
         self,
@@ -229,7 +231,42 @@ class RiskManagementHandler:
             None,
             custody,
         )
-        return msgspec.structs.replace(order, unresolved_since=record.unresolved_since)
+        order = msgspec.structs.replace(order, unresolved_since=record.unresolved_since)
+        if order.position is None or order.give_up is not None or order.signal.action is OPEN:
+            return order
+        return _judged(order, order.position, arrival)  # its refusal may not have been written
+
+    def next_piece(self, ended: Sequence[Settlement], custody: Custody) -> AdmittedOrder | None:
+        """Build the next order of a close that one order could not have, and begin to follow it.
+
+        Args:
+            ended: its orders so far, all of them filled.
+            custody: of the entry.
+
+        Returns:
+            The order, for what is left of the position then; None where nothing more is to close.
+        """
+        first = ended[0].order
+        if first.position is None or first.signal.action is OPEN:
+            return None
+        fills = tuple(fill for end in ended for fill in end.fills)
+        wanted = first.signal.quantity or first.position.quantity
+        closed = total_quantity(fills)
+        if is_untradable(wanted - closed, average_price(fills), first.info):
+            return None
+        left, _ = reduce_position(first.position, fills, first.info)
+        if not left.quantity:
+            return None
+        piece = len(ended) + 1
+        request = self._sizing.exit_request(
+            first.signal, left, first.info, piece=piece, closed=closed
+        )
+        if is_untradable(request.quantity, average_price(fills), first.info):
+            return None
+        custody.order = self._orders.begin(request, first.signal.signal_id)
+        return msgspec.structs.replace(
+            first, request=request, position=left, permission=None, piece=piece
+        )
 
     def _item(self, valid: ValidSignal, plan: Plan, custody: Custody) -> AdmitItem:
         arrival, config = valid.arrival, self._config
@@ -320,6 +357,21 @@ class RiskManagementHandler:
     def _may_double(self, exchange: str) -> bool:
         """Return whether sending an order that is there already would make another one."""
         return self._exchanges[exchange].resend is not Resend.IDEMPOTENT
+
+
+def _judged(order: AdmittedOrder, position: Position, arrival: Arrival) -> AdmittedOrder:
+    """Return a close with the reason not to send it, where there is one."""
+    ticker = arrival.view.ticker
+    market = ticker.last if ticker is not None else None
+    breach = check_exit(order.signal, position, order.request, order.info, market)
+    if breach is None:
+        return order
+    dust = breach.code is Code.BELOW_MINIMUM and is_untradable(
+        position.quantity, market, order.info
+    )
+    return msgspec.structs.replace(
+        order, give_up=breach, write_off=WriteOff.UNTRADABLE if dust else None
+    )
 
 
 def recorded(record: Record) -> StoredPlan:

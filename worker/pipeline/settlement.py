@@ -15,7 +15,15 @@ from worker.domain.event import (
 from worker.domain.event_text import EventText, announce, encode, share
 from worker.domain.identity import client_order_id, event_id
 from worker.domain.limits import millionths_signed
-from worker.domain.money import BPS, HUNDRED, ZERO, maybe_text, ratio, text
+from worker.domain.money import (
+    BPS,
+    HUNDRED,
+    ZERO,
+    maybe_rounded_text,
+    ratio,
+    rounded_text,
+    text,
+)
 from worker.domain.order import BUY, CANCELLED, FILLED, Fill, OrderState
 from worker.domain.position_key import position_key
 from worker.domain.refusal import DeadReason, Refusal
@@ -31,10 +39,11 @@ from worker.pipeline.flow import (
     Repeated,
     Settlement,
     Unresolved,
+    WriteOff,
     leg_of,
     reservation_of,
 )
-from worker.pipeline.position_change import change_position
+from worker.pipeline.position_change import alarms, change_after_failure, change_position
 from worker.pipeline.sizing import Sizing
 from worker.runtime.clock import Clock, rfc3339, utc
 
@@ -98,19 +107,19 @@ class SettlementWriter:
         now_ms = self._clock.now_ms()
         now = utc(now_ms)
         header = self._header(signal, now)
-        is_whole = report.state is FILLED
+        is_whole = _is_whole(end)
         slippage = _slippage_bps(order, end.average_price)
-        filled, average = text(end.filled), maybe_text(end.average_price)
+        filled, average = text(end.filled), maybe_rounded_text(end.average_price)
         change = change_position(end, self._sizing, header, now)
         latency_ms = _latency_ms(custody.entry_id, now_ms)
-        events = self._order_events(end, header, filled, average, slippage, latency_ms)
+        events = self._order_events(end, header, filled, average, slippage, latency_ms, change.note)
         summary = OrderSummary(
-            state=report.state,
+            state=report.state if is_whole or report.state is not FILLED else CANCELLED,
             client_order_id=request.client_order_id,
             exchange_order_id=report.exchange_order_id,
             filled_quantity=filled,
             average_price=average,
-            realized_pnl=text(change.realized),
+            realized_pnl=rounded_text(change.realized),
             attempts=end.attempts,
         )
         record = RecordEnd(
@@ -125,7 +134,7 @@ class SettlementWriter:
             signal=signal.signal_id,
             digest=order.digest,
             record=record,
-            events=(*events, *change.events),
+            events=(*events, *change.events, *alarms(order, change, header, is_whole=is_whole)),
             reservation=reservation_of(order),
             position_key=position_key(signal.exchange, signal.symbol),
             position=change.stored,
@@ -158,7 +167,9 @@ class SettlementWriter:
             else client_order_id(self._account, signal.signal_id, leg_of(signal))
         )
         event = order_events.failed(refusal, client_id)
-        header = self._header(signal, utc(self._clock.now_ms()))
+        now = utc(self._clock.now_ms())
+        header = self._header(signal, now)
+        ended = change_after_failure(end, header, now)
         state = OrderState.REJECTED if refusal.exchange_order_id else OrderState.FAILED
         outcome = {"state": state.value, "stage": refusal.stage, "code": refusal.code,
                    "reason": refusal.reason, "attempts": refusal.attempts}  # fmt: skip
@@ -173,11 +184,17 @@ class SettlementWriter:
                 admitted_at=order.admitted_at if order else 0,
                 unresolved_since=order.unresolved_since if order else 0,
             ),
-            events=(encode(event, event_id(client_id, "failed"), header),),
+            events=(
+                encode(event, event_id(client_id, "failed"), header),
+                *ended.events,
+                *(alarms(order, ended, header, is_whole=False) if order else ()),
+            ),
             reservation=reservation_of(order) if order else Reservation.NONE,
             position_key=position_key(signal.exchange, signal.symbol),
+            position=ended.stored,
             quote=order.info.quote if order else "",
-            exposure=-order.plan.reserved if order else 0,
+            exposure=ended.exposure - (order.plan.reserved if order else 0),
+            realized=millionths_signed(ended.realized) if ended.realized else 0,
             reserved=order.plan.reserved if order else 0,
             expires_ms=_says_until_ms(signal),
         )
@@ -186,6 +203,7 @@ class SettlementWriter:
             outcome="failed",
             fields={"stage": refusal.stage, "code": refusal.code, "reason": refusal.reason},
             refusal=refusal,
+            realized=ended.realized,
         )
 
     def exhausted(self, end: Failed, custody: Custody, deliveries: int) -> Ending:
@@ -270,14 +288,17 @@ class SettlementWriter:
         average: str | None,
         slippage_bps: Decimal | None,
         latency_ms: int,
+        note: str,
     ) -> list[EventText]:
         """Build `OrderPlaced`, an `OrderPartiallyFilled` for each part, and the order's end."""
         order, report, fills = end.order, end.report, end.fills
         client_id, quote = order.request.client_order_id, order.info.quote
-        is_whole = report.state is FILLED
+        is_whole = _is_whole(end)
         facts = f"{header},{share(order_events.placed(order.request, report, end.attempts))}"
-        events = [announce(OrderPlaced, event_id(client_id, "placed"), facts)]
-        if not is_whole or len(fills) > 1:
+        events = [event for piece in end.pieces for event in _events_of_piece(piece, header)]
+        if not end.pieces:
+            events.append(announce(OrderPlaced, event_id(client_id, "placed"), facts))
+        if not end.pieces and (not is_whole or len(fills) > 1):
             events += _partials(client_id, fills[:-1] if is_whole else fills, facts)
         if is_whole:
             whole = order_events.filled(
@@ -292,7 +313,11 @@ class SettlementWriter:
             )
             events.append(encode(whole, event_id(client_id, "filled"), facts))
         else:
-            cut = order_events.cancelled(filled, average, end.fees, quote, report)
+            is_cut = order.write_off is WriteOff.GONE
+            reason = order_events.why_ended(
+                report, end.filled, order.request.quantity, note, is_cut=is_cut
+            )
+            cut = order_events.cancelled(filled, average, end.fees, quote, reason)
             events.append(encode(cut, event_id(client_id, "cancelled"), facts))
         return events
 
@@ -307,6 +332,25 @@ class SettlementWriter:
             worker=self._worker,
             at=rfc3339(self._clock.now_ms()),
         )
+
+
+def _is_whole(end: Settlement) -> bool:
+    """Return whether all that was ordered has traded.
+
+    An exchange also calls a reduce-only order filled that it cut to what a position had left.
+    """
+    request = end.order.request
+    is_cut = request.reduce_only and end.filled < request.quantity
+    return end.report.state is FILLED and not is_cut
+
+
+def _events_of_piece(piece: Settlement, header: str) -> list[EventText]:
+    """Build the events of one of several orders that closed a position: none of them is its end."""
+    request = piece.order.request
+    client_id = request.client_order_id
+    facts = f"{header},{share(order_events.placed(request, piece.report, piece.attempts))}"
+    placed = announce(OrderPlaced, event_id(client_id, "placed"), facts)
+    return [placed, *_partials(client_id, piece.fills, facts)]
 
 
 def _partials(client_id: str, fills: tuple[Fill, ...], facts: str) -> list[EventText]:

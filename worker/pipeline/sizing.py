@@ -5,12 +5,12 @@ from decimal import Decimal
 from worker.config.keys import RiskConfig
 from worker.domain.identity import client_order_id
 from worker.domain.limits import RewardRule, SizeRule, StopRule, refuse
-from worker.domain.market import SymbolInfo
-from worker.domain.money import ZERO, ceil_to, floor_to, text, tidy
+from worker.domain.market import MarketKind, SymbolInfo, largest_order
+from worker.domain.money import ZERO, ceil_to, floor_to, rounded_text, text, tidy
 from worker.domain.order import BUY, ENTRY, EXIT, OrderRequest, Side, opening_side
-from worker.domain.position import Position
+from worker.domain.position import Position, is_untradable
 from worker.domain.refusal import Code, Refusal
-from worker.domain.signal import GTC, MARKET, Signal, TimeInForce
+from worker.domain.signal import GTC, MARKET, Direction, Signal, TimeInForce
 from worker.pipeline.flow import ValidSignal, leg_of
 
 
@@ -50,9 +50,9 @@ class Sizing:
         price, limit, trigger = _prices(signal, side, reference, info)
         ticker = valid.arrival.view.ticker
         market = ticker.last if ticker is not None else price
-        breach = self._check_protection(signal, price)
+        breach = self._check_protection(signal, direction, price, info)
         if breach is None and signal.order_type is MARKET and market != price:
-            breach = self._check_protection(signal, market)
+            breach = self._check_protection(signal, direction, market, info)
         if breach is not None:
             return breach
         # A limit is the most that is paid; all else trades at what the market asks by then.
@@ -66,6 +66,7 @@ class Sizing:
             price=price,
             worth=worth,
             info=info,
+            at_market=limit is None,
         )
         if not isinstance(quantity, Decimal):
             return quantity
@@ -99,18 +100,39 @@ class Sizing:
             quantity=signal.quantity or valid.info.quantity_step,
         )
 
-    def exit_request(self, signal: Signal, position: Position, info: SymbolInfo) -> OrderRequest:
+    def exit_request(
+        self,
+        signal: Signal,
+        position: Position,
+        info: SymbolInfo,
+        *,
+        piece: int = 1,
+        closed: Decimal = ZERO,
+    ) -> OrderRequest:
         """Build the order that closes ``position``, whole or by the signal's quantity.
 
-        It follows from the arguments alone: every delivery of the signal makes the same order.
+        It is cut to the market's largest order. It follows from the arguments alone: every delivery
+        of the signal makes the same order.
+
+        Args:
+            signal: the close.
+            position: as it is held now.
+            info: the market's rules.
+            piece: the number of the order; the first one's leg is ``exit``, that of the n-th one
+                ``exit.n``.
+            closed: base units that earlier pieces have traded.
         """
         quantity = position.quantity
         if signal.quantity is not None:
-            quantity = min(quantity, signal.quantity)
+            quantity = min(quantity, signal.quantity - closed)
         side = opening_side(position.direction).opposite
         _, limit, trigger = _prices(signal, side, signal.entry_price or ZERO, info)
+        if largest := largest_order(info, at_market=limit is None):
+            quantity = min(quantity, largest)
         return OrderRequest(
-            client_order_id=client_order_id(self._account, signal.signal_id, EXIT),
+            client_order_id=client_order_id(
+                self._account, signal.signal_id, EXIT if piece == 1 else f"{EXIT}.{piece}"
+            ),
             exchange=signal.exchange,
             symbol=signal.symbol,
             role=leg_of(signal),
@@ -124,13 +146,20 @@ class Sizing:
         )
 
     def stop_loss(self, signal: Signal, entry_price: Decimal, info: SymbolInfo) -> Decimal | None:
-        """Return the stop of a position that ``signal`` opens: its own, else the default one."""
+        """Return the stop of a position that ``signal`` opens: its own, else the default one.
+
+        None where the market's grid has no price on the stop's side at all.
+        """
         if signal.stop_loss is not None or signal.direction is None:
             return signal.stop_loss
-        return self._stop.default_stop(signal.direction, entry_price, info)
+        return self._stop.nearest_stop(signal.direction, entry_price, info)
 
-    def _check_protection(self, signal: Signal, price: Decimal) -> Refusal | None:
+    def _check_protection(
+        self, signal: Signal, direction: Direction, price: Decimal, info: SymbolInfo
+    ) -> Refusal | None:
         if signal.stop_loss is None:
+            if self._stop.default_stop(direction, price, info) is None:
+                return self._stop.refuse_default(price, info)
             return None
         breach = self._stop.check(price, signal.stop_loss)
         if breach is None and signal.take_profit is not None:
@@ -139,22 +168,46 @@ class Sizing:
 
 
 def check_exit(
-    signal: Signal, position: Position, request: OrderRequest, info: SymbolInfo
+    signal: Signal,
+    position: Position,
+    request: OrderRequest,
+    info: SymbolInfo,
+    market: Decimal | None,
 ) -> Refusal | None:
-    """Check what can be wrong with a close only once the position is known."""
+    """Check what can be wrong with a close only once the position is known.
+
+    Args:
+        signal: the close.
+        position: what is held.
+        request: the order to be sent.
+        info: the market's rules.
+        market: the market's price; None where none is known, and the order's value is not judged.
+    """
     if signal.direction is not None and signal.direction is not position.direction:
         return refuse(
             Code.NO_POSITION,
             f"direction: the open position in {signal.symbol} is {position.direction}, "
             f"not {signal.direction}",
         )
-    if request.quantity <= 0:
-        return refuse(
-            Code.BELOW_MINIMUM,
-            f"quantity: {text(tidy(position.quantity))} is under the market's step of "
-            f"{text(info.quantity_step)}",
+    price = request.price or request.stop_price or market
+    if not is_untradable(request.quantity, price, info):
+        return None
+    least = f"{text(max(info.min_quantity, info.quantity_step))} {info.base}"
+    if info.kind is MarketKind.SPOT and info.min_notional:
+        least += f" and {text(info.min_notional)} {info.quote}"
+    held = f"{rounded_text(position.quantity)} {info.base}"
+    if is_untradable(position.quantity, market, info):
+        problem = (
+            f"quantity: the {held} held is under the market's minimum of {least}: it cannot be "
+            f"traded and counts as closed; what is left of it on {signal.exchange} is yours to "
+            "convert, or to sell by hand together with more"
         )
-    return None
+    else:
+        problem = (
+            f"quantity: {text(request.quantity)} is under the market's minimum of {least}; close "
+            f"more of the {held} held, or all of it by leaving quantity out"
+        )
+    return refuse(Code.BELOW_MINIMUM, problem)
 
 
 def _prices(
@@ -167,9 +220,9 @@ def _prices(
     safe = floor_to if side is BUY else ceil_to
     limit = trigger = None
     if signal.order_type.needs_price and signal.entry_price is not None:
-        limit = safe(signal.entry_price, info.price_tick)
+        limit = tidy(safe(signal.entry_price, info.price_tick))
     if signal.order_type.needs_stop_price and signal.stop_price is not None:
-        trigger = safe(signal.stop_price, info.price_tick)
+        trigger = tidy(safe(signal.stop_price, info.price_tick))
     return limit or trigger or reference, limit, trigger
 
 

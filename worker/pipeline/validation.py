@@ -4,8 +4,8 @@ from collections.abc import Iterable
 from decimal import Decimal
 
 from worker.config.keys import ValidationConfig
-from worker.domain.market import SymbolInfo
-from worker.domain.money import HUNDRED, ratio, text
+from worker.domain.market import SymbolInfo, largest_order
+from worker.domain.money import HUNDRED, ratio, rounded_text, text
 from worker.domain.refusal import Code, Refusal, Stage
 from worker.domain.signal import CLOSE, FOK, IOC, LIMIT, LONG, MARKET, OPEN, SHORT, STOP, Signal
 from worker.pipeline.flow import Arrival, Failed, Lifetime, ValidSignal
@@ -168,8 +168,9 @@ class ValidationHandler:
         if deviation > self._config.max_price_deviation_pct * market:
             return None, _refuse(
                 Code.PRICE_DEVIATION,
-                f"entry_price: {text(signal.entry_price)} is {text(ratio(deviation, market))}% off "
-                f"the market's {text(market)}; validation.max_price_deviation_pct is "
+                f"entry_price: {text(signal.entry_price)} is "
+                f"{rounded_text(ratio(deviation, market))}% off the market's {text(market)}; "
+                "validation.max_price_deviation_pct is "
                 f"{self._config.max_price_deviation_pct}%",
             )
         return signal.entry_price, None
@@ -190,8 +191,9 @@ class ValidationHandler:
                 f"order_type: {info.symbol} takes no {signal.order_type} orders now "
                 f"({info.restriction}); one with a limit price would be taken",
             )
-        if signal.quantity is not None:
-            refusal = _check_quantity(signal.quantity, info)
+        # A close is of what is held, in as many orders as that takes: see sizing.check_exit.
+        if signal.quantity is not None and signal.action is OPEN:
+            refusal = _check_quantity(signal, signal.quantity, info)
             if refusal is not None:
                 return refusal
         if signal.action is CLOSE or reference is None or market is None:
@@ -228,17 +230,20 @@ def _missing(signal: Signal) -> str | None:
     return None
 
 
-def _check_quantity(quantity: Decimal, info: SymbolInfo) -> Refusal | None:
+def _check_quantity(signal: Signal, quantity: Decimal, info: SymbolInfo) -> Refusal | None:
     smallest = max(info.min_quantity, info.quantity_step)
     if quantity < smallest:
         return _refuse(
             Code.QUANTITY_OUT_OF_RANGE,
             f"quantity: {text(quantity)} is under the market's minimum of {text(smallest)}",
         )
-    if info.max_quantity and quantity > info.max_quantity:
+    at_market = not signal.order_type.needs_price
+    largest = largest_order(info, at_market=at_market)
+    if largest and quantity > largest:
         return _refuse(
             Code.QUANTITY_OUT_OF_RANGE,
-            f"quantity: {text(quantity)} is over the market's maximum of {text(info.max_quantity)}",
+            f"quantity: {text(quantity)} is over the market's maximum of {text(largest)} for "
+            + ("an order at the market's price" if at_market else "one order"),
         )
     return None
 

@@ -83,6 +83,43 @@ def test_json_form_embeds_the_payload_as_it_was() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("data", "shown"),
+    [
+        (b"\xff\xfe{", "\\xff\\xfe{"),
+        (b'{"symbol": "\xff"}', '{"symbol": "\\xff"}'),
+        (b'"caf\xe9"', '"caf\\xe9"'),
+        (b"", ""),
+    ],
+)
+def test_json_form_escapes_what_is_no_text(data: bytes, shown: str) -> None:
+    """A dead letter may hold any bytes; its line is JSON all the same."""
+    fields = {"data": data, "type": b"\xff", "entry_id": b"7-0", "reason": b"malformed"}
+    entry = StreamEntry(stream="dead", id="9-1", fields=fields)
+    line = json.loads(wording.as_json(entry))
+    assert line["data"] == shown
+    assert line["type"] == "\\xff"
+    assert wording.one_line(entry, _AT).isprintable()
+
+
+def test_json_form_keeps_a_letters_ids_apart() -> None:
+    """Its own id for ``dead show``, and the id its entry had among the signals."""
+    entry = StreamEntry(stream="dead", id="9-1", fields={"entry_id": b"7-0", "letter_id": b"mine"})
+    assert json.loads(wording.as_json(entry)) == {
+        "stream": "dead",
+        "letter_id": "9-1",
+        "entry_id": "7-0",
+        "own_letter_id": "mine",
+    }
+    entry = StreamEntry(stream="signals", id="9-1", fields={"entry_id": b"x", "stream": b"y"})
+    assert json.loads(wording.as_json(entry)) == {
+        "stream": "signals",
+        "entry_id": "9-1",
+        "own_entry_id": "x",
+        "own_stream": "y",
+    }
+
+
 def test_a_failure_says_code_and_reason_on_its_line() -> None:
     """The one thing a person looks for is on the line."""
     data = (

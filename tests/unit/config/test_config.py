@@ -434,7 +434,7 @@ def test_a_url_is_shown_without_its_password(url: str, shown: str) -> None:
 
 
 SECRETS: dict[str, Any] = {
-    "REDIS__URL": "redis://u:url%2Dpw@h:1/0?password=option-pw",
+    "REDIS__URL": "redis://u:url%2Dpw@h:1/0?password=url-pw",
     "REDIS__PASSWORD": "redis-pw",
     "EXCHANGES__OKX__API_KEY": "okx-key",
     "EXCHANGES__OKX__SECRET": "okx-secret",
@@ -447,13 +447,16 @@ def test_no_secret_is_rendered_printed_or_encoded() -> None:
     config = load(**SECRETS)
     secrets = secret_strings(config)
     assert secrets == {
-        "url%2Dpw", "url-pw", "option-pw", "redis-pw", "okx-key", "okx-secret", "okx-passphrase"
+        "url%2Dpw", "url-pw", "redis-pw", "okx-key", "okx-secret", "okx-passphrase"
     }  # fmt: skip
     for shown in (render_config(config), repr(config), str(config), f"{config.redis.password}"):
         assert not [secret for secret in secrets if secret in shown]
     with pytest.raises(TypeError):
         msgspec.json.encode(config)
     assert secret_strings(load()) == frozenset()
+    optional = load(REDIS__URL="redis://h?password=option%2Dpw&db=5")
+    assert secret_strings(optional) == {"option-pw"}
+    assert "option" not in render_config(optional)
 
 
 def test_what_is_rendered_loads_again_as_the_same(tmp_path: Path) -> None:

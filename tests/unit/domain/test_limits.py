@@ -19,7 +19,7 @@ from worker.domain.limits import (
     millionths_signed,
 )
 from worker.domain.market import MarketKind, SymbolInfo
-from worker.domain.money import ZERO, floor_to
+from worker.domain.money import ZERO, ceil_to, floor_to
 from worker.domain.refusal import Code, Refusal, Stage
 from worker.domain.signal import Direction
 
@@ -202,8 +202,8 @@ def test_a_stop_farther_than_allowed_is_refused(stop: str) -> None:
 
 
 def test_default_stops_lie_on_the_grid() -> None:
-    """2% away, rounded down to a tick."""
-    assert STOPS.default_stop(Direction.LONG, D("123.45"), SPOT) == D("120.98")
+    """2% away, rounded to the tick on the price's side: never farther than asked for."""
+    assert STOPS.default_stop(Direction.LONG, D("123.45"), SPOT) == D("120.99")
     assert STOPS.default_stop(Direction.SHORT, D("123.45"), PERPETUAL) == D("125.91")
 
 
@@ -242,3 +242,80 @@ def test_a_target_on_the_wrong_side_is_no_reward() -> None:
     assert code(rule.check(D(96), D(101), D(99))) is Code.RISK_REWARD_TOO_LOW
     assert rule.check(D(104), D(99), D(107)) is None
     assert rule.check(D(96), D(101), D(93)) is None
+
+
+# --- default stops on any grid ---
+
+
+@settings(max_examples=300)
+@given(
+    prices,
+    st.sampled_from([D("1e-14"), D("0.00000001"), D("0.01"), D("0.3"), D(1), D(5), D(1000)]),
+    percents,
+    percents,
+    st.sampled_from([Direction.LONG, Direction.SHORT]),
+)
+def test_a_default_stop_is_on_its_own_side_and_within_the_limit(
+    price: Decimal, tick: Decimal, default: Decimal, most: Decimal, direction: Direction
+) -> None:
+    """Never 0, never at the entry, never farther than allowed; else there is none."""
+    rule = StopRule(default_pct=default, max_pct=most)
+    info = msgspec.structs.replace(PERPETUAL, price_tick=tick)
+    stop = rule.default_stop(direction, price, info)
+    if stop is None:
+        refused = rule.refuse_default(price, info)
+        assert refused.code is Code.STOP_LOSS_TOO_FAR
+        below, above = floor_to(price, tick), ceil_to(price, tick)
+        nearest = (below - tick if below == price else below) or tick
+        if direction is Direction.SHORT:
+            nearest = above + tick if above == price else above
+        is_there = 0 < nearest < price if direction is Direction.LONG else nearest > price
+        assert not is_there or rule.check(price, nearest) is not None
+        return
+    assert 0 < stop < price if direction is Direction.LONG else stop > price
+    assert rule.check(price, stop) is None
+    assert floor_to(stop, tick) == stop
+
+
+@pytest.mark.parametrize(
+    ("direction", "price", "tick", "stop"),
+    [
+        (Direction.LONG, "100", "1", "98"),
+        (Direction.LONG, "100", "2", "98"),
+        (Direction.LONG, "100", "5", None),
+        (Direction.LONG, "1", "1", None),
+        (Direction.LONG, "10.3", "0.1", "10.1"),
+        (Direction.SHORT, "10.3", "0.1", "10.5"),
+        (Direction.SHORT, "100", "5", None),
+        (Direction.SHORT, "99.9", "1", "101"),
+        (Direction.LONG, "0.0000000001", "0.00000000000001", "0.000000000098"),
+    ],
+)
+def test_default_stops_by_example(
+    direction: Direction, price: str, tick: str, stop: str | None
+) -> None:
+    """2% away, rounded towards the price, on grids as coarse as the distance."""
+    info = msgspec.structs.replace(PERPETUAL, price_tick=D(tick))
+    found = STOPS.default_stop(direction, D(price), info)
+    assert found == (None if stop is None else D(stop))
+
+
+# --- the largest order ---
+
+
+@pytest.mark.parametrize(
+    ("at_market", "expected"), [(True, "3"), (False, "5")], ids=["at market", "limit"]
+)
+def test_a_sized_order_is_cut_to_the_markets_maximum(at_market: bool, expected: str) -> None:
+    """Orders at the market's price have a maximum of their own."""
+    info = msgspec.structs.replace(SPOT, max_quantity=D("5.00009"), max_market_quantity=D(3))
+    found = RULE.quantity(
+        asked=None,
+        size_pct=None,
+        free=D(10**6),
+        price=D(100),
+        worth=D(100),
+        info=info,
+        at_market=at_market,
+    )
+    assert found == D(expected)

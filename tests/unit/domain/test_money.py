@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.domain.money import ZERO, ceil_to, floor_to, ratio, text, tidy
+from worker.domain.money import ZERO, ceil_to, floor_to, ratio, rounded_text, text, tidy
 
 D = Decimal
 values = st.decimals(D("-1e15"), D("1e15"), places=18)
@@ -51,22 +51,48 @@ def test_many_nines_are_not_rounded_up_to_the_next_step(digits: int) -> None:
     assert ceil_to(D("1." + "0" * digits + "1"), D(1)) == 2
 
 
-@given(values)
-def test_tidy_is_near_and_short(value: Decimal) -> None:
-    """At most half of the twelfth digit away, no more than twelve fractional digits."""
+any_digits = st.builds(
+    lambda n, e: D(n).scaleb(e), st.integers(-(10**40), 10**40), st.integers(-60, 5)
+)
+
+
+@given(any_digits)
+def test_tidy_drops_zeros_only(value: Decimal) -> None:
+    """Every other digit stays."""
     neat = tidy(value)
-    assert abs(Fraction(neat) - Fraction(value)) <= Fraction(5, 10**13)
-    exponent = neat.as_tuple().exponent
-    assert isinstance(exponent, int)
-    assert exponent >= -12
-    assert tidy(neat) == neat
+    assert neat == value
+    assert neat.as_tuple().digits[-1:] != (0,) or neat == 0
+
+
+@given(any_digits)
+def test_a_shown_amount_has_eighteen_digits_at_most(value: Decimal) -> None:
+    """Rounded half-even at the end: off by at most half of the eighteenth digit, and plain."""
+    shown = rounded_text(value)
+    assert abs(Fraction(D(shown)) - Fraction(value)) <= Fraction(5, 10**19)
+    assert len(shown.partition(".")[2]) <= 18
+    assert set(shown) <= set("-0123456789.")
+    assert shown != "-0"
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ("0.0000000000000000015", "0.000000000000000002"),
+        ("0.0000000000000000025", "0.000000000000000002"),
+        ("12345678901234567890.5", "12345678901234567890.5"),
+        ("1E-14", "0.00000000000001"),
+    ],
+)
+def test_shown_amounts_by_example(value: str, shown: str) -> None:
+    """Half-even at the eighteenth digit; what has fewer stays as it is."""
+    assert rounded_text(D(value)) == shown
 
 
 @given(values, positive)
 def test_a_ratio_is_a_rounded_quotient(numerator: Decimal, denominator: Decimal) -> None:
-    """Off by at most half of the twelfth digit."""
+    """Off by no more than a part in 10^49."""
     exact = Fraction(numerator) / Fraction(denominator)
-    assert abs(Fraction(ratio(numerator, denominator)) - exact) <= Fraction(5, 10**13)
+    assert abs(Fraction(ratio(numerator, denominator)) - exact) <= abs(exact) / 10**49
 
 
 @given(
@@ -94,7 +120,7 @@ def test_text_by_example(value: str, shown: str) -> None:
     assert text(D(value)) == shown
 
 
-@pytest.mark.parametrize("value", ["0", "-0", "0E-20", "-1e-15", "1e-15"])
+@pytest.mark.parametrize("value", ["0", "-0", "0E-20", "-1e-21", "1e-21"])
 def test_nothing_is_shown_as_a_plain_zero(value: str) -> None:
     """Neither a sign nor digits are left of an amount that rounds to nothing."""
-    assert text(tidy(D(value))) == "0"
+    assert rounded_text(tidy(D(value))) == "0"

@@ -2,6 +2,7 @@
 
 from decimal import Decimal
 from fractions import Fraction
+from typing import Any
 
 import msgspec
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.unit.parts import PERPETUAL, SPOT, START, SYMBOL, fill, position
 from worker.domain.fees import fee_in_quote, total_fees
-from worker.domain.market import SymbolInfo
+from worker.domain.market import MarketKind, SymbolInfo
 from worker.domain.money import ZERO
 from worker.domain.order import Fill, total_quantity, total_value
 from worker.domain.position import (
@@ -287,3 +288,96 @@ def test_a_position_corrected_to_nothing_is_closed() -> None:
         {"USDT": D("0.1")},
         ZERO,
     )
+
+
+# --- the wallet is the book ---
+
+fee_currencies = st.sampled_from(["BTC", "USDT", "BNB"])
+stories = st.lists(
+    st.tuples(
+        st.booleans(),
+        st.integers(1, 10**6).map(lambda n: D(n).scaleb(-4)),
+        st.integers(1, 10**6).map(lambda n: D(n).scaleb(-9)),
+        st.integers(-10, 100).map(lambda n: D(n).scaleb(-4)),
+        fee_currencies,
+    ),
+    min_size=1,
+    max_size=6,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(stories, st.sampled_from([SPOT, PERPETUAL]))
+def test_the_wallet_is_the_book(story: list[Any], info: SymbolInfo) -> None:
+    """Purchases and sales, fees in any coin: what is held is what the exchange's own sums say."""
+    info = msgspec.structs.replace(info, quantity_step=D(0), min_quantity=D(0), min_notional=D(0))
+    wallet = spent = D(0)
+    held: Position | None = None
+    for buys, asked, price, rate, currency in [(True, *story[0][1:]), *story[1:]]:
+        quantity = asked
+        if not buys:
+            assert held is not None
+            quantity = min(asked, held.quantity / 2)
+        fee = quantity * rate * (price if currency == "USDT" else 1)
+        trade = (fill(quantity, price, fee, currency),)
+        is_coin = info.kind is MarketKind.SPOT and currency == "BTC"
+        wallet += (quantity if buys else -quantity) - (fee if is_coin else 0)
+        spent += quantity * price * (1 if buys else -1) + (fee if currency == "USDT" else 0)
+        if info.kind is not MarketKind.SPOT and currency == "BTC":
+            spent += fee * price
+        if held is None:
+            held = opened_on(info, trade)
+        elif buys:
+            held = enlarge_position(held, trade, info)
+        else:
+            held, _ = reduce_position(held, trade, info)
+            if not held.quantity:
+                return  # all of it went, with the fee
+        assert held.quantity == wallet
+    assert held is not None
+    # What is left is worth its cost: the rest of what was spent was lost or won.
+    worth = held.realized_pnl - held.entry_fee_open
+    assert abs(worth - (held.cost - spent)) < D("1e-30")
+
+
+def opened_on(info: SymbolInfo, trade: tuple[Fill, ...]) -> Position:
+    """A long position on ``info``."""
+    return open_position(
+        position_id="p",
+        exchange="x",
+        direction=Direction.LONG,
+        fills=trade,
+        info=info,
+        opened_at=START,
+        signal_id="s",
+        strategy_id=None,
+        stop_loss=None,
+        take_profit=None,
+    )
+
+
+def test_bought_and_half_sold_with_fees_in_the_base_coin() -> None:
+    """BNB/USDT, fees in BNB: 10 bought, 5 sold, each with 0.075% in the coin itself."""
+    bought = opened_on(SPOT, (fill("10", "100", "0.0075", "BTC"),))
+    assert bought.quantity == D("9.9925")
+    left, _ = reduce_position(bought, (fill("5", "100", "0.00375", "BTC"),), SPOT)
+    assert left.quantity == D("4.98875")
+
+
+@pytest.mark.parametrize("direction", [Direction.LONG, Direction.SHORT])
+def test_no_fee_changes_the_quantity_of_a_derivative(direction: Direction) -> None:
+    """The close leaves nothing that nobody books."""
+    entry = (fill("10", "100", "0.0075", "BTC"),)
+    info = PERPETUAL
+    held = msgspec.structs.replace(opened_on(info, entry), direction=direction)
+    assert held.quantity == 10
+    left, _ = reduce_position(held, (fill("5", "100", "0.00375", "BTC"),), info)
+    assert left.quantity == 5
+
+
+def test_what_the_exchange_does_not_hold_is_closed_with_the_rest() -> None:
+    """A wallet a little short of the book."""
+    held = opened_on(SPOT, (fill("10", "100"),))
+    left, realized = reduce_position(held, (fill("9.99", "110"),), SPOT, D("0.01"))
+    assert left.quantity == 0
+    assert realized == D("99.9")

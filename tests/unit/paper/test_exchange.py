@@ -170,7 +170,9 @@ async def test_the_price_of_a_fill_is_on_the_tick_and_against_the_taker() -> Non
     sold = await place(on, order("s", side=Side.SELL, quantity=D(1_000_000)), "0.00012345")
     assert (bought.average_price, sold.average_price) == (D("0.00012346"), D("0.00012344"))
     dust = order("d", side=Side.SELL, quantity=D(1_000), role=Role.EXIT)
-    assert (await place(on, dust, "0.00000001")).average_price == D("0.00000001")
+    assert (await place(on, dust, "0.00000001")).average_price == D("0.0000000099999999")
+    least = order("e", side=Side.SELL, quantity=D(1_000), role=Role.EXIT)
+    assert (await place(on, least, "1e-18")).average_price == D("1e-18")
 
 
 async def test_a_limit_at_exactly_the_assumed_price_is_touched() -> None:
@@ -363,7 +365,7 @@ REFUSED = [
     ({"price": D(100)}, "INVALID_ORDER"),
     ({"order_type": OrderType.LIMIT}, "INVALID_ORDER"),
     ({"order_type": OrderType.STOP}, "INVALID_ORDER"),
-    ({"order_type": OrderType.LIMIT, "price": D("1.000000001")}, "INVALID_ORDER"),
+    ({"order_type": OrderType.LIMIT, "price": D("1.0000000000000000001")}, "INVALID_ORDER"),
     ({"order_type": OrderType.LIMIT, "price": D(-1)}, "INVALID_ORDER"),
     ({"quantity": D("0.01")}, "MIN_NOTIONAL"),
 ]

@@ -21,10 +21,11 @@ from tests.unit.parts import (
     trouble,
 )
 from worker.config.keys import ReconciliationConfig
-from worker.domain.market import SymbolInfo
+from worker.domain.market import ExchangePosition, SymbolInfo
 from worker.domain.order import Fact, Fill, OrderRequest, OrderState, Side
 from worker.domain.position import Position
 from worker.domain.refusal import Code, Stage
+from worker.domain.signal import Direction
 from worker.domain.trading_state import TradingState
 from worker.domain.verdict import Verdict
 from worker.exchanges.errors import ExchangeError, Outcome
@@ -34,9 +35,10 @@ from worker.pipeline.flow import (
     Settlement,
     Submission,
     Unresolved,
+    WriteOff,
 )
 from worker.pipeline.orders import OrderManager
-from worker.pipeline.reconciliation import TRADE_LOOKUPS, ReconciliationHandler
+from worker.pipeline.reconciliation import ReconciliationHandler
 from worker.pipeline.worker_state import WorkerState
 
 ONE, HALF, REST = fill("2", "100"), fill("1", "99", trade_id="a"), fill("1", "101", trade_id="b")
@@ -74,9 +76,10 @@ class Desk:
         info: SymbolInfo = SPOT,
         held: Position | None = None,
         verdict: Verdict | None = None,
+        reduce_only: bool = False,
     ) -> Any:
         """Hand over an order whose create response said ``first``; a close of ``held`` if given."""
-        request = order_request(side=side)
+        request = order_request(side=side, reduce_only=reduce_only)
         self.custody.order = self.orders.begin(request, "s-1")
         self.orders.note(self.custody.order, Fact.SENT)
         said = first(request)
@@ -89,6 +92,12 @@ class Desk:
         ended = await self.settle(first)
         assert isinstance(ended, Settlement), ended
         return ended
+
+    async def closed(self, first: Any, **fields: Any) -> Settlement:
+        """How a close ended, once it is known whether it was cut."""
+        ended = await self.settle(first, **fields)
+        assert isinstance(ended, Settlement), ended
+        return await self.handler.check_cut(ended)
 
     @property
     def calls(self) -> list[str]:
@@ -346,8 +355,28 @@ async def test_trades_that_never_add_up_leave_the_order_unresolved(
     ended = await desk.settle(TOLD)
     assert isinstance(ended, Unresolved)
     assert "trades" in ended.reason
-    assert desk.calls == ["trades"] * TRADE_LOOKUPS
+    assert desk.exchange.times("trades")[-1] == 20_000.0
+    assert 10 < len(desk.calls) < 16
     assert desk.orders.statistics()["active"] == 0
+
+
+@pytest.mark.parametrize("late_s", [0.4, 3, 11, 19])
+async def test_trades_that_are_listed_late_are_waited_for(late_s: float) -> None:
+    """The end is what it would have been, up to ``trades_wait_seconds`` later."""
+    desk = Desk()
+    desk.exchange.trades = [lambda _: (ONE,) if desk.clock.ms >= late_s * 1000 else ()]
+    assert (await desk.settled(TOLD)).fills == (ONE,)
+    assert desk.clock.ms <= (late_s + 2) * 1000
+
+
+async def test_how_long_late_trades_are_waited_for_is_configured() -> None:
+    """0 asks once; nothing is asked for after the time is up, or once the entry is lost."""
+    for wait_s, calls in (0.0, 1), (0.7, 3):
+        desk = Desk(trades_wait_seconds=wait_s)
+        desk.exchange.trades = [()]
+        assert isinstance(await desk.settle(TOLD), Unresolved)
+        assert len(desk.calls) == calls
+        assert desk.clock.ms == wait_s * 1000
 
 
 async def test_fills_in_the_report_that_fall_short_are_completed() -> None:
@@ -387,3 +416,58 @@ async def test_a_word_without_a_price_is_not_enough() -> None:
     desk = Desk(verify_fill=False)
     blank = report(OrderState.FILLED, filled_quantity=D(2), average_price=None, fills=())
     assert isinstance(await desk.settle(blank), Unresolved)
+
+
+# --- closes that the exchange cut to what was left ---
+
+CLOSE_FIELDS: dict[str, Any] = {"side": Side.SELL, "info": PERPETUAL}
+
+
+@pytest.mark.parametrize(
+    ("state", "held_there", "write_off"),
+    [
+        (OrderState.FILLED, [], WriteOff.GONE),
+        (OrderState.CANCELLED, [], WriteOff.GONE),
+        (OrderState.EXPIRED, [], WriteOff.GONE),
+        (OrderState.FILLED, ["1"], None),
+        (OrderState.CANCELLED, ["1"], None),
+    ],
+)
+async def test_a_close_that_was_cut_short_asks_whether_anything_is_held(
+    state: OrderState, held_there: list[str], write_off: WriteOff | None
+) -> None:
+    """An order may end early for other reasons too: what the exchange holds decides."""
+    desk = Desk()
+    there = [
+        ExchangePosition(
+            symbol=PERPETUAL.symbol, direction=Direction.LONG, quantity=D(one), entry_price=D(100)
+        )
+        for one in held_there
+    ]
+    desk.exchange.holding = [there]
+    whole = position(symbol=PERPETUAL.symbol, quantity=D(2))
+    ended = await desk.closed(report(state, HALF), held=whole, reduce_only=True, **CLOSE_FIELDS)
+    assert ended.order.write_off is write_off
+
+
+async def test_a_whole_close_asks_for_no_positions() -> None:
+    """Nothing is fetched that nobody needs."""
+    desk = Desk()
+    whole = position(symbol=PERPETUAL.symbol, quantity=D(2))
+    ended = await desk.closed(
+        report(OrderState.FILLED, ONE), held=whole, reduce_only=True, **CLOSE_FIELDS
+    )
+    assert ended.order.write_off is None
+    assert desk.calls == []
+
+
+async def test_an_exchange_that_does_not_tell_its_positions_proves_nothing() -> None:
+    """The book stays; the comparison of the books goes on asking."""
+    desk = Desk()
+    desk.exchange.holding = [trouble(Outcome.UNKNOWN)]
+    whole = position(symbol=PERPETUAL.symbol, quantity=D(2))
+    ended = await desk.closed(
+        report(OrderState.FILLED, HALF), held=whole, reduce_only=True, **CLOSE_FIELDS
+    )
+    assert ended.order.write_off is None
+    assert desk.calls == ["positions"] * 3

@@ -170,11 +170,6 @@ REFUSED: dict[str, tuple[Code, str, dict[str, Any]]] = {
     "a price over 5% off below": (Code.PRICE_DEVIATION, "entry_price", {"entry_price": "94.99"}),
     "too small a quantity": (Code.QUANTITY_OUT_OF_RANGE, "quantity", {"quantity": "0.00009"}),
     "too large a quantity": (Code.QUANTITY_OUT_OF_RANGE, "quantity", {"quantity": "1000.0001"}),
-    "too small a close": (
-        Code.QUANTITY_OUT_OF_RANGE,
-        "quantity",
-        CLOSE | {"quantity": "0.00009"},
-    ),
     "a short spot": (Code.SHORT_NOT_SUPPORTED, "direction", {"direction": "short"}),
     "a stop at the price": (Code.STOP_LOSS_WRONG_SIDE, "stop_loss", {"stop_loss": "100"}),
     "a stop above a long": (Code.STOP_LOSS_WRONG_SIDE, "stop_loss", {"stop_loss": "101"}),

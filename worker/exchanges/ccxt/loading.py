@@ -22,6 +22,8 @@ _log = get_logger()
 #: Markets that were left out and logged, each once for a reason.
 _left_out: set[tuple[str, str, str]] = set()
 
+#: ccxt.SIGNIFICANT_DIGITS
+_SIGNIFICANT_DIGITS: Final = 3
 _PACKAGES: Final = ("ccxt", "ccxt.async_support", "ccxt.pro")
 
 
@@ -108,15 +110,26 @@ def _is_named(exchange: str, market: Any) -> bool:
     return False
 
 
+def _parsed(reply: str) -> Any:
+    """Parse a JSON object or array with Python's own parser; None if it is none."""
+    if reply.lstrip()[:1] in {"{", "["}:
+        with contextlib.suppress(ValueError):
+            return json.loads(reply)
+    return None
+
+
 def exact(base: type[Any], now_ms: Callable[[], int]) -> type[Any]:
     """Return ``base`` changed to exact numbers, our clock, and markets that fail one by one.
 
-    ccxt's default number is ``float``; ``str`` keeps every digit. Its ``milliseconds()`` is what
-    requests are stamped with. A market that it cannot parse, or index, fails all of them.
+    ccxt's default number is ``float``; ``str`` keeps every digit. What an order is sent with is on
+    the market's grid already (:mod:`worker.exchanges.ccxt.rounding`), so ccxt does not round it
+    again: its own rounding takes ticks as floats, rounds half up, and fails for a quantity of over
+    28 digits of its step. Its ``milliseconds()`` is what requests are stamped with. A market
+    that it cannot parse, or index, fails all of them.
     """
 
     class Exact(base):  # type: ignore[misc]
-        """The ccxt class with the changes."""
+        """The ccxt class with these changes."""
 
         number = str
 
@@ -126,10 +139,7 @@ def exact(base: type[Any], now_ms: Callable[[], int]) -> type[Any]:
             What is no JSON stays text, as in ccxt.
             """
             reply = super().parse_json(http_response)
-            if reply is None and http_response.lstrip()[:1] in {"{", "["}:
-                with contextlib.suppress(ValueError):
-                    return json.loads(http_response)
-            return reply
+            return _parsed(http_response) if reply is None else reply
 
         def parse_precision(self, precision: Any) -> Any:
             """Parse a number of decimals; None, which leaves the market out, if it is none."""
@@ -150,6 +160,18 @@ def exact(base: type[Any], now_ms: Callable[[], int]) -> type[Any]:
             """Index the markets that have names; ccxt cannot sort the others."""
             named = [market for market in markets if _is_named(self.id, market)]
             return super().set_markets(named, currencies)
+
+        def amount_to_precision(self, symbol: str, amount: Any) -> str:
+            """Return the amount as it is; on markets of significant digits as ccxt rounds it."""
+            if self.precisionMode == _SIGNIFICANT_DIGITS:
+                return str(super().amount_to_precision(symbol, amount))
+            return str(amount)
+
+        def price_to_precision(self, symbol: str, price: Any) -> str:
+            """Return the price as it is; on markets of significant digits as ccxt rounds it."""
+            if self.precisionMode == _SIGNIFICANT_DIGITS:
+                return str(super().price_to_precision(symbol, price))
+            return str(price)
 
         def milliseconds(self) -> int:
             """The exchange's time, Unix milliseconds."""

@@ -14,7 +14,6 @@ Whatever none of these decides stays UNKNOWN: never a rejection.
 
 import asyncio
 import json
-import re
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -36,10 +35,13 @@ from worker.exchanges.errors import (
     Outcome,
     RateLimitError,
 )
+from worker.runtime.assigned_secrets import mask_assigned
 from worker.runtime.errors import InvariantError
-from worker.runtime.secret import HIDDEN
+from worker.runtime.secret import HIDDEN, forms_of
 
 MAX_MESSAGE_CHARS: Final = 300
+#: How much of a foreign text is looked at: a page does not become a message.
+MAX_TEXT_CHARS: Final = 4_000
 MAX_RETRY_AFTER_S: Final = 3_600.0
 
 #: Failures of making a connection: nothing was sent. (Most of them are ``ClientOSError``s, whose
@@ -70,12 +72,6 @@ _BY_CLASS: Final[Mapping[str, FailureKind]] = {
     "InvalidNonce": FailureKind.SKEW,
     "RefusedRowError": FailureKind.REFUSED,
 }
-
-#: Secrets in texts that we did not write: signed URLs, keys and signatures in query strings.
-_QUERY = re.compile(r"\?[^\s\"'<>]*")
-_ASSIGNED = re.compile(
-    r"(?i)\b(signature|sign|api_?key|apikey|secret|passphrase|password|token)(\W{1,4})[\w+/=%.-]+"
-)
 
 
 @dataclass(slots=True)
@@ -217,10 +213,11 @@ def _by_reply(error: BaseException, codes: CodeTable, call: Call) -> tuple[Rule,
         # A code we have never seen, in a complete error reply that is not an outage: the
         # exchange's no, as far as ccxt knows the code for one.
         if call.status < 500 and call.status != 408:
-            return Rule(_by_class(error)), code, text
+            kind = _by_class(error)
+            return _UNCLEAR if kind is FailureKind.UNKNOWN else Rule(kind), code, text
         return Rule(FailureKind.UNKNOWN), code, text
     if call.status >= 400:
-        return _by_status(call), str(call.status), ""
+        return _by_status(call), str(call.status), (call.body or b"").decode(errors="replace")
     # A complete reply without an error, and still a failure: ccxt could not read it.
     kind = _by_class(error)
     if not call.creating and kind is FailureKind.NOT_FOUND and not _holds_rows(call.body or b""):
@@ -265,6 +262,8 @@ def _by_status(call: Call) -> Rule:
             return Rule(FailureKind.CREDENTIALS)
         case 451:
             return Rule(FailureKind.REFUSED)
+        case status if 400 <= status < 500 and status not in _TIMEOUTS:
+            return _UNCLEAR
         case _:
             return Rule(FailureKind.UNKNOWN)
 
@@ -288,6 +287,11 @@ def _transport(error: BaseException) -> BaseException | None:
     return None
 
 
+#: A complete reply that is an error by its status or by a code, and does not say which: nothing in
+#: it proves that the order is not there, but it is no failure to reach the exchange either.
+_UNCLEAR: Final = Rule(FailureKind.UNKNOWN)
+#: Statuses of requests that were cut off, or came too early: no answer to what was asked.
+_TIMEOUTS: Final = frozenset({408, 425})
 _LOCAL_KINDS: Final = frozenset(
     {FailureKind.INVALID, FailureKind.FUNDS, FailureKind.CREDENTIALS, FailureKind.NOT_FOUND}
 )
@@ -302,6 +306,8 @@ def _build(rule: Rule, message: str, code: str, call: Call) -> ExchangeError:
     arguments: dict[str, Any] = {"outcome": outcome, "code": code}
     if kind is FailureKind.THROTTLED:
         arguments["retry_after_s"] = call.retry_after_s
+    elif outcome is Outcome.UNKNOWN:
+        arguments["answered"] = rule is _UNCLEAR
     elif outcome is Outcome.REFUSED:
         arguments["transient"] = rule.transient or kind is FailureKind.SKEW
     return shape(message, **arguments)
@@ -330,8 +336,8 @@ def retry_after_seconds(value: str | None) -> float:
 
 
 def redactor(*secrets: str) -> Callable[[str], str]:
-    """Return a function that blots the given strings out of a text."""
-    hidden = sorted((secret for secret in secrets if secret), key=len, reverse=True)
+    """Return a function that blots the given strings out of a text, in any of their forms."""
+    hidden = forms_of(secrets)
 
     def redact(text: str) -> str:
         for secret in hidden:
@@ -342,9 +348,7 @@ def redactor(*secrets: str) -> Callable[[str], str]:
 
 
 def _clean(text: str) -> str:
-    text = _QUERY.sub("?…", text)
-    text = _ASSIGNED.sub(rf"\1\2{HIDDEN}", text)
-    text = " ".join(text.split())
+    text = " ".join(mask_assigned(text[:MAX_TEXT_CHARS]).split())
     return text if len(text) <= MAX_MESSAGE_CHARS else text[: MAX_MESSAGE_CHARS - 1] + "…"
 
 

@@ -5,12 +5,15 @@ from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 
 from worker.domain.market import Balance, ExchangePosition, MarketKind, SymbolInfo, Ticker
-from worker.domain.money import ZERO, tidy
+from worker.domain.money import ZERO, ratio, tidy
 from worker.domain.order import Fill, OrderReport, OrderState
 from worker.domain.signal import Direction
 from worker.exchanges.ccxt.outcomes import IncompleteReplyError
 
-_DECIMAL_PLACES: Final = 2  # ccxt.DECIMAL_PLACES; otherwise a precision is the step itself
+#: ccxt's precision modes; in the third (``TICK_SIZE``) a precision is the step itself.
+_DECIMAL_PLACES: Final = 2
+_SIGNIFICANT_DIGITS: Final = 3
+_TWO: Final = Decimal(2)
 
 _RESTING: Final = frozenset({"open", "canceling", "pending"})
 _ENDED: Final = {
@@ -173,8 +176,8 @@ def symbol_info(market: Mapping[str, Any], kind: MarketKind, precision_mode: int
 
 
 def _step(value: Any, precision_mode: int) -> Decimal:
-    if value is None:
-        return ZERO
+    if value is None or precision_mode == _SIGNIFICANT_DIGITS:
+        return ZERO  # the exchange states no step
     if precision_mode == _DECIMAL_PLACES:
         return Decimal(1).scaleb(-int(decimal(value)))
     return decimal(value)
@@ -211,7 +214,7 @@ def ticker(row: Mapping[str, Any], symbol: str, at_ms: int) -> Ticker:
     """
     bid, ask, last = (decimal(row.get(name)) for name in ("bid", "ask", "last"))
     if not last:
-        last = tidy((bid + ask) / 2) if bid and ask else bid or ask
+        last = ratio(bid + ask, _TWO) if bid and ask else bid or ask
     if not last:
         raise IncompleteReplyError(f"no price for {symbol}")
     return Ticker(symbol=symbol, bid=bid or last, ask=ask or last, last=last, at_ms=at_ms)

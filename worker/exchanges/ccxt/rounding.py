@@ -6,7 +6,7 @@ from decimal import Decimal
 import msgspec
 
 from worker.domain.market import SymbolInfo
-from worker.domain.money import ceil_to, floor_to, text, tidy
+from worker.domain.money import ceil_to, floor_to, ratio, text, tidy
 from worker.domain.order import OrderRequest, Side
 from worker.exchanges.ccxt.outcomes import LocalRefusalError
 
@@ -41,7 +41,7 @@ def wire_order(request: OrderRequest, info: SymbolInfo) -> WireOrder:
         )
     return WireOrder(
         kind="limit" if kind.needs_price else "market",
-        amount=text(tidy(quantity / info.contract_size)),
+        amount=text(ratio(quantity, info.contract_size)),
         price=_price(request.price, info, towards_safety, "price") if kind.needs_price else None,
         stop_price=_price(request.stop_price, info, towards_safety, "stop price")
         if kind.needs_stop_price

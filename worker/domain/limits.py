@@ -64,7 +64,7 @@ class SizeRule(msgspec.Struct, frozen=True, kw_only=True):
             budget = free * (self.default_pct if size_pct is None else size_pct) / HUNDRED
             room = min(budget, cap) / price if worth is price else min(budget / price, cap / worth)
             quantity = floor_to(room, info.quantity_step)
-            if largest := largest_order(info, at_market=at_market):
+            if largest := largest_order(info, worth, at_market=at_market):
                 quantity = min(quantity, largest)
         else:
             quantity = floor_to(asked, info.quantity_step)

@@ -48,16 +48,19 @@ class SymbolInfo(msgspec.Struct, kw_only=True, frozen=True):
     maker_fee: Decimal = ZERO
 
 
-def largest_order(info: SymbolInfo, *, at_market: bool) -> Decimal:
+def largest_order(info: SymbolInfo, price: Decimal | None, *, at_market: bool) -> Decimal:
     """Return the largest quantity of one order, base units on the grid; 0 for no maximum.
 
     Args:
         info: the market's rules.
+        price: at which a maximum in quote units is judged; None where no price is known.
         at_market: the order trades at the market's price, at once or when its trigger is reached.
     """
     limits = [info.max_quantity]
     if at_market:
         limits.append(info.max_market_quantity)
+        if price:
+            limits.append(info.max_market_notional / price)
     known = [limit for limit in limits if limit]
     return floor_to(min(known), info.quantity_step) if known else ZERO
 

@@ -127,7 +127,7 @@ class Sizing:
             quantity = min(quantity, signal.quantity - closed)
         side = opening_side(position.direction).opposite
         _, limit, trigger = _prices(signal, side, signal.entry_price or ZERO, info)
-        if largest := largest_order(info, at_market=limit is None):
+        if largest := largest_order(info, position.entry_price, at_market=limit is None):
             quantity = min(quantity, largest)
         return OrderRequest(
             client_order_id=client_order_id(

@@ -193,7 +193,7 @@ class ValidationHandler:
             )
         # A close is of what is held, in as many orders as that takes: see sizing.check_exit.
         if signal.quantity is not None and signal.action is OPEN:
-            refusal = _check_quantity(signal, signal.quantity, info)
+            refusal = _check_quantity(signal, signal.quantity, info, reference or market)
             if refusal is not None:
                 return refusal
         if signal.action is CLOSE or reference is None or market is None:
@@ -230,7 +230,9 @@ def _missing(signal: Signal) -> str | None:
     return None
 
 
-def _check_quantity(signal: Signal, quantity: Decimal, info: SymbolInfo) -> Refusal | None:
+def _check_quantity(
+    signal: Signal, quantity: Decimal, info: SymbolInfo, price: Decimal | None
+) -> Refusal | None:
     smallest = max(info.min_quantity, info.quantity_step)
     if quantity < smallest:
         return _refuse(
@@ -238,7 +240,7 @@ def _check_quantity(signal: Signal, quantity: Decimal, info: SymbolInfo) -> Refu
             f"quantity: {text(quantity)} is under the market's minimum of {text(smallest)}",
         )
     at_market = not signal.order_type.needs_price
-    largest = largest_order(info, at_market=at_market)
+    largest = largest_order(info, price, at_market=at_market)
     if largest and quantity > largest:
         return _refuse(
             Code.QUANTITY_OUT_OF_RANGE,

@@ -18,7 +18,7 @@ from worker.domain.limits import (
     millionths,
     millionths_signed,
 )
-from worker.domain.market import MarketKind, SymbolInfo
+from worker.domain.market import MarketKind, SymbolInfo, largest_order
 from worker.domain.money import ZERO, ceil_to, floor_to
 from worker.domain.refusal import Code, Refusal, Stage
 from worker.domain.signal import Direction
@@ -319,3 +319,17 @@ def test_a_sized_order_is_cut_to_the_markets_maximum(at_market: bool, expected: 
         at_market=at_market,
     )
     assert found == D(expected)
+
+
+def test_a_maximum_in_quote_units_is_judged_at_the_orders_price() -> None:
+    """OKX states the largest market order on spot in USDT; a limit order has no such maximum."""
+    info = msgspec.structs.replace(SPOT, max_quantity=D(0), max_market_notional=D(1_000))
+    assert largest_order(info, D(300), at_market=True) == D("3.3333")
+    assert largest_order(info, D(300), at_market=False) == 0
+    assert largest_order(info, None, at_market=True) == 0
+    rule = SizeRule(default_pct=D(50), max_pct=D(100))
+    sized = rule.quantity(
+        asked=None, size_pct=None, free=D(10_000), price=D(300), worth=D(300), info=info,
+        at_market=True,
+    )  # fmt: skip
+    assert sized == D("3.3333")

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from tests.exchanges.table import capability_rows, card_header, card_rows, reasons
 from worker.cli.schema import schemas
 from worker.config.showing import config_table
 from worker.domain.event import STREAM_OF, Header
@@ -175,6 +176,22 @@ def metric_names() -> str:
     return f"Each name begins with `{PREFIX}`.\n\n" + "\n".join(bullets) + "\n"
 
 
+def capabilities_table() -> str:
+    """Return the table of the exchanges that have an adapter of their own."""
+    header = ("exchange", "`ccxt_id`", "markets", "orders over", "cards passed")
+    return _table(header, capability_rows())
+
+
+def cards_table() -> str:
+    """Return the table of the conformance cards, exchange by exchange."""
+    return _table(card_header(), card_rows())
+
+
+def card_reasons() -> str:
+    """Return why an exchange cannot do a card, and which cards are not passed yet."""
+    return f"\n{reasons()}\n\n"
+
+
 BLOCKS: Final[Mapping[str, Callable[[], str]]] = {
     "config": config_table,
     "metrics": metrics_table,
@@ -184,6 +201,9 @@ BLOCKS: Final[Mapping[str, Callable[[], str]]] = {
     "events": events_section,
     "codes": codes_table,
     "dead": dead_table,
+    "capabilities": capabilities_table,
+    "cards": cards_table,
+    "card-reasons": card_reasons,
 }
 
 

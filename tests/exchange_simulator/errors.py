@@ -26,14 +26,14 @@ class ApiError(Exception):
         self, code: int, msg: str, status: int = 400, headers: dict[str, str] | None = None
     ) -> None:
         super().__init__(f"{code} {msg}")
-        self.code = code
+        self.code: int | str = code
         self.msg = msg
         self.status = status
         self.headers = headers or {}
 
     def body(self) -> bytes:
         """Return the JSON body."""
-        return error_body(self.code, self.msg)
+        return error_body(int(self.code), self.msg)
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,9 +32,10 @@ def check_spot(order: Order) -> None:
         ("price", order.price),
         ("stopPrice", order.stop_price),
     ):
-        if plain_digits(value) > 8:
+        if plain_digits(value) > max(8, plain_digits(market.tick)):
             raise ApiError(-1111, f"Parameter '{name}' has too much precision.")
-    if order.quantity < market.step or order.quantity > market.max_quantity:
+    least = max(market.step, market.min_quantity)
+    if order.quantity < least or order.quantity > market.max_quantity:
         raise errors.filter_failure("LOT_SIZE")
     if order.quantity % market.step:
         raise errors.filter_failure("LOT_SIZE")
@@ -53,7 +54,7 @@ def check_futures(order: Order) -> None:
     """Apply a contract's filters to ``order``."""
     market = order.market
     if not order.close_position:
-        if order.quantity <= 0:
+        if order.quantity <= 0 or order.quantity < market.min_quantity:
             raise ApiError(-4003, "Quantity less than or equal to zero.")
         if order.quantity % market.step:
             raise ApiError(-1111, "Precision is over the maximum defined for this asset.")

@@ -232,7 +232,9 @@ ROUTES: Routes = {
     ("GET", "/fapi/v1/premiumIndex"): Route(_premium, "public"),
     ("POST", "/fapi/v1/leverage"): Route(set_leverage),
     ("POST", "/fapi/v1/marginType"): Route(set_margin_type),
-    ("GET", "/fapi/v1/positionSide/dual"): Route(lambda _: {"dualSidePosition": False}),
+    ("GET", "/fapi/v1/positionSide/dual"): Route(
+        lambda call: {"dualSidePosition": call.engine.hedge_mode}
+    ),
     ("POST", "/fapi/v1/positionSide/dual"): Route(set_dual),
     ("GET", "/fapi/v1/accountConfig"): Route(
         lambda _: {"canTrade": True, "dualSidePosition": False, "multiAssetsMargin": False},

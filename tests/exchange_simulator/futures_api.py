@@ -91,7 +91,7 @@ def _checked_tif(tif: str) -> str:
 
 
 def _one_way(call: Call) -> None:
-    if call.params.get("positionSide", "BOTH") != "BOTH":
+    if call.engine.hedge_mode != (call.params.get("positionSide", "BOTH") != "BOTH"):
         raise ApiError(-4061, "Order's position side does not match user's setting.")
 
 

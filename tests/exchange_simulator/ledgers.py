@@ -40,12 +40,27 @@ class Ledger(Protocol):
 
 
 class SpotLedger:
-    """Balances per asset. Buying pays quote and commission in base; selling the reverse."""
+    """Balances per asset.
 
-    def __init__(self, balances: dict[str, Decimal], maker_rate: Decimal, taker_rate: Decimal):
+    Args:
+        balances: free amounts at the start.
+        maker_rate: commission of a resting fill, as a fraction.
+        taker_rate: commission of a taking fill, as a fraction.
+        fee_in: the asset of the commission: the one received unless given (``quote``, ``base``);
+            a market's own ``fee_in`` counts more.
+    """
+
+    def __init__(
+        self,
+        balances: dict[str, Decimal],
+        maker_rate: Decimal,
+        taker_rate: Decimal,
+        fee_in: str = "",
+    ) -> None:
         self.balances = {asset: Balance(free=amount) for asset, amount in balances.items()}
         self.maker_rate = maker_rate
         self.taker_rate = taker_rate
+        self.fee_in = fee_in
 
     def of(self, asset: str) -> Balance:
         """Return the balance of ``asset``, created empty if unknown."""
@@ -75,10 +90,22 @@ class SpotLedger:
             else (quantity, (market.quote, cost))
         )
         self._pay(order, paid)
-        commission = received * (self.maker_rate if maker else self.taker_rate)
-        commission = commission.quantize(Decimal("1e-8"))
-        self.of(asset).free += received - commission
-        return Settled(commission, asset)
+        self.of(asset).free += received
+        rate = self.maker_rate if maker else self.taker_rate
+        fee_asset, amount = self._fee(market, asset, quantity, cost)
+        commission = (amount * rate).quantize(Decimal("1e-8"))
+        self.of(fee_asset).free -= commission
+        return Settled(commission, fee_asset)
+
+    def _fee(
+        self, market: Market, received: str, quantity: Decimal, cost: Decimal
+    ) -> tuple[str, Decimal]:
+        """Return the asset a fee is taken in, and the traded value in that asset."""
+        asset = market.fee_in or self.fee_in or "received"
+        asset = {"received": received, "base": market.base, "quote": market.quote}.get(asset, asset)
+        if asset == market.base:
+            return asset, quantity
+        return asset, cost if asset == market.quote else cost / market.fee_price
 
     def _pay(self, order: Order, amount: Decimal) -> None:
         lock = order.lock
@@ -137,6 +164,8 @@ class FuturesLedger:
         self.maker_rate = maker_rate
         self.taker_rate = taker_rate
         self.positions: dict[str, Position] = {}
+        #: what fees in other coins have changed of those coins
+        self.coins: dict[str, Decimal] = {}
         self._position_margin = ZERO
         self._order_margin = ZERO
 
@@ -193,9 +222,15 @@ class FuturesLedger:
         position.amount = after
         self._position_margin += position.margin
         rate = self.maker_rate if maker else self.taker_rate
-        commission = (price * quantity * rate).quantize(Decimal("1e-8"))
-        self.wallet += pnl - commission
-        return Settled(commission, self.asset, pnl)
+        value, coin = price * quantity * rate, order.market.fee_in
+        self.wallet += pnl
+        if coin in {"", self.asset}:
+            commission = value.quantize(Decimal("1e-8"))
+            self.wallet -= commission
+            return Settled(commission, self.asset, pnl)
+        commission = (value / order.market.fee_price).quantize(Decimal("1e-8"))
+        self.coins[coin] = self.coins.get(coin, ZERO) - commission
+        return Settled(commission, coin, pnl)
 
     def release(self, order: Order) -> None:
         """Return the order's margin."""

@@ -65,6 +65,17 @@ class Market:
     bid: Decimal = Decimal(0)
     ask: Decimal = Decimal(0)
     last: Decimal = Decimal(0)
+    min_quantity: Decimal = Decimal(0)
+    #: base units of one contract, on exchanges whose perpetuals are ordered in contracts
+    contract: Decimal = Decimal(1)
+    #: where fees come from: ``""`` as the exchange usually does, ``quote``, ``base``, or a coin
+    fee_in: str = ""
+    #: price of that coin in quote units
+    fee_price: Decimal = Decimal(1)
+    #: into how many trades a fill is split; 0 as the engine does it
+    fills: int = 0
+    #: empty while the market trades, else the exchange's own word for its state
+    halted: str = ""
     #: a limit price may deviate from the last price by these factors (PERCENT_PRICE)
     up: Decimal = Decimal(5)
     down: Decimal = Decimal("0.2")
@@ -107,10 +118,11 @@ class Market:
         return self._spot_info() if self.venue == "spot" else self._futures_info()
 
     def _spot_info(self) -> dict[str, Any]:
-        size = {"minQty": text(self.step, 8), "maxQty": text(self.max_quantity, 8)}
+        least = self.min_quantity or self.step
+        size = {"minQty": text(least, 8), "maxQty": text(self.max_quantity, 8)}
         return {
             "symbol": self.symbol,
-            "status": "TRADING",
+            "status": self.halted or "TRADING",
             "baseAsset": self.base,
             "baseAssetPrecision": 8,
             "quoteAsset": self.quote,
@@ -176,7 +188,7 @@ class Market:
 
     def _futures_info(self) -> dict[str, Any]:
         lot = {
-            "minQty": str(self.step),
+            "minQty": str(self.min_quantity or self.step),
             "maxQty": str(self.max_quantity),
             "stepSize": str(self.step),
         }
@@ -186,7 +198,7 @@ class Market:
             "contractType": "PERPETUAL",
             "deliveryDate": _PERPETUAL_DELIVERY_MS,
             "onboardDate": 1569398400000,
-            "status": "TRADING",
+            "status": self.halted or "TRADING",
             "maintMarginPercent": "2.5000",
             "requiredMarginPercent": "5.0000",
             "baseAsset": self.base,

@@ -47,6 +47,8 @@ class Engine:
         self.spot = spot
         self.futures = futures
         self.fills_per_order = fills_per_order
+        #: whether positions are kept by side, so that an order has to name one
+        self.hedge_mode = False
         self.accepted: list[Order] = []
         self.open: dict[tuple[Venue, str], dict[int, Order]] = {}
         self._by_id: dict[tuple[str, str, int], Order] = {}
@@ -242,7 +244,7 @@ class Engine:
         quantity = min(quantity, order.remaining)
         if order.reduce_only:
             quantity = min(quantity, self.futures.position(order.market).reducible(order.side))
-        for part in _split(quantity, self.fills_per_order, order.market.step):
+        for part in _split(quantity, order.market.fills or self.fills_per_order, order.market.step):
             settled = self._ledger(order).settle(order, part, price, maker=maker)
             order.trades.append(
                 Trade(
@@ -266,6 +268,10 @@ class Engine:
         elif quantity > 0:
             order.move("PARTIALLY_FILLED", now_ms)
             self._drop_siblings(order, now_ms)
+
+    def expire(self, order: Order, status: str, now_ms: int) -> None:
+        """End an open order as an exchange does of itself: ``EXPIRED`` or ``REJECTED``."""
+        self._finish(order, status, now_ms)
 
     def cancel(self, order: Order, now_ms: int) -> Order:
         """Cancel an open order, and the other leg of its list; -2011 when it is not open."""
@@ -322,7 +328,7 @@ class Engine:
         self.open[order.market.venue, order.market.symbol].pop(order.order_id, None)
         order.move("TRIGGERED", now_ms)
         position = self.futures.position(order.market)
-        taking = order.type in MARKET_WHEN_TRIGGERED["futures"]
+        taking = order.type in MARKET_WHEN_TRIGGERED[order.market.venue]
         order.child = Order(
             kind="order",
             market=order.market,

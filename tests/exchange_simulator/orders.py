@@ -93,6 +93,8 @@ class Order:
     triggered_ms: int = 0
     child: "Order | None" = None
     parent: "Order | None" = None
+    #: what an exchange's dialect must repeat of the request
+    extra: dict[str, Any] = field(default_factory=dict)
     trades: list[Trade] = field(default_factory=list)
     history: list[tuple[int, str, str]] = field(default_factory=list)
 

@@ -23,7 +23,13 @@ _LINGER_NOT = struct.pack("ii", 1, 0)  # makes close() send a reset
 
 
 class Server:
-    """Serves one Simulator over HTTP and WebSocket; control endpoints under ``/_sim/``."""
+    """Serves one Simulator over HTTP and WebSocket; control endpoints under ``/_sim/``.
+
+    Args:
+        simulator: Binance, or another exchange's dialect.
+        host: the address to listen on.
+        port: 0 picks a free one.
+    """
 
     def __init__(self, simulator: Simulator, host: str = "127.0.0.1", port: int = 0) -> None:
         self.simulator = simulator
@@ -61,12 +67,19 @@ class Server:
             self._runner = None
 
     async def until(self, condition: Callable[[Simulator], bool], limit_s: float = 10.0) -> None:
-        """Wait until ``condition`` holds after some request; TimeoutError after ``limit_s``."""
+        """Wait until ``condition`` holds after a request came in or was answered.
+
+        Raises:
+            TimeoutError: it did not in ``limit_s``.
+        """
         async with asyncio.timeout(limit_s), self._answered:
             await self._answered.wait_for(lambda: condition(self.simulator))
 
     async def _record(self, pending: Pending, outcome: str) -> None:
         self.simulator.record(pending, outcome)
+        await self._notify()
+
+    async def _notify(self) -> None:
         async with self._answered:
             self._answered.notify_all()
 
@@ -77,9 +90,8 @@ class Server:
             return _response(control.answer(self.simulator, request.method, path, query, body))
         if path in PATHS:
             return await self._connect(request, path)
-        pending = self.simulator.arrive(
-            request.method, path, query, body, request.headers.get("X-MBX-APIKEY")
-        )
+        pending = self.simulator.take(request.method, path, query, body, request.headers)
+        await self._notify()
         return await self._serve(pending, _respond, partial(self._spoil, request))
 
     async def _serve(

@@ -1,9 +1,10 @@
 """The simulated exchange as one object: requests in, replies out, plus what a test may do to it."""
 
 import itertools
+import re
 import time
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Literal
@@ -17,7 +18,7 @@ from tests.exchange_simulator.call import Call, Route
 from tests.exchange_simulator.errors import ApiError, Reply
 from tests.exchange_simulator.faults import Faults, Rule, Verdict, client_id_of
 from tests.exchange_simulator.ledgers import Balance, FuturesLedger, SpotLedger
-from tests.exchange_simulator.markets import Venue, build_markets
+from tests.exchange_simulator.markets import Market, Venue, build_markets
 from tests.exchange_simulator.matching import Engine
 from tests.exchange_simulator.meter import Meter
 from tests.exchange_simulator.orders import Conditions, Order
@@ -28,6 +29,25 @@ _FRAME_ROUTES: dict[tuple[str, str], Route] = {
     ("/ws-api/v3", "order.place"): _ROUTES["POST", "/api/v3/order"],
     ("/ws-fapi/v1", "order.place"): _ROUTES["POST", "/fapi/v1/order"],
     ("/ws-fapi/v1", "algoOrder.place"): _ROUTES["POST", "/fapi/v1/algoOrder"],
+}
+#: Method and path of what tests ask about by its job, as with the other exchanges' dialects.
+_JOBS: dict[str, tuple[str, str]] = {
+    "create": ("POST", r"/(order|algoOrder)$"),
+    "cancel": ("DELETE", r"/(order|algoOrder)$"),
+    "look_up": ("GET", r"/(order|algoOrder)$"),
+    "trades": ("GET", r"/(myTrades|userTrades)$"),
+    "balance": ("GET", r"/(account|balance)$"),
+    "clock": ("GET", r"/time$"),
+}
+#: Code, text and HTTP status by situation, as the dialects have them.
+_WORDS: dict[str, tuple[int, str, int]] = {
+    "post_only@spot": (-2010, "Order would immediately match and take.", 400),
+    "post_only": (-5022, "Due to the order could not be executed as maker, it is rejected.", 400),
+    "duplicate@spot": (-2010, "Duplicate order sent.", 400),
+    "duplicate": (-4116, "ClientOrderId is duplicated.", 400),
+    "late": (-1021, "Timestamp for this request is outside of the recvWindow.", 400),
+    "throttled": (-1015, "Too many new orders; current limit is 50 orders per 10 SECOND.", 429),
+    "throttled_until": (-1003, "Too many requests; current limit is 6000 request weight.", 429),
 }
 _RECENT_REQUESTS = 50_000
 _LAST_REQUESTS = 100
@@ -202,7 +222,72 @@ class Simulator:
         self.engine.advance(self.now_ms())
         return self.engine.spot.of(asset)
 
+    # ---- markets of a test's own --------------------------------------------------------------
+
+    def symbol_of(self, base: str, quote: str, venue: Venue) -> str:
+        """Return the exchange's name of a market."""
+        return f"{base}{quote}"
+
+    def add_market(self, base: str, venue: Venue, **rules: Any) -> Market:
+        """List a market with these fields of ``Market``; its ``price`` is 100 unless given."""
+        price, quote = Decimal(rules.pop("price", "100")), str(rules.pop("quote", "USDT"))
+        chosen: dict[str, Any] = {
+            "tick": Decimal("0.01"),
+            "step": Decimal("0.001"),
+            "min_notional": Decimal(5),
+            "max_quantity": Decimal(9_000_000),
+        }
+        market = Market(
+            venue=venue,
+            symbol=self.symbol_of(base, quote, venue),
+            base=base,
+            quote=quote,
+            **chosen | rules,
+        )
+        market.set_quote(price, self.settings.spread_bps)
+        self.engine.markets[venue][market.symbol] = market
+        return market
+
+    # ---- what requests are for ----------------------------------------------------------------
+
+    def rule(self, job: str) -> dict[str, Any]:
+        """Return the matcher of a fault rule for requests of a job: see ``dialect.Endpoint``."""
+        method, path = _JOBS[job]
+        return {"method": method, "path": path}
+
+    def job_of(self, method: str, path: str) -> str:
+        """Return what requests of a path are for; empty for what no test asks about."""
+        for job, (verb, pattern) in _JOBS.items():
+            if verb == method and re.search(pattern, path):
+                return job
+        return ""
+
+    def scripted(
+        self, situation: str, venue: Venue = "spot", wait_s: int = 0
+    ) -> dict[str, Any] | None:
+        """Return the fields of a fault rule that answers with Binance's words for a situation.
+
+        None where Binance has no words for it. ``wait_s`` goes into words that tell a time.
+        """
+        found = _WORDS.get(f"{situation}@{venue}") or _WORDS.get(situation)
+        if found is None:
+            return None
+        code, msg, status = found
+        headers = {"Retry-After": str(wait_s)} if wait_s else {}
+        rule = {"action": "http_status", "status": status, "code": code, "msg": msg}
+        return rule | {"headers": headers}
+
+    def oid(self, order: Order) -> str:
+        """Return the exchange's id of an order."""
+        return str(order.order_id)
+
     # ---- requests ---------------------------------------------------------------------------
+
+    def take(
+        self, method: str, path: str, query: str, body: str, headers: Mapping[str, str]
+    ) -> Pending:
+        """Take a request in as it came over HTTP; the query and body are raw, as signed."""
+        return self.arrive(method, path, query, body, headers.get("X-MBX-APIKEY"))
 
     def arrive(self, method: str, path: str, query: str, body: str, api_key: str | None) -> Pending:
         """Take a request in: parse, count, match faults, authenticate."""

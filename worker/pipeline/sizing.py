@@ -127,8 +127,12 @@ class Sizing:
             quantity = min(quantity, signal.quantity - closed)
         side = opening_side(position.direction).opposite
         _, limit, trigger = _prices(signal, side, signal.entry_price or ZERO, info)
-        if largest := largest_order(info, position.entry_price, at_market=limit is None):
-            quantity = min(quantity, largest)
+        largest = largest_order(info, position.entry_price, at_market=limit is None)
+        if largest and quantity > largest:
+            # Two halves where what the largest order leaves could not be sold by itself.
+            rest = quantity - largest
+            is_dust = is_untradable(rest, position.entry_price, info)
+            quantity = quantity / 2 if is_dust else largest
         return OrderRequest(
             client_order_id=client_order_id(
                 self._account, signal.signal_id, EXIT if piece == 1 else f"{EXIT}.{piece}"

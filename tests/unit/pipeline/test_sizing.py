@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from tests.unit.parts import (
@@ -191,3 +192,15 @@ def test_a_short_is_bought_back() -> None:
 def test_every_position_gets_a_stop(fields: dict[str, Any], stop: str) -> None:
     """The signal's own, else the default distance from the real entry price."""
     assert SIZING.stop_loss(signal(**fields), D(100), PERPETUAL) == D(stop)
+
+
+@pytest.mark.parametrize(
+    ("held", "expected"), [("2.5", "1"), ("1.04", "0.52"), ("1.06", "1"), ("1", "1")]
+)
+def test_a_close_in_pieces_leaves_no_piece_that_cannot_be_sold(held: str, expected: str) -> None:
+    """Where the rest would be worth less than the market's minimum, two halves are sold."""
+    info = msgspec.structs.replace(SPOT, max_market_quantity=D(1), min_notional=D(5))
+    request = Sizing(RiskConfig(), account="main").exit_request(
+        signal(action="close"), position(quantity=D(held)), info
+    )
+    assert request.quantity == D(expected)

@@ -1,0 +1,1 @@
+"""Conformance cards: what every exchange's adapter must do, run through the whole worker."""

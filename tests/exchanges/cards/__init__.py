@@ -1,0 +1,1 @@
+"""The cards by subject; :mod:`tests.exchanges.deck` numbers them."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tests.exchanges.table import capability_rows, card_header, card_rows, reasons
+from tests.request_capacity import capacity_table
 from worker.cli.schema import schemas
 from worker.config.showing import config_table
 from worker.domain.event import STREAM_OF, Header
@@ -196,6 +197,7 @@ BLOCKS: Final[Mapping[str, Callable[[], str]]] = {
     "config": config_table,
     "metrics": metrics_table,
     "metric-names": metric_names,
+    "request-capacity": capacity_table,
     "signal": signal_table,
     "common": common_table,
     "events": events_section,

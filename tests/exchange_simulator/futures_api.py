@@ -184,7 +184,10 @@ ROUTES: Routes = {
     ("GET", "/fapi/v1/ping"): Route(lambda _: {}, "public"),
     ("GET", "/fapi/v1/time"): Route(lambda call: {"serverTime": call.now_ms}, "public"),
     ("GET", "/fapi/v1/exchangeInfo"): Route(
-        lambda call: exchange_info("futures", call.engine.markets["futures"], call.now_ms), "public"
+        lambda call: exchange_info(
+            "futures", call.engine.markets["futures"], call.now_ms, *call.engine.limits
+        ),
+        "public",
     ),
     ("GET", "/fapi/v1/depth"): Route(lambda call: calls.depth(call, "futures"), "public", 2),
     ("POST", "/fapi/v1/order"): Route(create, weight=0, places_order=True),

@@ -279,20 +279,30 @@ def build_markets(generated: int, seed: int, spread_bps: Decimal) -> dict[Venue,
     return {"spot": spot, "futures": futures}
 
 
-def exchange_info(venue: Venue, markets: dict[str, Market], now_ms: int) -> dict[str, Any]:
-    """Return the exchangeInfo document of ``venue``."""
+#: Announced where nothing is limited.
+_ENOUGH = 1_000_000_000
+
+
+def exchange_info(
+    venue: Venue,
+    markets: dict[str, Market],
+    now_ms: int,
+    weight_limit: int | None,
+    order_limit: int | None,
+) -> dict[str, Any]:
+    """Return the exchangeInfo document of ``venue``; it announces the limits that are enforced."""
     limits = [
         {
             "rateLimitType": "REQUEST_WEIGHT",
             "interval": "MINUTE",
             "intervalNum": 1,
-            "limit": 6000 if venue == "spot" else 2400,
+            "limit": _ENOUGH if weight_limit is None else weight_limit,
         },
         {
             "rateLimitType": "ORDERS",
             "interval": "SECOND",
             "intervalNum": 10,
-            "limit": 100 if venue == "spot" else 300,
+            "limit": _ENOUGH if order_limit is None else order_limit,
         },
     ]
     return {

@@ -43,6 +43,8 @@ class Engine:
         futures: FuturesLedger,
         fills_per_order: int = 1,
     ) -> None:
+        #: Weight a minute and orders in 10 s, as exchangeInfo announces them; None for no limit.
+        self.limits: tuple[int | None, int | None] = (None, None)
         self.markets = markets
         self.spot = spot
         self.futures = futures

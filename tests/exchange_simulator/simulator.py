@@ -144,6 +144,7 @@ class Simulator:
         )
         self.faults = Faults(chosen.seed)
         self.meter = Meter(chosen.weight_limit, chosen.order_limit)
+        self.engine.limits = (chosen.weight_limit, chosen.order_limit)
         self.auth = Authenticator(chosen.api_key, chosen.secret)
         self.counts: Counter[tuple[str, str]] = Counter()
         self.recent: deque[dict[str, Any]] = deque(maxlen=_RECENT_REQUESTS)

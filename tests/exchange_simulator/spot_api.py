@@ -233,7 +233,7 @@ def _info(call: Call) -> Any:
     symbol = call.params.get("symbol")
     if symbol:
         markets = {symbol: call.engine.market("spot", symbol)}
-    return exchange_info("spot", markets, call.now_ms)
+    return exchange_info("spot", markets, call.now_ms, *call.engine.limits)
 
 
 def _average(call: Call) -> Any:

@@ -3,12 +3,14 @@
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, Final
 
+import msgspec
+import pytest
 from redis.asyncio import Redis
 
 from tests.exchange_simulator.server import Server
@@ -27,6 +29,9 @@ from worker.config.keys import (
     ValidationConfig,
     WorkerConfig,
 )
+from worker.exchanges.budget.limits import Decaying, Limit
+from worker.exchanges.ccxt.adapter import CCXTAdapter
+from worker.exchanges.discovery import adapter_class
 from worker.ledger.stored import read_book_row
 from worker.runtime.embedded_server import EmbeddedServer
 
@@ -145,6 +150,35 @@ def configuration(venue: Venue, url: str, redis_url: str) -> Config:
     )
 
 
+@contextlib.contextmanager
+def lifted_limits(venue: Venue) -> Iterator[None]:
+    """Let adapters built inside ask a thousand times as much as the exchange allows.
+
+    Cards play far more at a time than an account may; the budget has tests of its own.
+    """
+    adapter = adapter_class(venue.name)
+    assert isinstance(adapter, type)
+    assert issubclass(adapter, CCXTAdapter)
+
+    class Lifted(adapter._limits):  # type: ignore[name-defined,misc]
+        """The exchange's table with its limits out of the way."""
+
+        def limits(self, rate_limit_ms: float) -> dict[str, Limit]:
+            """Return the limits a thousandfold."""
+            return {name: _lifted(one) for name, one in super().limits(rate_limit_ms).items()}
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(adapter, "_limits", Lifted)
+        yield
+
+
+def _lifted(limit: Limit) -> Limit:
+    changes = {"maximum": limit.maximum * 1_000}
+    if isinstance(limit, Decaying):
+        changes["per_second"] = limit.per_second * 1_000
+    return msgspec.structs.replace(limit, **changes)
+
+
 @asynccontextmanager
 async def at_work(venue: Venue, list_markets: Callable[[Simulator], None]) -> AsyncIterator[Bench]:
     """A worker trading on a simulated exchange until the block ends; it must end well."""
@@ -153,7 +187,8 @@ async def at_work(venue: Venue, list_markets: Callable[[Simulator], None]) -> As
     server = Server(simulator)
     await server.start()
     with EmbeddedServer() as store:
-        worker = Worker(configuration(venue, server.url, store.url))
+        with lifted_limits(venue):
+            worker = Worker(configuration(venue, server.url, store.url))
         bench = Bench(venue, server, store.url, worker)
         running = asyncio.create_task(worker.run())
         reading = asyncio.create_task(bench.read())

@@ -325,6 +325,7 @@ async def test_every_fault_gives_its_outcome_and_never_denies_an_accepted_order(
             request = an_order(symbol)
             before = len(server.simulator.orders())
             await all_open(adapter)
+            adapter.request_gate.holds.lift()
             with pytest.raises(ExchangeError) as raised:
                 await adapter.place_order(request, adapter.open_window())
             assert raised.value.outcome is outcome, (fault, raised.value)

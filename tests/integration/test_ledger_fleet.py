@@ -1,7 +1,7 @@
 """Keeping, giving back and leaving entries on a real server; the keeper; trading states."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -422,3 +422,59 @@ async def test_an_unresolved_order_given_back_is_the_keepers_alone(fleet: Fleet)
     await fleet.redis.zadd(fleet.key("unresolved"), {adopted.entry_id: 0})  # it is due
     (again,) = await fleet["w2"].adopt(8)
     assert again.entry_id == delivery.entry_id
+
+
+class Noted:
+    """A worker's budgets that keep what the ledger tells."""
+
+    def __init__(self, *names: str) -> None:
+        self._names = names
+        self.shares: dict[str, tuple[int, int]] = {}
+        self.holds: dict[str, float] = {}
+
+    def names(self) -> Sequence[str]:
+        return self._names
+
+    def learn_shares(self, shares: Mapping[str, tuple[int, int]]) -> None:
+        self.shares = dict(shares)
+
+    def learn_holds(self, holds: Mapping[str, float]) -> None:
+        self.holds = dict(holds)
+
+
+async def test_workers_of_one_key_divide_its_budget_and_others_do_not(fleet: Fleet) -> None:
+    """Each heartbeat tells how many there are now; a part that is not renewed lapses."""
+    budgets = {"w1": Noted("x", "x:a"), "w2": Noted("x", "x:a"), "w3": Noted("x", "x:b")}
+    ledgers = {name: fleet.join(name, budgets=one, lease_ms=400) for name, one in budgets.items()}
+    for ledger in (*ledgers.values(), ledgers["w1"], ledgers["w2"]):
+        await ledger.heartbeat([], b"{}")
+    assert budgets["w1"].shares == {"x": (3, 0), "x:a": (2, 0)}
+    assert budgets["w2"].shares == {"x": (3, 1), "x:a": (2, 1)}
+    assert budgets["w3"].shares == {"x": (3, 2), "x:b": (1, 0)}
+    await asyncio.sleep(0.5)
+    await ledgers["w2"].heartbeat([], b"{}")
+    assert budgets["w2"].shares == {"x": (1, 0), "x:a": (1, 0)}
+    await asyncio.sleep(0.5)
+    assert await fleet.redis.exists(fleet.key("budget:x"), fleet.key("budget:x:a")) == 0
+
+
+async def test_a_hold_reaches_every_worker_with_its_next_reply(fleet: Fleet) -> None:
+    """A worker that waits for signals is woken for it; a new one learns it first of all."""
+    waits, claims, beats = Noted(), Noted(), Noted("x")
+    waiting = fleet.join("w2", budgets=waits)
+    tail = (await waiting.claim(1)).tail
+    (delivery,) = [await held_one(fleet)]
+    claim = asyncio.create_task(waiting.claim(1, after=tail, wait_ms=100))
+    await claim
+    claim = asyncio.create_task(waiting.claim(1, after=delivery.entry_id.encode(), wait_ms=30_000))
+    await asyncio.sleep(0.1)
+    assert await fleet["w1"].throttle("x:a", 20_000) == 20_000
+    await asyncio.wait_for(claim, 5)
+    await fleet.join("w3", budgets=beats).heartbeat([], b"{}")
+    await fleet.join("w4", budgets=claims).claim(0)
+    for one in (waits, claims, beats):
+        assert 15_000 < one.holds["x:a"] <= 20_000
+    await fleet["w1"].throttle("y", 1)
+    await asyncio.sleep(0.01)
+    await fleet["w1"].throttle("z", 1)
+    assert set(await fleet.hash("throttle")) == {"x:a", "z"}  # what is over is forgotten

@@ -319,6 +319,7 @@ async def test_every_reply_in_the_tables(venue: str) -> None:
         for case in (one for one in CASES if one.venue == venue):
             route = FUTURES_ROUTE if venue == "binance" and case.symbol == LINEAR else ""
             server.replies[route or CREATE_ROUTES[venue]] = case.reply
+            adapter.request_gate.holds.lift()
             with pytest.raises(ExchangeError) as raised:
                 await adapter.place_order(_order(case.symbol), adapter.open_window())
             error = raised.value
@@ -344,6 +345,7 @@ async def test_no_code_of_an_ambiguous_kind_is_ever_a_rejection(venue: str) -> N
             for status in (408, 500, 502, 503, 504, 520):
                 reply = Canned(case.reply.body, status)
                 server.replies[CREATE_ROUTES[venue]] = reply
+                adapter.request_gate.holds.lift()
                 with pytest.raises(ExchangeError) as raised:
                     await adapter.place_order(_order(SPOT), adapter.open_window())
                 assert raised.value.outcome is expected, (case.name, status, raised.value)
@@ -422,11 +424,12 @@ async def test_a_connect_that_hangs_is_not_sent(monkeypatch: pytest.MonkeyPatch)
 
 
 async def test_retry_after_is_honoured() -> None:
-    """Seconds are passed on, capped; a date or nonsense is nought."""
+    """Seconds are passed on, capped at the longest ban there is; nonsense is nought."""
     async with ready("binance") as (adapter, server):
-        for header, seconds in (("7", 7.0), ("0.5", 0.5), ("99999", 3600.0), ("soon", 0.0)):
+        for header, seconds in (("7", 7.0), ("0.5", 0.5), ("9999999", 259_200.0), ("soon", 0.0)):
             reply = Canned({"code": -1003, "msg": "x"}, 429, {"Retry-After": header})
             server.replies[CREATE_ROUTES["binance"]] = reply
+            adapter.request_gate.holds.lift()
             with pytest.raises(RateLimitError) as raised:
                 await adapter.place_order(_order(SPOT), adapter.open_window())
             assert raised.value.retry_after_s == seconds

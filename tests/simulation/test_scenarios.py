@@ -338,7 +338,7 @@ def test_a_repetition_is_acknowledged_and_a_contradiction_buried(server: Simulat
     world = kept(
         play(
             server,
-            signals=[first, first, opening("s0", "ETH/USDT:USDT", at_s=0.52)],
+            signals=[first, first, opening("s0", "ETH/USDT:USDT", at_s=1.5)],
         )
     )
     assert len(world.venue.accepted) == 1

@@ -14,7 +14,8 @@ from worker.domain.order import Fill, OrderReport, OrderRequest, OrderState, Rol
 from worker.domain.position import Position
 from worker.domain.signal import Direction, OrderType, Signal, decode_signal
 from worker.domain.trading_state import TradingState
-from worker.exchanges.ccxt.budget import OrderBudget
+from worker.exchanges.budget.classes import RequestClass
+from worker.exchanges.budget.requests import RequestGate
 from worker.exchanges.errors import ExchangeError, OrderNotFoundError, Outcome
 from worker.exchanges.ports import ClockOffset, ExchangeAdapter, Resend, SendWindow
 from worker.ledger.calls import Ledger
@@ -159,7 +160,7 @@ class ScriptedExchange(ExchangeAdapter):
         self.calls: list[tuple[str, float]] = []
         self.requests: list[OrderRequest] = []
         self.markets: dict[str, SymbolInfo] = {SYMBOL: SPOT, PERPETUAL.symbol: PERPETUAL}
-        self.budget = OrderBudget(0.0, clock)
+        self.budget = RequestGate("paper", {}, clock)
 
     def times(self, method: str) -> list[float]:
         """When ``method`` was called."""
@@ -182,8 +183,12 @@ class ScriptedExchange(ExchangeAdapter):
     async def close(self) -> None:
         self.calls.append(("close", self.time.ms))
 
-    def take_turn(self, within_ms: float) -> float:
-        return self.budget.take(within_ms)
+    def take_turn(self, within_ms: float, request: OrderRequest | None = None) -> float:
+        key = request.client_order_id if request is not None else ""
+        wait_ms = self.budget.take_turn(key, RequestClass.ENTRY, (), within_ms)
+        if request is not None and not wait_ms:
+            self.budget.send_order(key, RequestClass.ENTRY, ())
+        return wait_ms
 
     def now_ms(self) -> int:
         return self.time.now_ms() + int(self.clock_offset.offset_ms)

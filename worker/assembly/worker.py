@@ -13,6 +13,7 @@ import msgspec
 
 from worker import __version__
 from worker.assembly.api_keys import ApiKeys
+from worker.assembly.budget_sharing import SharedBudgets
 from worker.assembly.exchange_supervisor import ExchangeSupervisor, note_exchange_error
 from worker.assembly.factory import ExchangeFactory
 from worker.config.keys import Config, Secret
@@ -55,6 +56,9 @@ from worker.runtime.garbage_collector import calm_garbage_collector
 from worker.runtime.logger import LogSignal, get_logger, log_signal
 
 log = get_logger()
+
+#: How long the exchanges wait for the ledger before they start all the same, seconds.
+INTRODUCTION_S = 2.0
 
 _encode = msgspec.json.Encoder().encode
 
@@ -108,9 +112,11 @@ class Worker:
             timeout_s=min(5.0, config.worker.lease_seconds / 3),
             on_reconnect=self.metrics.ledger_reconnect,
         )
+        self.budgets = SharedBudgets()
         self.ledger = self._ledger(signals)
         self.factory = ExchangeFactory(config, self.clock, account=PaperAccount(self.ledger))
         self.adapters = self.factory.all()
+        self.budgets.attach(self.adapters.values(), self.ledger, self.metrics)
         self.market = MarketData(
             self.adapters,
             clock=self.clock,
@@ -163,6 +169,7 @@ class Worker:
             retention_ms=int(config.record_retention_s * 1000),
             output_length=config.redis.output_max_length,
             max_waiting=config.worker.max_waiting,
+            budgets=self.budgets,
             on_batch=self._note_batch,
         )
 
@@ -308,6 +315,8 @@ class Worker:
             stack.push_async_callback(self.supervisor.stop)
             introduction = asyncio.create_task(self.engine.introduce())
             stack.push_async_callback(cancel_all, [introduction])
+            # An exchange may want nothing to be asked for now: the ledger knows it.
+            await asyncio.wait({introduction}, timeout=INTRODUCTION_S)
             if await self.supervisor.start():
                 await introduction
                 calm_garbage_collector()

@@ -97,6 +97,13 @@ class ExchangeConfig(Section, kw_only=True, frozen=True):
     max_orders_per_second: Annotated[
         float, real("orders each worker may send a second; 0 = no limit", ge=0, le=10_000)
     ] = 0.0
+    rate_tier: Annotated[
+        str,
+        doc(
+            "the account's class in the exchange's limits of requests (Kraken `starter`, "
+            "`intermediate`, `pro`; Bybit `default`, `vip1` to `vip3`); the lowest if empty"
+        ),
+    ] = ""
     paper: PaperConfig = field(default_factory=PaperConfig)
 
 

@@ -14,6 +14,7 @@ import msgspec
 
 from worker.domain.market import Balance, ExchangePosition, MarketKind, SymbolInfo, Ticker
 from worker.domain.order import Fill, OrderReport, OrderRequest
+from worker.exchanges.budget.requests import RequestGate
 from worker.exchanges.findings import AccountFinding
 
 
@@ -63,15 +64,20 @@ class Orders(Protocol):
         """Why no order can be sent at this moment, in a sentence; empty if orders can be sent."""
         return ""
 
-    def take_turn(self, within_ms: float) -> float:
-        """Take this process's next turn to send an order, where the exchange limits their rate.
+    def take_turn(self, within_ms: float, request: OrderRequest | None = None) -> float:
+        """Take an order's turn to be sent, where the exchange limits the rate of requests.
 
         Call it, and wait for the turn, before :meth:`open_window`: between the window and the
         sending only a connection may be waited for, at most 250 ms: the last check of halt, expiry
         and lease has to be the last.
 
+        Args:
+            within_ms: how long the order may wait, milliseconds.
+            request: the order; closing and protective ones go before entries.
+
         Returns:
-            Milliseconds until the turn, 0 for now; more than ``within_ms`` if it was not taken.
+            0 if the turn is taken; else nothing is, and it is to be asked for again after so many
+            milliseconds. The order keeps its place in line, unless that is more than ``within_ms``.
         """
         return 0.0
 
@@ -216,6 +222,11 @@ class ExchangeAdapter(Orders, Account, Markets, Prices, Time, ABC):
 
     def lose_seat(self, reason: str) -> None:
         """Send nothing more with the API key, for ``reason``, until there is a seat again."""
+
+    @property
+    def request_gate(self) -> RequestGate | None:
+        """The budget that every request passes; None where nothing is limited."""
+        return None
 
     @abstractmethod
     async def start(self) -> None:

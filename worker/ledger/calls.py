@@ -1,7 +1,7 @@
 """The ledger's typed calls: one method for each script, values in, values out."""
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Protocol
 
 from worker.domain.trading_state import TradingState
 from worker.ledger.items import AdmitItem, CommitItem, arguments
@@ -43,6 +43,19 @@ from worker.ledger.scripts import Doorbell, Scripts
 from worker.runtime.clock import Clock
 
 
+class Budgets(Protocol):
+    """The budgets of requests of one worker, as far as workers share them."""
+
+    def names(self) -> Sequence[str]:
+        """Return the names of the budgets, without spaces."""
+
+    def learn_shares(self, shares: Mapping[str, tuple[int, int]]) -> None:
+        """Take how many live workers use each budget, and this one's number among them."""
+
+    def learn_holds(self, holds: Mapping[str, float]) -> None:
+        """Take for how many milliseconds an exchange wants no request of a budget."""
+
+
 class Ledger:
     """A worker's calls to Redis.
 
@@ -55,6 +68,7 @@ class Ledger:
         output_length: about how many entries an output stream keeps.
         on_batch: called after every round trip with several signals: step, how many, seconds.
         max_waiting: how many entries may wait in groups before no more are claimed.
+        budgets: this worker's budgets of requests, which are shared by name.
     """
 
     def __init__(
@@ -67,6 +81,7 @@ class Ledger:
         retention_ms: int = 604_800_000,
         output_length: int = 1_000_000,
         max_waiting: int = 10_000,
+        budgets: Budgets | None = None,
         on_batch: Callable[[str, int, float], None] = lambda _step, _size, _seconds: None,
     ) -> None:
         self._scripts = scripts
@@ -76,6 +91,7 @@ class Ledger:
         self._retention_ms = retention_ms
         self._output_length = output_length
         self._max_waiting = max_waiting
+        self._budgets = budgets
         self._primary = b""
         #: The last id seen of the bell's stream.
         self._bell = b"0-0"
@@ -111,6 +127,7 @@ class Ledger:
             reply, self._bell = await self._scripts.run_after(doorbell, "claim", *asked)
         claimed = read_row(ClaimReply, reply)
         self._learn(claimed.epoch)
+        self._learn_holds(claimed.holds)
         return Claim(
             deliveries=self._deliveries(claimed.deliveries, sent),
             tail=claimed.tail,
@@ -144,7 +161,8 @@ class Ledger:
             self._primary,
             *arguments(items, self.worker),
         )
-        statuses, epoch, handing, handed = read_row(CommittedReply, reply)
+        statuses, epoch, handing, handed, holds = read_row(CommittedReply, reply)
+        self._learn_holds(holds)
         if epoch:
             self._learn(epoch)
         self._on_batch("commit", len(items), (self._clock.monotonic_ms() - sent) / 1000)
@@ -158,10 +176,17 @@ class Ledger:
         """Renew the leases of ``held`` (:class:`Held`) and announce ``status`` (JSON)."""
         sent = self._clock.monotonic_ms()
         flat = [part for entry in held for part in Held(*entry)]
+        names = self._budgets.names() if self._budgets is not None else ()
         reply = read_row(
             HeartbeatReply,
-            await self._scripts.run("heartbeat", self.worker, self.lease_ms, status, *flat),
+            await self._scripts.run(
+                "heartbeat", self.worker, self.lease_ms, status, " ".join(names), *flat
+            ),
         )
+        self._learn_holds(reply.holds)
+        if self._budgets is not None and names:
+            pairs = zip(reply.shares[::2], reply.shares[1::2], strict=True)
+            self._budgets.learn_shares(dict(zip(names, pairs, strict=True)))
         return Heartbeat(
             lost={entry_id.decode() for entry_id in reply.lost},
             trading_state=TradingState.read(reply.trading_state),
@@ -283,6 +308,12 @@ class Ledger:
     async def announce(self, event: tuple[str, str, str]) -> None:
         """Write one event (type, id, JSON) to the system stream."""
         await self._scripts.run("announce", *event, self._output_length)
+
+    def _learn_holds(self, flat: Sequence[Any]) -> None:
+        """Pass on which budgets are held, and for how long."""
+        if flat and self._budgets is not None:
+            pairs = zip(flat[::2], flat[1::2], strict=True)
+            self._budgets.learn_holds({name.decode(): float(ms) for name, ms in pairs})
 
     def _learn(self, row: Any) -> None:
         """Note which primary answered, and since when it may lack writes."""

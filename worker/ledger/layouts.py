@@ -140,13 +140,14 @@ class DeliveryRow(NamedTuple):
 
 
 class ClaimReply(NamedTuple):
-    """``deliveries`` are ids and deliveries in turn."""
+    """``deliveries`` are ids and deliveries in turn, ``holds`` budgets and milliseconds."""
 
     deliveries: list[Any]
     epoch: list[Any]
     tail: bytes
     more: int
     vanished: int
+    holds: list[Any]
 
 
 class GrantedReply(NamedTuple):
@@ -186,13 +187,20 @@ class CommittedReply(NamedTuple):
     epoch: list[Any] | None
     handing: list[int]
     handed: list[Any]
+    holds: list[Any]
 
 
 class HeartbeatReply(NamedTuple):
-    """The entries no longer held, and the account's trading state."""
+    """The entries no longer held, the account's trading state, and what is shared.
+
+    ``shares`` has for each budget how many workers use it and this one's number among them;
+    ``holds`` budgets and milliseconds in turn.
+    """
 
     lost: list[bytes]
     trading_state: bytes
+    shares: list[int]
+    holds: list[Any]
 
 
 class AuthorizationsReply(NamedTuple):

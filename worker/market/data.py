@@ -10,6 +10,7 @@ from worker.domain.market import Balance, MarketKind, SymbolInfo, Ticker
 from worker.exchanges.errors import ExchangeError
 from worker.exchanges.ports import ExchangeAdapter
 from worker.market.prices import PriceSource, QuotedPrices
+from worker.market.refresh import interval_s, spent
 from worker.market.wallets import Wallet, wallets_of
 from worker.runtime.clock import Clock
 
@@ -159,11 +160,16 @@ class MarketData:
             await feed.wallets[kind].refresh()
 
     async def follow_balance(self, exchange: str, every_s: float) -> None:
-        """Keep one exchange's balances fresh, from its start and for ever."""
+        """Keep the balances in use of one exchange fresh, from its start and for ever."""
         await self.until_started(exchange)
+        feed = self._feeds[exchange]
         while True:
-            await self.refresh_balance(exchange)
-            await self._clock.sleep(every_s)
+            before = spent(feed.adapter, "get_balance")
+            for kind in feed.adapter.wallets:
+                if feed.wallets[kind].is_in_use(self._clock.monotonic_ms()):
+                    await feed.wallets[kind].refresh()
+            rarely_s = interval_s(feed.adapter, "get_balance", before)
+            await self._clock.sleep(max(every_s, rarely_s))
 
     async def follow_prices(self, exchange: str, every_s: float) -> None:
         """Keep the prices of the symbols in use fresh, from the exchange's start on."""

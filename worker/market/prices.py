@@ -7,11 +7,16 @@ from typing import Final, Protocol
 from worker.domain.market import Ticker
 from worker.exchanges.errors import ExchangeError, Outcome
 from worker.exchanges.ports import ExchangeAdapter
-from worker.market.refresh import FAILED_FOR_MS, NEVER, Refresh
+from worker.market.refresh import (
+    ACTIVE_FOR_S,
+    FAILED_FOR_MS,
+    NEVER,
+    Refresh,
+    interval_s,
+    spent,
+)
 from worker.runtime.clock import Clock
 
-#: A symbol nobody asked for in this long is no longer refreshed.
-ACTIVE_FOR_S: Final = 60.0
 #: At most this many symbols an exchange are followed; the least recently used go first.
 MAX_FOLLOWED: Final = 5_000
 #: The background does without a symbol that has no price for this long, milliseconds: an exchange
@@ -102,10 +107,12 @@ class QuotedPrices:
         """Keep the quotes of all symbols in use fresh, for ever."""
         while True:
             symbols = self._followed()
+            before = spent(self._adapter, "get_ticker")
             if symbols:
                 async with self._refresh.lock:
                     await self._read(symbols)
-            await self._clock.sleep(every_s)
+            rarely_s = interval_s(self._adapter, "get_ticker", before)
+            await self._clock.sleep(max(every_s, rarely_s))
 
     def _fresh(self, symbol: str, now: float) -> Ticker | None:
         kept = self._tickers.get(symbol)

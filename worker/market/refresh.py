@@ -1,7 +1,10 @@
 """Asks an exchange one question at a time, and not again at once after a costly failure."""
 
 import asyncio
+from collections.abc import Mapping
 from typing import Final
+
+from worker.exchanges.ports import ExchangeAdapter
 
 #: After a costly failure the same question is not asked again for this long, milliseconds.
 FAILED_FOR_MS: Final = 1_000.0
@@ -11,6 +14,8 @@ COSTLY_MS: Final = 250.0
 #: signals that wait for an exchange that does not answer keep others from being worked on. Less
 #: than ``ACTIVE_FOR_S``, in which the background finds out that it answers again.
 OUTAGE_MS: Final = 30_000.0
+#: What nobody asked for in this long is no longer refreshed, seconds.
+ACTIVE_FOR_S: Final = 60.0
 NEVER: Final = float("-inf")
 
 
@@ -42,3 +47,18 @@ class Refresh:
         self.failures += 1
         if throttled or now_mono_ms - asked_mono_ms >= COSTLY_MS:
             self._failed_mono_ms = now_mono_ms
+
+
+def spent(adapter: ExchangeAdapter, operation: str) -> Mapping[str, float]:
+    """Return what an operation has cost so far by limit; nothing where nothing is limited."""
+    gate = adapter.request_gate
+    return {} if gate is None else gate.spent(operation)
+
+
+def interval_s(adapter: ExchangeAdapter, operation: str, before: Mapping[str, float]) -> float:
+    """Return how rarely the background may ask by what it has spent since ``before``, seconds.
+
+    It takes at most a twentieth of any limit; whoever needs something sooner asks for it.
+    """
+    gate = adapter.request_gate
+    return 0.0 if gate is None else gate.interval_s(operation, before)

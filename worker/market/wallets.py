@@ -7,7 +7,7 @@ from typing import Final
 from worker.domain.market import Balance, MarketKind
 from worker.exchanges.errors import ExchangeError, Outcome
 from worker.exchanges.ports import ExchangeAdapter
-from worker.market.refresh import NEVER, Refresh
+from worker.market.refresh import ACTIVE_FOR_S, NEVER, Refresh
 from worker.runtime.clock import Clock
 
 _NOTHING: Final = Balance(free=Decimal(0), total=Decimal(0))
@@ -41,12 +41,18 @@ class Wallet:
         self._refresh = Refresh()
         self._held: Mapping[str, Balance] = {}
         self._read_mono_ms = NEVER
+        self._wanted_mono_ms = NEVER
 
     def known(self, currency: str, now_mono_ms: float) -> Balance | None:
         """Return the balance in memory, zero for a currency not held; None if it is too old."""
+        self._wanted_mono_ms = now_mono_ms
         if now_mono_ms - self._read_mono_ms > self._max_age_ms:
             return None
         return self._held.get(currency, _NOTHING)
+
+    def is_in_use(self, now_mono_ms: float) -> bool:
+        """Return True if a signal has wanted a balance lately: only then it is kept fresh."""
+        return now_mono_ms - self._wanted_mono_ms <= ACTIVE_FOR_S * 1000
 
     async def ask(self, currency: str) -> Balance | None:
         """Read the balances, unless another reader just did; None if that fails or is pointless."""

@@ -69,6 +69,8 @@ ERROR_KINDS: Final = (
     "rate_limit", "insufficient_balance", "invalid_order", "credentials", "clock_skew",
     "order_not_found",
 )  # fmt: skip
+#: The classes of requests, the most urgent first.
+REQUEST_CLASSES: Final = ("closing", "doubt", "entry", "poll", "market", "rest")
 LEDGER_ERRORS: Final = (
     "connection", "timeout", "loading", "busy", "oom", "disk", "replicas", "readonly", "moved",
     "clients", "group", "refused",
@@ -111,6 +113,11 @@ METRICS: Final = (
              exchange=_OPEN, currency=_OPEN),
     _counter("exchange_errors_total", "Failed calls to an exchange, by what is known and why.",
              exchange=_OPEN, outcome=OUTCOMES[1:], kind=ERROR_KINDS),
+    _counter("request_budget_used_total",
+             "Requests sent, each as a part of the tightest limit's maximum.",
+             exchange=_OPEN, **{"class": REQUEST_CLASSES}),
+    _histogram("request_wait_seconds", "How long requests waited for their turn in the budget.",
+               _SLOW, exchange=_OPEN, **{"class": REQUEST_CLASSES}),
     _counter("ledger_errors_total", "Failed calls to Redis.", kind=LEDGER_ERRORS),
     _counter("ledger_reconnects_total", "Connections to Redis made anew after one was lost."),
     _histogram("stage_seconds", "Time one step took.", _FAST, stage=STEPS),

@@ -208,6 +208,14 @@ class Metrics:
         known = _ERROR_KINDS.get(kind, OTHER)
         self._counters["exchange_errors_total"](exchange, outcome, known).inc()
 
+    def budget_used(self, exchange: str, request_class: str, part: float) -> None:
+        """Add a request's cost, as a part of the tightest limit's maximum."""
+        self._counters["request_budget_used_total"](exchange, request_class).inc(part)
+
+    def budget_waited(self, exchange: str, request_class: str, seconds: float) -> None:
+        """Note how long a request waited for its turn in the budget."""
+        self._histograms["request_wait_seconds"](exchange, request_class).observe(seconds)
+
     def clock_offset(self, exchange: str, seconds: float) -> None:
         """Show the exchange's clock minus ours."""
         self._gauges["clock_offset_seconds"](exchange).set(seconds)

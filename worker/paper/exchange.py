@@ -26,6 +26,7 @@ from worker.domain.order import (
     OrderRequest,
     Side,
 )
+from worker.exchanges.budget.requests import RequestGate
 from worker.exchanges.errors import (
     ClockSkewError,
     ExchangeError,
@@ -113,6 +114,11 @@ class PaperExchange(ExchangeAdapter):
 
     def __repr__(self) -> str:
         return f"<PaperExchange {self.name}: {self._orders!r}>"
+
+    @property
+    def request_gate(self) -> RequestGate | None:
+        """The budget of the real exchange that lends markets and prices, if there is one."""
+        return None if self._source is None else self._source.request_gate
 
     async def start(self) -> None:
         """Start the source of prices, if there is one."""

@@ -188,7 +188,8 @@ class OrderExecutorHandler:
                 end = await self._permissions.renew(order, custody)
                 if end is not None:
                     return self._not_permitted(order, custody, end, attempts)
-            wait_ms = adapter.take_turn(order.lifetime.expires_ms - self._clock.now_ms())
+            within_ms = order.lifetime.expires_ms - self._clock.now_ms()
+            wait_ms = adapter.take_turn(within_ms, order.request)
             if wait_ms > 0:
                 end = await self._permissions.await_turn(adapter, order, custody, wait_ms)
                 if end is not None:
@@ -273,7 +274,8 @@ class OrderExecutorHandler:
             await self._measure_clock(adapter, custody)
         if error.outcome is Outcome.THROTTLED:
             delay = max(delay, error.retry_after_s)
-            await self._pause_fleet(adapter.name, error.retry_after_s or delay)
+            if adapter.request_gate is None:  # a gate tells the fleet itself, of every request
+                await self._pause_fleet(adapter.name, error.retry_after_s or delay)
         if is_too_late(order, self._clock, delay):
             return self._give_up(order, custody, error, attempts)
         if self._state.draining:

@@ -65,25 +65,24 @@ class Permissions:
     async def await_turn(
         self, adapter: ExchangeAdapter, order: AdmittedOrder, custody: Custody, wait_ms: float
     ) -> Refusal | Lost | Postponed | None:
-        """Wait for the order's turn under ``max_orders_per_second``, then ask the ledger again."""
+        """Wait for the order's turn in the request budget, then ask the ledger, then take it."""
         while True:
             if self._state.draining:
                 return Postponed(reason="draining before its turn to be sent")
             if is_too_late(order, self._clock, wait_ms / 1000):
                 return _refuse(
                     Code.RATE_LIMITED,
-                    f"exchanges.{adapter.name}.max_orders_per_second: its turn comes in "
-                    f"{wait_ms:.0f} ms, later than the signal lives",
+                    f"its turn under {adapter.name}'s limits of requests and "
+                    f"exchanges.{adapter.name}.max_orders_per_second comes in {wait_ms:.0f} ms, "
+                    "later than the signal lives",
                 )
             await self._clock.sleep(wait_ms / 1000)
-            turn_mono_ms = self._clock.monotonic_ms()
             end = await self.renew(order, custody)
             if end is not None:
                 return end
-            if self._clock.monotonic_ms() - turn_mono_ms <= PERMISSION_TTL_MS:
-                return None
-            # A pause of the exchange came in between: its turn is over, and so are all others'.
-            wait_ms = adapter.take_turn(order.lifetime.expires_ms - self._clock.now_ms())
+            # Taken after the asking, so that nothing waits between the turn and the sending.
+            within_ms = order.lifetime.expires_ms - self._clock.now_ms()
+            wait_ms = adapter.take_turn(within_ms, order.request)
             if wait_ms <= 0:
                 return None
 

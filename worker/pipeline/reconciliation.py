@@ -22,7 +22,8 @@ from worker.domain.order import (
 from worker.domain.position import Position, is_untradable
 from worker.domain.refusal import Code, Refusal, Stage
 from worker.domain.signal import OPEN
-from worker.exchanges.errors import ExchangeError, OrderNotFoundError
+from worker.exchanges.budget.classes import RequestClass, asking
+from worker.exchanges.errors import ExchangeError, OrderNotFoundError, RateLimitError
 from worker.exchanges.ports import ExchangeAdapter
 from worker.pipeline.custody import Custody
 from worker.pipeline.flow import (
@@ -45,6 +46,8 @@ log = get_logger()
 #: By itself, as in :mod:`worker.domain.signal`.
 _REJECTED: Final = OrderState.REJECTED
 
+#: The longest that one request about a live order waits for its turn in the budget, seconds.
+LONGEST_TURN_S: Final = 60.0
 #: The longest pause between two requests to cancel, and between two requests for trades that are
 #: not listed yet, seconds (or ``poll_interval`` if longer).
 LONGEST_PAUSE_S: Final = 2.0
@@ -232,7 +235,7 @@ class ReconciliationHandler:
         pause_s = self._config.poll_interval
         cancel_at_ms, tries = patience_ms, 0
         if report.state is OrderState.SUBMITTED:
-            report = await self._poll(order, custody, report)
+            report = await self._poll(order, custody, report, patience_ms)
         while report.state not in TERMINAL:
             waited = self._clock.monotonic_ms() - started
             if custody.is_lost:
@@ -252,13 +255,31 @@ class ReconciliationHandler:
                 )
             else:
                 await self._clock.sleep(self._config.poll_interval)
-            report = await self._poll(order, custody, report)
+            left_ms = cancel_at_ms - (self._clock.monotonic_ms() - started)
+            report = await self._poll(order, custody, report, left_ms)
         return report
 
-    async def _poll(self, order: AdmittedOrder, custody: Custody, last: OrderReport) -> OrderReport:
-        """Return the order's newest report, the last one if the exchange does not answer."""
+    async def _poll(
+        self, order: AdmittedOrder, custody: Custody, last: OrderReport, left_ms: float
+    ) -> OrderReport:
+        """Return the order's newest report, the last one if the exchange does not answer.
+
+        Args:
+            order: the order.
+            custody: whose order it is.
+            last: its report so far.
+            left_ms: milliseconds until it is to be cancelled: a poll that has no turn by then waits
+                no longer, and one that is refused for rate backs off no longer.
+        """
+        within_s = min(max(left_ms / 1000, self._config.poll_interval), LONGEST_TURN_S)
         try:
-            report = await self._exchange(order).get_order(order.request, last.exchange_order_id)
+            with asking(RequestClass.POLL, within_s):
+                report = await self._exchange(order).get_order(
+                    order.request, last.exchange_order_id
+                )
+        except RateLimitError as error:
+            await self._clock.sleep(min(error.retry_after_s, within_s))
+            return last
         except ExchangeError as error:
             log.warning(
                 "order_poll_failed",
@@ -315,7 +336,11 @@ class ReconciliationHandler:
                     pause_s = min(2 * pause_s, max(LONGEST_PAUSE_S, interval_s))
                 await self._clock.sleep(min(pause_s, left_s))
             try:
-                fills = await self._exchange(order).get_trades(order.request, report)
+                with asking(RequestClass.POLL, LONGEST_TURN_S):
+                    fills = await self._exchange(order).get_trades(order.request, report)
+            except RateLimitError as error:
+                await self._clock.sleep(min(error.retry_after_s, LONGEST_TURN_S))
+                continue
             except ExchangeError as error:
                 log.warning(
                     "trade_lookup_failed",

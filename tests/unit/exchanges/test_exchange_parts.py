@@ -1,7 +1,6 @@
 """The small parts under the exchange adapters: rounding, budgets, readings, the factory."""
 
 import asyncio
-from bisect import bisect_left
 from decimal import Decimal
 from typing import Any, cast
 
@@ -19,7 +18,6 @@ from worker.exchanges.binance.frames import over_sockets
 from worker.exchanges.binance.order_socket import OrderSocket
 from worker.exchanges.ccxt import readings
 from worker.exchanges.ccxt.adapter import CCXTAdapter
-from worker.exchanges.ccxt.budget import OrderBudget
 from worker.exchanges.ccxt.http_session import target
 from worker.exchanges.ccxt.outcomes import IncompleteReplyError, LocalRefusalError
 from worker.exchanges.ccxt.rounding import wire_order
@@ -107,31 +105,6 @@ def test_quantities_become_contracts() -> None:
     """0.0125 base units of 0.01 a contract are 1.25 contracts."""
     info = an_info(contract_size=D("0.01"), quantity_step=D("0.0001"))
     assert D(wire_order(a_request(quantity=D("0.01259")), info).amount) == D("1.25")
-
-
-@given(st.floats(0.1, 1_000), st.integers(1, 200))
-def test_a_budget_is_never_exceeded(per_second: float, orders: int) -> None:
-    """In any second, at most a burst and what has accrued; a turn too late is nobody's."""
-    clock = FakeClock()
-    budget = OrderBudget(per_second, clock)
-    sent: list[float] = []
-    for _ in range(orders):
-        wait_ms = budget.take(50.0)
-        if wait_ms > 50:
-            assert budget.take(50.0) == wait_ms  # not taken: the next one waits no longer
-            clock.advance(wait_ms)
-            continue
-        sent.append(clock.mono + wait_ms)
-    assert sent == sorted(sent)
-    for first, start in enumerate(sent):
-        inside = bisect_left(sent, start + 1_000) - first
-        assert inside <= 2 * max(per_second, 1) + 1
-
-
-def test_without_a_limit_there_is_no_turn_to_wait_for() -> None:
-    """However many orders there are, and however late."""
-    budget = OrderBudget(0.0, FakeClock())
-    assert [budget.take(-1.0) for _ in range(1_000)] == [0.0] * 1_000
 
 
 @pytest.mark.parametrize(

@@ -22,9 +22,9 @@ from worker.exchanges.ccxt.outcomes import (
     is_complete_json,
     map_exceptions,
     redactor,
-    retry_after_seconds,
 )
 from worker.exchanges.discovery import adapter_class, exchange_folders
+from worker.exchanges.ccxt.pauses import retry_after_seconds
 from worker.exchanges.errors import ExchangeError, InvalidOrderError, OrderNotFoundError, Outcome
 from worker.runtime.errors import InvariantError
 

@@ -98,9 +98,10 @@ def test_columns_are_numbers_and_words_are_text() -> None:
 def test_a_row_is_written_in_the_order_of_its_layout() -> None:
     """Whatever the order it is given in, with rows, strings and calls inside."""
     row = (
-        "return HEARTBEAT{TRADING_STATE = f('},', {1, 2}), LOST = {HELD{TOKEN = 2, ENTRY = 'a'}}}\n"
+        "return HEARTBEAT{TRADING_STATE = f('},', {1, 2}), SHARES = {}, HOLDS = {}, "
+        "LOST = {HELD{TOKEN = 2, ENTRY = 'a'}}}\n"
     )
-    assert assemble("one", row) == "return {{{'a', 2}}, f('},', {1, 2})}\n"
+    assert assemble("one", row) == "return {{{'a', 2}}, f('},', {1, 2}), {}, {}}\n"
     values = "return RECORD.values{UNRESOLVED_SINCE = 0, ADMITTED_AT = now}\n"
     assert assemble("one", values) == "return now, 0\n"
     rest = "return ENTRY.rest{SIGNAL = 's', FOLLOWING = ''}\n"

@@ -28,7 +28,7 @@ from worker.domain.refusal import Code, Refusal, Stage
 from worker.domain.signal import Signal
 from worker.domain.trading_state import TradingState
 from worker.domain.verdict import Verdict
-from worker.exchanges.ccxt.budget import OrderBudget
+from worker.exchanges.budget.requests import RequestGate
 from worker.exchanges.errors import (
     ClockSkewError,
     CredentialsError,
@@ -351,7 +351,7 @@ class Counted(Desk):
 
     def __init__(self, **config: Any) -> None:
         super().__init__(**config)
-        self.exchange.budget = OrderBudget(2.0, self.clock)
+        self.exchange.budget = RequestGate("paper", {}, self.clock, orders_per_second=2.0)
         assert [self.exchange.take_turn(0.0) for _ in range(2)] == [0.0, 0.0]
 
 
@@ -367,7 +367,7 @@ async def test_an_order_waits_for_its_turn_before_it_may_be_sent() -> None:
 async def test_a_turn_that_has_come_costs_nothing() -> None:
     """A turn that has come is taken without sleep or question to the ledger."""
     desk = Desk()
-    desk.exchange.budget = OrderBudget(2.0, desk.clock)
+    desk.exchange.budget = RequestGate("paper", {}, desk.clock, orders_per_second=2.0)
     assert isinstance(await desk.send(), Submission)
     assert desk.clock.slept == []
     assert desk.ledger.authorized == 0

@@ -21,7 +21,9 @@ from worker.domain.order import OrderReport, OrderRequest
 from worker.exchanges.binance import account
 from worker.exchanges.binance.codes import BinanceCodes
 from worker.exchanges.binance.frames import over_sockets
+from worker.exchanges.binance.limits import BinanceLimits
 from worker.exchanges.binance.order_socket import OrderSocket
+from worker.exchanges.budget.classes import RequestClass
 from worker.exchanges.ccxt import readings
 from worker.exchanges.ccxt.adapter import CCXTAdapter
 from worker.exchanges.ccxt.loading import exchange_class
@@ -59,6 +61,7 @@ class BinanceCCXTAdapter(CCXTAdapter):
     resend = Resend.AFTER_DEADLINE
     _codes = BinanceCodes()
     _positions_at = ()
+    _limits = BinanceLimits
 
     def __init__(self, name: str, config: ExchangeConfig, clock: Clock) -> None:
         super().__init__(name, config, clock)
@@ -78,7 +81,9 @@ class BinanceCCXTAdapter(CCXTAdapter):
         timeout_ms = self._config.timeout_ms
         for url in map(self._socket_url, self._config.market_types):
             if url not in self._sockets:  # a second start keeps what there is
-                socket = OrderSocket(self.name, url, self._session, timeout_ms, self._clock)
+                socket = OrderSocket(
+                    self.name, url, self._session, timeout_ms, self._clock, self.request_gate
+                )
                 self._sockets[url] = socket
         await asyncio.gather(*(socket.settled(timeout_ms) for socket in self._sockets.values()))
 
@@ -227,7 +232,7 @@ class BinanceCCXTAdapter(CCXTAdapter):
         Where that call fails, the price comes from the day's statistics.
         """
         try:
-            with self._boundary("get_ticker"):
+            with self._boundary("get_ticker", RequestClass.MARKET):
                 info = self._info(symbol)
                 market_id = self._ccxt.market(symbol)["id"]
                 row = await self._book_tickers(info.kind, {"symbol": market_id})
@@ -286,7 +291,7 @@ class BinanceCCXTAdapter(CCXTAdapter):
             return tickers
 
     async def _quotes(self, kind: MarketKind, group: list[str]) -> dict[str, Ticker]:
-        with self._boundary("get_ticker"):
+        with self._boundary("get_ticker", RequestClass.MARKET):
             ids = {self._ccxt.market(symbol)["id"]: symbol for symbol in group}
             spot = kind is MarketKind.SPOT
             params = {"symbols": msgspec.json.encode(list(ids)).decode()} if spot else {}
@@ -299,7 +304,7 @@ class BinanceCCXTAdapter(CCXTAdapter):
             return tickers
 
     async def _day_tickers(self, group: list[str]) -> dict[str, Ticker]:
-        with self._boundary("get_ticker"):
+        with self._boundary("get_ticker", RequestClass.MARKET):
             now_ms = self._clock.now_ms()
             rows = await self._ccxt.fetch_tickers(group)
             tickers: dict[str, Ticker] = {}

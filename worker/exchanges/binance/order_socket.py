@@ -24,7 +24,9 @@ import aiohttp
 import msgspec
 from yarl import URL
 
-from worker.exchanges.ccxt.outcomes import Call, current_call, retry_after_seconds
+from worker.exchanges.budget.requests import RequestGate
+from worker.exchanges.ccxt.outcomes import Call, current_call
+from worker.exchanges.ccxt.pauses import retry_after_seconds
 from worker.exchanges.errors import ExchangeError, Outcome
 from worker.runtime.clock import Clock
 from worker.runtime.errors import InvariantError
@@ -62,11 +64,19 @@ class OrderSocket:
         session: connects, rerouted by its middleware where configured; not closed here.
         timeout_ms: how long connecting may take, and how long a reply.
         clock: measures how long connections last, and waits.
+        gate: the exchange's budget: nothing connects while it wants no request.
     """
 
     def __init__(
-        self, name: str, url: str, session: aiohttp.ClientSession, timeout_ms: int, clock: Clock
+        self,
+        name: str,
+        url: str,
+        session: aiohttp.ClientSession,
+        timeout_ms: int,
+        clock: Clock,
+        gate: RequestGate | None = None,
     ) -> None:
+        self._gate = gate
         self._name = name
         self._url = url
         self._path = URL(url).path
@@ -153,6 +163,7 @@ class OrderSocket:
         """Open one connection after the other: at once, unless the last one ended soon."""
         cycle_s = SHORTEST_CYCLE_S
         while True:
+            await self._hold_back()
             self._settled.clear()
             self._reason = _CONNECTING
             began_ms = self._clock.monotonic_ms()
@@ -165,6 +176,13 @@ class OrderSocket:
                 pause_s = cycle_s * random.uniform(0.5, 1.0) - lasted_s  # noqa: S311 (no secret)
                 await self._clock.sleep(max(pause_s, self._banned_s, 0.0))
                 cycle_s = min(cycle_s * 2, LONGEST_CYCLE_S)
+
+    async def _hold_back(self) -> None:
+        """Wait until the exchange takes requests."""
+        while self._gate is not None and (held_ms := self._gate.holds.held_ms()):
+            self._reason = "the exchange wants no request for now"
+            self._settled.set()
+            await self._clock.sleep(min(held_ms / 1_000, LONGEST_CYCLE_S))
 
     async def _connection(self) -> str:
         """Open one connection and read until it ends; returns the reason of its end."""
@@ -181,6 +199,8 @@ class OrderSocket:
             if isinstance(error, aiohttp.WSServerHandshakeError) and error.headers is not None:
                 self._banned_s = retry_after_seconds(error.headers.get("Retry-After"))
                 reason += f" ({error.status})"
+                if self._gate is not None and error.status in {418, 429}:
+                    self._gate.refused(self._banned_s or LONGEST_CYCLE_S)
             _log.warning("order_socket_failed", exchange=self._name, to=self._path, reason=reason)
             return reason
         self._ws, self._reason = ws, "just lost"

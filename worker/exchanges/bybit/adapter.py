@@ -15,6 +15,7 @@ from worker.domain.market import MarketKind, SymbolInfo
 from worker.domain.order import OrderReport, OrderRequest, Role, Side
 from worker.exchanges.bybit.account import key_findings, margin_findings, position_findings
 from worker.exchanges.bybit.codes import BybitCodes
+from worker.exchanges.bybit.limits import BybitLimits
 from worker.exchanges.ccxt import readings
 from worker.exchanges.ccxt.absence import listed_rows, pick
 from worker.exchanges.ccxt.adapter import CCXTAdapter
@@ -36,6 +37,7 @@ class BybitCCXTAdapter(CCXTAdapter):
 
     resend = Resend.AFTER_DEADLINE
     _codes = BybitCodes()
+    _limits = BybitLimits
     _positions_at = ("result", "list")
 
     def _options(self) -> dict[str, Any]:

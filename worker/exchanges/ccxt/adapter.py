@@ -15,11 +15,12 @@ import msgspec
 from worker.config.keys import ExchangeConfig
 from worker.domain.market import Balance, ExchangePosition, MarketKind, SymbolInfo, Ticker
 from worker.domain.order import Fill, OrderReport, OrderRequest, Role
+from worker.exchanges.budget.classes import RequestClass, class_of, look_up_class, wished
 from worker.exchanges.ccxt import readings
 from worker.exchanges.ccxt.absence import listed_rows
-from worker.exchanges.ccxt.budget import OrderBudget
 from worker.exchanges.ccxt.connection import CCXTConnection
 from worker.exchanges.ccxt.outcomes import IncompleteReplyError, LocalRefusalError
+from worker.exchanges.ccxt.polling import Polls
 from worker.exchanges.ccxt.rounding import WireOrder, wire_order
 from worker.exchanges.errors import ExchangeError, OrderNotFoundError, Outcome
 from worker.exchanges.findings import AccountFinding, refuse_unusable, warn
@@ -48,10 +49,12 @@ class CCXTAdapter(CCXTConnection, ExchangeAdapter):
     resend = Resend.NEVER
     #: Where a reply lists positions; None if that is not known.
     _positions_at: ClassVar[tuple[str, ...] | None] = None
+    #: Whether many live orders of a symbol are polled by one listing of its open orders.
+    lists_polls: ClassVar[bool] = True
 
     def __init__(self, name: str, config: ExchangeConfig, clock: Clock) -> None:
         super().__init__(name, config, clock)
-        self._budget = OrderBudget(config.max_orders_per_second, clock)
+        self._polls = Polls(self._list_open, clock)
 
     async def start(self) -> None:
         """Load markets, measure the clock, check the account, connect what orders go over.
@@ -119,14 +122,24 @@ class CCXTAdapter(CCXTConnection, ExchangeAdapter):
         """Fix the time in which the exchange may accept the next create request."""
         return self._exchange_time.window(self._config.recv_window_ms)
 
-    def take_turn(self, within_ms: float) -> float:
-        """Take this process's next turn to send an order: ``max_orders_per_second``."""
-        return self._budget.take(within_ms)
+    def take_turn(self, within_ms: float, request: OrderRequest | None = None) -> float:
+        """Take an order's turn by the exchange's limits and ``max_orders_per_second``."""
+        if request is None:
+            return self.request_gate.take_turn("", RequestClass.ENTRY, (), within_ms)
+        info = self._infos.get(request.symbol)
+        charges = self.table.order(request, info)
+        request_class = class_of(request)
+        is_entry = request_class is RequestClass.ENTRY
+        cover = self.table.cover(request, info) if is_entry else ()
+        key = request.client_order_id
+        return self.request_gate.take_turn(key, request_class, charges, within_ms, cover)
 
     async def place_order(self, request: OrderRequest, window: SendWindow) -> OrderReport:
         """Send ``request`` once and now, carrying ``window``; never retried inside."""
         headers = self._deadline_headers(window)
-        with self._boundary("create_order", creating=True, window=window, headers=headers):
+        with self._boundary(
+            "create_order", class_of(request), creating=True, window=window, headers=headers
+        ) as call:
             info = self._info(request.symbol)
             if info.limit_only and not request.order_type.needs_price:
                 raise LocalRefusalError(
@@ -143,6 +156,10 @@ class CCXTAdapter(CCXTConnection, ExchangeAdapter):
                     outcome=Outcome.NOT_SENT,
                     code="window_over",
                 )
+            self.request_gate.send_order(
+                request.client_order_id, call.request_class, self.table.order(request, info)
+            )
+            call.prepaid = 1
             reply = await self._create(request, order, params)
             return _ours(self._report(reply, info, request.client_order_id), request)
 
@@ -198,7 +215,7 @@ class CCXTAdapter(CCXTConnection, ExchangeAdapter):
 
     async def cancel_order(self, request: OrderRequest, exchange_order_id: str = "") -> None:
         """Ask for cancellation by client id (or exchange id where only that works)."""
-        with self._boundary("cancel_order"):
+        with self._boundary("cancel_order", RequestClass.CLOSING):
             await self._cancel(request, exchange_order_id)
 
     async def _cancel(self, request: OrderRequest, exchange_order_id: str) -> None:
@@ -222,7 +239,12 @@ class CCXTAdapter(CCXTConnection, ExchangeAdapter):
 
     async def get_order(self, request: OrderRequest, exchange_order_id: str = "") -> OrderReport:
         """Look one order up by its client id, or by the exchange's id where given and better."""
-        with self._boundary("get_order"):
+        wish = wished()
+        if wish is not None and wish.request_class is RequestClass.POLL and self.lists_polls:
+            listed = await self._polls.find(request)
+            if listed is not None:
+                return listed
+        with self._boundary("get_order", look_up_class()):
             info = self._info(request.symbol)
             order = await self._look_up(request, exchange_order_id)
             return _ours(self._report(order, info, request.client_order_id), request)
@@ -273,13 +295,19 @@ class CCXTAdapter(CCXTConnection, ExchangeAdapter):
                     reports[report.exchange_order_id] = report
             return list(reports.values())
 
+    async def _list_open(self, symbol: str) -> Mapping[str, OrderReport]:
+        """Return a symbol's open orders by client order id."""
+        with self._boundary("get_order", RequestClass.POLL):
+            found = await self.get_open_orders(symbol)
+        return {report.client_order_id: report for report in found if report.client_order_id}
+
     async def _open_orders(self, symbol: str | None) -> AsyncIterator[Mapping[str, Any]]:
         for order in await self._ccxt.fetch_open_orders(symbol):
             yield order
 
     async def get_trades(self, request: OrderRequest, report: OrderReport) -> tuple[Fill, ...]:
         """Return the fills of one order with their fees, oldest first."""
-        with self._boundary("get_trades"):
+        with self._boundary("get_trades", RequestClass.POLL):
             trades = await self._trades(request, report)
             mine = (t for t in trades if t.get("order") in {None, report.exchange_order_id})
             return readings.fills(mine, self._info(request.symbol))
@@ -294,7 +322,7 @@ class CCXTAdapter(CCXTConnection, ExchangeAdapter):
 
     async def get_balance(self, kind: MarketKind = MarketKind.SPOT) -> Mapping[str, Balance]:
         """Return the holdings by currency in the wallet that pays for ``kind``."""
-        with self._boundary("get_balance"):
+        with self._boundary("get_balance", RequestClass.MARKET):
             return readings.balances(await self._ccxt.fetch_balance(self._wallet_params(kind)))
 
     def _wallet_params(self, kind: MarketKind) -> dict[str, Any]:
@@ -325,7 +353,7 @@ class CCXTAdapter(CCXTConnection, ExchangeAdapter):
 
     async def get_ticker(self, symbol: str) -> Ticker:
         """Return the market's price now."""
-        with self._boundary("get_ticker"):
+        with self._boundary("get_ticker", RequestClass.MARKET):
             self._info(symbol)
             row = await self._ccxt.fetch_ticker(symbol)
             return readings.ticker(row, symbol, self._clock.now_ms())

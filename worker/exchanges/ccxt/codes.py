@@ -11,6 +11,8 @@ from typing import Any, ClassVar, Final
 
 import msgspec
 
+from worker.exchanges.ccxt.pauses import seconds_in_text
+
 
 class FailureKind(Enum):
     """Kinds of failure, before one becomes an exception."""
@@ -99,7 +101,7 @@ class CodeTable(ABC):
                     return ranged
         return None
 
-    def pause_s(self, code: str, text: str, now_ms: int) -> float:
+    def pause_s(self, code: str, text: str, now_ms: float) -> float:
         """Return how long a throttle told by ``code`` lasts, in seconds; 0 if it does not say.
 
         Args:
@@ -107,7 +109,7 @@ class CodeTable(ABC):
             text: the exchange's text with it.
             now_ms: the exchange's time, Unix milliseconds.
         """
-        return 0.0
+        return seconds_in_text(f"{code}: {text}", now_ms)
 
 
 def field(reply: Any, *names: str) -> str:

@@ -7,7 +7,7 @@ here: which session and which clock it uses, that it retries nothing, and what i
 import contextlib
 import logging
 import ssl
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, ClassVar, Final
 
 import aiohttp
@@ -15,6 +15,10 @@ import certifi
 
 from worker.config.keys import ExchangeConfig
 from worker.domain.market import MarketKind, SymbolInfo
+from worker.exchanges.budget.classes import RequestClass, wished
+from worker.exchanges.budget.requests import BUDGET_CODE, RequestGate
+from worker.exchanges.budget.sharing import budget_key
+from worker.exchanges.budget.tables import Endpoint, LimitTable
 from worker.exchanges.ccxt import listing, readings
 from worker.exchanges.ccxt.codes import ANY_CODES, CodeTable
 from worker.exchanges.ccxt.http_session import open_session, target
@@ -28,7 +32,7 @@ from worker.exchanges.ccxt.outcomes import (
     redactor,
 )
 from worker.exchanges.ccxt.timekeeping import ExchangeTime
-from worker.exchanges.errors import ExchangeError, Outcome
+from worker.exchanges.errors import ExchangeError, Outcome, RateLimitError
 from worker.exchanges.ports import ClockOffset, Markets, SendWindow, Time
 from worker.runtime.clock import Clock
 from worker.runtime.errors import ConfigError
@@ -36,6 +40,10 @@ from worker.runtime.logger import get_logger
 
 #: An RSA signature costs 29 ms of the event loop; ccxt takes longer keys than this for RSA.
 _RSA_KEY_CHARS: Final = 120
+#: ccxt's interval between requests of cost 1 where the exchange has no table of limits.
+_RATE_LIMIT_MS: Final = 100.0
+#: After HTTP 418 or 429 nothing is sent for this long at least, milliseconds.
+_AT_LEAST_MS: Final = 1_000.0
 
 _log = get_logger()
 
@@ -53,6 +61,8 @@ class CCXTConnection(Markets, Time):
     clock_grain_ms: ClassVar[float] = 1.0
     #: What the exchange's error codes mean.
     _codes: ClassVar[CodeTable] = ANY_CODES
+    #: The exchange's limits of requests.
+    _limits: ClassVar[type[LimitTable]] = LimitTable
 
     def __init__(self, name: str, config: ExchangeConfig, clock: Clock) -> None:
         self.name = name
@@ -66,6 +76,16 @@ class CCXTConnection(Markets, Time):
         self._redact = redactor(
             config.api_key.reveal(), config.secret.reveal(), config.password.reveal()
         )
+        self.table = self._table(config.rate_tier)
+        self._gate = RequestGate(
+            name,
+            self.table.limits(_RATE_LIMIT_MS),
+            clock,
+            orders_per_second=config.max_orders_per_second,
+            key=budget_key(name, config.api_key.reveal()),
+            bans_addresses=self.table.bans_addresses,
+        )
+        self._last_refusal: ExchangeError | None = None
         self._session: aiohttp.ClientSession | None = None
         self._ccxt: Any = None
         self._infos: dict[str, SymbolInfo] = {}
@@ -74,8 +94,24 @@ class CCXTConnection(Markets, Time):
         state = "closed" if self._ccxt is None else f"{len(self._infos)} markets"
         return f"<{type(self).__name__} {self.name}: {self.ccxt_id}, {state}>"
 
+    @property
+    def request_gate(self) -> RequestGate:
+        """The budget that every request passes."""
+        return self._gate
+
+    def _table(self, tier: str) -> LimitTable:
+        tiers = self._limits.tiers
+        if tier and tier not in tiers:
+            known = ", ".join(tiers) or "none: its limits are the same for everybody"
+            raise ConfigError(
+                f"exchanges.{self.name}.rate_tier",
+                f"{self.ccxt_id} has no {tier!r}; it has {known}",
+            )
+        return self._limits(tier)
+
     async def close(self) -> None:
         """Close the ccxt object and its HTTP session; idempotent."""
+        await self.request_gate.close()
         exchange, self._ccxt = self._ccxt, None
         session, self._session = self._session, None
         if exchange is not None:
@@ -96,7 +132,7 @@ class CCXTConnection(Markets, Time):
         trust = ssl.create_default_context(cafile=certifi.where())
         session = open_session(self._rest, self._websocket, trust)
         self._session = session
-        self._ccxt = exact(base, self._exchange_ms)(
+        self._ccxt = exact(base, self._exchange_ms, self._enter, self._learn_limits)(
             {
                 "apiKey": config.api_key.reveal() or None,
                 "secret": secret or None,
@@ -104,7 +140,7 @@ class CCXTConnection(Markets, Time):
                 "session": session,
                 "ssl_context": trust,
                 "timeout": config.timeout_ms,
-                "enableRateLimit": False,  # 200 ms an order; see budget.py
+                "enableRateLimit": False,  # 200 ms an order; the budget is ours
                 "timeout_on_exit": 0,
                 "maxRetriesOnFailure": 0,
                 "enableLastHttpResponse": False,
@@ -210,24 +246,105 @@ class CCXTConnection(Markets, Time):
 
     # ---- errors -----------------------------------------------------------------------------
 
+    @contextlib.contextmanager
     def _boundary(
         self,
         operation: str,
+        request_class: RequestClass = RequestClass.REST,
         *,
         creating: bool = False,
         window: SendWindow | None = None,
         headers: dict[str, str] | None = None,
-    ) -> contextlib.AbstractContextManager[Call]:
+    ) -> Iterator[Call]:
+        """Run one operation: its requests pass the budget, its errors become ours.
+
+        Inside another operation its requests are of the more urgent class of both.
+        """
         if self._ccxt is None:
             raise ExchangeError(
                 f"{self.name} {operation}: not started", outcome=Outcome.NOT_SENT, code="closed"
             )
+        outer = current_call.get()
+        if outer is not None:
+            request_class = min(request_class, outer.request_class)
         call = Call(
             operation,
             creating=creating,
             headers=headers or {},
-            began_ms=self._exchange_time.now_ms(),
+            request_class=request_class,
+            on_reply=self._note_reply,
+            exchange_ms=self._exchange_time.now_ms,
         )
         if window is not None:
             call.stamp_ms, call.expires_mono_ms = window.timestamp_ms, window.expires_mono_ms
-        return map_exceptions(self.name, self._codes, call, self._redact)
+        try:
+            with map_exceptions(self.name, self._codes, call, self._redact):
+                yield call
+        except RateLimitError as error:
+            self._note_refusal(error, call)
+            raise
+        except ExchangeError as error:
+            if call.retry_after_s and call.status >= 400 and error is not self._last_refusal:
+                self._last_refusal = error
+                self.request_gate.refused(call.retry_after_s)  # as RFC 9110 says of 503, too
+            else:
+                self._note_end(call)
+            raise
+        else:
+            self._note_end(call)
+
+    # ---- budget -----------------------------------------------------------------------------
+
+    async def _enter(
+        self, section: str, method: str, path: str, params: Mapping[str, Any], cost: float
+    ) -> None:
+        """Wait until a request may be sent, by the budget and the class of the running call."""
+        call = current_call.get()
+        if call is not None and call.prepaid:
+            call.prepaid -= 1
+            return
+        request_class = call.request_class if call is not None else RequestClass.REST
+        within_s = 0.0 if call is not None and call.creating else None
+        wish = wished()
+        if wish is not None:
+            request_class = min(wish.request_class, request_class)
+            within_s = wish.within_s if within_s is None else within_s
+        charges = self.table.charges(Endpoint(section, method, path, params, cost))
+        operation = call.operation if call is not None else ""
+        await self.request_gate.enter(
+            request_class, charges, within_s=within_s, operation=operation
+        )
+
+    def _learn_limits(self, section: str, path: str, reply: Any) -> None:
+        """Take the limits that the exchange itself announces in place of the documented ones."""
+        limits = self.table.announced(section, path, reply)
+        if limits:
+            self.request_gate.relimit(limits)
+
+    def _note_reply(self, path: str, status: int, headers: Mapping[str, str]) -> None:
+        """Note what a reply's headers tell of limits; a refusal for rate stops all others now."""
+        now_ms = self._exchange_time.now_ms()
+        for told in self.table.told(path, headers, now_ms):
+            self.request_gate.told(told)
+        call = current_call.get()
+        if call is not None:
+            call.resets_s = self.table.resets_in_s(headers, now_ms)
+        if status in {418, 429}:
+            self.request_gate.hold(_AT_LEAST_MS)  # until its text has been read
+
+    def _note_refusal(self, error: RateLimitError, call: Call) -> None:
+        """Hold all requests after a refusal for rate, for as long as the exchange wants."""
+        if error.code == BUDGET_CODE or error is self._last_refusal:
+            return
+        self._last_refusal = error
+        for_s = error.retry_after_s
+        if not for_s:
+            times, now_ms = self.request_gate.holds.times, self._exchange_time.now_ms()
+            for_s = self.table.hold_for(error.code, call.status, times, now_ms)
+        self.request_gate.refused(for_s)
+
+    def _note_end(self, call: Call) -> None:
+        if call.status:
+            self.request_gate.answered()
+        elif call.requests:
+            self.request_gate.failed()

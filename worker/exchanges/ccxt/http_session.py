@@ -13,7 +13,8 @@ import aiohttp
 from aiohttp.client_middlewares import ClientHandlerType, ClientMiddlewareType
 from yarl import URL
 
-from worker.exchanges.ccxt.outcomes import current_call, is_complete_json, retry_after_seconds
+from worker.exchanges.ccxt.outcomes import current_call, is_complete_json
+from worker.exchanges.ccxt.pauses import retry_after_seconds
 from worker.runtime.errors import ConfigError
 
 #: Under the 60 s after which the load balancers in front of exchanges drop idle connections: an
@@ -86,6 +87,8 @@ async def capture(
         return response
     call.status = response.status
     call.retry_after_s = retry_after_seconds(response.headers.get("Retry-After"))
+    if call.on_reply is not None:
+        call.on_reply(call.path, call.status, response.headers)
     if response.status in _REDIRECTS:
         response.close()
         raise aiohttp.ClientPayloadError("redirected")

@@ -12,7 +12,7 @@ import importlib
 import importlib.util
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
 from types import ModuleType
 from typing import Any, Final
 
@@ -85,6 +85,12 @@ def _import_alone(name: str, ccxt_id: str, rest: str) -> ModuleType:
             del sys.modules[package]
 
 
+#: Waits until a request may be sent: its section of the API, method, path, parameters, ccxt's cost.
+Enter = Callable[[str, str, str, Mapping[str, Any], float], Awaitable[None]]
+#: Reads what a reply says of the exchange itself: its section of the API, path, the reply.
+Learn = Callable[[str, str, Any], None]
+
+
 def _leave_out(exchange: str, market: str, reason: str) -> None:
     key = (exchange, market, reason)
     if key not in _left_out:
@@ -110,6 +116,10 @@ def _is_named(exchange: str, market: Any) -> bool:
     return False
 
 
+def _all_named(exchange: str, markets: Any) -> list[Any]:
+    return [market for market in markets if _is_named(exchange, market)]
+
+
 def _parsed(reply: str) -> Any:
     """Parse a JSON object or array with Python's own parser; None if it is none."""
     if reply.lstrip()[:1] in {"{", "["}:
@@ -118,14 +128,23 @@ def _parsed(reply: str) -> Any:
     return None
 
 
-def exact(base: type[Any], now_ms: Callable[[], int]) -> type[Any]:
-    """Return ``base`` changed to exact numbers, our clock, and markets that fail one by one.
+def _section(api: Any) -> str:
+    return api if isinstance(api, str) else ".".join(api)
+
+
+def _named(params: Any) -> Mapping[str, Any]:
+    return params if isinstance(params, dict) else {}
+
+
+def exact(base: type[Any], now_ms: Callable[[], int], enter: Enter, learn: Learn) -> type[Any]:
+    """Return ``base`` changed to exact numbers, our clock and budget, and markets that fail alone.
 
     ccxt's default number is ``float``; ``str`` keeps every digit. What an order is sent with is on
     the market's grid already (:mod:`worker.exchanges.ccxt.rounding`), so ccxt does not round it
     again: its own rounding takes ticks as floats, rounds half up, and fails for a quantity of over
     28 digits of its step. Its ``milliseconds()`` is what requests are stamped with. A market
-    that it cannot parse, or index, fails all of them.
+    that it cannot parse, or index, fails all of them. Every request waits for ``enter`` before it
+    is signed, for signatures and nonces grow old.
     """
 
     class Exact(base):  # type: ignore[misc]
@@ -158,8 +177,7 @@ def exact(base: type[Any], now_ms: Callable[[], int]) -> type[Any]:
 
         def set_markets(self, markets: Any, currencies: Any = None) -> Any:
             """Index the markets that have names; ccxt cannot sort the others."""
-            named = [market for market in markets if _is_named(self.id, market)]
-            return super().set_markets(named, currencies)
+            return super().set_markets(_all_named(self.id, markets), currencies)
 
         def amount_to_precision(self, symbol: str, amount: Any) -> str:
             """Return the amount as it is; on markets of significant digits as ccxt rounds it."""
@@ -176,6 +194,23 @@ def exact(base: type[Any], now_ms: Callable[[], int]) -> type[Any]:
         def milliseconds(self) -> int:
             """The exchange's time, Unix milliseconds."""
             return now_ms()
+
+        async def fetch2(
+            self,
+            path: str,
+            api: Any = "public",
+            method: str = "GET",
+            params: Any = None,
+            config: Any = None,
+        ) -> Any:
+            """Send one request, once it may be sent."""
+            params, config = params or {}, config or {}
+            section = _section(api)
+            cost = self.calculate_rate_limiter_cost(api, method, path, params, config)
+            await enter(section, method, path, _named(params), float(cost))
+            reply = await super().fetch2(path, api, method, params, config)
+            learn(section, path, reply)
+            return reply
 
     Exact.__name__ = Exact.__qualname__ = base.__name__
     return Exact

@@ -14,7 +14,9 @@ Whatever none of these decides stays UNKNOWN: never a rejection.
 
 import asyncio
 import json
+import re
 import socket
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -24,7 +26,9 @@ from typing import Any, Final
 import aiohttp
 import msgspec
 
+from worker.exchanges.budget.classes import RequestClass
 from worker.exchanges.ccxt.codes import CodeTable, FailureKind, Rule
+from worker.exchanges.ccxt.pauses import MAX_RETRY_AFTER_S
 from worker.exchanges.errors import (
     ClockSkewError,
     CredentialsError,
@@ -42,7 +46,6 @@ from worker.runtime.secret import HIDDEN, forms_of
 MAX_MESSAGE_CHARS: Final = 300
 #: How much of a foreign text is looked at: a page does not become a message.
 MAX_TEXT_CHARS: Final = 4_000
-MAX_RETRY_AFTER_S: Final = 3_600.0
 
 #: Failures of making a connection: nothing was sent. (Most of them are ``ClientOSError``s, whose
 #: other members may strike after the request was written.)
@@ -53,6 +56,11 @@ _BEFORE_SENDING: Final = (
     aiohttp.InvalidURL,
     socket.gaierror,
     ConnectionRefusedError,
+)
+
+#: Words of a refusal for rate whose code our tables do not know.
+_THROTTLED: Final = re.compile(
+    r"(?i)too many (?:requests|visits)|rate.?limit|throttled|banned until|too frequent"
 )
 
 #: What a ccxt class means where the exchange sent a complete error reply with a code that our
@@ -88,8 +96,6 @@ class Call:
     stamp_ms: int | None = None
     #: While an order is created, the local monotonic time after which it must not be sent.
     expires_mono_ms: float | None = None
-    #: The exchange's time when the call began, Unix milliseconds.
-    began_ms: int = 0
     #: Called when a request's first byte is about to be written.
     on_writing: Callable[[], None] | None = None
     headers: dict[str, str] = field(default_factory=dict)
@@ -98,7 +104,17 @@ class Call:
     path: str = ""
     status: int = 0
     retry_after_s: float = 0.0
+    #: How soon the limit is free again, as the last reply's headers say, seconds.
+    resets_s: float = 0.0
     body: bytes | None = None
+    #: The class of its requests in the budget.
+    request_class: RequestClass = RequestClass.REST
+    #: Requests that have their turn already.
+    prepaid: int = 0
+    #: Called with path, status and headers of every reply.
+    on_reply: Callable[[str, int, Mapping[str, str]], None] | None = None
+    #: The exchange's time, Unix milliseconds; texts that say until when are read by it.
+    exchange_ms: Callable[[], float] | None = None
 
 
 current_call: ContextVar[Call | None] = ContextVar("current_call", default=None)
@@ -161,7 +177,9 @@ def classify(
     """Return ``error`` as an :class:`ExchangeError`, by the module's order of evidence."""
     rule, code, text = _decide(error, codes, call)
     if rule.kind is FailureKind.THROTTLED and not call.retry_after_s:
-        call.retry_after_s = min(codes.pause_s(code, text, call.began_ms), MAX_RETRY_AFTER_S)
+        now_ms = call.exchange_ms() if call.exchange_ms is not None else time.time() * 1000
+        pause_s = codes.pause_s(code, text[:MAX_TEXT_CHARS], now_ms) or call.resets_s
+        call.retry_after_s = min(pause_s, MAX_RETRY_AFTER_S)
     code = _clean(redact(code))  # Kraken's codes are sentences
     sentence = _clean(redact(text)) if text else ""
     message = f"{exchange} {call.operation}: {code}"
@@ -206,7 +224,8 @@ def _by_reply(error: BaseException, codes: CodeTable, call: Call) -> tuple[Rule,
         rule = codes.find(code, text, call.status, call.path)
         if rule is not None:
             return rule, code, text
-        if call.status in {418, 429}:
+        is_answer = call.status < 500 and call.status != 408
+        if call.status in {418, 429} or (is_answer and _THROTTLED.search(f"{code} {text}")):
             return Rule(FailureKind.THROTTLED), code, text
         if call.status == 401:
             return Rule(FailureKind.CREDENTIALS), code, text
@@ -324,15 +343,6 @@ _SHAPES: Final[Mapping[FailureKind, tuple[type[ExchangeError], Outcome]]] = {
     FailureKind.NOT_SENT: (ExchangeError, Outcome.NOT_SENT),
     FailureKind.UNKNOWN: (ExchangeError, Outcome.UNKNOWN),
 }
-
-
-def retry_after_seconds(value: str | None) -> float:
-    """Return ``Retry-After`` in seconds (RFC 9110, 10.2.3), capped; 0 if absent or a date."""
-    try:
-        seconds = float(value or 0)
-    except ValueError:
-        return 0.0
-    return min(seconds, MAX_RETRY_AFTER_S) if seconds > 0 else 0.0
 
 
 def redactor(*secrets: str) -> Callable[[str], str]:

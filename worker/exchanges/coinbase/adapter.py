@@ -21,6 +21,7 @@ from worker.exchanges.ccxt.rounding import WireOrder
 from worker.exchanges.coinbase import secret as api_secret
 from worker.exchanges.coinbase.account import key_findings
 from worker.exchanges.coinbase.codes import CoinbaseCodes
+from worker.exchanges.coinbase.limits import CoinbaseLimits
 from worker.exchanges.errors import CredentialsError, OrderNotFoundError, Outcome
 from worker.exchanges.findings import AccountFinding
 from worker.exchanges.ports import Resend
@@ -75,6 +76,7 @@ class CoinbaseCCXTAdapter(CCXTAdapter):
 
     resend = Resend.IDEMPOTENT
     _codes = CoinbaseCodes()
+    _limits = CoinbaseLimits
 
     def __init__(self, name: str, config: ExchangeConfig, clock: Clock) -> None:
         if MarketKind.LINEAR in config.market_types:

@@ -149,7 +149,7 @@ class KrakenCodes(CodeTable):
             rule = _RULES.get(entry[: ends.pop()])
         return rule
 
-    def pause_s(self, code: str, text: str, now_ms: int) -> float:
+    def pause_s(self, code: str, text: str, now_ms: float) -> float:
         """Return how long a throttle says to wait: ``EService: Throttled: <Unix time>``."""
         entry = _normalised(code)
         if entry.startswith("egeneral:temporary lockout"):

@@ -18,6 +18,8 @@ from worker.runtime.clock import Clock
 ARRIVED_S: Final = 0.3
 #: Orders that have to wait no longer than this in line are sent without waiting before.
 _SHORT_MS: Final = 150.0
+#: Places that are remembered; the oldest are forgotten.
+_MAX_PLACES: Final = 1_000
 #: The share of a new measurement in the mean duration of a turn.
 _WEIGHT: Final = 0.2
 
@@ -39,6 +41,8 @@ class RequestTurns:
         #: The mean duration of a turn, milliseconds.
         self._mean_ms = 0.0
         self._next_ms = 0.0
+        #: When each order that has a place may join the line, by its key.
+        self._places: dict[str, float] = {}
 
     async def take(self) -> "Turn":
         """Wait for the next turn and take it; whoever takes it ends it."""
@@ -57,18 +61,31 @@ class RequestTurns:
         self._holder = turn
         return turn
 
-    def reserve(self, within_ms: float) -> float:
+    def reserve(self, within_ms: float, key: str = "") -> float:
         """Reserve a place in the line of orders, unless it comes later than ``within_ms``.
+
+        Args:
+            within_ms: how long the order may wait, milliseconds.
+            key: the order's own; asked again by it, the place it has counts.
 
         Returns:
             Milliseconds until the order may join the line, 0 for now. If that is more than
             ``within_ms`` nothing was reserved.
         """
         now = self._clock.monotonic_ms()
+        if key in self._places:
+            left_ms = self._places[key] - now
+            if left_ms <= 0:
+                del self._places[key]
+            return max(0.0, left_ms)
         arrival = max(self._next_ms, now)
         wait_ms = max(0.0, arrival - _SHORT_MS - now)
         if wait_ms <= within_ms:
             self._next_ms = arrival + self._mean_ms
+            if key and wait_ms:
+                while len(self._places) >= _MAX_PLACES:
+                    del self._places[next(iter(self._places))]
+                self._places[key] = now + wait_ms
         return wait_ms
 
     def _end(self, turn: "Turn", lasted_ms: float) -> None:

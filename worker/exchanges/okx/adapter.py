@@ -22,6 +22,7 @@ from worker.exchanges.ccxt.paging import Page, Row, read_pages
 from worker.exchanges.findings import AccountFinding
 from worker.exchanges.okx.account import OkxAccount, read_account
 from worker.exchanges.okx.codes import OkxCodes
+from worker.exchanges.okx.limits import OkxLimits
 from worker.exchanges.okx.orders import corrected, over_rows
 from worker.exchanges.ports import Resend, SendWindow
 from worker.runtime.clock import Clock
@@ -40,6 +41,7 @@ class OkxCCXTAdapter(CCXTAdapter):
 
     resend = Resend.AFTER_DEADLINE
     _codes = OkxCodes()
+    _limits = OkxLimits
     _positions_at = ("data",)
 
     def __init__(self, name: str, config: ExchangeConfig, clock: Clock) -> None:

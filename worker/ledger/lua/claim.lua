@@ -10,6 +10,7 @@
 --- @include "forget_entry"
 --- @include "enter_groups"
 --- @include "epoch"
+--- @include "holds"
 local worker, room, lease_ms, ceiling =
   ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local expires = now_ms + lease_ms
@@ -73,4 +74,4 @@ if more == 0 and not last then
   last = (call('XREVRANGE', SIGNALS, '+', '-', 'COUNT', 1)[1] or {})[1]
 end
 return CLAIM{DELIVERIES = granted, EPOCH = primary, TAIL = more == 0 and last or '0-0', MORE = more,
-  VANISHED = vanished}
+  VANISHED = vanished, HOLDS = holds()}

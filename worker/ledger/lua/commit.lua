@@ -22,6 +22,7 @@
 --- @include "forget_entry"
 --- @include "hand_on"
 --- @include "epoch"
+--- @include "holds"
 local worker, lease_ms, retention_ms, length =
   ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
 local OUTLIVES_MS = 60000 -- by how much a record outlives its signal, at least: clocks differ
@@ -94,4 +95,5 @@ write_book_rows()
 flush()
 for stream in pairs(grown) do trim(stream, length) end
 write_profits()
-return COMMITTED{STATUSES = statuses, EPOCH = primary, HANDING = handing, HANDED = handed}
+return COMMITTED{STATUSES = statuses, EPOCH = primary, HANDING = handing, HANDED = handed,
+  HOLDS = holds()}

@@ -17,7 +17,8 @@
 --   day:<n>          hash: quote currency -> realised profit of that day, millionths
 --   rate:<minute>    string: openings that came to the check of the order rate in that minute,
 --                    admitted or refused by it
---   throttle         hash: exchange -> until when nothing is sent to it, ms
+--   throttle         hash: exchange, or its API key -> until when it is asked nothing, ms
+--   budget:<name>    sorted set: workers that share a budget of requests -> last heartbeat, ms
 --   control          hash: trading state, reason, actor, time
 --   workers          hash: consumer -> time and status of its last heartbeat
 --   keeper, said     string: the keeper's consumer name and its readiness note, for a term

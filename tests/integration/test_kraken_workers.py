@@ -162,8 +162,8 @@ class Engine:
         return {"error": [], "result": {"txid": [order_id]}}
 
     def query(self, asked: Asked) -> dict[str, Any]:
-        order_id = asked.fields["txid"]
-        return {"error": [], "result": {order_id: self.orders[order_id]}}
+        ids = asked.fields["txid"].split(",")
+        return {"error": [], "result": {order_id: self.orders[order_id] for order_id in ids}}
 
     def trades(self, asked: Asked) -> dict[str, Any]:
         told = {}

@@ -1,6 +1,7 @@
 """Every documented message of Kraken has its meaning, whatever Kraken adds to it."""
 
 import json
+from collections.abc import Callable
 
 import pytest
 
@@ -138,7 +139,7 @@ def test_a_message_nobody_has_heard_of_has_no_rule() -> None:
         assert CODES.look_up(message, "") is None
 
 
-def answered(*errors: object, creating: bool = True, **seen: int) -> ExchangeError:
+def answered(*errors: object, creating: bool = True, **seen: Callable[[], float]) -> ExchangeError:
     """What a reply with these errors means for a create request that left."""
     call = Call("create_order", creating=creating, requests=1, sent=1, status=200)
     call.body = json.dumps({"error": list(errors)}).encode()
@@ -173,14 +174,17 @@ def test_what_a_message_means_for_a_create(
 
 def test_a_throttle_says_until_when() -> None:
     """The Unix time in the message, in seconds or milliseconds, by the exchange's clock."""
-    now_ms = 1_741_500_000_000
+
+    def now() -> float:
+        return 1_741_500_000_000
+
     for stamp in ("1741500020", "1741500020.0", "1741500020000"):
-        found = answered(f"EService: Throttled: {stamp}", began_ms=now_ms)
+        found = answered(f"EService: Throttled: {stamp}", exchange_ms=now)
         assert found.retry_after_s == 20
-    assert answered("EService:Throttled: 1741499000", began_ms=now_ms).retry_after_s == 0
-    assert answered("EService:Throttled", began_ms=now_ms).retry_after_s == 0
-    assert answered("EAPI:Rate limit exceeded", began_ms=now_ms).retry_after_s == 0
-    assert answered("EService:Throttled: 9999999999", began_ms=now_ms).retry_after_s == 3_600
+    assert answered("EService:Throttled: 1741499000", exchange_ms=now).retry_after_s == 0
+    assert answered("EService:Throttled", exchange_ms=now).retry_after_s == 0
+    assert answered("EAPI:Rate limit exceeded", exchange_ms=now).retry_after_s == 0
+    assert answered("EService:Throttled: 9999999999", exchange_ms=now).retry_after_s == 3_600
     assert answered("EGeneral:Temporary lockout").retry_after_s == LOCKOUT_S
 
 

@@ -23,8 +23,8 @@ from worker.exchanges.ccxt.outcomes import (
     map_exceptions,
     redactor,
 )
-from worker.exchanges.discovery import adapter_class, exchange_folders
 from worker.exchanges.ccxt.pauses import retry_after_seconds
+from worker.exchanges.discovery import adapter_class, exchange_folders
 from worker.exchanges.errors import ExchangeError, InvalidOrderError, OrderNotFoundError, Outcome
 from worker.runtime.errors import InvariantError
 

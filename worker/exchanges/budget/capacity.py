@@ -13,7 +13,7 @@ from worker.exchanges.budget.bucket import Charges
 from worker.exchanges.budget.limits import Rolling, Scope, Share, counter
 from worker.exchanges.budget.tables import LimitTable
 
-#: ccxt's interval between requests where the exchange has no table, milliseconds.
+#: The interval between requests that an exchange without a table is taken to allow, milliseconds.
 _RATE_LIMIT_MS: Final = 100.0
 #: A limit by the day says nothing of a minute.
 _LONGEST_WINDOW_S: Final = 3_600

@@ -58,7 +58,7 @@ class LimitTable:
         """Return the limits by name.
 
         Args:
-            rate_limit_ms: ccxt's own interval between requests of cost 1.
+            rate_limit_ms: the interval between requests that is allowed where no table says more.
         """
         a_second = max(1.0, 0.8 * 1000 / max(rate_limit_ms, 1.0))
         seconds = 1.0 if a_second >= 5 else 5.0

@@ -40,7 +40,7 @@ from worker.runtime.logger import get_logger
 
 #: An RSA signature costs 29 ms of the event loop; ccxt takes longer keys than this for RSA.
 _RSA_KEY_CHARS: Final = 120
-#: ccxt's interval between requests of cost 1 where the exchange has no table of limits.
+#: The interval between requests that an exchange without a table of limits is taken to allow, ms.
 _RATE_LIMIT_MS: Final = 100.0
 #: After HTTP 418 or 429 nothing is sent for this long at least, milliseconds.
 _AT_LEAST_MS: Final = 1_000.0

@@ -116,10 +116,6 @@ def _is_named(exchange: str, market: Any) -> bool:
     return False
 
 
-def _all_named(exchange: str, markets: Any) -> list[Any]:
-    return [market for market in markets if _is_named(exchange, market)]
-
-
 def _parsed(reply: str) -> Any:
     """Parse a JSON object or array with Python's own parser; None if it is none."""
     if reply.lstrip()[:1] in {"{", "["}:
@@ -162,10 +158,9 @@ def exact(base: type[Any], now_ms: Callable[[], int], enter: Enter, learn: Learn
 
         def parse_precision(self, precision: Any) -> Any:
             """Parse a number of decimals; None, which leaves the market out, if it is none."""
-            try:
+            with contextlib.suppress(ValueError, OverflowError):
                 return super().parse_precision(precision)
-            except (ValueError, OverflowError):
-                return None
+            return None
 
         def parse_market(self, market: Any) -> Any:
             """Parse one market; None, which is left out, if that fails."""
@@ -177,7 +172,8 @@ def exact(base: type[Any], now_ms: Callable[[], int], enter: Enter, learn: Learn
 
         def set_markets(self, markets: Any, currencies: Any = None) -> Any:
             """Index the markets that have names; ccxt cannot sort the others."""
-            return super().set_markets(_all_named(self.id, markets), currencies)
+            named = [market for market in markets if _is_named(self.id, market)]
+            return super().set_markets(named, currencies)
 
         def amount_to_precision(self, symbol: str, amount: Any) -> str:
             """Return the amount as it is; on markets of significant digits as ccxt rounds it."""

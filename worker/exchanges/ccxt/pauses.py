@@ -1,4 +1,4 @@
-"""How long an exchange wants nothing to be sent, as its headers and texts say."""
+"""Reads from headers and texts for how long an exchange wants nothing to be sent."""
 
 import re
 import time

@@ -30,6 +30,8 @@ _THROTTLED: Final = Rule(FailureKind.THROTTLED)
 #: How long a lockout is waited for, seconds. It lasts "a few minutes" to a quarter of an hour, and
 #: requests during it prolong it.
 LOCKOUT_S: Final = 300.0
+#: A throttle is never waited for longer than this, whatever time its text has, seconds.
+_LONGEST_THROTTLE_S: Final = 3_600.0
 #: A Unix time this large is in milliseconds.
 _MILLISECONDS_FROM: Final = 100_000_000_000
 
@@ -159,7 +161,7 @@ class KrakenCodes(CodeTable):
             return 0.0
         until = float(stamp)
         until_ms = until if until >= _MILLISECONDS_FROM else until * 1000
-        return max(0.0, (until_ms - now_ms) / 1000)
+        return min(max(0.0, (until_ms - now_ms) / 1000), _LONGEST_THROTTLE_S)
 
 
 def _normalised(entry: str) -> str:

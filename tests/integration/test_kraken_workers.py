@@ -211,6 +211,11 @@ async def test_signals_that_come_together_are_all_filled_with_their_nonces_in_or
         assert ended == ["OrderFilled"] * count
         assert len(engine.orders) == count
         assert server.refused == 0
-        calls = [one.path.rpartition("/")[2] for one in server.asked if "private" in one.path]
-        assert calls.count("QueryOrders") == calls.count("QueryTrades") == count
+        calls = [one.path.rpartition("/")[2] for one in server.asked]
+        for name, prefix in (("QueryOrders", ""), ("QueryTrades", "T-")):
+            asked = [one.fields["txid"] for one in server.asked if one.path.endswith(name)]
+            told_of = [one for ids in asked for one in ids.split(",")]
+            assert sorted(told_of) == sorted(f"{prefix}{order}" for order in engine.orders)
+            assert len(asked) < count / 2  # many with one request
+        assert calls.count("Ticker") < count / 2
         assert "ClosedOrders" not in calls

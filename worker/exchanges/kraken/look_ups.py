@@ -1,4 +1,4 @@
-"""Kraken's look-ups: what it tells of orders and trades, read strictly, many at a time.
+"""Kraken's look-ups: what it tells of orders, trades and prices, many at a time.
 
 By transaction id one request asks for up to 50 orders, or 20 trades
 (https://docs.kraken.com/api-reference/account-data/get-orders-info); by our client order id the
@@ -10,17 +10,26 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from typing import Any, ClassVar, Final
 
 from worker.config.keys import ExchangeConfig
+from worker.domain.market import Ticker
 from worker.domain.order import OrderReport, OrderRequest
 from worker.exchanges.budget.batching import Batcher
 from worker.exchanges.budget.classes import RequestClass, look_up_class
+from worker.exchanges.ccxt import readings
 from worker.exchanges.ccxt.adapter import CCXTAdapter
 from worker.exchanges.ccxt.outcomes import IncompleteReplyError
 from worker.exchanges.ccxt.paging import MAX_PAGES, Row, too_long
-from worker.exchanges.errors import OrderNotFoundError, Outcome
+from worker.exchanges.errors import (
+    ExchangeError,
+    OrderNotFoundError,
+    Outcome,
+    RateLimitError,
+)
 from worker.runtime.clock import Clock
 
 #: The most trades one request may ask for.
 _QUERIED: Final = 20
+#: How many prices one request asks for.
+_PRICED: Final = 50
 #: The most orders one request may ask for.
 _ORDERS_QUERIED: Final = 50
 #: Orders of which something is remembered.
@@ -31,7 +40,7 @@ _END_STATES: Final = frozenset({"closed", "canceled", "expired"})
 
 
 class KrakenLookUps(CCXTAdapter):
-    """The part of Kraken's adapter that looks orders and trades up.
+    """The part of Kraken's adapter that looks orders, trades and prices up.
 
     Args:
         name: the exchange's name in configuration and in signals.
@@ -121,6 +130,34 @@ class KrakenLookUps(CCXTAdapter):
             order = self._ccxt.parse_order({**row, "id": order_id})
             if symbol is None or order.get("symbol") == symbol:
                 yield order
+
+    async def get_tickers(self, symbols: Iterable[str]) -> dict[str, Ticker]:
+        """Return prices as :meth:`get_ticker` does, many with one call: one a second is allowed."""
+        wanted = [symbol for symbol in symbols if symbol in self._infos]
+        tickers: dict[str, Ticker] = {}
+        for first in range(0, len(wanted), _PRICED):
+            tickers |= await self._prices(wanted[first : first + _PRICED])
+        return tickers
+
+    async def _prices(self, symbols: list[str]) -> dict[str, Ticker]:
+        if len(symbols) == 1:
+            return await super().get_tickers(symbols)
+        try:
+            with self._boundary("get_ticker", RequestClass.MARKET):
+                markets = [self._ccxt.market(symbol) for symbol in symbols]
+                asked = {"pair": ",".join(market["id"] for market in markets)}
+                rows = _mapping((await self._ccxt.publicGetTicker(asked)).get("result"))
+                now_ms = self._clock.now_ms()
+                return {
+                    symbol: readings.ticker(
+                        self._ccxt.parse_ticker(rows[market["id"]], market), symbol, now_ms
+                    )
+                    for symbol, market in zip(symbols, markets, strict=True)
+                }
+        except RateLimitError:
+            raise
+        except ExchangeError:  # a pair that is unknown, or has no price, fails all of them
+            return await super().get_tickers(symbols)
 
     async def _trades(self, request: OrderRequest, report: OrderReport) -> Iterable[Row]:
         ids = self._listed_trades.pop(report.exchange_order_id, None)

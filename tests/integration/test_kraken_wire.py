@@ -1,5 +1,6 @@
 """Kraken: look-ups that prove something, trading modes, refusals, with the real ccxt."""
 
+import asyncio
 from decimal import Decimal
 from typing import Any
 
@@ -11,6 +12,7 @@ from tests.integration.venues import CREATE_ROUTES, adapter_for
 from worker.config.keys import Secret
 from worker.domain.order import OrderState
 from worker.domain.signal import OrderType
+from worker.exchanges.budget.classes import RequestClass, asking
 from worker.exchanges.errors import ExchangeError, OrderNotFoundError, Outcome, RateLimitError
 
 OPEN, CLOSED = "POST /0/private/OpenOrders", "POST /0/private/ClosedOrders"
@@ -256,3 +258,46 @@ def test_it_advises_one_of_the_two_ways_for_several_workers() -> None:
     assert "each a key of its own" in advice
     assert adapter_for("kraken", "", nonce_window=10_000).advice == ()
     assert adapter_for("kraken", "", api_key=Secret("")).advice == ()
+
+
+async def test_prices_of_many_pairs_come_with_one_request() -> None:
+    """One public request a second is allowed; a pair without a price does not hide the others."""
+    quoted = {side: ["100", "1", "1"] for side in "abc"}
+    async with trading("kraken") as (adapter, server):
+        listed: Any = server.replies["GET /0/public/AssetPairs"]
+        (pair,) = listed["result"].values()
+        more = {"altname": "ETHUSDT", "wsname": "ETH/USDT", "base": "ETH"}
+        two = listed["result"] | {"ETHUSDT": pair | more}
+        server.replies["GET /0/public/AssetPairs"] = {"error": [], "result": two}
+        await adapter.refresh_markets()
+        symbols = list(adapter.symbols())
+        assert len(symbols) == 2
+        ids = {symbol: adapter._ccxt.market(symbol)["id"] for symbol in symbols}
+        ticker = "GET /0/public/Ticker"
+        server.replies[ticker] = {"error": [], "result": dict.fromkeys(ids.values(), quoted)}
+        found = await adapter.get_tickers([*symbols, "NO/SUCH"])
+        assert {name: one.last for name, one in found.items()} == dict.fromkeys(symbols, D(100))
+        (asked,) = server.requests(ticker)
+        assert asked.fields["pair"] == ",".join(ids.values())
+        server.replies[ticker] = {"error": [], "result": {ids[symbols[0]]: quoted}}
+        assert set(await adapter.get_tickers(symbols)) == {symbols[0]}
+        server.replies[ticker] = {"error": ["EAPI:Rate limit exceeded"]}
+        with pytest.raises(RateLimitError):
+            await adapter.get_tickers(symbols)
+
+
+async def test_a_look_up_in_doubt_does_not_wait_behind_polls() -> None:
+    """They are asked for by separate requests, the urgent one first."""
+    async with trading("kraken") as (adapter, server):
+        server.replies[QUERY] = {"error": [], "result": {"X-1": row(), "X-2": row()}}
+        adapter.request_gate.fill("calls")
+        with asking(RequestClass.POLL, 60.0):
+            poll = asyncio.create_task(adapter.get_order(an_order(), "X-1"))
+        await asyncio.sleep(0.05)
+        assert not poll.done()
+        doubt = asyncio.create_task(adapter.get_order(an_order(), "X-2"))
+        await asyncio.wait({poll, doubt}, timeout=15, return_when=asyncio.FIRST_COMPLETED)
+        assert doubt.done()
+        assert not poll.done()
+        assert server.requests(QUERY)[0].fields["txid"] == "X-2"
+        poll.cancel()

@@ -5,9 +5,11 @@ import uuid
 
 import pytest
 
-from tests.integration.canned import Asked, canned_server
+from tests.integration.canned import Asked, Canned, canned_server
 from tests.integration.limited import BinanceBan, FastClock, KrakenAccount
-from tests.integration.venues import adapter_for, stock
+from tests.integration.test_venue_wire import an_order as wire_order
+from tests.integration.test_venue_wire import trading
+from tests.integration.venues import CREATE_ROUTES, adapter_for, stock
 from tests.unit.parts import D, admitted_order, custody, order_request
 from worker.config.keys import ReconciliationConfig
 from worker.domain.order import Fact, OrderRequest, OrderState
@@ -216,3 +218,20 @@ async def test_nothing_is_asked_during_a_ban_and_one_probe_ends_it(
     assert ban.refused == 1
     assert [name for name, _ in told] == ["binance"]
     assert 18_000 < told[0][1] <= 20_000
+
+
+async def test_bybit_is_asked_nothing_until_the_time_in_its_header() -> None:
+    """10006 says itself when the account may ask again; the text does not."""
+    async with trading("bybit") as (adapter, server):
+        until_ms = adapter.now_ms() + 20_000
+        server.replies[CREATE_ROUTES["bybit"]] = Canned(
+            {"retCode": 10006, "retMsg": "Too many visits.", "result": {}},
+            headers={"X-Bapi-Limit-Reset-Timestamp": str(until_ms)},
+        )
+        with pytest.raises(RateLimitError) as raised:
+            await adapter.place_order(wire_order(), adapter.open_window())
+        assert 18 < raised.value.retry_after_s <= 20
+        assert adapter.request_gate.holds.held_ms() > 18_000
+        with pytest.raises(RateLimitError):
+            await adapter.place_order(wire_order(), adapter.open_window())
+        assert len(server.requests(CREATE_ROUTES["bybit"])) == 1

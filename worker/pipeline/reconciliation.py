@@ -207,7 +207,8 @@ class ReconciliationHandler:
             if look:
                 await self._clock.sleep(self._config.poll_interval)
             try:
-                held = await self._exchange(order).get_positions()
+                with asking(RequestClass.POLL):
+                    held = await self._exchange(order).get_positions()
             except ExchangeError as error:
                 log.warning(
                     "position_lookup_failed",

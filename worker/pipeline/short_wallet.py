@@ -8,6 +8,7 @@ from worker.domain.market import MarketKind
 from worker.domain.money import ZERO, floor_to, rounded_text, text
 from worker.domain.order import FILLED, SELL, OrderReport
 from worker.domain.position import WALLET_TOLERANCE, Position
+from worker.exchanges.budget.classes import RequestClass, asking
 from worker.exchanges.errors import ExchangeError, InsufficientBalanceError
 from worker.exchanges.ports import ExchangeAdapter
 from worker.pipeline.flow import AdmittedOrder
@@ -41,7 +42,8 @@ async def cut_to_wallet(
     if position is None or order.missing:
         return error
     try:
-        wallet = (await adapter.get_balance(info.kind)).get(info.base)
+        with asking(RequestClass.CLOSING):
+            wallet = (await adapter.get_balance(info.kind)).get(info.base)
     except ExchangeError as problem:
         log.warning("wallet_lookup_failed", exchange=adapter.name, error=str(problem))
         return error

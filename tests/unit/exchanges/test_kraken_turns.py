@@ -77,6 +77,23 @@ async def test_a_long_line_is_waited_for_before_an_order_is_sent() -> None:
     assert turns.reserve(10_000) == pytest.approx(250, abs=0.1)
 
 
+async def test_an_order_that_asks_again_keeps_its_place() -> None:
+    """It stands behind nobody who came later, and takes no second place."""
+    clock = Hands()
+    turns = RequestTurns(clock)
+    for _ in range(200):
+        turn = await turns.take()
+        clock.ms += 50
+        turn.end()
+    first = [turns.reserve(10_000, f"order {number}") for number in range(6)]
+    assert first[4:] == pytest.approx([50, 100], abs=0.1)
+    clock.ms += 40
+    assert turns.reserve(10_000, "order 5") == pytest.approx(60, abs=0.1)
+    clock.ms += 70
+    assert turns.reserve(10_000, "order 4") == turns.reserve(10_000, "order 5") == 0
+    assert turns.reserve(10_000, "order 6") == pytest.approx(40, abs=0.1)
+
+
 @pytest.mark.parametrize("times", [lambda n: 1_000, lambda n: 1_000 + n, lambda n: 1_000 - n])
 def test_nonces_rise_whatever_the_clock_does(times: Callable[[int], int]) -> None:
     """Also when it stands or is set back; the seat changes nothing about that."""

@@ -119,10 +119,6 @@ SERIES: Final[dict[str, tuple[Callable[[Stage], list[Child]], int]]] = {
     "bare loop without redis-py": (_bare("wire"), 1),
     BARE_SINGLE: (_bare("single"), 1),
     ONE: (lambda where: [where.worker()], 2),
-    "1 worker, signals not in step": (
-        lambda where: [where.worker(module="tests.benchmarks.apart")],
-        2,
-    ),
     TWO: (lambda where: [where.worker(), where.worker()], 2),
 }
 

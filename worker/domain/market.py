@@ -56,13 +56,14 @@ def largest_order(info: SymbolInfo, price: Decimal | None, *, at_market: bool) -
         price: at which a maximum in quote units is judged; None where no price is known.
         at_market: the order trades at the market's price, at once or when its trigger is reached.
     """
-    limits = [info.max_quantity]
+    largest = info.max_quantity
     if at_market:
-        limits.append(info.max_market_quantity)
-        if price:
-            limits.append(info.max_market_notional / price)
-    known = [limit for limit in limits if limit]
-    return floor_to(min(known), info.quantity_step) if known else ZERO
+        if most := info.max_market_quantity:
+            largest = min(largest, most) if largest else most
+        if price and info.max_market_notional:
+            most = info.max_market_notional / price
+            largest = min(largest, most) if largest else most
+    return floor_to(largest, info.quantity_step)
 
 
 def quote_currency(symbol: str) -> str:

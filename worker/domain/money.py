@@ -101,7 +101,8 @@ def rounded_text(value: Decimal) -> str:
     shown = str(value)
     if len(shown) <= _SHORT and "E" not in shown:
         return shown
-    return text(tidy(_quantize(value, SHOWN_QUANTUM)))
+    shown = format(_quantize(value, SHOWN_QUANTUM), "f").rstrip("0").rstrip(".")
+    return "0" if shown == "-0" else shown
 
 
 def maybe_rounded_text(value: Decimal | None) -> str | None:

@@ -144,14 +144,14 @@ class RedisScripts:
             longest_s = min(2 * longest_s, MAX_PAUSE_S)
 
     async def _once(self, name: str, arguments: tuple[Argument, ...]) -> Any:
+        script = ("EVALSHA", self._digests[name], 1, self._signals, *arguments)
         try:
-            return await self._call(
-                Purpose.SCRIPTS, "EVALSHA", self._digests[name], 1, self._signals, *arguments
-            )
+            (reply,) = await self._calls(Purpose.SCRIPTS, script)
         except NoScriptError:
             return await self._call(
                 Purpose.SCRIPTS, "EVAL", self._sources[name], 1, self._signals, *arguments
             )
+        return reply
 
     async def _once_replicated(self, name: str, arguments: tuple[Argument, ...]) -> Any:
         # WAIT counts the writes of its own connection, so both travel on one.

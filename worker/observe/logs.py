@@ -225,8 +225,10 @@ class LineSink:
                 return
             self._is_flush_due = True
             loop.call_soon(self._flush_all)
-        with suppress(OSError, ValueError):
+        try:  # for every signal: suppress() would add three calls
             self._write(line)
+        except (OSError, ValueError):
+            return
 
     def _flush_all(self) -> None:
         self._is_flush_due = False

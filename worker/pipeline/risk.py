@@ -252,7 +252,7 @@ class RiskManagementHandler:
         fills = tuple(fill for end in ended for fill in end.fills)
         wanted = first.signal.quantity or first.position.quantity
         closed = total_quantity(fills)
-        if is_untradable(wanted - closed, average_price(fills), first.info):
+        if closed >= wanted or is_untradable(wanted - closed, average_price(fills), first.info):
             return None
         left, _ = reduce_position(first.position, fills, first.info)
         if not left.quantity:

@@ -112,7 +112,9 @@ class SettlementWriter:
         filled, average = text(end.filled), maybe_rounded_text(end.average_price)
         change = change_position(end, self._sizing, header, now)
         latency_ms = _latency_ms(custody.entry_id, now_ms)
-        events = self._order_events(end, header, filled, average, slippage, latency_ms, change.note)
+        events = self._order_events(
+            end, header, filled, average, slippage, latency_ms, change.note, is_whole=is_whole
+        )
         summary = OrderSummary(
             state=report.state if is_whole or report.state is not FILLED else CANCELLED,
             client_order_id=request.client_order_id,
@@ -289,11 +291,12 @@ class SettlementWriter:
         slippage_bps: Decimal | None,
         latency_ms: int,
         note: str,
+        *,
+        is_whole: bool,
     ) -> list[EventText]:
         """Build `OrderPlaced`, an `OrderPartiallyFilled` for each part, and the order's end."""
         order, report, fills = end.order, end.report, end.fills
         client_id, quote = order.request.client_order_id, order.info.quote
-        is_whole = _is_whole(end)
         facts = f"{header},{share(order_events.placed(order.request, report, end.attempts))}"
         events = [event for piece in end.pieces for event in _events_of_piece(piece, header)]
         if not end.pieces:

@@ -61,6 +61,15 @@ def test_a_signals_end_is_counted_with_its_delay() -> None:
     assert value(of, "fills_total", exchange="okx") is None
 
 
+def test_a_step_that_a_batch_shares_counts_for_each_signal() -> None:
+    """As many observations as signals, and their whole time."""
+    of = metrics()
+    of.stage("risk", 0.25, 3)
+    assert value(of, "stage_seconds_count", stage="risk") == 3
+    assert value(of, "stage_seconds_sum", stage="risk") == 0.75
+    assert value(of, "stage_seconds_bucket", stage="risk", le="+Inf") == 3
+
+
 def test_a_settled_order_is_counted_with_its_trades_fees_and_delay() -> None:
     """Its trades, its fees by currency, its slippage, and how long its acceptance took."""
     of = metrics()

@@ -42,6 +42,9 @@ async def test_a_market_stands_where_the_last_signal_says() -> None:
     assert not view.is_quoted
     assert not market.is_quoted("paper")
     await market.follow_prices("paper", 1.0)  # ends: nothing grows old
+    stated = market.known("paper", SYMBOL, D(80)).ticker
+    assert stated is not None
+    assert stated.last == exchange.last_price(SYMBOL) == D(80)
 
 
 @pytest.mark.parametrize(
@@ -55,6 +58,7 @@ async def test_a_price_for_nothing_that_is_known_is_forgotten(
     exchange = paper()
     market = market_of(exchange, SignalPrices(exchange), started=started)
     market.assume_price(exchange_name, symbol, D(100))
+    assert market.known(exchange_name, symbol, D(100)).ticker is None
     assert exchange.last_price(symbol) is None
 
 
@@ -62,6 +66,7 @@ async def test_an_exchange_with_quotes_takes_no_signals_price() -> None:
     """What it quotes itself counts."""
     market = market_of(ScriptedExchange(ManualClock()))
     market.assume_price("paper", PERPETUAL.symbol, D(7))
+    market.known("paper", PERPETUAL.symbol, D(7))
     view = await market_view(market, "paper", PERPETUAL.symbol)
     assert view.ticker is not None
     assert view.ticker.last == D(100)

@@ -121,7 +121,7 @@ async def test_a_dead_letter_with_another_end_is_not_replayed(fleet: Fleet) -> N
 
 
 @pytest.mark.parametrize(
-    ("name", "before"), [("authorize", ()), ("heartbeat", (15_000, "{}")), ("release", ())]
+    ("name", "before"), [("authorize", ()), ("heartbeat", (15_000, "{}", "")), ("release", ())]
 )
 async def test_a_list_that_is_not_made_of_whole_items_is_refused(
     fleet: Fleet, name: str, before: tuple[Any, ...]

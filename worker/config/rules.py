@@ -15,7 +15,7 @@ EXCHANGE_NAME: Final = re.compile(r"[a-z0-9]+(?:[-_][a-z0-9]+)*")
 #: The largest part of a lease that a request may need. A lease is renewed every third of its life
 #: and may lose a thirtieth in the claim it counts from, so over six tenths are left when all is
 #: well, three after a missed renewal: a request that needs half can be sent.
-LEASE_SHARE_OF_REQUEST: Final = 0.5
+MAX_REQUEST_SHARE_OF_LEASE: Final = 0.5
 
 
 def check_rules(config: Config) -> None:
@@ -129,7 +129,7 @@ def _check_ccxt(key: str, exchange: ExchangeConfig, config: Config) -> None:
                 )
     # An order is sent only if its deadline and the margin end before the lease does.
     needed_ms = exchange.recv_window_ms + config.execution.skew_margin_ms
-    room_ms = config.worker.lease_seconds * 1_000 * LEASE_SHARE_OF_REQUEST
+    room_ms = config.worker.lease_seconds * 1_000 * MAX_REQUEST_SHARE_OF_LEASE
     if needed_ms > room_ms:
         raise ConfigError(
             f"{key}.recv_window_ms",

@@ -1,5 +1,6 @@
 """Exact arithmetic on prices and quantities."""
 
+import math
 from decimal import (
     ROUND_CEILING,
     ROUND_FLOOR,
@@ -108,3 +109,19 @@ def rounded_text(value: Decimal) -> str:
 def maybe_rounded_text(value: Decimal | None) -> str | None:
     """Return :func:`rounded_text` of a number, None for None."""
     return None if value is None else rounded_text(value)
+
+
+#: The largest number the ledger's scripts count exactly: Lua numbers are doubles.
+MAX_MILLIONTHS: Final = 2**53
+_MILLION: Final = Decimal(1_000_000)
+
+
+def millionths(amount: Decimal) -> int:
+    """Convert an amount to the ledger's millionths, rounded up, at most ``MAX_MILLIONTHS``."""
+    count = math.ceil(amount * _MILLION)
+    return count if count < MAX_MILLIONTHS else MAX_MILLIONTHS
+
+
+def millionths_signed(amount: Decimal) -> int:
+    """Convert a profit or loss to the ledger's millionths, rounded down (against the account)."""
+    return max(min(math.floor(amount * _MILLION), MAX_MILLIONTHS), -MAX_MILLIONTHS)

@@ -133,3 +133,8 @@ class Refusal(msgspec.Struct, frozen=True):
     reason: str
     attempts: int = 0
     exchange_order_id: str | None = None
+
+
+def refuse(code: Code, reason: str) -> Refusal:
+    """Build a refusal of the risk stage."""
+    return Refusal(Stage.RISK, code, reason)

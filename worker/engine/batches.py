@@ -23,7 +23,7 @@ from worker.pipeline.custody import Custody
 from worker.pipeline.flow import (
     AdmittedOrder,
     Arrival,
-    Ended,
+    EarlyEnd,
     Failed,
     Lost,
     Malformed,
@@ -223,7 +223,7 @@ class Batches:
     def _go_on(
         self,
         work: Work,
-        step: Proposal | AdmittedOrder | Ended,
+        step: Proposal | AdmittedOrder | EarlyEnd,
         proposals: list[tuple[Work, Proposal]],
     ) -> None:
         """Let one entry take its next step: be admitted with the batch, be sent, or end."""

@@ -18,7 +18,7 @@ from worker.ledger.items import CommitItem
 from worker.ledger.replies import CommitStatus, Committed, Delivery
 from worker.observe.metrics import Metrics
 from worker.observe.tracing import Trace
-from worker.pipeline.flow import Ended, Lost, Postponed, Settlement, Unresolved
+from worker.pipeline.flow import EarlyEnd, Lost, Postponed, Settlement, Unresolved
 from worker.pipeline.pipeline import ExecutionPipeline
 from worker.pipeline.settlement import Ending
 from worker.pipeline.worker_state import WorkerState
@@ -83,7 +83,7 @@ class Endings:
         self._on_fatal = on_fatal
         self._log_signal = log_signal
         #: What has ended in this turn of the event loop; None while nothing has.
-        self._ended: list[tuple[Work, Settlement | Ended]] | None = None
+        self._ended: list[tuple[Work, Settlement | EarlyEnd]] | None = None
         #: Endings that wait for the commit under way to return.
         self._waiting: list[tuple[Work, Ending]] = []
         self._is_committing = False
@@ -100,7 +100,7 @@ class Endings:
             trace.close()
         self._traces.clear()
 
-    def end(self, work: Work, end: Settlement | Ended) -> None:
+    def end(self, work: Work, end: Settlement | EarlyEnd) -> None:
         """Have an entry's end written together with all others of this turn of the loop."""
         if self._ended is None:
             self._ended = []

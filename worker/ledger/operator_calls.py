@@ -7,7 +7,7 @@ from typing import Final
 import msgspec
 
 from worker.domain.event_text import EventText
-from worker.domain.limits import millionths, millionths_signed
+from worker.domain.money import millionths, millionths_signed
 from worker.domain.position import Position
 from worker.domain.verdict import Verdict
 from worker.ledger.inspection import StoredPosition

@@ -1,7 +1,7 @@
 """The values a signal becomes on its way through the stages; none of them carries a service.
 
 ``Arrival -> ValidSignal -> Proposal -> AdmittedOrder -> Submission -> Settlement``; any stage may
-end the signal's way early with one of the values in :data:`Ended`.
+end the signal's way early with one of the values in :data:`EarlyEnd`.
 """
 
 from decimal import Decimal
@@ -215,7 +215,7 @@ class Unresolved(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
 
 
-Ended = Failed | Repeated | Malformed | Lost | Postponed | Unresolved
+EarlyEnd = Failed | Repeated | Malformed | Lost | Postponed | Unresolved
 
 
 def reservation_of(order: AdmittedOrder) -> Reservation:

@@ -22,7 +22,7 @@ from worker.pipeline.execution import OrderExecutorHandler
 from worker.pipeline.flow import (
     AdmittedOrder,
     Arrival,
-    Ended,
+    EarlyEnd,
     Failed,
     Lifetime,
     Lost,
@@ -98,7 +98,7 @@ class ExecutionPipeline:
 
     def begin(
         self, delivery: Delivery, custody: Custody
-    ) -> Arrival | Proposal | AdmittedOrder | Ended:
+    ) -> Arrival | Proposal | AdmittedOrder | EarlyEnd:
         """Read one delivery.
 
         Returns:
@@ -122,14 +122,14 @@ class ExecutionPipeline:
         view = await self._market.complete(arrival.view)
         return msgspec.structs.replace(arrival, view=view, is_old=self._is_old(arrival.lifetime))
 
-    def validate(self, arrival: Arrival, custody: Custody) -> ValidSignal | Proposal | Ended:
+    def validate(self, arrival: Arrival, custody: Custody) -> ValidSignal | Proposal | EarlyEnd:
         """Take one signal through validation."""
         valid = self._validation.check(arrival)
         if isinstance(valid, ValidSignal):
             return valid
         return self._refused(valid, arrival, custody)
 
-    def propose(self, valid: ValidSignal, custody: Custody) -> Proposal | Ended:
+    def propose(self, valid: ValidSignal, custody: Custody) -> Proposal | EarlyEnd:
         """Size the signal's order, and build the question to the ledger."""
         proposal = self._risk.propose(valid, custody)
         if isinstance(proposal, Proposal):
@@ -138,7 +138,7 @@ class ExecutionPipeline:
 
     def decide(
         self, proposal: Proposal, answer: Admission, asked_mono_ms: float, custody: Custody
-    ) -> AdmittedOrder | Proposal | Ended:
+    ) -> AdmittedOrder | Proposal | EarlyEnd:
         """Return what the ledger's answer means: an order to send, one to look for, or the end."""
         decided = self._risk.decide(proposal, answer, asked_mono_ms, custody)
         if isinstance(decided, AdmittedOrder):
@@ -148,7 +148,7 @@ class ExecutionPipeline:
             return self._refused(decided, proposal.valid.arrival, custody)
         return decided
 
-    def _refused(self, failed: Failed, arrival: Arrival, custody: Custody) -> Proposal | Ended:
+    def _refused(self, failed: Failed, arrival: Arrival, custody: Custody) -> Proposal | EarlyEnd:
         """End a refused signal, unless there may be an order of it of which no record speaks."""
         is_suspect = arrival.suspect_until_mono_ms is not None
         is_unknown = failed.refusal.code is Code.UNKNOWN_SYMBOL
@@ -174,7 +174,7 @@ class ExecutionPipeline:
             return Malformed(reason=DeadReason.MALFORMED, error=str(error))
         return signal
 
-    def _exhaust(self, delivery: Delivery, custody: Custody) -> Proposal | Ended:
+    def _exhaust(self, delivery: Delivery, custody: Custody) -> Proposal | EarlyEnd:
         """End an entry that no delivery brought as far as an admission."""
         error = (
             f"{delivery.deliveries - 1} deliveries died before an order was admitted; "
@@ -277,7 +277,7 @@ class ExecutionPipeline:
     # -- writing it down -----------------------------------------------------------------------
 
     def write(
-        self, end: Settlement | Ended, delivery: Delivery, custody: Custody
+        self, end: Settlement | EarlyEnd, delivery: Delivery, custody: Custody
     ) -> Ending | Unresolved | Postponed | Lost:
         """Build what is to be committed, or return why there is nothing yet."""
         match end:

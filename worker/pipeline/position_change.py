@@ -12,9 +12,8 @@ from worker.domain.event import (
 )
 from worker.domain.event_text import EventText, encode
 from worker.domain.identity import event_id
-from worker.domain.limits import millionths
 from worker.domain.market import SymbolInfo
-from worker.domain.money import ZERO, rounded_text
+from worker.domain.money import ZERO, millionths, rounded_text
 from worker.domain.order import Fill, average_price
 from worker.domain.position import (
     Position,

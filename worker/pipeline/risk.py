@@ -7,13 +7,12 @@ from typing import Final, assert_never
 import msgspec
 
 from worker.config.keys import RiskConfig
-from worker.domain.limits import MAX_MILLIONTHS, millionths, refuse
 from worker.domain.market import SymbolInfo
-from worker.domain.money import ZERO
+from worker.domain.money import MAX_MILLIONTHS, ZERO, millionths
 from worker.domain.order import Fact, OrderRequest, average_price, total_quantity
 from worker.domain.position import Position, is_untradable, reduce_position
 from worker.domain.position_key import position_key
-from worker.domain.refusal import Code, Refusal
+from worker.domain.refusal import Code, Refusal, refuse
 from worker.domain.signal import OPEN, Signal
 from worker.exchanges.ports import ExchangeAdapter, Resend
 from worker.ledger.items import AdmitItem

@@ -14,12 +14,12 @@ from worker.domain.event import (
 )
 from worker.domain.event_text import EventText, announce, encode, share
 from worker.domain.identity import client_order_id, event_id
-from worker.domain.limits import millionths_signed
 from worker.domain.money import (
     BPS,
     HUNDRED,
     ZERO,
     maybe_rounded_text,
+    millionths_signed,
     ratio,
     rounded_text,
     text,
@@ -144,7 +144,7 @@ class SettlementWriter:
             exposure=change.exposure - order.plan.reserved,
             reserved=order.plan.reserved,
             realized=millionths_signed(change.realized) if change.realized else 0,
-            expires_ms=_says_until_ms(signal),
+            expires_ms=_own_expiry_ms(signal),
         )
         return Ending(
             item=item,
@@ -198,7 +198,7 @@ class SettlementWriter:
             exposure=ended.exposure - (order.plan.reserved if order else 0),
             realized=millionths_signed(ended.realized) if ended.realized else 0,
             reserved=order.plan.reserved if order else 0,
-            expires_ms=_says_until_ms(signal),
+            expires_ms=_own_expiry_ms(signal),
         )
         return Ending(
             item=item,
@@ -364,7 +364,7 @@ def _partials(client_id: str, fills: tuple[Fill, ...], facts: str) -> list[Event
     ]
 
 
-def _says_until_ms(signal: Signal) -> int:
+def _own_expiry_ms(signal: Signal) -> int:
     """Return the signal's own ``expires_at`` in Unix milliseconds, 0 if it has none."""
     return int(signal.expires_at.timestamp() * 1000) if signal.expires_at is not None else 0
 

@@ -4,12 +4,12 @@ from decimal import Decimal
 
 from worker.config.keys import RiskConfig
 from worker.domain.identity import client_order_id
-from worker.domain.limits import RewardRule, SizeRule, StopRule, refuse
 from worker.domain.market import MarketKind, SymbolInfo, largest_order
 from worker.domain.money import ZERO, ceil_to, floor_to, rounded_text, text, tidy
 from worker.domain.order import BUY, ENTRY, EXIT, OrderRequest, Side, opening_side
+from worker.domain.order_limits import RewardRule, SizeRule, StopRule
 from worker.domain.position import Position, is_untradable
-from worker.domain.refusal import Code, Refusal
+from worker.domain.refusal import Code, Refusal, refuse
 from worker.domain.signal import GTC, MARKET, Direction, Signal, TimeInForce
 from worker.pipeline.flow import ValidSignal, leg_of
 
@@ -56,15 +56,15 @@ class Sizing:
         if breach is not None:
             return breach
         # A limit is the most that is paid; all else trades at what the market asks by then.
-        worth = price
+        cap_price = price
         if market > price and (limit is None or side is not BUY):
-            worth = market
+            cap_price = market
         quantity = self._size.quantity(
             asked=signal.quantity,
             size_pct=signal.size_pct,
             free=balance.free,
             price=price,
-            worth=worth,
+            cap_price=cap_price,
             info=info,
             at_market=limit is None,
         )
@@ -82,7 +82,7 @@ class Sizing:
             stop_price=trigger,
             time_in_force=_time_in_force(signal),
         )
-        return request, worth
+        return request, cap_price
 
     def unsized_request(self, valid: ValidSignal) -> OrderRequest:
         """Build what a look-up needs of an entry that cannot be sized any more."""

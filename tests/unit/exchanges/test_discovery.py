@@ -34,7 +34,7 @@ def test_what_has_no_folder_gets_the_generic_adapter(ccxt_id: str) -> None:
     assert adapter_class(ccxt_id) is CCXTAdapter
 
 
-def test_no_module_outside_a_folder_names_its_exchange() -> None:
+def test_only_the_listed_modules_outside_a_folder_name_its_exchange() -> None:
     """A new exchange is a new folder and no change elsewhere."""
     names = exchange_folders().keys()
     naming = {

@@ -180,7 +180,7 @@ def test_every_fee_of_a_trade_is_kept(
 
 
 @pytest.mark.parametrize("value", ["NaN", "Infinity", "abc", "1e"])
-def test_numbers_that_are_none_are_refused(value: str) -> None:
+def test_text_that_is_no_finite_number_is_refused(value: str) -> None:
     """They would poison every later sum."""
     with pytest.raises(IncompleteReplyError):
         readings.decimal(value)

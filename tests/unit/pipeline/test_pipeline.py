@@ -39,7 +39,7 @@ from worker.pipeline.execution import OrderExecutorHandler
 from worker.pipeline.flow import (
     AdmittedOrder,
     Arrival,
-    Ended,
+    EarlyEnd,
     Postponed,
     Proposal,
     Settlement,
@@ -170,7 +170,9 @@ class Line:
         end = await self._follow(self.pipeline.begin(delivery, self.custody))
         return self.pipeline.write(end, delivery, self.custody)
 
-    async def _follow(self, step: Arrival | Proposal | AdmittedOrder | Ended) -> Settlement | Ended:
+    async def _follow(
+        self, step: Arrival | Proposal | AdmittedOrder | EarlyEnd
+    ) -> Settlement | EarlyEnd:
         """Take one signal through every step, as the engine does with a batch of them."""
         if isinstance(step, Arrival):
             if self.pipeline.needs_market(step):

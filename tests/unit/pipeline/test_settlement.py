@@ -28,8 +28,8 @@ from tests.unit.parts import (
 from worker.config.keys import RiskConfig
 from worker.domain.fees import total_fees
 from worker.domain.identity import client_order_id
-from worker.domain.limits import millionths
 from worker.domain.market import SymbolInfo
+from worker.domain.money import millionths
 from worker.domain.order import Fill, OrderState, Role, Side, average_price
 from worker.domain.position import Position
 from worker.domain.refusal import Code, DeadReason, Refusal, Stage

@@ -1,6 +1,5 @@
 """Risk rules as values: each has a limit and a sentence for its breach."""
 
-import math
 from decimal import Decimal
 from typing import Final
 
@@ -8,23 +7,24 @@ import msgspec
 
 from worker.domain.fees import sellable_after_fee
 from worker.domain.market import MarketKind, SymbolInfo, largest_order
-from worker.domain.money import HUNDRED, ZERO, ceil_to, floor_to, ratio, rounded_text, text, tidy
-from worker.domain.refusal import Code, Refusal, Stage
+from worker.domain.money import (
+    HUNDRED,
+    MAX_MILLIONTHS,
+    ZERO,
+    ceil_to,
+    floor_to,
+    ratio,
+    rounded_text,
+    text,
+    tidy,
+)
+from worker.domain.refusal import Code, Refusal, refuse
 from worker.domain.signal import LONG, Direction
 
-
-def refuse(code: Code, reason: str) -> Refusal:
-    """Build a refusal of the risk stage."""
-    return Refusal(Stage.RISK, code, reason)
-
-
-#: The largest number the ledger's scripts count exactly: Lua numbers are doubles.
-MAX_MILLIONTHS: Final = 2**53
-_MILLION: Final = Decimal(1_000_000)
 #: An order of this many times the market's minimum stays above it after any fee (half at most).
-NEAR: Final = 3
+SAFE_MULTIPLE: Final = 3
 #: ``MAX_MILLIONTHS`` in quote units.
-MAX_NOTIONAL: Final = MAX_MILLIONTHS / _MILLION
+MAX_NOTIONAL: Final = MAX_MILLIONTHS / Decimal(1_000_000)
 
 
 class SizeRule(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,7 +40,7 @@ class SizeRule(msgspec.Struct, frozen=True, kw_only=True):
         size_pct: Decimal | None,
         free: Decimal,
         price: Decimal,
-        worth: Decimal,
+        cap_price: Decimal,
         info: SymbolInfo,
         at_market: bool = True,
     ) -> Decimal | Refusal:
@@ -51,7 +51,7 @@ class SizeRule(msgspec.Struct, frozen=True, kw_only=True):
             size_pct: the signal's own size in percent of ``free``, if any.
             free: free balance in quote units.
             price: the price to size with, quote units.
-            worth: the highest price it may trade at, which the cap counts with.
+            cap_price: the highest price it may trade at, which the cap counts with.
             info: the market's rules.
             at_market: the order trades at the market's price, for which some markets have a
                 maximum of its own.
@@ -62,13 +62,17 @@ class SizeRule(msgspec.Struct, frozen=True, kw_only=True):
         cap = free * self.max_pct / HUNDRED
         if asked is None:
             budget = free * (self.default_pct if size_pct is None else size_pct) / HUNDRED
-            room = min(budget, cap) / price if worth is price else min(budget / price, cap / worth)
+            room = (
+                min(budget, cap) / price
+                if cap_price is price
+                else min(budget / price, cap / cap_price)
+            )
             quantity = floor_to(room, info.quantity_step)
-            if largest := largest_order(info, worth, at_market=at_market):
+            if largest := largest_order(info, cap_price, at_market=at_market):
                 quantity = min(quantity, largest)
         else:
             quantity = floor_to(asked, info.quantity_step)
-        most = quantity * worth
+        most = quantity * cap_price
         if most > cap:
             return refuse(
                 Code.POSITION_TOO_LARGE,
@@ -102,7 +106,7 @@ def _check_minimum(quantity: Decimal, price: Decimal, info: SymbolInfo) -> Refus
     if info.kind is not MarketKind.SPOT or not info.taker_fee:
         return None  # fees are paid on top, and what only reduces has no minimum
     least = max(info.quantity_step, info.min_quantity)
-    if notional > NEAR * info.min_notional and quantity > NEAR * least:
+    if notional > SAFE_MULTIPLE * info.min_notional and quantity > SAFE_MULTIPLE * least:
         return None
     received = sellable_after_fee(quantity, info)
     if not received or received < info.min_quantity or received * price < info.min_notional:
@@ -194,14 +198,3 @@ class RewardRule(msgspec.Struct, frozen=True, kw_only=True):
             f"take_profit {text(target)} over stop_loss {text(stop)} at {text(price)} is "
             f"{rounded_text(promised)}:1; risk.min_risk_reward_ratio is {self.min_ratio}:1",
         )
-
-
-def millionths(amount: Decimal) -> int:
-    """Convert an amount to the ledger's millionths, rounded up, at most ``MAX_MILLIONTHS``."""
-    count = math.ceil(amount * _MILLION)
-    return count if count < MAX_MILLIONTHS else MAX_MILLIONTHS
-
-
-def millionths_signed(amount: Decimal) -> int:
-    """Convert a profit or loss to the ledger's millionths, rounded down (against the account)."""
-    return max(min(math.floor(amount * _MILLION), MAX_MILLIONTHS), -MAX_MILLIONTHS)

@@ -9,17 +9,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.unit.parts import PERPETUAL, SPOT
-from worker.domain.limits import (
+from worker.domain.market import MarketKind, SymbolInfo, largest_order
+from worker.domain.money import (
     MAX_MILLIONTHS,
-    MAX_NOTIONAL,
-    RewardRule,
-    SizeRule,
-    StopRule,
+    ZERO,
+    ceil_to,
+    floor_to,
     millionths,
     millionths_signed,
 )
-from worker.domain.market import MarketKind, SymbolInfo, largest_order
-from worker.domain.money import ZERO, ceil_to, floor_to
+from worker.domain.order_limits import MAX_NOTIONAL, RewardRule, SizeRule, StopRule
 from worker.domain.refusal import Code, Refusal, Stage
 from worker.domain.signal import Direction
 
@@ -50,7 +49,7 @@ def size(
         size_pct=None if pct is None else D(pct),
         free=D(free),
         price=D(price),
-        worth=D(worth or price),
+        cap_price=D(worth or price),
         info=info,
     )
 
@@ -81,7 +80,7 @@ def test_a_size_is_never_above_the_cap_nor_off_the_grid(
     info = msgspec.structs.replace(SPOT, quantity_step=step, min_notional=ZERO, max_quantity=ZERO)
     asked = None if share is None else (free * cap / 100 / price * share).quantize(D("1e-8"))
     answer = rule.quantity(
-        asked=asked, size_pct=pct, free=free, price=price, worth=price, info=info
+        asked=asked, size_pct=pct, free=free, price=price, cap_price=price, info=info
     )
     room = Fraction(free) * Fraction(cap) / 100
     wanted = Fraction(free) * Fraction(default if pct is None else pct) / 100
@@ -314,7 +313,7 @@ def test_a_sized_order_is_cut_to_the_markets_maximum(at_market: bool, expected: 
         size_pct=None,
         free=D(10**6),
         price=D(100),
-        worth=D(100),
+        cap_price=D(100),
         info=info,
         at_market=at_market,
     )
@@ -329,7 +328,7 @@ def test_a_maximum_in_quote_units_is_judged_at_the_orders_price() -> None:
     assert largest_order(info, None, at_market=True) == 0
     rule = SizeRule(default_pct=D(50), max_pct=D(100))
     sized = rule.quantity(
-        asked=None, size_pct=None, free=D(10_000), price=D(300), worth=D(300), info=info,
+        asked=None, size_pct=None, free=D(10_000), price=D(300), cap_price=D(300), info=info,
         at_market=True,
     )  # fmt: skip
     assert sized == D("3.3333")

@@ -1,6 +1,6 @@
 """What each user of Redis has to be able to do, done through the project's own calls."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from decimal import Decimal
 from typing import Any, Final
@@ -46,6 +46,22 @@ class Recorded(RedisScripts):
         return await super().run_durably(name, *arguments)
 
 
+class OneBudget:
+    """A budget of requests that a worker shares with nobody."""
+
+    def names(self) -> Sequence[str]:
+        """Return its name."""
+        return ["paper"]
+
+    def learn_shares(self, shares: Mapping[str, tuple[int, int]]) -> None:
+        """Check that it is the worker's alone."""
+        assert dict(shares) == {"paper": (1, 0)}
+
+    def learn_holds(self, holds: Mapping[str, float]) -> None:
+        """Check which one is held."""
+        assert set(holds) == {"paper"}
+
+
 @asynccontextmanager
 async def ledger_of(
     config: Config, name: str, *, lease_ms: int = LEASE_MS, replicas: int = 0
@@ -61,7 +77,10 @@ async def ledger_of(
     )
     scripts.ran = set()
     try:
-        yield Ledger(scripts, clock=SystemClock(), worker=name, lease_ms=lease_ms), scripts
+        ledger = Ledger(
+            scripts, clock=SystemClock(), worker=name, lease_ms=lease_ms, budgets=OneBudget()
+        )
+        yield ledger, scripts
     finally:
         await connections.close()
 

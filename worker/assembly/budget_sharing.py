@@ -31,6 +31,7 @@ class SharedBudgets:
         self._gates: list[RequestGate] = []
         self._names: tuple[str, ...] = ()
         self._known: set[str] = set()
+        self._last: dict[str, tuple[int, int]] = {}
         self._ledger: Throttle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -69,9 +70,12 @@ class SharedBudgets:
         for gate in self._gates:
             for scope, name in gate.names.items():
                 if name in shares:
-                    count, rank = shares[name]
+                    # After Redis forgot the others, the first to come back would take all: a part
+                    # grows only once a second heartbeat says so.
+                    count, rank = max(shares[name], self._last.get(name, (0, 0)))
                     is_new = name not in self._known
                     gate.share(Scope(scope), Share(max(count, 1), rank, is_new))
+        self._last.update(shares)
         self._known.update(shares)
 
     def learn_holds(self, holds: Mapping[str, float]) -> None:

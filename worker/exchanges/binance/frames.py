@@ -51,6 +51,7 @@ def read_reply(frame: Frame, call: Call, now_ms: int) -> dict[str, Any]:
     except msgspec.ValidationError:
         raise IncompleteReplyError("the frame is neither a result nor an error") from None
     if reply.status == 200 and reply.error is None and reply.result is not None:
+        call.status = reply.status  # an answer: it ends a hold
         return reply.result
     if reply.status < 400 or reply.error is None:
         raise IncompleteReplyError("the frame is neither a result nor an error")

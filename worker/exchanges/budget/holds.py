@@ -25,6 +25,17 @@ class Holds:
         self.is_probing = False
         #: Refusals for rate without an answer between.
         self.times = 0
+        self._burst_until_ms = float("-inf")
+
+    def refusals_before(self) -> int:
+        """Return the refusals before one that comes now; those of one burst count once."""
+        is_same = self._clock.monotonic_ms() < self._burst_until_ms
+        return self.times - 1 if is_same and self.times else self.times
+
+    def refused(self, for_ms: float) -> None:
+        """Count a refusal for rate after which nothing is sent for so long."""
+        self.times = self.refusals_before() + 1
+        self._burst_until_ms = max(self._burst_until_ms, self._clock.monotonic_ms() + for_ms)
 
     def hold(self, for_ms: float) -> None:
         """Send nothing for so long; never shortens a hold."""
@@ -55,10 +66,10 @@ class Holds:
             return self._until_ms - now_ms
         return LOOK_AGAIN_MS if now_ms < self._probe_until_ms else 0.0
 
-    def sent(self) -> None:
-        """Note that a request is sent: after a hold it is the probe."""
+    def sent(self, within_ms: float = PROBE_MS) -> None:
+        """Note that a request is sent, or is about to be: after a hold it is the probe."""
         if self.is_probing:
-            self._probe_until_ms = self._clock.monotonic_ms() + PROBE_MS
+            self._probe_until_ms = self._clock.monotonic_ms() + within_ms
 
     def answered(self) -> bool:
         """Note an answer that refuses nothing for rate; return True if that ends the probing.

@@ -6,7 +6,7 @@ from typing import Final, Protocol
 
 from worker.exchanges.budget.bucket import Bucket, Charges
 from worker.exchanges.budget.classes import PATIENCE_S, RequestClass
-from worker.exchanges.budget.holds import Holds
+from worker.exchanges.budget.holds import PROBE_MS, Holds
 from worker.exchanges.budget.limits import Decaying, Limit, Scope, Share
 from worker.exchanges.budget.line import Line, Ticket, count
 from worker.exchanges.budget.tables import Told
@@ -19,6 +19,8 @@ BUDGET_CODE: Final = "request_budget"
 BACKGROUND_PART: Final = 0.05
 #: A place in line is kept this long after its turn should have come, milliseconds.
 _KEPT_MS: Final = 2_000.0
+#: An order that took its turn after a hold and is not sent by then is no probe, milliseconds.
+_TAKEN_MS: Final = 1_000.0
 #: The line is looked at again at least this often, milliseconds.
 _LOOK_AGAIN_MS: Final = 1_000.0
 #: Orders paid for that have not been sent yet; the oldest are forgotten.
@@ -126,6 +128,10 @@ class RequestGate:
         self._look()
         try:
             await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                self.failed()  # its turn came, and nothing is sent
+            raise
         finally:
             if ticket in self._line:
                 self._line.remove(ticket)
@@ -157,13 +163,14 @@ class RequestGate:
             return 0.0
         charges = (*charges, *self._own)
         now_ms = self._clock.monotonic_ms()
+        self._drop_lapsed(now_ms)  # its own place may be over, too
         ticket = self._line.find(key)
         wait_ms = self._wait_ms(request_class, charges, cover, ticket, now_ms)
         if not wait_ms:
             if ticket is not None:
                 self._line.remove(ticket)
                 self._news.set()
-            self._spend(request_class, charges, 0.0)
+            self._spend(request_class, charges, 0.0, probe_ms=_TAKEN_MS)
             while len(self._paid) >= _MAX_PAID:
                 del self._paid[next(iter(self._paid))]
             if key:
@@ -224,7 +231,7 @@ class RequestGate:
 
     def refused(self, for_s: float) -> None:
         """Note that the exchange refused a request for rate and wants none for so long, seconds."""
-        self.holds.times += 1
+        self.holds.refused(for_s * 1000)
         self.hold(for_s * 1000)
         if self.on_refusal is not None:
             self.on_refusal(self.hold_name, for_s * 1000)
@@ -354,10 +361,17 @@ class RequestGate:
             count(ticket.charges, ahead)
         return max(soonest, 0.5)
 
-    def _spend(self, request_class: RequestClass, charges: Charges, waited_ms: float) -> None:
+    def _spend(
+        self,
+        request_class: RequestClass,
+        charges: Charges,
+        waited_ms: float,
+        *,
+        probe_ms: float = PROBE_MS,
+    ) -> None:
         self._bucket.add(charges, self._clock.monotonic_ms())
         if self.holds.is_probing:
-            self.holds.sent()
+            self.holds.sent(probe_ms)
         self._note(request_class, charges, waited_ms)
 
     def _note(self, request_class: RequestClass, charges: Charges, waited_ms: float) -> None:

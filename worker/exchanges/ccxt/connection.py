@@ -18,7 +18,7 @@ from worker.domain.market import MarketKind, SymbolInfo
 from worker.exchanges.budget.classes import RequestClass, wished
 from worker.exchanges.budget.requests import BUDGET_CODE, RequestGate
 from worker.exchanges.budget.sharing import budget_key
-from worker.exchanges.budget.tables import Endpoint, LimitTable
+from worker.exchanges.budget.tables import LONGEST_HOLD_S, Endpoint, LimitTable
 from worker.exchanges.ccxt import listing, readings
 from worker.exchanges.ccxt.codes import ANY_CODES, CodeTable
 from worker.exchanges.ccxt.http_session import open_session, target
@@ -286,9 +286,13 @@ class CCXTConnection(Markets, Time):
         except ExchangeError as error:
             if call.retry_after_s and call.status >= 400 and error is not self._last_refusal:
                 self._last_refusal = error
-                self.request_gate.refused(call.retry_after_s)  # as RFC 9110 says of 503, too
+                # As RFC 9110 says of 503, too; a probe finds out whether it still holds.
+                self.request_gate.refused(min(call.retry_after_s, LONGEST_HOLD_S))
             else:
                 self._note_end(call)
+            raise
+        except BaseException:
+            self._note_end(call)  # cancelled: it may have been the probe
             raise
         else:
             self._note_end(call)
@@ -296,7 +300,13 @@ class CCXTConnection(Markets, Time):
     # ---- budget -----------------------------------------------------------------------------
 
     async def _enter(
-        self, section: str, method: str, path: str, params: Mapping[str, Any], cost: float
+        self,
+        section: str,
+        method: str,
+        path: str,
+        params: Mapping[str, Any],
+        cost: float,
+        times: int = 1,
     ) -> None:
         """Wait until a request may be sent, by the budget and the class of the running call."""
         call = current_call.get()
@@ -310,10 +320,15 @@ class CCXTConnection(Markets, Time):
             request_class = min(wish.request_class, request_class)
             within_s = wish.within_s if within_s is None else within_s
         charges = self.table.charges(Endpoint(section, method, path, params, cost))
+        charges = tuple((name, each * times) for name, each in charges)
         operation = call.operation if call is not None else ""
         await self.request_gate.enter(
             request_class, charges, within_s=within_s, operation=operation
         )
+        if call is not None:
+            call.has_entered = True
+            if call.operation == "fetch_time":
+                self._exchange_time.sent_ms = self._clock.monotonic_ms()
 
     def _learn_limits(self, section: str, path: str, reply: Any) -> None:
         """Take the limits that the exchange itself announces in place of the documented ones."""
@@ -339,12 +354,12 @@ class CCXTConnection(Markets, Time):
         self._last_refusal = error
         for_s = error.retry_after_s
         if not for_s:
-            times, now_ms = self.request_gate.holds.times, self._exchange_time.now_ms()
+            times, now_ms = self.request_gate.holds.refusals_before(), self._exchange_time.now_ms()
             for_s = self.table.hold_for(error.code, call.status, times, now_ms)
         self.request_gate.refused(for_s)
 
     def _note_end(self, call: Call) -> None:
         if call.status:
             self.request_gate.answered()
-        elif call.requests:
+        elif call.requests or call.has_entered:
             self.request_gate.failed()

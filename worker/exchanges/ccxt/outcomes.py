@@ -111,6 +111,8 @@ class Call:
     request_class: RequestClass = RequestClass.REST
     #: Requests that have their turn already.
     prepaid: int = 0
+    #: Whether a request of it had its turn, so that after a hold it may be the probe.
+    has_entered: bool = False
     #: Called with path, status and headers of every reply.
     on_reply: Callable[[str, int, Mapping[str, str]], None] | None = None
     #: The exchange's time, Unix milliseconds; texts that say until when are read by it.

@@ -46,6 +46,8 @@ class ExchangeTime:
         # Until it is measured, and as long as that agrees, the exchange's time is this machine's.
         self._offset_ms = clock.now_ms() - clock.monotonic_ms()
         self._uncertainty_ms = 0.0
+        #: When the sample under way was sent; whoever waits for its turn sets it again.
+        self.sent_ms = 0.0
 
     def now_ms(self) -> int:
         """Return the exchange's time now, Unix milliseconds."""
@@ -61,7 +63,7 @@ class ExchangeTime:
         failure: ExchangeError | None = None
         for _ in range(CLOCK_SAMPLES):
             await self._await_tick(samples)
-            sent = self._clock.monotonic_ms()
+            self.sent_ms = self._clock.monotonic_ms()
             try:
                 stamp = await ask()
             except ExchangeError as error:
@@ -69,7 +71,7 @@ class ExchangeTime:
                 continue
             back = self._clock.monotonic_ms()
             # At some moment between the two its clock stood between this stamp and the next one.
-            samples.append(Bounds(stamp - back, stamp + self._grain_ms - sent))
+            samples.append(Bounds(stamp - back, stamp + self._grain_ms - self.sent_ms))
         if not samples:
             raise failure or ExchangeError("the exchange's clock was not measured")
         self._settle(_common(samples))

@@ -16,7 +16,7 @@ from worker.exchanges.budget.batching import Batcher
 from worker.exchanges.budget.classes import RequestClass, look_up_class
 from worker.exchanges.ccxt import readings
 from worker.exchanges.ccxt.adapter import CCXTAdapter
-from worker.exchanges.ccxt.outcomes import IncompleteReplyError
+from worker.exchanges.ccxt.outcomes import IncompleteReplyError, current_call
 from worker.exchanges.ccxt.paging import MAX_PAGES, Row, too_long
 from worker.exchanges.errors import (
     ExchangeError,
@@ -66,6 +66,11 @@ class KrakenLookUps(CCXTAdapter):
             if row is not None:
                 return self._told(exchange_order_id, row, request)
         asked = {"cl_ord_id": request.client_order_id}
+        # Both lists are paid for together: with little budget the second never had its turn.
+        call = current_call.get()
+        if call is not None:
+            await self._enter("private", "POST", "OpenOrders", {}, 1.0, times=2)
+            call.prepaid = 2
         reply = await self._ccxt.privatePostOpenOrders(asked)
         found = self._ours_among(_listed(reply, "open"), request)
         if found is None:

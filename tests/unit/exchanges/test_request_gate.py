@@ -1,6 +1,7 @@
 """What may go wrong between a request's turn and its answer, and what workers hear of others."""
 
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any
@@ -12,7 +13,8 @@ from worker.assembly.budget_sharing import SharedBudgets
 from worker.config.exchange_keys import ExchangeConfig
 from worker.exchanges.binance.frames import read_reply
 from worker.exchanges.binance.order_socket import Frame
-from worker.exchanges.budget.classes import RequestClass
+from worker.exchanges.budget.batching import Batcher
+from worker.exchanges.budget.classes import RequestClass, asking
 from worker.exchanges.budget.limits import Rolling, Scope, Share
 from worker.exchanges.budget.requests import RequestGate
 from worker.exchanges.ccxt.outcomes import Call
@@ -22,7 +24,8 @@ from worker.exchanges.kraken.adapter import KrakenCCXTAdapter
 from worker.exchanges.kraken.limits import KrakenLimits
 from worker.exchanges.okx.adapter import OkxCCXTAdapter
 
-ENTRY, CLOSING, DOUBT = RequestClass.ENTRY, RequestClass.CLOSING, RequestClass.DOUBT
+ENTRY, CLOSING = RequestClass.ENTRY, RequestClass.CLOSING
+DOUBT, POLL = RequestClass.DOUBT, RequestClass.POLL
 ONE = (("r", 1.0),)
 
 
@@ -169,6 +172,28 @@ async def test_a_look_up_on_kraken_pays_both_lists_in_one_turn() -> None:
     with suppress(ExchangeError), adapter._boundary("get_order"):
         await adapter._look_up(order_request(), "")
     assert charged == [2.0]
+
+
+async def test_each_that_waits_for_a_shared_request_waits_its_own_time() -> None:
+    """A poll before a cancel must not wait as long as one that has a minute."""
+    turn = asyncio.Event()
+
+    async def ask(take: Callable[[], list[str]]) -> dict[str, str]:
+        await turn.wait()
+        return {key: key for key in take()}
+
+    async def poll(key: str, within_s: float) -> str | None:
+        with asking(POLL, within_s):
+            return await batcher.get(key)
+
+    batcher: Batcher[str, str] = Batcher(ask, 50)
+    patient = asyncio.ensure_future(poll("patient", 30))
+    with pytest.raises(RateLimitError):
+        await asyncio.wait_for(poll("hasty", 0.01), 5)
+    hasty = asyncio.ensure_future(poll("hasty", 0.01))
+    turn.set()
+    assert await patient == "patient"
+    assert await hasty == "hasty"
 
 
 @pytest.mark.parametrize("tier", KrakenLimits.tiers)

@@ -2,7 +2,14 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
+
+from worker.exchanges.budget.classes import asking, wished
+from worker.exchanges.budget.requests import BUDGET_CODE
+from worker.exchanges.errors import Outcome, RateLimitError
+
+#: The longest that a request for many waits for its turn, seconds.
+LONGEST_TURN_S: Final = 60.0
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -28,7 +35,11 @@ class Batcher(Generic[K, V]):
         self._runner: asyncio.Task[None] | None = None
 
     async def get(self, key: K) -> V | None:
-        """Return the answer for ``key``, None if the reply has none; raises what asking raised."""
+        """Return the answer for ``key``, None if the reply has none; raises what asking raised.
+
+        Raises:
+            RateLimitError: no request has its turn within the caller's own time (``asking``).
+        """
         answer = self._waiting.get(key)
         if answer is None:
             answer = asyncio.get_running_loop().create_future()
@@ -36,7 +47,18 @@ class Batcher(Generic[K, V]):
             self._waiting[key] = answer
         if self._runner is None or self._runner.done():
             self._runner = asyncio.get_running_loop().create_task(self._run(), name="batcher")
-        return await asyncio.shield(answer)
+        wish = wished()
+        try:
+            async with asyncio.timeout(wish.within_s if wish is not None else None):
+                return await asyncio.shield(answer)
+        except TimeoutError:
+            if self._waiting.get(key) is answer:
+                raise RateLimitError(
+                    "nothing was sent, the request budget had no room in time",
+                    outcome=Outcome.THROTTLED,
+                    code=BUDGET_CODE,
+                ) from None
+        return await asyncio.shield(answer)  # the request is under way
 
     def _take(self) -> list[K]:
         keys = list(self._waiting)[: self._most]
@@ -44,10 +66,15 @@ class Batcher(Generic[K, V]):
         return keys
 
     async def _run(self) -> None:
+        wish = wished()  # of whoever came first: each that waits has a time of its own
         while self._waiting:
             self._taken = {}
             try:
-                answers = await self._ask(self._take)
+                if wish is None or wish.within_s is None:
+                    answers = await self._ask(self._take)
+                else:
+                    with asking(wish.request_class, LONGEST_TURN_S):
+                        answers = await self._ask(self._take)
             except BaseException as error:
                 # Before the turn came nobody was taken: then it came for nobody who waits.
                 for key in () if self._taken else list(self._waiting):

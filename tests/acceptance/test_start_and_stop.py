@@ -265,13 +265,15 @@ def test_what_a_stopping_worker_cannot_finish_another_gets_at_once(fleet: Fleet)
     """
     settings: Tables = {"worker": {"lease_seconds": 30.0, "drain_seconds": 1.0}}
     leaving = fleet.start(settings).until_ready()
+    other = fleet.start(settings).until_ready()
+    other.pause()  # it takes no signal, and is ready: one that starts would wait for the exchange
     fleet.exchange.add_fault(**CREATE, preset="429", headers={"Retry-After": "6"})
     made = {
         f"s{number}": signals.opening(f"s{number}", signals.linear(number)) for number in range(8)
     }
     fleet.submit(*made.values())
     wait_until(lambda: leaving.metric("retries_total") >= 1, "nothing was throttled")
-    other = fleet.start(settings).until_ready()
+    other.resume()
     asked = time.monotonic()
     leaving.tell(signal.SIGTERM)
     fleet.exchange.clear_faults()

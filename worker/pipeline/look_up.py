@@ -68,13 +68,14 @@ class LookUp:
         pause = FIRST_LOOKUP_S
         while True:
             asked = self._clock.monotonic_ms()
+            has_answer = False
             try:
                 report = await adapter.get_order(order.request)
             except OrderNotFoundError:
                 if absent_after_mono_ms is None or asked >= absent_after_mono_ms:
                     self._meter.lookup(name, "absent")
                     return None
-                problem = "not found, which proves nothing yet"
+                problem, has_answer = "not found, which proves nothing yet", True
             except ExchangeError as error:
                 self._meter.lookup(name, "unknown")
                 problem = str(error)
@@ -84,9 +85,13 @@ class LookUp:
                     return report
                 problem = f"an older order {report.exchange_order_id} has the same client order id"
             now = self._clock.monotonic_ms()
-            if custody.is_lost or now > give_up:
+            # It waited for its turn in the request budget: the next answer is proof.
+            is_proof_next = (
+                has_answer and absent_after_mono_ms is not None and now >= absent_after_mono_ms
+            )
+            if custody.is_lost or (now > give_up and not is_proof_next):
                 raise SilentError(problem)
-            wait_s = pause
+            wait_s = 0.0 if is_proof_next else pause
             if absent_after_mono_ms is not None and now < absent_after_mono_ms:
                 wait_s = min(pause, (absent_after_mono_ms - now) / 1000 + TIMER_GRAIN_S)
             await self._clock.sleep(max(wait_s, TIMER_GRAIN_S))

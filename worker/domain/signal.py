@@ -152,8 +152,17 @@ _encode = msgspec.json.Encoder().encode
 _ordered = msgspec.json.Encoder(order="sorted")
 
 
+#: The longest sentence about a payload; a longer one, for it quotes the payload, loses its middle.
+MAX_SENTENCE: Final = 400
+
+
 class MalformedSignalError(ValueError):
     """The payload is not a signal; the message names the field and the rule it breaks."""
+
+    def __init__(self, sentence: str) -> None:
+        if len(sentence) > MAX_SENTENCE:
+            sentence = f"{sentence[: MAX_SENTENCE - 105]} ... {sentence[-100:]}"
+        super().__init__(sentence)
 
 
 def decode_signal(data: bytes) -> Signal:

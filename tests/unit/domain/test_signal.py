@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from tests.unit.parts import START, document, payload, signal
 from worker.domain.signal import (
     MAX_PAYLOAD_BYTES,
+    MAX_SENTENCE,
     Action,
     Direction,
     MalformedSignalError,
@@ -384,3 +385,36 @@ def test_the_digest_survives_being_recorded(quantity: Decimal, metadata: dict[st
     again = msgspec.json.decode(msgspec.json.encode(one), type=Signal)
     assert again == one
     assert again.digest() == one.digest()
+
+
+LONG = "9" * 60_000
+
+
+@pytest.mark.parametrize(
+    ("fields", "begins", "ends"),
+    [
+        ({"x" * 60_000: 1}, "data: Object contains unknown field `xxx", "xxx`"),
+        ({"action": "z" * 60_000}, "action: 'zzz", "close"),
+        ({"entry_price": LONG}, "entry_price: 999", "is outside 1e-18..1e18"),
+        ({"entry_price": "-" + LONG}, "entry_price: -999", "must be greater than 0"),
+        ({"entry_price": "NaN" + LONG}, "entry_price: NaN999", "is not a finite decimal number"),
+        ({"\x9b" * 9_000: 1}, "data: Object contains unknown field", "`"),
+    ],
+)
+def test_what_is_said_of_a_payload_is_short(fields: dict[str, Any], begins: str, ends: str) -> None:
+    """However much of it is quoted: the sentence goes into a log and a dead letter."""
+    with pytest.raises(MalformedSignalError) as caught:
+        decode_signal(json.dumps(document() | fields).encode())
+    sentence = str(caught.value)
+    assert len(sentence) == MAX_SENTENCE
+    assert sentence.startswith(begins)
+    assert sentence.endswith(ends)
+    assert " ... " in sentence
+
+
+def test_a_name_given_twice_is_told_shortly() -> None:
+    """Also one in a text that msgspec reads."""
+    one = json.dumps(document())[:-1]
+    data = f'{one},"metadata":{{}},"metadata":{{"{"y" * 3_000}":1}}}}'.encode()
+    with pytest.raises(MalformedSignalError, match=r"^metadata: given more than once$"):
+        decode_signal(data)

@@ -43,7 +43,8 @@ SIGNAL_FIELDS: Final[Mapping[str, str]] = {
     "quantity": "In base units; if absent the order is sized by risk.",
     "size_pct": "Size in percent of the balance; by default `risk.default_position_size_pct`.",
     "expires_at": "No order is sent from then on; by default `created_at` plus "
-    "`validation.max_signal_age_seconds`.",
+    "`validation.max_signal_age_seconds`, and no more than "
+    "`validation.max_signal_lifetime_seconds` after it.",
     "strategy_id": "Who decided, at most 128 characters; carried into the events, and compared "
     "with the signing key.",
     "metadata": "The producer's own, at most 4096 bytes; carried into the events untouched.",

@@ -203,6 +203,7 @@ class Parts:
             worker=_WORKER,
             sizing=sizing,
             max_slippage_pct=config.reconciliation.max_price_slippage_pct,
+            max_life_ms=config.max_life_s * 1000,
             clock=clock,
         )
 

@@ -4,7 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -26,6 +26,11 @@ from worker.domain.market import MarketKind
 
 D = Decimal
 TERMINAL = {"OrderFilled", "OrderCancelled", "OrderFailed"}
+
+
+def from_now(**parts: float) -> str:
+    """The time so many hours, days or seconds from now, as signals carry it."""
+    return (datetime.now(UTC) + timedelta(**parts)).isoformat()
 
 
 class Account:

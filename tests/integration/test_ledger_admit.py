@@ -23,6 +23,7 @@ from tests.integration.fleets import (
 from worker.domain.refusal import Code
 from worker.domain.trading_state import TradingState
 from worker.ledger.calls import Ledger
+from worker.ledger.items import AdmitItem
 from worker.ledger.replies import Admitted, Delivery, Duplicate, Fenced
 from worker.runtime.embedded_server import EmbeddedServer
 
@@ -112,6 +113,46 @@ async def test_a_close_brings_the_position_as_it_is(fleet: Fleet) -> None:
         assert answer.position == b'{"held": 1}'
     assert await fleet.reserved("closing") == {"x:s-0": "s-1"}
     assert await fleet.reserved("opening") == {}
+
+
+STRATEGIES = {
+    '{"strategy_id":"alpha"}': "alpha",
+    '{"strategy_id":"al\\u0070ha"}': "alpha",
+    '{"strategy_id":"\u00e9t\u00e9 \\"1\\""}': '\u00e9t\u00e9 "1"',
+    '{"strategy_id":null}': "",
+    '{"held":1}': "",
+}
+
+
+@pytest.mark.parametrize(("position", "opener"), STRATEGIES.items())
+async def test_a_close_bound_to_the_opener_needs_its_strategy(
+    fleet: Fleet, position: str, opener: str
+) -> None:
+    """Judged in the step that reserves the position; a refused close reserves nothing."""
+    ledger = fleet["w1"]
+    first, *rest = await held(fleet, 4)
+    await admit(ledger, first, "s-0")
+    await commit(ledger, filled(first, "s-0", position=position))
+
+    def close(delivery: Delivery, signal: str, **fields: Any) -> AdmitItem:
+        whole = {"action": "close", "position_key": "x:s-0", "notional": 0} | fields
+        return admission(delivery, signal, **whole)
+
+    stranger = close(rest[0], "s-1", opener="beta")
+    assert await admit_one(ledger, stranger) is Code.NOT_THE_OPENER
+    assert await admit_one(ledger, stranger) is Code.NOT_THE_OPENER, "asked again"
+    assert await fleet.record("s-1") is None
+    assert await fleet.reserved("closing") == {}
+    # What may have been sent before the limits were asked is found, whoever asked for it.
+    answer = await admit_one(ledger, close(rest[1], "s-2", opener="beta", only_look=True))
+    assert isinstance(answer, Admitted)
+    await commit(
+        ledger,
+        outcome(rest[1], "s-2", reservation="closing", position_key="x:s-0", quote="USDT"),
+    )
+    answer = await admit_one(ledger, close(rest[2], "s-3", opener=opener))
+    assert isinstance(answer, Admitted)
+    assert answer.position.decode() == position
 
 
 # --- limits at their edges ---

@@ -8,27 +8,31 @@ import sys
 from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 
 from tests.integration.accounts import Account, configuration, working
 from tests.integration.fleets import SIGNALS
+from worker.cli.check import findings
 from worker.client import AsyncSignalProducer, Signal, new_signal
 from worker.config.keys import (
     Config,
+    RiskConfig,
     Secret,
     SignatureKeyConfig,
     SignaturesConfig,
     ValidationConfig,
 )
 from worker.domain.signature import signed_fields
+from worker.runtime.clock import SystemClock
 from worker.runtime.embedded_server import EmbeddedServer
 
 OLD, NEW = "o" * 32, "n" * 32
 
 
-def key(secret: str, *strategies: str, **times: datetime) -> SignatureKeyConfig:
+def key(secret: str, *strategies: str, **times: Any) -> SignatureKeyConfig:
     return SignatureKeyConfig(secret=Secret(secret), strategies=strategies or ("*",), **times)
 
 
@@ -140,6 +144,97 @@ async def test_a_forger_takes_nothing_from_the_owner_of_a_signal_id(
         assert len(await account.events("positions")) == 1
 
 
+TWO_DESKS = {
+    "alpha": SignatureKeyConfig(
+        secret=Secret(NEW), strategies=("alpha",), signal_ids=("alpha-*", "once")
+    ),
+    "beta": SignatureKeyConfig(secret=Secret(OLD), strategies=("beta",), signal_ids=("beta-*",)),
+    "desk": SignatureKeyConfig(secret=Secret("d" * 32), signal_ids=("flatten-*",)),
+}
+
+
+@pytest.mark.parametrize("stolen", ["alpha-1", "once"])
+async def test_one_strategys_key_cannot_use_anothers_signal_ids(
+    one_server: EmbeddedServer, account: Account, stolen: str
+) -> None:
+    """Not before the owner does, nor after: the owner's signal trades, once."""
+    async with working(config(one_server.url, TWO_DESKS)):
+        thief = entry(signal(stolen, "beta", "ETH/USDT"), key_id="beta", secret=OLD)
+        await put(account, thief)
+        (error,) = (await refused(account, 1)).values()
+        assert error.startswith(f"signal_id: key 'beta' may not sign '{stolen}'")
+        await put(account, entry(signal(stolen, "alpha"), key_id="alpha"))
+        assert (await account.end(stolen))["type"] == "OrderFilled"
+        await put(account, thief)
+        await put(account, entry(signal("beta-1", "beta", "ETH/USDT"), key_id="beta", secret=OLD))
+        assert (await account.end("beta-1"))["type"] == "OrderFilled"
+        letters = await account.dead(2)
+        assert {letter[b"reason"] for letter in letters} == {b"signature"}
+        assert (await account.end(stolen))["symbol"] == "BTC/USDT"
+
+
+def close(signal_id: str, strategy_id: str | None, symbol: str = "BTC/USDT") -> Signal:
+    return new_signal(
+        signal_id, "paper", symbol, action="close", entry_price="100", strategy_id=strategy_id
+    )
+
+
+async def test_a_position_is_closed_by_its_opener_alone_where_that_is_asked(
+    one_server: EmbeddedServer, account: Account
+) -> None:
+    """Signed or not by whomever: refused by name; the opener and flatten close it."""
+    bound = configuration(
+        one_server.url,
+        risk=RiskConfig(max_concurrent_positions=100, close_only_own=True),
+        validation=ValidationConfig(require_signature=True),
+        signatures=SignaturesConfig(keys=TWO_DESKS),
+    )
+    async with working(bound):
+        for number, symbol in enumerate(("BTC/USDT", "ETH/USDT"), start=1):
+            one = signal(f"alpha-{number}", "alpha", symbol)
+            await put(account, entry(one, key_id="alpha"))
+            assert (await account.end(f"alpha-{number}"))["type"] == "OrderFilled"
+        await put(account, entry(close("beta-1", "beta"), key_id="beta", secret=OLD))
+        stranger = await account.end("beta-1")
+        assert (stranger["type"], stranger["code"]) == ("OrderFailed", "NOT_THE_OPENER")
+        assert (stranger["stage"], stranger["retriable"]) == ("risk", False)
+        assert stranger["reason"].startswith("strategy_id: the position in BTC/USDT")
+        forged = entry(close("beta-2", "alpha"), key_id="beta", secret=OLD)
+        await put(account, forged)
+        (letter,) = await account.dead(1)
+        assert b"may not sign for strategy 'alpha'" in letter[b"error"]
+        await put(account, entry(close("alpha-3", "alpha"), key_id="alpha"))
+        assert (await account.end("alpha-3"))["type"] == "OrderFilled"
+        settings = {
+            "VALIDATION__REQUIRE_SIGNATURE": "true",
+            "RISK__CLOSE_ONLY_OWN": "true",
+            "SIGNATURES__KEYS__DESK__SECRET": "d" * 32,
+            "SIGNATURES__KEYS__DESK__SIGNAL_IDS": "flatten-*",
+        }
+        flatten = ("flatten", "--reason", "x", "--key-id", "desk")
+        done = await _off_loop(one_server.url, *flatten, **settings)
+        assert "is HALTED, 1 closes submitted, no position is open" in done.stdout, done.stderr
+    reasons = [one.get("close_reason") for one in await account.events("positions")]
+    assert reasons == [None, None, "signal", "flatten"]
+
+
+async def test_closes_of_strangers_and_of_nobody_work_as_ever_by_default(
+    one_server: EmbeddedServer, account: Account
+) -> None:
+    """And where closes are bound, what no strategy opened is closed by what names none."""
+    cases = [("BTC", False, "beta", True), ("ETH", True, "beta", False), ("SOL", True, None, True)]
+    for coin, is_bound, closer, works in cases:
+        risk = RiskConfig(max_concurrent_positions=100, close_only_own=is_bound)
+        async with working(configuration(one_server.url, risk=risk)):
+            await account.send(f"in-{coin}", symbol=f"{coin}/USDT")
+            assert (await account.end(f"in-{coin}"))["type"] == "OrderFilled"
+            closing = {"action": "close", "direction": None, "strategy_id": closer}
+            await account.send(f"out-{coin}", symbol=f"{coin}/USDT", **closing)
+            ended = await account.end(f"out-{coin}")
+            assert (ended["type"] == "OrderFilled") is works
+            assert ended.get("code") == (None if works else "NOT_THE_OPENER")
+
+
 async def test_the_producer_signs_what_the_worker_believes(
     one_server: EmbeddedServer, account: Account
 ) -> None:
@@ -212,6 +307,55 @@ async def test_a_producer_in_another_language_needs_five_lines(
 # --- the commands ---
 
 
+def _named(name: str, *signal_ids: str, strategies: str) -> dict[str, SignatureKeyConfig]:
+    one = SignatureKeyConfig(
+        secret=Secret(NEW), strategies=(strategies,), signal_ids=signal_ids or ("*",)
+    )
+    return {name: one}
+
+
+@pytest.mark.parametrize(
+    ("keys", "sections", "told"),
+    [
+        ({}, {}, []),
+        (_named("a", strategies="a") | _named("b", strategies="a"), {}, []),
+        (_named("a", "a-*", strategies="a") | _named("b", "b-*", strategies="b"), {}, []),
+        (
+            _named("a", "x-*", strategies="a") | _named("b", strategies="b"),
+            {},
+            ['keys a ("x-*") and b ("*") are of different strategies'],
+        ),
+        (
+            _named("a", strategies="a") | _named("b", strategies="b") | _named("c", strategies="c"),
+            {},
+            ["so may 2 more pairs of keys"],
+        ),
+        ({}, {"risk": RiskConfig(close_only_own=True)}, ["any producer may claim any"]),
+        (
+            _named("a", strategies="a"),
+            {
+                "risk": RiskConfig(close_only_own=True),
+                "validation": ValidationConfig(require_signature=True),
+            },
+            [],
+        ),
+    ],
+)
+async def test_check_warns_of_strategies_that_may_act_for_each_other(
+    one_server: EmbeddedServer,
+    keys: dict[str, SignatureKeyConfig],
+    sections: dict[str, Any],
+    told: list[str],
+) -> None:
+    """By signal ids that two of them may sign, and by closes bound to an unproven name."""
+    configured = configuration(one_server.url, signatures=SignaturesConfig(keys=keys), **sections)
+    found = [one async for one in findings(configured, SystemClock())]
+    warnings = [one.detail for one in found if one.subject == "signatures"]
+    assert len(warnings) == len(told)
+    assert all(text in warning for warning, text in zip(warnings, told, strict=True))
+    assert {one.level for one in found if one.subject == "signatures"} <= {"warn"}
+
+
 def command(
     url: str, *arguments: str, stdin: str = "", **environ: str
 ) -> "subprocess.CompletedProcess[str]":
@@ -281,6 +425,7 @@ async def _off_loop(
         (["submit", "--key-id", "k", "--secret-file", "/dev/null"], "secret: is empty"),
         (["submit", "--key-id", "k", "--secret-file", "/dev/zero"], "larger than 65536 bytes"),
         (["flatten", "--reason", "x", "--key-id", "trend"], 'strategies must have "*"'),
+        (["flatten", "--reason", "x", "--key-id", "ids"], 'signal_ids must have "flatten-*" or'),
     ],
 )
 def test_a_key_that_cannot_be_used_changes_nothing(arguments: list[str], says: str) -> None:
@@ -288,6 +433,8 @@ def test_a_key_that_cannot_be_used_changes_nothing(arguments: list[str], says: s
     keys = {
         "SIGNATURES__KEYS__TREND__SECRET": NEW,
         "SIGNATURES__KEYS__TREND__STRATEGIES": "trend-*",
+        "SIGNATURES__KEYS__IDS__SECRET": NEW,
+        "SIGNATURES__KEYS__IDS__SIGNAL_IDS": "trend-*",
     }
     done = command("redis://127.0.0.1:1/0", *arguments, stdin="{}", **keys)
     assert done.returncode == 1

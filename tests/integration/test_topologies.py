@@ -18,7 +18,7 @@ from cryptography.x509.oid import NameOID
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from tests.integration.accounts import Account, configuration, working
+from tests.integration.accounts import Account, configuration, from_now, working
 from tests.integration.fleets import (
     SIGNALS,
     ClusterNode,
@@ -307,7 +307,7 @@ async def test_a_worker_follows_its_slot(cluster: Cluster) -> None:
     names = [f"a-{number}" for number in range(40)]
     async with working(configuration(cluster.url)) as worker:
         for number, name in enumerate(names):
-            await before.send(name, symbol=f"AA{number}/USDT", expires_at="2099-01-01T00:00:00Z")
+            await before.send(name, symbol=f"AA{number}/USDT", expires_at=from_now(hours=1))
         await before.end(names[0])
         await move_slot(source, target, cluster)
         await after.send("b", symbol="ETH/USDT")

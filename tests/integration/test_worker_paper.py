@@ -1,5 +1,6 @@
 """The whole worker in this process, on a real server, with the simulated exchange."""
 
+import json
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -8,9 +9,15 @@ from typing import Any
 
 import pytest
 
-from tests.integration.accounts import TERMINAL, Account, configuration, working
+from tests.integration.accounts import TERMINAL, Account, configuration, from_now, working
 from tests.integration.fleets import GROUP, SIGNALS, until
-from worker.config.keys import RiskConfig, ValidationConfig, WorkerConfig
+from worker.config.keys import (
+    RedisConfig,
+    RiskConfig,
+    Secret,
+    ValidationConfig,
+    WorkerConfig,
+)
 from worker.domain.identity import client_order_id
 from worker.runtime.embedded_server import EmbeddedServer
 
@@ -150,6 +157,11 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
         "SIGNAL_FROM_FUTURE",
         "created_at",
     ),
+    "a life without end": (
+        {"expires_at": "9999-12-31T23:59:59Z"},
+        "LIFETIME_TOO_LONG",
+        "expires_at",
+    ),
     "nothing to close": ({"action": "close", "direction": None}, "NO_POSITION", "symbol"),
 }
 
@@ -241,6 +253,64 @@ async def test_a_used_id_for_something_else_is_a_dead_letter(
         assert len(await account.events("positions")) == 1
 
 
+@pytest.mark.parametrize(
+    ("fields", "code"),
+    [
+        ({"expires_at": "3026-01-01T00:00:00Z"}, "LIFETIME_TOO_LONG"),
+        (
+            {"created_at": "3025-12-31T12:00:00Z", "expires_at": "3026-01-01T00:00:00Z"},
+            "SIGNAL_FROM_FUTURE",
+        ),
+        ({"expires_at": "3026-01-01T00:00:00Z", "action": "close"}, "LIFETIME_TOO_LONG"),
+        ({"expires_at": "3026-01-01T00:00:00Z", "symbol": "NO/SUCH"}, "LIFETIME_TOO_LONG"),
+    ],
+)
+async def test_the_record_of_a_refused_signal_has_a_bound(
+    server: EmbeddedServer, account: Account, fields: dict[str, Any], code: str
+) -> None:
+    """No expiry that a producer writes keeps a record longer than a signal may live."""
+    config = configuration(
+        server.url,
+        redis=RedisConfig(url=Secret(server.url), record_retention_seconds=60),
+        validation=ValidationConfig(max_signal_lifetime_seconds=3_600, max_clock_ahead_seconds=5),
+    )
+    async with working(config):
+        await account.send("far", **fields)
+        await account.send("near", expires_at=from_now(minutes=59), confluence_score=0)
+        assert (await account.end("far"))["code"] == code
+        assert (await account.end("far"))["retriable"] is False
+        assert (await account.end("near"))["code"] == "CONFLUENCE_TOO_LOW"
+        await account.quiet()
+        far_ms, near_ms = [
+            await account.redis.pttl(f"{{main}}:record:{n}") for n in ("far", "near")
+        ]
+        assert 3_500_000 < far_ms <= 3_600_000 + 5_000 + 60_000
+        assert 3_540_000 < near_ms <= 3_600_000, "while it could trade if it came again"
+
+
+@pytest.mark.parametrize("character", ["a", "\x01", "\U0001f4a3", "\u202e"])
+async def test_what_a_refused_signal_leaves_is_small(
+    server: EmbeddedServer, account: Account, character: str
+) -> None:
+    """The longest text in every field: event and record stay within what security.md states."""
+    filler = json.dumps({"m": ""})
+    fields: dict[str, Any] = {
+        "symbol": character * 64,
+        "exchange": character * 32,
+        "strategy_id": character * 128,
+        "metadata": {"m": "m" * (4_096 - len(filler))},
+        "entry_price": "0." + "1" * 17,
+    }
+    async with working(configuration(server.url)):
+        for name, exchange in (("a" * 64, "paper"), ("b" * 64, fields["exchange"])):
+            await account.send(name, **fields | {"exchange": exchange})
+            assert (await account.end(name))["type"] == "OrderFailed"
+            assert await account.redis.strlen(f"{{main}}:record:{name}") < 2_000
+        assert await account.redis.xlen("{main}:dead") == 0
+        for _, event in await account.redis.xrange("{main}:orders"):
+            assert sum(len(name) + len(value) for name, value in event.items()) < 8_000
+
+
 # --- trading states ---
 
 
@@ -296,7 +366,7 @@ async def test_a_second_stop_hands_back_at_once(server: EmbeddedServer, account:
         server.url, paper={"latency_ms": 800.0}, worker=WorkerConfig(seed=1, drain_seconds=60)
     )
     async with working(slow) as worker:
-        await account.send("begun", expires_at="2099-01-01T00:00:00Z")
+        await account.send("begun", expires_at=from_now(hours=1))
 
         async def sent() -> bool:
             return any(order.attempts for order in worker.orders.active())

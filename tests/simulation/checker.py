@@ -17,6 +17,7 @@ from worker.domain.order import TERMINAL as OVER
 from worker.domain.order import OrderRequest, OrderState, Role
 from worker.domain.signal import MalformedSignalError, decode_signal
 from worker.ledger.items import CommitItem
+from worker.ledger.layouts import ADMIT
 from worker.ledger.stored import read_book_row
 from worker.ledger.wire import Argument
 from worker.pipeline.permissions import PERMISSION_TTL_MS
@@ -429,8 +430,11 @@ class _Asked(NamedTuple):
 def _admissions(arguments: tuple[Argument, ...]) -> list[_Asked]:
     fields = _fields(arguments, 1)
     return [
-        _Asked(signal=fields[first + 2], action=fields[first + 6])
-        for first in range(0, len(fields), 14)
+        _Asked(
+            signal=fields[first + ADMIT.index("signal")],
+            action=fields[first + ADMIT.index("action")],
+        )
+        for first in range(0, len(fields), len(ADMIT))
     ]
 
 

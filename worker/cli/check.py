@@ -2,7 +2,7 @@
 
 import asyncio
 from argparse import ArgumentParser, Namespace
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Final, NamedTuple
 
 from worker.assembly.api_keys import key_digest, sentence
@@ -12,6 +12,7 @@ from worker.cli.environment import configuration
 from worker.cli.main import BAD_CONFIG
 from worker.cli.python_build import slowness
 from worker.config.keys import Config
+from worker.domain.signature import shared_signal_ids
 from worker.exchanges.ports import ExchangeAdapter
 from worker.ledger.errors import LedgerError
 from worker.operator.reader import AccountReader
@@ -63,6 +64,8 @@ async def _check(config: Config) -> int:
 async def findings(config: Config, clock: Clock) -> AsyncIterator[Finding]:
     """Yield findings on the configuration, on Redis, and on each exchange and its account."""
     yield _configuration(config)
+    for finding in _signatures(config):
+        yield finding
     yield await _redis(config)
     factory = ExchangeFactory(config, clock)
     try:
@@ -82,6 +85,28 @@ def _configuration(config: Config) -> Finding:
     names = ", ".join(f"{name} ({_kind(config, name)})" for name in config.exchanges)
     detail = f"mode {config.mode}, account {config.account}, exchanges: {names or 'none'}"
     return Finding("ok" if config.exchanges else "warn", "configuration", detail)
+
+
+def _signatures(config: Config) -> Iterator[Finding]:
+    """Yield what lets one strategy act for another although signals are signed."""
+    shared = tuple(shared_signal_ids(config.signatures.signing_keys))
+    if shared:
+        one, other, first, second = shared[0]
+        more = f"; so may {len(shared) - 1} more pairs of keys" if len(shared) > 1 else ""
+        yield Finding(
+            "warn",
+            "signatures",
+            f'keys {one} ("{first}") and {other} ("{second}") are of different strategies and may '
+            f"sign the same signal ids: one can take the other's{more}; give each signal_ids of "
+            "its own",
+        )
+    if config.risk.close_only_own and not config.validation.require_signature:
+        yield Finding(
+            "warn",
+            "signatures",
+            "risk.close_only_own goes by strategy_id, and without validation.require_signature "
+            "any producer may claim any",
+        )
 
 
 def _kind(config: Config, name: str) -> str:

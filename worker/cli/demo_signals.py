@@ -75,6 +75,7 @@ class DemoSignals:
             (self._weak, 3),
             (self._expired, 3),
             (self._from_the_future, 1),
+            (self._long_lived, 1),
             (self._wrong_side, 3),
             (self._unknown_symbol, 3),
             (self._unknown_exchange, 2),
@@ -146,6 +147,9 @@ class DemoSignals:
 
     def _from_the_future(self) -> DemoSignal:
         return self._done(self._opening(created_at=_time(3_600)))
+
+    def _long_lived(self) -> DemoSignal:
+        return self._done(self._opening(expires_at=_time(172_800)))
 
     def _wrong_side(self) -> DemoSignal:
         signal = self._opening()

@@ -70,7 +70,7 @@ def _check_key(config: Config, key_id: str) -> None:
     """Refuse, before anything is changed, closing signals that no worker would accept.
 
     Raises:
-        SigningError: a key is missing, or is not for every strategy.
+        SigningError: a key is missing, or is not for every strategy, or not for flatten's ids.
     """
     if config.validation.require_signature and not key_id:
         raise signing.SigningError(
@@ -82,6 +82,14 @@ def _check_key(config: Config, key_id: str) -> None:
         raise signing.SigningError(
             f'--key-id: signatures.keys.{key_id}.strategies must have "*": positions of any '
             "strategy are closed"
+        )
+    if key is not None and not any(
+        pattern.endswith("*") and FLATTEN_PREFIX.startswith(pattern[:-1])
+        for pattern in key.signal_ids
+    ):
+        raise signing.SigningError(
+            f'--key-id: signatures.keys.{key_id}.signal_ids must have "{FLATTEN_PREFIX}*" or "*": '
+            "the ids of the closing signals begin so"
         )
 
 

@@ -88,6 +88,12 @@ class Config(Section, kw_only=True, frozen=True):
         )
 
     @property
+    def max_life_s(self) -> float:
+        """Seconds from now until the last signal that may trade at all expires."""
+        validation = self.validation
+        return validation.max_signal_lifetime_seconds + validation.max_clock_ahead_seconds
+
+    @property
     def valid_exchanges(self) -> frozenset[str]:
         """``validation.valid_exchanges``, by default the configured ones."""
         return frozenset(self.validation.valid_exchanges or self.exchanges)

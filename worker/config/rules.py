@@ -1,13 +1,18 @@
 """Rules across configuration keys, and the form of addresses."""
 
 import re
+from collections.abc import Sequence
 from typing import Final
 from urllib.parse import urlsplit
 
 from worker.config import redis_url
 from worker.config.keys import Config, ExchangeConfig
 from worker.config.listening import listening_host
-from worker.domain.signature import MIN_SECRET_LENGTH
+from worker.domain.signature import (
+    MAX_SIGNAL_ID_PATTERNS,
+    MIN_SECRET_LENGTH,
+    is_signal_id_pattern,
+)
 from worker.runtime.errors import ConfigError
 from worker.runtime.secret import HIDDEN
 
@@ -52,7 +57,14 @@ def _check_sizes(config: Config) -> None:
 
 
 def _check_times(config: Config) -> None:
-    execution = config.execution
+    execution, validation = config.execution, config.validation
+    if validation.max_signal_age_seconds > validation.max_signal_lifetime_seconds:
+        raise ConfigError(
+            "validation.max_signal_age_seconds",
+            f"{validation.max_signal_age_seconds:g} is more than "
+            f"validation.max_signal_lifetime_seconds, {validation.max_signal_lifetime_seconds:g}: "
+            "every signal without expires_at would be refused",
+        )
     if execution.max_delay < execution.base_delay:
         raise ConfigError(
             "execution.max_delay",
@@ -83,6 +95,19 @@ def _check_signatures(config: Config) -> None:
             )
         if key.not_before and key.not_after and key.not_before >= key.not_after:
             raise ConfigError(f"signatures.keys.{name}.not_after", "is not later than not_before")
+        _check_signal_ids(f"signatures.keys.{name}.signal_ids", key.signal_ids)
+
+
+def _check_signal_ids(key: str, patterns: Sequence[str]) -> None:
+    if len(patterns) > MAX_SIGNAL_ID_PATTERNS:
+        raise ConfigError(key, f"has {len(patterns)} patterns, more than {MAX_SIGNAL_ID_PATTERNS}")
+    for pattern in patterns:
+        if not is_signal_id_pattern(pattern):
+            raise ConfigError(
+                key,
+                f'"{pattern}" is neither a signal id (1 to 64 of letters, digits and ._:-) nor the '
+                "beginning of one with a single * at its end",
+            )
 
 
 def _check_exchanges(config: Config) -> None:

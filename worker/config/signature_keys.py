@@ -21,6 +21,14 @@ class SignatureKeyConfig(Section, kw_only=True, frozen=True):
             description="strategies it may sign for: ids, or beginnings that end in `*`",
         ),
     ] = ("*",)
+    signal_ids: Annotated[
+        tuple[str, ...],
+        Meta(
+            min_length=1,
+            description="signal ids it may sign, whole or beginnings that end in `*`, at most 64: "
+            "with a beginning of its own no strategy can take another's ids",
+        ),
+    ] = ("*",)
     not_before: Annotated[
         datetime | None,
         doc("from when it is good, RFC 3339; always if absent"),
@@ -44,6 +52,7 @@ class SignaturesConfig(Section, kw_only=True, frozen=True):
                 key_id=key_id,
                 secret=key.secret.reveal().encode(),
                 strategies=key.strategies,
+                signal_ids=key.signal_ids,
                 not_before=key.not_before,
                 not_after=key.not_after,
             )

@@ -19,6 +19,14 @@ class ValidationConfig(Section, kw_only=True, frozen=True):
     max_signal_age_seconds: Annotated[
         float, real("age at which a signal without `expires_at` expires", gt=0, le=86_400)
     ] = 30.0
+    max_signal_lifetime_seconds: Annotated[
+        float,
+        real(
+            "longest time from `created_at` to `expires_at`; a signal with a longer one is refused",
+            gt=0,
+            le=31_536_000,
+        ),
+    ] = 86_400.0
     max_clock_ahead_seconds: Annotated[
         float, real("how far ahead of this machine `created_at` may be", ge=0, le=3_600)
     ] = 5.0
@@ -79,6 +87,13 @@ class RiskConfig(Section, kw_only=True, frozen=True):
             0, 1_000_000, "entries the account may send a minute, closes are not held up; 0 = off"
         ),
     ] = 0
+    close_only_own: Annotated[
+        bool,
+        doc(
+            "a position is closed only by signals of the strategy that opened it (`strategy_id`); "
+            "others are refused with `NOT_THE_OPENER`"
+        ),
+    ] = False
     max_balance_age_seconds: Annotated[
         float, real("age at which a balance no longer counts, seconds", gt=0, le=3_600)
     ] = 30.0

@@ -34,6 +34,10 @@ class Code(StrEnum):
         "SIGNAL_FROM_FUTURE",
         "created_at lies further ahead than clocks may differ.",
     )
+    LIFETIME_TOO_LONG = (
+        "LIFETIME_TOO_LONG",
+        "expires_at is more than validation.max_signal_lifetime_seconds after created_at.",
+    )
     MISSING_FIELD = "MISSING_FIELD", "A field this kind of signal needs is absent."
     FIELD_NOT_ALLOWED = (
         "FIELD_NOT_ALLOWED",
@@ -74,6 +78,10 @@ class Code(StrEnum):
     POSITION_EXISTS = "POSITION_EXISTS", "The symbol already has an open position."
     POSITION_BUSY = "POSITION_BUSY", "Another signal is changing this position now.", True
     NO_POSITION = "NO_POSITION", "There is no open position to close."
+    NOT_THE_OPENER = (
+        "NOT_THE_OPENER",
+        "Another strategy opened the position, and risk.close_only_own is on.",
+    )
     MAX_POSITIONS = "MAX_POSITIONS", "risk.max_concurrent_positions are open or reserved.", True
     MAX_EXPOSURE = "MAX_EXPOSURE", "risk.max_total_exposure_pct would be exceeded.", True
     DAILY_LOSS_LIMIT = (

@@ -3,8 +3,9 @@
 import hashlib
 import hmac
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
+from itertools import combinations
 from typing import Final
 
 import msgspec
@@ -15,6 +16,8 @@ KEY_ID_PATTERN: Final = r"^[a-z0-9]+([-_][a-z0-9]+)*$"
 MAX_KEY_ID_LENGTH: Final = 32
 #: A secret of fewer characters could be guessed; ``openssl rand -hex 32`` makes a good one.
 MIN_SECRET_LENGTH: Final = 32
+#: Patterns of signal ids a key may have.
+MAX_SIGNAL_ID_PATTERNS: Final = 64
 #: The first line of what is signed: another format will have another name.
 VERSION: Final = b"execution-worker.signal.v1"
 #: Stream fields, beside ``data``.
@@ -22,6 +25,8 @@ KEY_ID_FIELD: Final = "key_id"
 SIGNATURE_FIELD: Final = "signature"
 
 _KEY_ID: Final = re.compile(KEY_ID_PATTERN)
+#: A signal id, or the beginning of one and ``*``.
+_SIGNAL_ID_PATTERN: Final = re.compile(r"[A-Za-z0-9._:-]{1,64}|[A-Za-z0-9._:-]{0,63}\*")
 _HEX: Final = re.compile(rb"[0-9a-f]{64}")
 
 
@@ -33,29 +38,71 @@ class SignatureError(ValueError):
 
 
 class SigningKey(msgspec.Struct, frozen=True, kw_only=True):
-    """A signing key, the strategies it is for and the time it is valid.
+    """A signing key, the strategies and signal ids it is for and the time it is valid.
 
-    ``strategies`` are exact ids, or beginnings that end in ``*``; a signal without a strategy
-    counts as the empty id, which only ``*`` covers. The key is valid from ``not_before`` until
-    just before ``not_after``; None means no bound.
+    ``strategies`` and ``signal_ids`` are patterns: exact ids, or beginnings that end in ``*``; a
+    signal without a strategy counts as the empty id, which only ``*`` covers. The key is valid from
+    ``not_before`` until just before ``not_after``; None means no bound.
     """
 
     key_id: str
     secret: bytes
     strategies: tuple[str, ...]
+    signal_ids: tuple[str, ...] = ("*",)
     not_before: datetime | None = None
     not_after: datetime | None = None
 
     def covers(self, strategy_id: str | None) -> bool:
         """Return whether a signal of this strategy may be signed with the key."""
-        name = strategy_id or ""
-        return any(
-            name.startswith(pattern[:-1]) if pattern.endswith("*") else name == pattern
-            for pattern in self.strategies
-        )
+        return _matches(strategy_id or "", self.strategies)
+
+    def may_use(self, signal_id: str) -> bool:
+        """Return whether a signal with this id may be signed with the key."""
+        return _matches(signal_id, self.signal_ids)
 
     def __repr__(self) -> str:
         return f"<SigningKey {self.key_id} for {', '.join(self.strategies)}>"
+
+
+def _matches(name: str, patterns: Iterable[str]) -> bool:
+    """Return whether one of the patterns is ``name``, or a beginning of it and ``*``."""
+    return any(
+        name.startswith(pattern[:-1]) if pattern.endswith("*") else name == pattern
+        for pattern in patterns
+    )
+
+
+def _overlap(one: str, other: str) -> bool:
+    """Return whether a name matches both patterns."""
+    if not one.endswith("*"):
+        return _matches(one, (other,))
+    return _matches(other.removesuffix("*"), (one,)) or (
+        other.endswith("*") and _matches(one.removesuffix("*"), (other,))
+    )
+
+
+def is_signal_id_pattern(pattern: str) -> bool:
+    """Return whether ``pattern`` is a signal id, or the beginning of one and ``*``."""
+    return _SIGNAL_ID_PATTERN.fullmatch(pattern) is not None
+
+
+def shared_signal_ids(keys: Iterable[SigningKey]) -> Iterator[tuple[str, str, str, str]]:
+    """Find keys of different strategies that may sign the same signal ids.
+
+    Whichever uses such an id first takes it from the other. Keys with the same strategies are one
+    producer's, one replacing the other.
+
+    Yields:
+        Both key ids, and the pattern of each, of the first overlap of each pair.
+    """
+    for one, other in combinations(keys, 2):
+        if set(one.strategies) == set(other.strategies):
+            continue
+        for pattern in one.signal_ids:
+            found = next((p for p in other.signal_ids if _overlap(pattern, p)), None)
+            if found is not None:
+                yield one.key_id, other.key_id, pattern, found
+                break
 
 
 def is_key_id(name: str) -> bool:
@@ -161,8 +208,8 @@ class Signatures:
     def key_of(self, fields: Mapping[bytes, bytes]) -> SigningKey | None:
         """Return the key an entry was signed with; None for an unsigned one that need not be.
 
-        Compares bytes only: an untrusted payload is never parsed. :func:`check_strategy` checks
-        that the key covers the signal's strategy, once the payload has been decoded.
+        Compares bytes only: an untrusted payload is never parsed. :func:`check_scope` checks that
+        the key is for the signal's strategy and id, once the payload has been decoded.
 
         Raises:
             SignatureError: no signature where one is required, or an invalid one.
@@ -207,12 +254,17 @@ class Signatures:
             )
 
 
-def check_strategy(key: SigningKey, strategy_id: str | None) -> None:
-    """Refuse a signal of a strategy its key may not sign for.
+def check_scope(key: SigningKey, strategy_id: str | None, signal_id: str) -> None:
+    """Refuse a signal of a strategy, or with an id, that its key may not sign.
 
     Raises:
-        SignatureError: names the key and the strategy.
+        SignatureError: names the key, and the strategy or the id.
     """
     if not key.covers(strategy_id):
         whose = f"strategy {strategy_id!r}" if strategy_id else "a signal without a strategy"
         raise SignatureError(f"strategy_id: key {key.key_id!r} may not sign for {whose}")
+    if not key.may_use(signal_id):
+        raise SignatureError(
+            f"signal_id: key {key.key_id!r} may not sign {signal_id!r}; its signal_ids are "
+            f"{', '.join(key.signal_ids[:8])}" + (", ..." if len(key.signal_ids) > 8 else "")
+        )

@@ -1,7 +1,7 @@
 """The items of an admission and of a commit, and their encoding for the scripts."""
 
 from collections.abc import Iterable
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 from msgspec.structs import astuple
@@ -28,6 +28,8 @@ class AdmitItem(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     Its fields are those of ADMIT in that order, then the plan, which only the record has.
 
     ``only_look`` is for an order that may exist already and will not be sent: no limit stops it.
+    ``opener`` is the strategy that must have opened the position to be changed, "" for one without
+    a name; False where any may have.
     """
 
     entry: str
@@ -44,6 +46,7 @@ class AdmitItem(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     max_loss: int
     max_rate: int
     only_look: bool = False
+    opener: str | Literal[False] = False
     plan: str
 
     def encode(self, worker: str) -> tuple[tuple[object, ...], list[bytes]]:

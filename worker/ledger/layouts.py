@@ -50,6 +50,7 @@ ADMIT: Final = (
     "max_loss",
     "max_rate",
     "only_look",
+    "opener",
 )
 #: One outcome to be committed: fields of ``CommitItem`` as they are ...
 COMMIT_PLAIN: Final = (

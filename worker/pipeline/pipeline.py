@@ -12,7 +12,7 @@ import msgspec
 
 from worker.domain.refusal import Code, DeadReason, Refusal, Stage
 from worker.domain.signal import OPEN, MalformedSignalError, Signal, decode_signal
-from worker.domain.signature import SignatureError, Signatures, check_strategy
+from worker.domain.signature import SignatureError, Signatures, check_scope
 from worker.exchanges.ports import ExchangeAdapter
 from worker.ledger.replies import Admission, Delivery
 from worker.ledger.stored import Record
@@ -167,7 +167,7 @@ class ExecutionPipeline:
             key = self._signatures.key_of(delivery.fields)
             signal = decode(delivery.fields)
             if key is not None:
-                check_strategy(key, signal.strategy_id)
+                check_scope(key, signal.strategy_id, signal.signal_id)
         except SignatureError as error:
             return Malformed(reason=DeadReason.SIGNATURE, error=str(error))
         except MalformedSignalError as error:

@@ -81,6 +81,7 @@ class RiskManagementHandler:
         self._exchanges = exchanges
         self._market = market
         self._orders = orders
+        self._close_only_own = config.close_only_own
         #: In millionths of the quote currency for each unit of the balance, 0 for no limit.
         self._max_exposure = config.max_total_exposure_pct * MILLIONTHS_A_PERCENT
         self._max_loss = config.max_daily_loss_pct * MILLIONTHS_A_PERCENT
@@ -290,6 +291,7 @@ class RiskManagementHandler:
             max_loss=max_loss,
             max_rate=config.max_orders_per_minute,
             only_look=plan.refusal is not None,
+            opener=(arrival.signal.strategy_id or "") if self._close_only_own else False,
         )
 
     def _limits_of(self, total: Decimal) -> tuple[int, int]:
@@ -343,6 +345,9 @@ class RiskManagementHandler:
             f"{signal.exchange} at this moment",
             Code.NO_POSITION: f"symbol: no position in {signal.symbol} is open on "
             f"{signal.exchange}",
+            Code.NOT_THE_OPENER: f"strategy_id: the position in {signal.symbol} on "
+            f"{signal.exchange} is not one that {signal.strategy_id or 'a nameless strategy'} "
+            "opened; risk.close_only_own is on",
             Code.MAX_POSITIONS: "risk.max_concurrent_positions: all "
             f"{config.max_concurrent_positions} places are taken or reserved",
             Code.MAX_EXPOSURE: "risk.max_total_exposure_pct: the order would take the account's "

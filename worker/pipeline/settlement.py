@@ -82,6 +82,7 @@ class SettlementWriter:
         worker: named in every event.
         sizing: knows the stop a new position gets.
         max_slippage_pct: above it a fill is flagged.
+        max_life_ms: how long from now a signal may live at most, to be one that still trades.
         clock: the events' time.
     """
 
@@ -92,12 +93,14 @@ class SettlementWriter:
         worker: str,
         sizing: Sizing,
         max_slippage_pct: Decimal,
+        max_life_ms: float,
         clock: Clock,
     ) -> None:
         self._account = account
         self._worker = worker
         self._sizing = sizing
         self._max_slippage_bps = max_slippage_pct * HUNDRED
+        self._max_life_ms = int(max_life_ms)
         self._clock = clock
 
     def settled(self, end: Settlement, custody: Custody) -> Ending:
@@ -198,7 +201,7 @@ class SettlementWriter:
             exposure=ended.exposure - (order.plan.reserved if order else 0),
             realized=millionths_signed(ended.realized) if ended.realized else 0,
             reserved=order.plan.reserved if order else 0,
-            expires_ms=_own_expiry_ms(signal),
+            expires_ms=self._believed_expiry_ms(end),
         )
         return Ending(
             item=item,
@@ -266,6 +269,15 @@ class SettlementWriter:
         )
         _, kind, identity, data = encode(event, event_id(client_id, "unresolved"), header)
         return kind, identity, data
+
+    def _believed_expiry_ms(self, end: Failed) -> int:
+        """Return a failed signal's own ``expires_at``, within bounds where it was never validated.
+
+        What was admitted may trade until then by the rules of the worker that validated it.
+        """
+        expires_ms, order = _own_expiry_ms(end.signal), end.order
+        is_valid = order is not None and order.plan.refusal is None
+        return expires_ms if is_valid else min(expires_ms, self._clock.now_ms() + self._max_life_ms)
 
     def _header(self, signal: Signal, now: datetime) -> str:
         """Build the members that every event about ``signal`` has."""

@@ -37,6 +37,7 @@ class ValidationHandler:
         self._max_size_pct = max_size_pct
         self._clock = clock
         self._max_age_ms = config.max_signal_age_seconds * 1000
+        self._max_lifetime_ms = config.max_signal_lifetime_seconds * 1000
         self._max_ahead_ms = config.max_clock_ahead_seconds * 1000
         self._min_strength = config.min_signal_strength
         self._min_confluence = config.min_confluence_score
@@ -88,6 +89,14 @@ class ValidationHandler:
                 f"created_at: {signal.created_at.isoformat()} is over "
                 f"{self._config.max_clock_ahead_seconds:g} s ahead of our clock: "
                 f"{utc(now_ms).isoformat()}",
+            )
+        if arrival.lifetime.expires_ms - arrival.lifetime.created_ms > self._max_lifetime_ms:
+            return _refuse(
+                Code.LIFETIME_TOO_LONG,
+                f"expires_at: {self._expiry(signal)} is more than "
+                f"validation.max_signal_lifetime_seconds "
+                f"({self._config.max_signal_lifetime_seconds:g} s) after created_at, "
+                f"{signal.created_at.isoformat()}",
             )
         return None
 

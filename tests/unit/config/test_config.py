@@ -75,6 +75,8 @@ CONTRACT: list[tuple[str, Any]] = [
     ("risk.min_risk_reward_ratio", D("1.5")),
     ("risk.max_stop_loss_pct", D("2.0")),
     ("risk.default_stop_loss_pct", D("2.0")),
+    ("validation.max_signal_lifetime_seconds", 86_400.0),
+    ("risk.close_only_own", False),
     ("execution.max_retries", 3),
     ("execution.base_delay", 1.0),
     ("execution.backoff_factor", 2.0),
@@ -242,6 +244,10 @@ BAD: list[tuple[dict[str, Any], str, list[str]]] = [
      ['"mtgox" is not configured', "binance, bybit"]),
     ({"RISK__MAX_POSITION_SIZE_PCT": "1"}, "risk.default_position_size_pct",
      ["2.0 is more than risk.max_position_size_pct, 1"]),
+    ({"VALIDATION__MAX_SIGNAL_LIFETIME_SECONDS": "0"}, "validation.max_signal_lifetime_seconds",
+     ["more than 0"]),
+    ({"VALIDATION__MAX_SIGNAL_LIFETIME_SECONDS": "29"}, "validation.max_signal_age_seconds",
+     ["30 is more than validation.max_signal_lifetime_seconds, 29"]),
     ({"EXECUTION__MAX_DELAY": "0.5"}, "execution.max_delay",
      ["0.5 is less than execution.base_delay, 1"]),
     ({"REDIS__TLS_CERT_FILE": "c"}, "redis.tls_key_file", ["come together"]),
@@ -496,6 +502,7 @@ KEYS = """
 [signatures.keys.trend-2026]
 secret = "0123456789abcdef0123456789abcdef"
 strategies = ["trend-*", "breakout"]
+signal_ids = ["trend-*"]
 not_before = 2026-01-01T00:00:00Z
 not_after = "2027-01-01T00:00:00+01:00"
 [signatures.keys.desk]
@@ -513,7 +520,8 @@ def test_signing_keys_come_from_file_and_environment(tmp_path: Path) -> None:
     assert trend.strategies == ("trend-*", "breakout")
     assert trend.not_before == datetime(2026, 1, 1, tzinfo=UTC)
     assert trend.not_after == datetime(2026, 12, 31, 23, tzinfo=UTC)
-    assert desk.strategies == ("*",)
+    assert trend.signal_ids == ("trend-*",)
+    assert desk.strategies == desk.signal_ids == ("*",)
     assert desk.not_before is desk.not_after is None
     assert new.secret == b"x" * 32
     shown = render_config(config)
@@ -531,6 +539,14 @@ def test_signing_keys_come_from_file_and_environment(tmp_path: Path) -> None:
         ("[signatures.keys.k]", "signatures.keys.k.secret", "fewer than 32 characters"),
         ('[signatures.keys.k]\nsecret = "short"', "signatures.keys.k.secret", "fewer than 32"),
         (KEYS + "strategies = []", "signatures.keys.desk.strategies", "one at least"),
+        (KEYS + "signal_ids = []", "signatures.keys.desk.signal_ids", "one at least"),
+        (KEYS + 'signal_ids = ["a*b"]', "signatures.keys.desk.signal_ids", '"a*b" is neither'),
+        (KEYS + 'signal_ids = [""]', "signatures.keys.desk.signal_ids", '"" is neither'),
+        (
+            KEYS + f"signal_ids = {[f'a{n}' for n in range(65)]}",
+            "signatures.keys.desk.signal_ids",
+            "65 patterns, more than 64",
+        ),
         (KEYS + "not_after = 2026-01-01T00:00:00", "signatures.keys.desk.not_after", "its zone"),
         (KEYS + "not_after = 2026-01-01", "signatures.keys.desk.not_after", "its zone"),
         (KEYS + 'not_after = "soon"', "signatures.keys.desk.not_after", '"soon" is not'),

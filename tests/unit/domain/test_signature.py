@@ -15,8 +15,10 @@ from worker.domain.signature import (
     Signatures,
     Signer,
     SigningKey,
-    check_strategy,
+    check_scope,
     is_key_id,
+    is_signal_id_pattern,
+    shared_signal_ids,
     sign,
     signed_bytes,
     signed_fields,
@@ -219,10 +221,82 @@ def test_a_key_signs_for_its_strategies(
     key = msgspec.structs.replace(KEY, strategies=patterns)
     assert key.covers(strategy) is covered
     if covered:
-        check_strategy(key, strategy)
+        check_scope(key, strategy, "s-1")
     else:
         with pytest.raises(SignatureError, match="may not sign for"):
-            check_strategy(key, strategy)
+            check_scope(key, strategy, "s-1")
+
+
+@pytest.mark.parametrize(
+    ("patterns", "signal_id", "allowed"),
+    [
+        (("*",), "s-1", True),
+        (("alpha-*",), "alpha-1", True),
+        (("alpha-*",), "alpha-", True),
+        (("alpha-*",), "alpha", False),
+        (("alpha-*",), "Alpha-1", False),
+        (("alpha-*",), "beta-alpha-1", False),
+        (("alpha-*", "once"), "once", True),
+        (("once",), "once-more", False),
+    ],
+)
+def test_a_key_signs_only_its_signal_ids(
+    patterns: tuple[str, ...], signal_id: str, allowed: bool
+) -> None:
+    """Exact ids, or beginnings; also for a strategy that the key is for."""
+    key = msgspec.structs.replace(KEY, signal_ids=patterns)
+    assert key.may_use(signal_id) is allowed
+    if allowed:
+        check_scope(key, "trend", signal_id)
+    else:
+        with pytest.raises(
+            SignatureError, match=f"^signal_id: key 'k-1' may not sign '{signal_id}'"
+        ):
+            check_scope(key, "trend", signal_id)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "is_one"),
+    [
+        ("*", True),
+        ("alpha-*", True),
+        ("A.b_c:d-1", True),
+        ("x" * 64, True),
+        ("x" * 63 + "*", True),
+        ("", False),
+        ("x" * 65, False),
+        ("x" * 64 + "*", False),
+        ("*-alpha", False),
+        ("a*b", False),
+        ("a**", False),
+        ("alpha-?", False),
+        ("[ab]*", False),
+        ("alpha *", False),
+        ("alpha\n", False),
+        ("\xe9*", False),
+    ],
+)
+def test_a_pattern_of_signal_ids_could_match_one(pattern: str, is_one: bool) -> None:
+    """A pattern that no signal id can match is a mistake."""
+    assert is_signal_id_pattern(pattern) is is_one
+
+
+_PATTERNS = st.lists(st.text("ab", max_size=3).map(lambda t: t + "*") | st.text("ab", min_size=1,
+    max_size=3), min_size=1, max_size=3).map(tuple)  # fmt: skip
+_IDS = [a + b + c + d for a in "ab" for b in ("", *"ab") for c in ("", *"ab") for d in ("", *"ab")]
+
+
+@given(_PATTERNS, _PATTERNS)
+def test_shared_ids_are_those_that_both_keys_may_sign(
+    first: tuple[str, ...], second: tuple[str, ...]
+) -> None:
+    """Told exactly where there is such an id; never of two keys of the same strategies."""
+    one = msgspec.structs.replace(KEY, strategies=("one",), signal_ids=first)
+    two = msgspec.structs.replace(KEY, key_id="k-2", strategies=("two",), signal_ids=second)
+    shared = any(one.may_use(name) and two.may_use(name) for name in _IDS)
+    assert bool(list(shared_signal_ids([one, two]))) is shared
+    same = msgspec.structs.replace(two, strategies=("one",))
+    assert list(shared_signal_ids([one, same])) == []
 
 
 def test_a_key_never_shows_its_secret() -> None:

@@ -273,6 +273,7 @@ class Bench:
                 worker="w-1",
                 sizing=Sizing(RiskConfig(), account="main"),
                 max_slippage_pct=D(1),
+                max_life_ms=86_400_000,
                 clock=self.clock,
             )
         )

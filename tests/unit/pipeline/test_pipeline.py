@@ -149,7 +149,12 @@ class Line:
                 clock=clock,
             ),
             writer=SettlementWriter(
-                account="main", worker="w-1", sizing=sizing, max_slippage_pct=D(1), clock=clock
+                account="main",
+                worker="w-1",
+                sizing=sizing,
+                max_slippage_pct=D(1),
+                max_life_ms=86_400_000,
+                clock=clock,
             ),
             clock=clock,
             max_deliveries=5,
@@ -505,7 +510,7 @@ async def test_only_signals_older_than_a_loss_are_suspect(
 ) -> None:
     """By the entry's time or the signal's own, whichever is earlier."""
     line = Line()
-    data = payload(created_at=created.isoformat(), expires_at="2027-01-01T00:00:00Z")
+    data = payload(created_at=created.isoformat(), expires_at="2026-03-02T00:00:00Z")
     end = await line.run(data, data_loss_ms=loss_ms, settled_mono_ms=4_000.0)
     assert "OrderFilled" in kinds(end)
     assert bool(line.exchange.times("look")) is suspicious

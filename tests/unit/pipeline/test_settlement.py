@@ -14,6 +14,7 @@ from tests.unit.parts import (
     PERPETUAL,
     SPOT,
     START,
+    START_MS,
     SYMBOL,
     D,
     ManualClock,
@@ -48,6 +49,7 @@ from worker.pipeline.sizing import Sizing
 ENTRY_CLIENT_ID = client_order_id("main", "s-1", "entry")
 EXIT_CLIENT_ID = client_order_id("main", "s-1", "exit")
 CLOSE: dict[str, Any] = {"action": "close", "direction": None}
+DAY_MS = 86_400_000
 
 
 class Desk:
@@ -61,6 +63,7 @@ class Desk:
             worker="w-1",
             sizing=Sizing(RiskConfig(), account="main"),
             max_slippage_pct=D(1),
+            max_life_ms=DAY_MS,
             clock=self.clock,
         )
 
@@ -501,3 +504,44 @@ def test_an_entry_found_later_nets_a_position_of_the_other_direction(
         after = booked(item)
         assert (after.direction, after.quantity) == left
     assert item.realized == 10_000_000 * min(D(quantity), D(1))
+
+
+IN_A_THOUSAND_YEARS = "3026-03-01T12:00:00Z"
+
+
+@pytest.mark.parametrize(
+    ("expires_at", "kept_ms"),
+    [
+        ("2026-03-01T13:00:00Z", 3_600_000),
+        ("2026-03-02T12:00:00Z", DAY_MS),
+        ("2026-03-02T12:00:00.001Z", DAY_MS),
+        (IN_A_THOUSAND_YEARS, DAY_MS),
+        ("9999-12-31T23:59:59Z", DAY_MS),
+    ],
+)
+def test_a_refused_signal_is_remembered_no_longer_than_signals_live(
+    expires_at: str, kept_ms: int
+) -> None:
+    """Whatever it says of its own expiry, which nothing has checked."""
+    desk = Desk()
+    said = signal(expires_at=expires_at)
+    refusal = Refusal(Stage.VALIDATION, Code.LIFETIME_TOO_LONG, "expires_at: no")
+    item = desk.writer.failed(Failed(refusal=refusal, signal=said, digest="d"), desk.custody).item
+    assert item.expires_ms == START_MS + kept_ms
+
+
+def test_an_admitted_signal_is_remembered_until_it_expires() -> None:
+    """By the rules of the worker that validated it, which may differ from this one's."""
+    desk = Desk()
+    order = desk.order(expires_at=IN_A_THOUSAND_YEARS)
+    expires_ms = int(order.lifetime.expires_ms)
+    refusal = Refusal(Stage.EXECUTION, Code.ORDER_REJECTED, "no", exchange_order_id="x-1")
+    failed = Failed(refusal=refusal, signal=order.signal, digest="d", order=order)
+    assert desk.writer.failed(failed, desk.custody).item.expires_ms == expires_ms
+    traded = desk.settled(OrderState.FILLED, fill("2", "100"), expires_at=IN_A_THOUSAND_YEARS)
+    assert traded.expires_ms == expires_ms
+    looked_for = msgspec.structs.replace(
+        order, plan=msgspec.structs.replace(order.plan, refusal=refusal)
+    )
+    absent = msgspec.structs.replace(failed, order=looked_for)
+    assert desk.writer.failed(absent, desk.custody).item.expires_ms == START_MS + DAY_MS

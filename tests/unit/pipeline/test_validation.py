@@ -59,12 +59,19 @@ PASSES: dict[str, dict[str, Any]] = {
     "a strength at the minimum": {"strength": 0.5},
     "a confluence at the minimum": {"confluence_score": 3.0},
     "a millisecond before its expiry": {"expires_at": EXACT_EXPIRY},
-    "an expiry at the end of time": {"expires_at": "9999-12-31T23:59:59Z"},
+    "a life of a day": {"expires_at": (START + timedelta(days=1)).isoformat()},
     "a clock five seconds ahead": {"created_at": (START + timedelta(seconds=5)).isoformat()},
     "30 s old less a millisecond": {
         "created_at": (START - timedelta(milliseconds=29_999)).isoformat()
     },
-    "an old one that lives on": {"created_at": "2020-01-01T00:00:00Z", "expires_at": EXACT_EXPIRY},
+    "an old one in the last moment of a day's life": {
+        "created_at": (START - timedelta(days=1, milliseconds=-1)).isoformat(),
+        "expires_at": EXACT_EXPIRY,
+    },
+    "a clock ahead, and a day's life from then": {
+        "created_at": (START + timedelta(seconds=5)).isoformat(),
+        "expires_at": (START + timedelta(days=1, seconds=5)).isoformat(),
+    },
     "a price 5% off": {"entry_price": "105"},
     "a price 5% off below": {"entry_price": "95"},
     "a size at the cap": {"size_pct": "5"},
@@ -125,6 +132,26 @@ REFUSED: dict[str, tuple[Code, str, dict[str, Any]]] = {
         Code.SIGNAL_FROM_FUTURE,
         "created_at",
         {"created_at": "9999-12-31T23:59:59Z"},
+    ),
+    "a life of over a day": (
+        Code.LIFETIME_TOO_LONG,
+        "expires_at",
+        {"expires_at": (START + timedelta(days=1, milliseconds=1)).isoformat()},
+    ),
+    "an expiry at the end of time": (
+        Code.LIFETIME_TOO_LONG,
+        "expires_at",
+        {"expires_at": "9999-12-31T23:59:59Z"},
+    ),
+    "an old one that lives on": (
+        Code.LIFETIME_TOO_LONG,
+        "expires_at",
+        {"created_at": "2020-01-01T00:00:00Z", "expires_at": EXACT_EXPIRY},
+    ),
+    "a close that outlives everybody": (
+        Code.LIFETIME_TOO_LONG,
+        "expires_at",
+        CLOSE | {"expires_at": "3026-01-01T00:00:00Z"},
     ),
     "no direction": (Code.MISSING_FIELD, "direction", {"direction": None}),
     "no strength": (Code.MISSING_FIELD, "strength", {"strength": None}),

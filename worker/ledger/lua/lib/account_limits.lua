@@ -31,6 +31,12 @@ local function limit_broken(fields, before)
   end
 end
 
+-- Return the strategy that opened a position (JSON), '' for one without a name.
+local function opened_by(position)
+  local strategy = cjson.decode(position).strategy_id
+  return type(strategy) == 'string' and strategy or ''
+end
+
 -- Return the code of the first rule an order breaks, or nil.
 local function rule_broken(fields, before, position, reservation)
   -- An order that may exist already will not be sent: it needs its position whatever the limits.
@@ -40,7 +46,9 @@ local function rule_broken(fields, before, position, reservation)
   end
   if fields[before + ADMIT.ACTION] ~= 'open' then
     if reservation then return 'POSITION_BUSY' end
-    return position == '' and 'NO_POSITION' or nil
+    if position == '' then return 'NO_POSITION' end
+    local opener = fields[before + ADMIT.OPENER]
+    return sends and opener and opener ~= opened_by(position) and 'NOT_THE_OPENER' or nil
   end
   if sends and trading_state == 'REDUCING' then return 'TRADING_REDUCING' end
   if reservation == RESERVATION.OPENING or reservation and not sends then return 'POSITION_BUSY' end

@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SEEDS ?= 300
 SIGNALS ?= 2000
+FUZZ_SECONDS ?= 60
 
 .DEFAULT_GOAL := help
 # Compile once: without kept bytecode every test run, and every worker a test starts, does it anew.
@@ -25,7 +26,7 @@ install: $(STAMP) ## Create .venv with everything, from the lock
 demo: $(STAMP) ## Watch signals become orders and positions (paper, nothing to set up)
 	@$(BIN)/execution-worker demo
 
-.PHONY: help install demo check test unit simulate chaos golden lint docs format lock deploy-check bench bench-peers bench-docs instructions profile clean
+.PHONY: help install demo check test unit simulate chaos fuzz golden lint docs format lock deploy-check bench bench-peers bench-docs instructions profile clean
 check: lint unit ## What to run before every commit: lint, then the fast tests
 
 test: $(STAMP) ## Run the tests (deploy/ has its own: make deploy-check)
@@ -41,6 +42,9 @@ simulate: $(STAMP) ## Run SEEDS seeds of the simulation; a failing one says how 
 
 chaos: $(STAMP) ## Break everything at random under SIGNALS signals (SEED=n repeats a run)
 	@$(BIN)/python -m tests.acceptance.chaos --signals $(SIGNALS) $(if $(SEED),--seed $(SEED))
+
+fuzz: $(STAMP) ## A hostile producer for FUZZ_SECONDS beside an honest one (SEED=n; FUZZ="--heavy")
+	@$(BIN)/python -m tests.fuzz.producers --seconds $(FUZZ_SECONDS) $(if $(SEED),--seed $(SEED)) $(FUZZ)
 
 golden: $(STAMP) ## Record the golden files anew (tests/acceptance/golden/README.md)
 	@$(BIN)/python -m tests.acceptance.golden_day --write
@@ -93,4 +97,4 @@ clean: ## Remove everything that was made
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache build dist *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help install demo check test unit simulate chaos golden lint docs format lock deploy-check bench bench-peers bench-docs instructions profile clean
+.PHONY: help install demo check test unit simulate chaos fuzz golden lint docs format lock deploy-check bench bench-peers bench-docs instructions profile clean

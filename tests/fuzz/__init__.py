@@ -1,0 +1,1 @@
+"""Hostile input against the shipped set-up, at random from a seed."""

@@ -6,7 +6,7 @@ from bisect import bisect_left, bisect_right
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.request_capacity import CASES, Case
@@ -136,6 +136,7 @@ def test_parts_add_up_to_the_whole(workers: int, whole: int) -> None:
     assert sum(Share(workers, rank).of(whole) for rank in range(workers)) == pytest.approx(whole)
 
 
+@example([(0.6901907399104369, 3), (0.6901907399104369, 6)])
 @given(st.lists(st.tuples(st.floats(0, 30), st.integers(1, 6)), min_size=1, max_size=60))
 def test_what_a_counter_lets_in_fits(steps: list[tuple[float, int]]) -> None:
     """Whatever the costs and pauses; and whoever waits as long as was said gets in."""

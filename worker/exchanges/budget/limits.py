@@ -217,7 +217,8 @@ class RollingCounter(Counter):
 
     def _forget(self, now_ms: float) -> None:
         slots, kept_ms = self._slots, self._keep_ms()
-        while slots and slots[0][0] + self._slot_ms + kept_ms <= now_ms:
+        # Whoever waits just as long as was said arrives a rounding error early.
+        while slots and slots[0][0] + self._slot_ms + kept_ms <= now_ms + _TINY:
             self._total -= slots.popleft()[1]
         if not slots:
             self._total = 0.0

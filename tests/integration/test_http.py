@@ -8,13 +8,16 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from worker.config.keys import HttpConfig
+from worker.observe import http_connections
 from worker.observe.health import BEAT_EVERY_S, Health, loop_monitor
-from worker.observe.http import MAX_REQUESTS, HttpServer
+from worker.observe.http import RENDER_EVERY_S, HttpServer
 from worker.observe.metrics import CONTENT_TYPE, Metrics
 from worker.runtime.clock import SystemClock
 from worker.runtime.errors import ConfigError
@@ -117,7 +120,7 @@ def test_ready_means_every_check_is_ok(served: Served) -> None:
 @pytest.mark.parametrize(
     ("method", "path", "status"),
     [
-        ("GET", "/", 404),
+        ("GET", "/", 200),
         ("GET", "/metrics/", 404),
         ("POST", "/nowhere", 404),
         ("POST", "/metrics", 405),
@@ -156,25 +159,141 @@ def test_many_ask_at_once(served: Served) -> None:
     assert statuses == [200] * 40
 
 
-def test_silent_clients_do_not_pile_up(served: Served) -> None:
-    """Beyond the limit they are hung up on; once they leave, there is room again."""
-    silent = [
-        socket.create_connection(("127.0.0.1", served.server.port), timeout=5)
-        for _ in range(MAX_REQUESTS + 1)
-    ]
-    try:
-        assert silent[-1].recv(1) == b""
-    finally:
-        for connection in silent:
-            connection.close()
-    deadline = time.monotonic() + 5
-    status = 0
-    while status != 200 and time.monotonic() < deadline:
-        try:
-            status = served.ask("/livez")[0]
-        except (OSError, http.client.HTTPException):
-            continue
-    assert status == 200
+def exchanged(served: Served, request: bytes, *, half_close: bool = False) -> bytes:
+    """Everything that is answered to some bytes, until the server hangs up."""
+    with socket.create_connection((served.host, served.server.port), timeout=5) as connection:
+        connection.sendall(request)
+        if half_close:
+            connection.shutdown(socket.SHUT_WR)
+        answer = b""
+        while piece := connection.recv(65_536):
+            answer += piece
+        return answer
+
+
+def test_the_first_page_lists_the_others(served: Served) -> None:
+    """For a person who opens the port."""
+    _, _, body = served.ask("/")
+    for path in ("/livez", "/readyz", "/metrics"):
+        assert path in body.decode().split()
+        assert served.ask(path)[0] in {200, 503}
+
+
+@pytest.mark.parametrize(
+    ("request_", "status"),
+    [
+        (b"GET /livez HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", 200),
+        (b"GET http://worker/livez HTTP/1.1\r\nHost: worker\r\n\r\n", 200),
+        (b"GET /livez HTTP/1.1\n\n", 200),
+        (b"GET /livez HTTP/1.1\r\nHost: worker\r\n\r\n" * 50, 200),
+        (b"POST /livez HTTP/1.1\r\nContent-Length: 60000\r\n\r\n" + b"x" * 60_000, 405),
+        (b"GET http://[/livez HTTP/1.1\r\n\r\n", 400),
+        (b"GET /livez\r\n\r\n", 400),
+        (b"\x16\x03\x01\x00\xe8\x01", 400),
+        (b"GET /livez HTTP/2.0\r\n\r\n", 505),
+        (b"GET /" + b"x" * 2_048, 414),
+        (b"GET / HTTP/1.1\r\nX: " + b"x" * 8_192, 431),
+        (b"GET / HTTP/1.1\r\nX: " + b"x" * 8_192 + b"\r\n\r\n", 431),
+        (b"GET / HTTP/1.1\r\nX: " + b"x" * 8_000 + b"\r\n\r\n", 200),
+    ],
+)
+@pytest.mark.parametrize("half_close", [False, True])
+def test_each_connection_gets_one_answer(
+    served: Served, request_: bytes, status: int, half_close: bool
+) -> None:
+    """Bodies and further requests are dropped, and cost nobody the answer."""
+    answer = exchanged(served, request_, half_close=half_close)
+    assert answer.startswith(f"HTTP/1.1 {status} ".encode())
+    assert answer.count(b"HTTP/1.1 ") == 1
+    assert b"\r\nConnection: close\r\n" in answer
+
+
+@pytest.mark.parametrize("request_", [b"", b"GET /livez HTTP", b"GET /livez HTTP/1.1\r\nX: y\r\n"])
+def test_half_a_request_has_no_answer(served: Served, request_: bytes) -> None:
+    """The client that goes away is let go."""
+    assert exchanged(served, request_, half_close=True) == b""
+
+
+@pytest.mark.parametrize(
+    ("request_", "piece"),
+    [(b"", b""), (b"GET /livez", b"e"), (b"GET /livez HTTP/1.1\r\n\r\n", b"")],
+)
+def test_a_connection_is_over_in_time(
+    monkeypatch: pytest.MonkeyPatch, served: Served, request_: bytes, piece: bytes
+) -> None:
+    """Whether its client sends nothing, sends on and on, or has its answer and stays."""
+    monkeypatch.setattr(http_connections, "DEADLINE_S", 0.3)
+    before = _open_files()
+    with socket.create_connection((served.host, served.server.port), timeout=5) as connection:
+        started = time.monotonic()
+        connection.sendall(request_)
+        while _open_files() < before + 2:  # both ends are ours
+            assert time.monotonic() - started < 5
+        while _open_files() > before + 1:
+            assert time.monotonic() - started < 5
+            with suppress(OSError):
+                connection.send(piece)
+        assert 0.25 < time.monotonic() - started < 2
+
+
+def _open_files() -> int:
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
+
+
+def test_a_request_outlives_any_number_that_are_none(served: Served) -> None:
+    """A scrape that waits for the metrics is not what is hung up on, and the oldest silent are."""
+    may_go_on = threading.Event()
+    render = served.metrics.render
+    served.metrics.render = lambda: render() if may_go_on.wait(5) else b""  # type: ignore[method-assign]
+    address = (served.host, served.server.port)
+    with ExitStack() as stack, ThreadPoolExecutor(1) as pool:
+        scrape = pool.submit(served.ask, "/metrics")
+        silent = [
+            stack.enter_context(socket.create_connection(address, timeout=5))
+            for _ in range(2 * http_connections.MAX_CONNECTIONS)
+        ]
+        for connection in silent[: http_connections.MAX_CONNECTIONS]:
+            assert connection.recv(1) == b""
+        started = time.monotonic()
+        assert served.ask("/livez")[0] == 200
+        assert time.monotonic() - started < 1
+        silent[-1].sendall(b"GET /livez HTTP/1.1\r\n\r\n")
+        assert silent[-1].recv(15) == b"HTTP/1.1 200 OK"
+        may_go_on.set()
+        status, _, body = scrape.result(5)
+    assert (status, bool(body)) == (200, True)
+
+
+def test_many_scrapes_share_one_text(served: Served) -> None:
+    """The metrics are written at most every tenth of a second, and never before they are asked."""
+    written: list[float] = []
+    render = served.metrics.render
+
+    def noted() -> bytes:
+        written.append(time.monotonic())
+        served.metrics.takeover()
+        return render()
+
+    served.metrics.render = noted  # type: ignore[method-assign]
+    started = time.monotonic()
+    with ThreadPoolExecutor(16) as pool:
+        bodies = list(pool.map(lambda _: served.ask("/metrics")[2], range(64)))
+    took = time.monotonic() - started
+    assert all(b"takeovers_total" in body for body in bodies)
+    assert len(written) <= took / RENDER_EVERY_S + 1
+    count = len(written)
+    assert f"takeovers_total {count + 1}.0\n".encode() in served.ask("/metrics")[2]
+
+
+def test_metrics_that_cannot_be_written_keep_nobody_waiting(served: Served) -> None:
+    """That scrape is hung up on; probes and the next scrape are answered."""
+    render = served.metrics.render
+    served.metrics.render = lambda: bytes(1 // 0)  # type: ignore[method-assign]
+    with pytest.raises((http.client.HTTPException, OSError)):
+        served.ask("/metrics")
+    assert served.ask("/livez")[0] == 200
+    served.metrics.render = render  # type: ignore[method-assign]
+    assert served.ask("/metrics")[0] == 200
 
 
 def test_rubbish_is_refused_quietly(served: Served, capfd: pytest.CaptureFixture[str]) -> None:

@@ -1,29 +1,34 @@
 """Metrics and health over HTTP, from a thread of its own: it answers while the loop is stuck."""
 
-import io
+import asyncio
 import json
 import socket
 import threading
-from collections.abc import Callable
-from http.server import HTTPServer
-from socketserver import ThreadingMixIn
-from typing import TYPE_CHECKING, Any, Final, TextIO
-from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
+from collections.abc import Awaitable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import Any, Final
 
 from worker.config.keys import HttpConfig
 from worker.config.listening import listening_host
 from worker.observe.health import Health
+from worker.observe.http_connections import Answer, Connections
 from worker.observe.metrics import CONTENT_TYPE, Metrics
 from worker.runtime.errors import ConfigError
 
-if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+#: Connections taken in one turn of the loop: what has arrived on the others is read in between.
+ACCEPTED_AT_ONCE: Final = 8
+#: Connections that the system keeps until they are taken.
+QUEUE: Final = 512
+#: The metrics are written at most this often; who asks in between waits for the next time, seconds.
+RENDER_EVERY_S: Final = 0.1
+_INDEX: Final = b"""\
+execution-worker
 
-#: Requests answered at the same time; further connections are closed unanswered.
-MAX_REQUESTS: Final = 16
-#: A connection whose client sends nothing for this long is closed, seconds.
-CLIENT_TIMEOUT_S: Final = 5.0
-_POLL_S: Final = 0.05
+/livez    200 while the event loop runs
+/readyz   200 once every check is ok; which are, as JSON
+/metrics  for Prometheus
+"""
 
 
 class HttpServer:
@@ -39,81 +44,103 @@ class HttpServer:
     """
 
     def __init__(self, config: HttpConfig, health: Health, metrics: Metrics) -> None:
-        host = listening_host(config.host)
-        try:
-            address, kind = (host, config.port), _Server
-            if ":" in host:
-                address, kind = _address6(host, config.port), _Server6
-            self._server = kind(address, _Handler)
-        except OSError as error:
-            key = "http.host" if isinstance(error, socket.gaierror) else "http.port"
-            reason = (error.strerror or str(error)).lower()
-            raise ConfigError(
-                key, f"cannot listen on {config.host} port {config.port}: {reason}"
-            ) from None
-        except OverflowError as error:
-            raise ConfigError("http.port", str(error)) from None
-        self._server.set_app(_application(health, metrics))
+        self._socket = _listen(config)
         #: The port really listened on.
-        self.port: int = self._server.server_address[1]
-        self._thread = threading.Thread(
-            target=self._server.serve_forever, args=(_POLL_S,), name="http", daemon=True
-        )
+        self.port: int = self._socket.getsockname()[1]
+        self._pages = _Pages(health, metrics)
+        self._loop = asyncio.SelectorEventLoop()
+        self._stopping = asyncio.Event()
+        self._thread = threading.Thread(target=self._run, name="http", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
-        """Stop listening; idempotent, takes at most about a twentieth of a second."""
-        self._server.shutdown()
-        self._server.server_close()
+        """Stop listening and hang up on everybody; idempotent."""
+        with suppress(RuntimeError):  # closed before
+            self._loop.call_soon_threadsafe(self._stopping.set)
         self._thread.join()
 
+    def _run(self) -> None:
+        runner = asyncio.Runner(loop_factory=lambda: self._loop)
+        with self._socket, self._pages.writer, runner:
+            runner.run(self._serve())
 
-class _Server(ThreadingMixIn, WSGIServer):
-    daemon_threads = True
-    block_on_close = False
-    request_queue_size = 64
-
-    def __init__(self, address: tuple[Any, ...], handler: type[WSGIRequestHandler]) -> None:
-        self._room = threading.BoundedSemaphore(MAX_REQUESTS)
-        super().__init__(address, handler)
-
-    def server_bind(self) -> None:
-        """Bind without asking DNS for our own name, which can take many seconds."""
-        super(HTTPServer, self).server_bind()
-        self.server_name, self.server_port = str(self.server_address[0]), self.server_address[1]
-        self.setup_environ()
-
-    def process_request(self, request: Any, client_address: Any) -> None:
-        if self._room.acquire(blocking=False):
-            super().process_request(request, client_address)
-        else:
-            self.shutdown_request(request)
-
-    def process_request_thread(self, request: Any, client_address: Any) -> None:
-        try:
-            super().process_request_thread(request, client_address)
-        finally:
-            self._room.release()
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Ignore a client that went away; the base would print a traceback to standard error."""
+    async def _serve(self) -> None:
+        connections = Connections(
+            {
+                "/": lambda: Answer("200 OK", _INDEX),
+                "/livez": self._pages.livez,
+                "/readyz": self._pages.readyz,
+                "/metrics": self._pages.metrics,
+            }
+        )
+        # What asyncio calls the backlog is also how many it accepts before it reads again.
+        server = await self._loop.create_server(
+            connections.new, sock=self._socket, backlog=ACCEPTED_AT_ONCE
+        )
+        self._socket.listen(QUEUE)
+        await self._stopping.wait()
+        server.close()
+        connections.hang_up()
+        await asyncio.sleep(0)
 
 
-class _Server6(_Server):
-    address_family = socket.AF_INET6
+class _Pages:
+    """What is answered; a page that takes long to write is written on a thread of its own."""
+
+    def __init__(self, health: Health, metrics: Metrics) -> None:
+        self._health = health
+        self._metrics = metrics
+        #: Writes the metrics, one text at a time.
+        self.writer = ThreadPoolExecutor(1, thread_name_prefix="http-metrics")
+        self._next: asyncio.Task[Answer] | None = None
+        self._last_s = -RENDER_EVERY_S
+
+    def livez(self) -> Answer:
+        """Return whether the event loop runs."""
+        if self._health.alive:
+            return Answer("200 OK", b"ok\n")
+        return Answer("503 Service Unavailable", b"the event loop is stuck\n")
+
+    def readyz(self) -> Answer:
+        """Return every check's result."""
+        report = self._health.report()
+        status = "200 OK" if report["ready"] else "503 Service Unavailable"
+        return Answer(status, json.dumps(report).encode() + b"\n", "application/json")
+
+    def metrics(self) -> Awaitable[Answer]:
+        """Return the metrics as they are next written, one text for all who wait for it."""
+        if self._next is None:
+            self._next = asyncio.ensure_future(self._write())
+        return asyncio.shield(self._next)
+
+    async def _write(self) -> Answer:
+        loop = asyncio.get_running_loop()
+        await asyncio.sleep(self._last_s + RENDER_EVERY_S - loop.time())
+        self._next, self._last_s = None, loop.time()  # who asks from here on waits for another
+        body = await loop.run_in_executor(self.writer, self._metrics.render)
+        return Answer("200 OK", body, CONTENT_TYPE)
 
 
-class _Handler(WSGIRequestHandler):
-    timeout = CLIENT_TIMEOUT_S
-    server_version = "execution-worker"
-    sys_version = ""
-
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 (the base's name)
-        """Log nothing: a scrape is not an event."""
-
-    def get_stderr(self) -> TextIO:
-        """Return a stream that drops wsgiref's tracebacks of broken connections."""
-        return io.StringIO()
+def _listen(config: HttpConfig) -> socket.socket:
+    """Return a socket that listens where configured."""
+    host = listening_host(config.host)
+    is_ipv6 = ":" in host
+    listening = socket.socket(socket.AF_INET6 if is_ipv6 else socket.AF_INET)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(_address6(host, config.port) if is_ipv6 else (host, config.port))
+        listening.listen(QUEUE)
+    except OSError as error:
+        listening.close()
+        key = "http.host" if isinstance(error, socket.gaierror) else "http.port"
+        reason = (error.strerror or str(error)).lower()
+        raise ConfigError(
+            key, f"cannot listen on {config.host} port {config.port}: {reason}"
+        ) from None
+    except OverflowError as error:
+        listening.close()
+        raise ConfigError("http.port", str(error)) from None
+    return listening
 
 
 def _address6(host: str, port: int) -> tuple[Any, ...]:
@@ -122,42 +149,3 @@ def _address6(host: str, port: int) -> tuple[Any, ...]:
         host, port, socket.AF_INET6, socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST
     )
     return found[0][4]
-
-
-_Answer = tuple[str, str, bytes]
-
-
-def _application(
-    health: Health, metrics: Metrics
-) -> Callable[["WSGIEnvironment", "StartResponse"], list[bytes]]:
-    def livez() -> _Answer:
-        if health.alive:
-            return "200 OK", "text/plain; charset=utf-8", b"ok\n"
-        return "503 Service Unavailable", "text/plain; charset=utf-8", b"the event loop is stuck\n"
-
-    def readyz() -> _Answer:
-        report = health.report()
-        status = "200 OK" if report["ready"] else "503 Service Unavailable"
-        return status, "application/json", json.dumps(report).encode() + b"\n"
-
-    def scrape() -> _Answer:
-        return "200 OK", CONTENT_TYPE, metrics.render()
-
-    routes = {"/livez": livez, "/readyz": readyz, "/metrics": scrape}
-
-    def application(environ: "WSGIEnvironment", start_response: "StartResponse") -> list[bytes]:
-        method, route = environ["REQUEST_METHOD"], routes.get(environ["PATH_INFO"])
-        extra: list[tuple[str, str]] = []
-        if route is None:
-            status, kind, body = "404 Not Found", "text/plain; charset=utf-8", b"not found\n"
-        elif method not in {"GET", "HEAD"}:
-            status, kind = "405 Method Not Allowed", "text/plain; charset=utf-8"
-            body, extra = b"only GET and HEAD\n", [("Allow", "GET, HEAD")]
-        else:
-            status, kind, body = route()
-        headers = [("Content-Type", kind), ("Content-Length", str(len(body))), *extra]
-        headers.append(("Cache-Control", "no-store"))
-        start_response(status, headers)
-        return [] if method == "HEAD" else [body]
-
-    return application

@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 from worker.assembly.api_keys import key_digest, sentence
 from worker.assembly.factory import ExchangeFactory, is_simulated
-from worker.cli import session
+from worker.cli import output, session
 from worker.cli.environment import configuration
 from worker.cli.main import BAD_CONFIG
 from worker.cli.python_build import slowness
@@ -48,7 +48,7 @@ def run(options: Namespace) -> int:
     try:
         config = configuration(options)
     except ConfigError as error:
-        print(Finding("FAIL", "configuration", str(error)))
+        output.say(Finding("FAIL", "configuration", str(error)))
         return BAD_CONFIG
     return session.run(_check(config))
 
@@ -56,7 +56,7 @@ def run(options: Namespace) -> int:
 async def _check(config: Config) -> int:
     has_failed = False
     async for finding in findings(config, SystemClock()):
-        print(finding, flush=True)
+        output.say(finding, flush=True)
         has_failed |= finding.level == "FAIL"
     return 1 if has_failed else 0
 

@@ -1,8 +1,8 @@
 """``config``: print the effective configuration."""
 
-import sys
 from argparse import ArgumentParser, Namespace
 
+from worker.cli import output
 from worker.cli.environment import configuration
 from worker.config.showing import render_config
 
@@ -17,5 +17,5 @@ def configure(parser: ArgumentParser) -> None:
 
 def run(options: Namespace) -> int:
     """Print the configuration as TOML."""
-    sys.stdout.write(render_config(configuration(options)))
+    output.say(*render_config(configuration(options)).rstrip("\n").split("\n"))
     return 0

@@ -2,7 +2,7 @@
 
 from argparse import ArgumentParser, Namespace
 
-from worker.cli import arguments, session
+from worker.cli import arguments, output, session
 from worker.domain.money import rounded_text, text
 from worker.operator.reader import AccountReader
 
@@ -47,7 +47,7 @@ async def _correct(reader: AccountReader, options: Namespace) -> int:
             actor=session.actor(),
             reason=options.reason,
         )
-    print(
+    output.say(
         f"{before.direction} {options.symbol} on {options.exchange}: {text(before.quantity)} "
         f"is now {text(after.quantity)}, realised {rounded_text(after.realized_pnl)}"
     )

@@ -7,9 +7,10 @@ from typing import Any, Final
 
 import msgspec
 
-from worker.cli import arguments, session, wording
+from worker.cli import arguments, output, session, wording
 from worker.operator.dead_letters import DeadLetter
 from worker.operator.reader import AccountReader
+from worker.runtime.printable import printable
 
 _ID: Final = re.compile(r"\d{1,20}-\d{1,20}")
 _encode = msgspec.json.Encoder().encode
@@ -46,30 +47,36 @@ async def _list(reader: AccountReader, options: Namespace) -> int:
     async with reader:
         letters = await reader.dead.latest(options.limit)
     for letter in letters:
-        print(to_json(letter).decode() if options.json else one_line(letter))
+        if options.json:
+            output.say_json(to_json(letter))
+        else:
+            output.say(one_line(letter))
     if not letters and not options.json:
-        print("No dead letters.")
+        output.say("No dead letters.")
     return 0
 
 
 async def _show(reader: AccountReader, options: Namespace) -> int:
     async with reader:
         letter = await reader.dead.get(options.id)
-    print(to_json(letter).decode() if options.json else "\n".join(full_text(letter)))
+    if options.json:
+        output.say_json(to_json(letter))
+    else:
+        output.say(*full_text(letter))
     return 0
 
 
 async def _replay(reader: AccountReader, options: Namespace) -> int:
     async with reader:
         entry_id = await reader.dead.replay(options.id)
-    print(entry_id)
+    output.say(entry_id)
     return 0
 
 
 async def _discard(reader: AccountReader, options: Namespace) -> int:
     async with reader:
         await reader.dead.discard(options.id)
-    print(f"dead letter {options.id} is gone")
+    output.say(f"dead letter {options.id} is gone")
     return 0
 
 
@@ -86,7 +93,7 @@ def to_json(letter: DeadLetter) -> bytes:
 def one_line(letter: DeadLetter) -> str:
     """Format a dead letter as a line of the list."""
     shown = wording.spell({"signal": letter.signal_id or "-", "error": letter.error})
-    return f"{letter.id}  {wording.printable(letter.reason):<20} {shown}"
+    return f"{letter.id}  {printable(letter.reason):<20} {shown}"
 
 
 def full_text(letter: DeadLetter) -> list[str]:
@@ -94,13 +101,13 @@ def full_text(letter: DeadLetter) -> list[str]:
     return [
         f"dead letter  {letter.id}",
         f"reason       {letter.reason}",
-        f"error        {wording.printable(letter.error)}",
+        f"error        {printable(letter.error)}",
         f"signal       {letter.signal_id or '-'}",
         f"entry        {letter.entry_id}, delivered {letter.deliveries} times",
         f"worker       {letter.worker}",
         f"at           {letter.at}",
         *(
-            f"{wording.printable(name):<12} {wording.printable(value.decode(errors='replace'))}"
+            f"{printable(name):<12} {printable(value.decode(errors='replace'))}"
             for name, value in letter.fields.items()
         ),
     ]

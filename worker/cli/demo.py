@@ -14,7 +14,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Final
 
-from worker.cli import session
+from worker.cli import output, session
 from worker.cli.demo_screen import Screen
 from worker.cli.demo_signals import MAX_POSITIONS, DemoSignals, Fate
 from worker.cli.demo_sums import Sums, add_up, report
@@ -79,13 +79,12 @@ async def _demo() -> int:
             raise DemoError(f"{error}; the workers' logs are in {logs}") from None
         codes = await asyncio.to_thread(_stop, workers)
     problems = [*sums.problems, *(f"a worker ended with exit code {c}" for c in codes if c)]
-    for problem in problems:
-        print(f"execution-worker: {problem}", file=sys.stderr)
+    output.complain(*problems)
     if problems:
-        print(f"It does not add up; the workers' logs are in {logs}", file=sys.stderr)
+        output.complain(f"it does not add up; the workers' logs are in {logs}")
         return 1
     shutil.rmtree(logs, ignore_errors=True)
-    print(_GO_ON)
+    output.say(*_GO_ON.split("\n"))
     return 0
 
 
@@ -156,7 +155,9 @@ async def _play(
 ) -> Sums:
     """Produce signals and show events until every signal is finished; then add up."""
     with screen:
-        print("Starting a private server and two workers on a simulated exchange ...", flush=True)
+        output.say(
+            "Starting a private server and two workers on a simulated exchange ...", flush=True
+        )
         tail = reader.tail((*OUTPUT_STREAMS, "dead"), "0")
         await _until_ready(reader, workers)
         started = time.monotonic()
@@ -176,7 +177,7 @@ async def _play(
     everything = await _read_all(reader)
     sums = add_up(everything, fates, pending=status.pending, lag=status.lag)
     seconds = time.monotonic() - started
-    print("\n".join(["", *report(sums, seconds=seconds, workers=len(workers)), ""]))
+    output.say("", *report(sums, seconds=seconds, workers=len(workers)), "")
     return sums
 
 

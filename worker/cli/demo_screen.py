@@ -4,11 +4,12 @@ import sys
 from collections import deque
 from typing import Any, Final, Self
 
-from worker.cli import wording
+from worker.cli import output, wording
 from worker.cli.status import banner
 from worker.ledger.access import StreamEntry
 from worker.operator.status import Status
 from worker.runtime.clock import utc
+from worker.runtime.printable import printable
 
 LAST_EVENTS: Final = 20
 #: The lines of the live screen beside the last events.
@@ -27,7 +28,7 @@ class Screen:
         if sys.stdout.isatty():
             from rich.live import Live  # noqa: PLC0415 (drawing only)
 
-            self._live = Live(console=wording.screen(), auto_refresh=False, transient=True)
+            self._live = Live(console=output.screen(), auto_refresh=False, transient=True)
             self._live.start()
         return self
 
@@ -43,7 +44,7 @@ class Screen:
             self._counts[kind] = self._counts.get(kind, 0) + 1
             self._last.append(line)
             if self._live is None:
-                print(line)
+                output.say(line)
         sys.stdout.flush()
 
     def status(self, status: Status) -> None:
@@ -57,7 +58,9 @@ class Screen:
             f"not seen yet {status.lag}   in hand {status.in_flight}   waiting {status.waiting}   "
             f"open positions {status.open_positions}   dead letters {status.dead_letters}"
         )
-        counts = "   ".join(f"{name} {count}" for name, count in sorted(self._counts.items()))
+        counts = "   ".join(
+            f"{printable(name)} {count}" for name, count in sorted(self._counts.items())
+        )
         room = max(self._live.console.height - _OTHER_LINES, 1)
         last = Text("\n".join(list(self._last)[-room:]), no_wrap=True, overflow="ellipsis")
         parts = (banner(status), Text(flow, style="bold"), Text(f"{counts}\n"), last)

@@ -6,7 +6,6 @@ to ``HALTED`` when the book is empty or time is up. Closing signals are processe
 order within their symbol, each sent exactly once.
 """
 
-import sys
 import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterable
@@ -15,7 +14,7 @@ from typing import Any, Final
 import msgspec
 
 from worker.assembly.factory import takes_signal_prices
-from worker.cli import arguments, session, signing
+from worker.cli import arguments, output, session, signing
 from worker.cli.environment import configuration
 from worker.config.keys import Config
 from worker.domain.event import TERMINAL_EVENTS
@@ -105,13 +104,13 @@ async def _flatten(
         try:
             left = await flattening.close_all(timeout_s)
         except BaseException:
-            print("execution-worker: stopped early, trading stays REDUCING", file=sys.stderr)
+            output.complain("stopped early, trading stays REDUCING")
             raise
         await reader.set_trading_state(TradingState.HALTED, reason=options.reason, actor=who)
-    for sentence in left:
-        print(f"execution-worker: {sentence}", file=sys.stderr)
+    output.complain(*left)
     what = f"{len(left)} left" if left else "no position is open"
-    print(f"account {config.account} is HALTED, {flattening.submitted} closes submitted, {what}")
+    closes = f"{flattening.submitted} closes submitted"
+    output.say(f"account {config.account} is HALTED, {closes}, {what}")
     return 1 if left else 0
 
 

@@ -6,6 +6,7 @@ commands start quickly.
 
 import argparse
 import importlib
+import io
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,8 +15,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from worker import __version__
+from worker.cli import output
 from worker.domain.money import use_exact_arithmetic
 from worker.runtime.errors import ConfigError, InvariantError, WorkerError
+from worker.runtime.printable import printable
 
 OK: Final = 0
 FAILURE: Final = 1
@@ -47,7 +50,14 @@ COMMANDS: Final[Mapping[str, str]] = {
 }
 
 
-class _CommandParser(argparse.ArgumentParser):
+class _Parser(argparse.ArgumentParser):
+    """A parser whose messages, which quote arguments, are printable."""
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        super()._print_message("\n".join(map(printable, message.split("\n"))), file)
+
+
+class _CommandParser(_Parser):
     """A command's parser, whose module adds its arguments when the command is given.
 
     Every parser, nested ones too, takes ``--config``, so that its position does not matter.
@@ -73,7 +83,7 @@ class _CommandParser(argparse.ArgumentParser):
 
 def build_parser() -> argparse.ArgumentParser:
     """Build the parser of the whole command line."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="execution-worker",
         description="Turn trading signals from a Redis stream into orders on an exchange, each "
         "exactly once.",
@@ -113,15 +123,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # what its encoding does not have
     try:
-        options = build_parser().parse_args(argv)
+        parser = build_parser()
+        given = sys.argv[1:] if argv is None else argv
+        for argument in given:
+            if not _is_utf8(argument):
+                parser.error(f"{argument} is not UTF-8")
+        options = parser.parse_args(given)
         use_exact_arithmetic()
         code = int(options.run_command(options))
         sys.stdout.flush()
     except SystemExit as stop:  # argparse: --help, --version, wrong usage
         return stop.code if isinstance(stop.code, int) else FAILURE
     except KeyboardInterrupt:
-        print("execution-worker: interrupted", file=sys.stderr)
+        output.complain("interrupted")
         return FAILURE
     except BrokenPipeError:
         # The reader of the output is gone; keep the interpreter from flushing into it.
@@ -132,13 +150,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     return code
 
 
+def _is_utf8(argument: str) -> bool:
+    """Return whether an argument holds no byte that Python could not decode."""
+    try:
+        argument.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _explain(error: BaseException) -> int:
     """Print errors of this project in a sentence each; re-raise any other with its traceback."""
     known = list(_known(error))
     if not known:
+        sys.excepthook = output.print_traceback
         raise error
-    for cause in known:
-        print(f"execution-worker: {cause}", file=sys.stderr)
+    output.complain(*known)
     if any(isinstance(cause, InvariantError) for cause in known):
         return BROKEN_INVARIANT
     return BAD_CONFIG if any(isinstance(cause, ConfigError) for cause in known) else FAILURE

@@ -6,10 +6,11 @@ from typing import Any
 
 import msgspec
 
-from worker.cli import session, wording
+from worker.cli import output, session, wording
 from worker.operator.history import History
 from worker.operator.reader import AccountReader
 from worker.runtime.errors import WorkerError
+from worker.runtime.printable import printable
 
 _encode = msgspec.json.Encoder(decimal_format="string").encode
 
@@ -39,7 +40,10 @@ async def _order(reader: AccountReader, options: Namespace) -> int:
             f"account {reader.access.account}, or its record has expired "
             "(redis.record_retention_seconds)"
         )
-    print(to_json(history).decode() if options.json else "\n".join(lines(history)))
+    if options.json:
+        output.say_json(to_json(history))
+    else:
+        output.say(*lines(history))
     return 0
 
 
@@ -65,7 +69,7 @@ def lines(history: History) -> list[str]:
         signal = record.intent.get("signal") or {}
         names = ("exchange", "symbol", "action", "direction", "order_type", "quantity")
         what = " ".join(str(signal[name]) for name in names if signal.get(name))
-        shown += [f"  {wording.printable(what)}"] if what else []
+        shown += [f"  {printable(what)}"] if what else []
     steps = [(at, what) for at, what in _steps(history) if at is not None]
     steps.sort(key=lambda step: step[0])
     start = steps[0][0] if steps else None
@@ -73,7 +77,7 @@ def lines(history: History) -> list[str]:
         since_ms = int((at - start).total_seconds() * 1000) if start else 0
         shown.append(f"  {wording.moment(at)}  +{wording.age(since_ms):<10} {what}")
     shown += [
-        f"  dead letter {letter.id}: {letter.reason}: {wording.printable(letter.error)}"
+        f"  dead letter {letter.id}: {letter.reason}: {printable(letter.error)}"
         for letter in history.dead_letters
     ]
     if not history.complete:

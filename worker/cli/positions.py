@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from worker.cli import session, wording
+from worker.cli import output, session
 from worker.domain.money import rounded_text, text
 from worker.ledger.replies import Book
 from worker.operator.reader import AccountReader
@@ -28,11 +28,11 @@ async def _positions(reader: AccountReader, options: Namespace) -> int:
     async with reader:
         book = await reader.positions()
     if options.json:
-        print(to_json(book).decode())
+        output.say_json(to_json(book))
     elif not book.positions:
-        print("No open positions.")
+        output.say("No open positions.")
     else:
-        wording.screen().print(table(book))
+        output.screen().print(table(book))
     return 0
 
 

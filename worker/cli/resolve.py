@@ -5,7 +5,7 @@ import time
 from argparse import ArgumentParser, Namespace
 from typing import Final
 
-from worker.cli import arguments, session
+from worker.cli import arguments, output, session
 from worker.domain.money import ZERO
 from worker.domain.verdict import Verdict
 from worker.operator.reader import AccountReader
@@ -73,7 +73,7 @@ async def _resolve(reader: AccountReader, options: Namespace) -> int:
         while time.monotonic() < deadline:
             record = (await reader.order(options.signal_id)).record
             if record is not None and record.ended_at is not None:
-                print(f"the order of {options.signal_id} is {record.state}")
+                output.say(f"the order of {options.signal_id} is {record.state}")
                 return 0
             await asyncio.sleep(LOOK_EVERY_S)
     raise UndecidedError(

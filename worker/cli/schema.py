@@ -2,7 +2,6 @@
 
 import inspect
 import json
-import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterable, Mapping
 from datetime import datetime
@@ -11,6 +10,7 @@ from typing import Annotated, Any, Final
 import msgspec
 
 from worker import __version__
+from worker.cli import output
 from worker.domain.event import STREAM_OF, Event, payload_struct
 from worker.domain.identity import ACCOUNT_PATTERN
 from worker.domain.refusal import Code, DeadReason
@@ -70,7 +70,7 @@ def configure(parser: ArgumentParser) -> None:
 
 def run(_options: Namespace) -> int:
     """Print the document."""
-    sys.stdout.write(json.dumps(document(), indent=2, ensure_ascii=False) + "\n")
+    output.say(*json.dumps(document(), indent=2, ensure_ascii=False).split("\n"))
     return 0
 
 

@@ -7,13 +7,14 @@ from typing import Any
 
 import msgspec
 
-from worker.cli import arguments, session, wording
+from worker.cli import arguments, output, session, wording
 from worker.domain.money import text as plain
 from worker.domain.trading_state import TradingState
 from worker.ledger.errors import LedgerUnavailableError
 from worker.operator.attention import needs_attention
 from worker.operator.reader import AccountReader
 from worker.operator.status import Status
+from worker.runtime.printable import printable
 
 _COLOUR = {
     TradingState.ACTIVE: "green",
@@ -52,9 +53,9 @@ async def _once(reader: AccountReader, options: Namespace) -> int:
 
 def _show(status: Status, *, as_json: bool) -> None:
     if as_json:
-        print(to_json(status).decode(), flush=True)
+        output.say_json(to_json(status), flush=True)
         return
-    wording.screen().print(render(status))
+    output.screen().print(render(status))
 
 
 async def _watch(reader: AccountReader, options: Namespace) -> int:
@@ -68,9 +69,7 @@ async def _watch(reader: AccountReader, options: Namespace) -> int:
                 status = await _again(reader, status)
         from rich.live import Live  # noqa: PLC0415 (drawing only)
 
-        with Live(
-            render(status), console=wording.screen(), auto_refresh=False, screen=True
-        ) as live:
+        with Live(render(status), console=output.screen(), auto_refresh=False, screen=True) as live:
             while True:
                 await asyncio.sleep(pause_s)
                 status = await _again(reader, status)
@@ -82,7 +81,7 @@ async def _again(reader: AccountReader, last: Status) -> Status:
     try:
         return await reader.status()
     except LedgerUnavailableError as error:
-        print(f"execution-worker: {error}; showing {wording.moment(last.at)}", file=sys.stderr)
+        output.complain(f"{error}; showing {wording.moment(last.at)}")
         return last
 
 
@@ -102,9 +101,7 @@ def render(status: Status) -> Any:
     parts: list[Any] = [banner(status)]
     problems = needs_attention(status)
     if problems:
-        listed = Text(
-            "\n".join(f"! {wording.printable(problem)}" for problem in problems), style="bold"
-        )
+        listed = Text("\n".join(f"! {printable(problem)}" for problem in problems), style="bold")
         parts.append(Panel(listed, title="needs attention", title_align="left", style="red"))
     else:
         parts.append(Text("Nothing needs attention.", style="green"))
@@ -123,7 +120,7 @@ def banner(status: Status) -> Any:
     colour = _COLOUR[status.trading_state]
     text = Text(justify="center")
     text.append(" ".join(status.trading_state.value) + "\n", style=f"bold {colour}")
-    since = wording.printable(" ".join(p for p in (status.reason, _by(status)) if p))
+    since = printable(" ".join(p for p in (status.reason, _by(status)) if p))
     text.append(f"account {status.account}" + (f"  ·  {since}" if since else ""))
     return Panel(text, box=box.DOUBLE, border_style=colour, padding=(1, 2))
 
@@ -172,11 +169,11 @@ def _workers(status: Status, table_class: Any) -> Any:
     for worker in status.workers:
         reported = worker.status
         table.add_row(
-            wording.printable(worker.name),
+            printable(worker.name),
             f"{wording.age(worker.silent_ms)} ago" + ("" if worker.alive else " (silent)"),
             str(reported.get("in_flight", "-")),
             str(reported.get("concurrency", "-")),
-            wording.printable(str(reported.get("mode", "-")))
+            printable(str(reported.get("mode", "-")))
             + (", draining" if reported.get("draining") else ""),
         )
     return table

@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from worker.cli import session, signing
+from worker.cli import output, session, signing
 from worker.cli.environment import configuration
 from worker.domain.signal import MalformedSignalError, decode_signal
 from worker.ledger.streams import SubmissionError
@@ -86,7 +86,7 @@ async def _submit(reader: AccountReader, entries: Sequence[Mapping[str, bytes]])
 
 
 def _print(ids: list[str]) -> None:
-    sys.stdout.write("".join(f"{entry_id}\n" for entry_id in ids))
+    output.say(*ids)
 
 
 def _read(file: str) -> bytes:
@@ -163,8 +163,7 @@ def _problem(item: Item) -> str:
 
 def _warn(problems: list[str], *, strict: bool) -> None:
     what = "not submitted" if strict else "submitted all the same, will be a dead letter"
-    for problem in problems[:MAX_WARNINGS]:
-        print(f"execution-worker: {problem} ({what})", file=sys.stderr)
+    output.complain(*(f"{problem} ({what})" for problem in problems[:MAX_WARNINGS]))
     if len(problems) > MAX_WARNINGS:
         more = len(problems) - MAX_WARNINGS
-        print(f"execution-worker: and {more} more like these ({what})", file=sys.stderr)
+        output.complain(f"and {more} more like these ({what})")

@@ -7,7 +7,7 @@ import sys
 from argparse import ArgumentParser, Namespace
 from typing import Final
 
-from worker.cli import session, wording
+from worker.cli import output, session, wording
 from worker.ledger.access import OUTPUT_STREAMS, STREAMS
 from worker.ledger.errors import LedgerUnavailableError
 from worker.operator.reader import AccountReader
@@ -68,12 +68,12 @@ async def _tail(reader: AccountReader, options: Namespace) -> int:
             try:
                 entries = await tail.read()
             except LedgerUnavailableError as error:
-                print(f"execution-worker: {error}; trying again", file=sys.stderr)
+                output.complain(f"{error}; trying again")
                 await asyncio.sleep(RETRY_S)
                 continue
             for entry in entries:
                 if options.json:
-                    sys.stdout.write(wording.as_json(entry).decode() + "\n")
+                    output.say_json(wording.as_json(entry))
                 else:
-                    print(wording.one_line(entry, utc(entry.order[0])))
+                    output.say(wording.one_line(entry, utc(entry.order[0])))
             sys.stdout.flush()

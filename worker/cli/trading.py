@@ -2,7 +2,7 @@
 
 from argparse import Namespace
 
-from worker.cli import session
+from worker.cli import output, session
 from worker.domain.trading_state import TradingState
 from worker.operator.reader import AccountReader
 
@@ -16,5 +16,5 @@ async def _set(reader: AccountReader, state: TradingState, reason: str) -> int:
     async with reader:
         before = await reader.set_trading_state(state, reason=reason, actor=session.actor())
     was = f"still {state}" if before is state else f"{state}, was {before}"
-    print(f"account {reader.access.account} is {was}")
+    output.say(f"account {reader.access.account} is {was}")
     return 0

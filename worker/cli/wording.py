@@ -1,12 +1,12 @@
-"""Text and JSON of stream entries, times and ages in words, and the console for tables."""
+"""Text and JSON of stream entries, and times and ages in words."""
 
-import sys
 from datetime import datetime
 from typing import Any, Final
 
 import msgspec
 
 from worker.ledger.access import DEAD_STREAM, StreamEntry
+from worker.runtime.printable import printable
 
 _encode = msgspec.json.Encoder().encode
 #: The fields of an event shown on its line, in this order.
@@ -19,8 +19,6 @@ _SHOWN: Final = (
 _SIGNAL: Final = (
     "action", "direction", "order_type", "quantity", "entry_price", "stop_loss", "take_profit",
 )  # fmt: skip
-#: The width of a table written to a file or a pipe, in columns.
-_WIDE: Final = 160
 _NOTHING: Final[tuple[Any, ...]] = (None, "", [], {})
 
 
@@ -93,11 +91,6 @@ def _quoted(value: Any) -> str:
     return f'"{text}"' if " " in text else text
 
 
-def printable(text: str) -> str:
-    """Escape control characters, so that no producer's text can move the cursor or set colours."""
-    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
-
-
 def as_json(entry: StreamEntry) -> bytes:
     r"""Encode one entry of any stream as a line of JSON; ``data`` is embedded where it is JSON.
 
@@ -132,10 +125,3 @@ def _embedded(data: bytes) -> Any:
         return msgspec.Raw(msgspec.json.format(data, indent=-1))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return _escaped(data)
-
-
-def screen() -> Any:
-    """Return a console on standard output that treats no text as markup."""
-    from rich.console import Console  # noqa: PLC0415 (drawing only)
-
-    return Console(markup=False, width=None if sys.stdout.isatty() else _WIDE)

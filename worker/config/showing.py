@@ -62,7 +62,11 @@ def _toml(path: tuple[str, ...], value: Any) -> str:
 def _quoted(text: str) -> str:
     """Write a TOML basic string (TOML 1.0, "String")."""
     escaped = text.replace("\\", "\\\\").replace('"', '\\"')
-    return '"' + re.sub(r"[\x00-\x1f\x7f]", lambda m: f"\\u{ord(m[0]):04x}", escaped) + '"'
+    return '"' + "".join(c if c.isprintable() else _escape(ord(c)) for c in escaped) + '"'
+
+
+def _escape(code: int) -> str:
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
 def mask_url(url: str) -> str:

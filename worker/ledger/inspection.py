@@ -114,7 +114,7 @@ async def read_snapshot(access: Access) -> Snapshot:
         at_ms=_unix_ms(found["time"]),
         control=_control(found["control"] or {}),
         heartbeats=_heartbeats(found["workers"] or {}),
-        keeper=found["keeper"].decode() if found["keeper"] else None,
+        keeper=_text(found["keeper"]) if found["keeper"] else None,
         backlog=backlog,
         leased=found["leases"],
         waiting=max(backlog.pending - found["leases"] - unleased, 0),
@@ -127,7 +127,7 @@ async def read_snapshot(access: Access) -> Snapshot:
         realized=_amounts(found["realized"]),
         dead_letters=found["dead"],
         throttled_until_ms={
-            name.decode(): int(until) for name, until in sorted((found["throttle"] or {}).items())
+            _text(name): int(until) for name, until in sorted((found["throttle"] or {}).items())
         },
     )
 
@@ -213,6 +213,11 @@ def _value(reply: Any) -> Any:
     raise error
 
 
+def _text(raw: bytes) -> str:
+    """Return what anybody with a password may have written."""
+    return raw.decode(errors="replace")
+
+
 def _unix_ms(time: tuple[int, int]) -> int:
     seconds, micros = time
     return int(seconds) * 1000 + int(micros) // 1000
@@ -221,9 +226,9 @@ def _unix_ms(time: tuple[int, int]) -> int:
 def _control(raw: Mapping[bytes, bytes]) -> Control:
     return Control(
         trading_state=TradingState.read(raw.get(b"trading_state", b"ACTIVE")),
-        reason=raw.get(b"reason", b"").decode(),
-        actor=raw.get(b"actor", b"").decode(),
-        changed_at=raw.get(b"at", b"").decode(),
+        reason=_text(raw.get(b"reason", b"")),
+        actor=_text(raw.get(b"actor", b"")),
+        changed_at=_text(raw.get(b"at", b"")),
     )
 
 
@@ -236,14 +241,14 @@ def _heartbeats(raw: Mapping[bytes, bytes]) -> dict[str, Heartbeat]:
             status = msgspec.json.decode(data, type=dict[str, Any])
         except msgspec.MsgspecError:
             status = {}
-        heartbeats[name.decode()] = Heartbeat(at_ms=int(at_ms), status=status)
+        heartbeats[_text(name)] = Heartbeat(at_ms=int(at_ms), status=status)
     return heartbeats
 
 
 def _amounts(raw: Mapping[bytes, bytes]) -> dict[str, Decimal]:
     """Read amounts by currency, stored in millionths."""
     return {
-        currency.decode(): tidy(Decimal(int(amount)) / 1_000_000)
+        _text(currency): tidy(Decimal(int(amount)) / 1_000_000)
         for currency, amount in sorted(raw.items())
     }
 
@@ -267,9 +272,9 @@ async def _backlog(access: Access, found: Mapping[str, Any]) -> Backlog:
         group_exists=group is not None,
         length=found["length"],
         lag=lag,
-        oldest_unseen=rows[0][0].decode() if rows else None,
+        oldest_unseen=_text(rows[0][0]) if rows else None,
         pending=pending.get("pending", 0),
-        oldest_pending=oldest.decode() if oldest else None,
+        oldest_pending=_text(oldest) if oldest else None,
     )
 
 
@@ -285,7 +290,7 @@ class _StoredSignal(msgspec.Struct, frozen=True):
 
 
 async def _unresolved(access: Access, entries: list[bytes]) -> tuple[UnresolvedOrder, ...]:
-    names = [entry.decode() for entry in entries]
+    names = [_text(entry) for entry in entries]
     if not names:
         return ()
     stored = await access.ask_one("HMGET", access.key("entries"), *names)

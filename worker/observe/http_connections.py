@@ -23,7 +23,7 @@ _TEXT: Final = "text/plain; charset=utf-8"
 
 
 class Answer(NamedTuple):
-    """What is answered to one request."""
+    """An answer to one request."""
 
     status: str
     body: bytes
@@ -202,7 +202,7 @@ class Connection(asyncio.Protocol):
 
 
 class Request(NamedTuple):
-    """What is asked for."""
+    """A request for a page."""
 
     method: str
     target: str

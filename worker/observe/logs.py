@@ -17,6 +17,7 @@ from worker.config.keys import LogConfig
 from worker.observe.redaction import Redactor
 from worker.runtime.clock import Clock, SystemClock
 from worker.runtime.logger import LogSignal, bound_ids, structlog
+from worker.runtime.printable import printable, printable_json
 
 #: Longer lines are cut: a log is not a place for payloads.
 MAX_LINE_BYTES: Final = 65_536
@@ -163,7 +164,7 @@ class JsonLines(Renderer):
         line = _encode({"ts": self._timestamp(), "level": level, "event": event, **fields})
         if self._redactor.finds_in_json(line):
             line = _encode(self._redactor.mask_value(msgspec.json.decode(line)))
-        return line
+        return printable_json(line)
 
     def _cut(self, line: bytes, level: str) -> bytes:
         text = line[: MAX_LINE_BYTES // 4].decode(errors="replace")
@@ -182,8 +183,12 @@ class ConsoleLines(Renderer):
     def _line(self, level: str, event: str, fields: dict[str, Any]) -> bytes:
         # Masked before rendering too, which may spell a value in another way.
         plain = msgspec.json.decode(_encode(_jsonable({"event": event, **fields})))
+        masked = self._redactor.mask_value(plain)
         shown = {"timestamp": self._timestamp(), "level": level}
-        shown |= self._redactor.mask_value(plain)
+        trace = str(masked.pop("exception", ""))
+        shown |= _shown(masked)
+        if trace:
+            shown["exception"] = "\n".join(map(printable, trace.split("\n")))
         shown["event"] = str(shown.get("event", ""))
         return self._redactor.mask(str(self._render(None, level, shown))).encode(errors="replace")
 
@@ -311,6 +316,17 @@ def _jsonable(value: Any) -> Any:
         return [_jsonable(entry) for entry in value]
     if isinstance(value, msgspec.Struct):
         return str(value)
+    return value
+
+
+def _shown(value: Any) -> Any:
+    """Return a decoded JSON value with all text in it printable."""
+    if isinstance(value, str):
+        return printable(value)
+    if isinstance(value, dict):
+        return {printable(name): _shown(entry) for name, entry in value.items()}
+    if isinstance(value, list):
+        return [_shown(entry) for entry in value]
     return value
 
 

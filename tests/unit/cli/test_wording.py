@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from worker.cli import wording
+from worker.cli.output import screen
 from worker.cli.status import banner, render, to_json
-from worker.cli.wording import screen
 from worker.domain.trading_state import TradingState
 from worker.ledger.access import StreamEntry
 from worker.operator.attention import needs_attention

@@ -180,11 +180,12 @@ class Bybit(Dialect):
     def key_info(self, asked: Asked) -> Any:
         """GET /v5/user/query-api."""
         trade = ["Order", "Position"]
+        wallet = ["Withdraw"] if self.engine.key_withdraws else []
         return self.ok(
             {
                 "readOnly": 0,
-                "permissions": {"ContractTrade": trade, "Spot": ["SpotTrade"], "Wallet": []},
-                "ips": ["*"],
+                "permissions": {"ContractTrade": trade, "Spot": ["SpotTrade"], "Wallet": wallet},
+                "ips": ["203.0.113.7"] if self.engine.key_is_bound else ["*"],
                 "type": 1,
                 "unified": 0,
                 "uta": 1,

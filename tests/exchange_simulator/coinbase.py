@@ -209,7 +209,12 @@ class Coinbase(Dialect):
 
     def permissions(self, asked: Asked) -> Any:
         """GET …/key_permissions."""
-        return {"can_view": True, "can_trade": True, "can_transfer": False, "portfolio_uuid": "p"}
+        return {
+            "can_view": True,
+            "can_trade": True,
+            "can_transfer": self.engine.key_withdraws,
+            "portfolio_uuid": "p",
+        }
 
     def accounts(self, asked: Asked) -> Any:
         """GET …/accounts: 49 at a time unless asked for more, 250 at most."""

@@ -5,7 +5,8 @@ nonce), ``spot-rest-ratelimits`` (the API counter), ``spot-ratelimits`` (the ord
 pair), ``spot-errors``; and https://docs.kraken.com/api-reference/ with ``trading/add-order``
 (``deadline``: "min now() + 2 seconds, max now() + 60 seconds"), ``trading/cancel-order``,
 ``account-data/get-open-orders``, ``get-closed-orders``, ``get-orders-info``, ``get-trades-info``,
-``get-extended-balance``, ``market-data/get-tradable-asset-pairs``, ``get-ticker-information``.
+``get-extended-balance``, ``get-api-key-info``, ``market-data/get-tradable-asset-pairs``,
+``get-ticker-information``.
 """
 
 import base64
@@ -202,6 +203,24 @@ class Kraken(Dialect):
             }
         )
 
+    def key_info(self, asked: Asked) -> Any:
+        """POST /0/private/GetApiKeyInfo."""
+        trading = ["query-open-trades", "query-closed-trades", "modify-trades", "close-trades"]
+        return self.ok(
+            {
+                "apiKeyName": "worker",
+                "apiKey": self.settings.api_key,
+                "nonce": asked.text("nonce"),
+                "nonceWindow": self.nonce_window_ms,
+                "permissions": [
+                    "query-funds",
+                    *trading,
+                    *(["withdraw-funds"] if self.engine.key_withdraws else []),
+                ],
+                "ipAllowlist": ["203.0.113.7"] if self.engine.key_is_bound else [],
+            }
+        )
+
     def wallet(self, asked: Asked) -> Any:
         """POST /0/private/BalanceEx."""
         return self.ok(
@@ -352,6 +371,7 @@ class Kraken(Dialect):
         "GET /0/public/Assets": Endpoint(assets, "markets", signed=False),
         "GET /0/public/Ticker": Endpoint(ticker, "prices", signed=False),
         "POST /0/private/BalanceEx": Endpoint(wallet, "balance"),
+        "POST /0/private/GetApiKeyInfo": Endpoint(key_info, "account"),
         "POST /0/private/AddOrder": Endpoint(create, "create", cost=0),
         "POST /0/private/CancelOrder": Endpoint(cancel, "cancel", cost=0),
         "POST /0/private/OpenOrders": Endpoint(open_orders, "look_up"),

@@ -51,6 +51,9 @@ class Engine:
         self.fills_per_order = fills_per_order
         #: whether positions are kept by side, so that an order has to name one
         self.hedge_mode = False
+        #: what the API key may do beside trading, and whether it works from some addresses only
+        self.key_withdraws = False
+        self.key_is_bound = True
         self.accepted: list[Order] = []
         self.open: dict[tuple[Venue, str], dict[int, Order]] = {}
         self._by_id: dict[tuple[str, str, int], Order] = {}

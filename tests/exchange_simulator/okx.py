@@ -170,8 +170,8 @@ class Okx(Dialect):
             "mgnIsoMode": "automatic",
             "spotOffsetType": "",
             "enableSpotBorrow": False,
-            "perm": "read_only,trade",
-            "ip": "",
+            "perm": "read_only,trade,withdraw" if self.engine.key_withdraws else "read_only,trade",
+            "ip": "203.0.113.7" if self.engine.key_is_bound else "",
         }
         return self.ok([row])
 

@@ -25,6 +25,17 @@ _TYPES = CONDITIONAL_TYPES - {"STOP", "STOP_MARKET", "TAKE_PROFIT_MARKET"} | {
 }
 
 
+def key_rights(call: Call) -> dict[str, Any]:
+    """GET /sapi/v1/account/apiRestrictions."""
+    return {
+        "ipRestrict": call.engine.key_is_bound,
+        "enableReading": True,
+        "enableSpotAndMarginTrading": True,
+        "enableFutures": True,
+        "enableWithdrawals": call.engine.key_withdraws,
+    }
+
+
 def _read_order(call: Call) -> Order:
     market = call.engine.market("spot", call.text("symbol"))
     kind = call.text("type")
@@ -272,7 +283,5 @@ ROUTES: Routes = {
     ("GET", "/sapi/v1/capital/config/getall"): Route(lambda _: []),
     ("GET", "/sapi/v1/margin/allPairs"): Route(lambda _: []),
     ("GET", "/sapi/v1/margin/isolated/allPairs"): Route(lambda _: []),
-    ("GET", "/sapi/v1/account/apiRestrictions"): Route(
-        lambda _: {"ipRestrict": False, "enableReading": True, "enableSpotAndMarginTrading": True}
-    ),
+    ("GET", "/sapi/v1/account/apiRestrictions"): Route(key_rights),
 }

@@ -351,4 +351,9 @@ CARDS: Final[tuple[Card, ...]] = (
         rules={"max_market_quantity": Decimal(1)},
         cannot={"kraken": KRAKEN_MAXIMUM, "coinbase": COINBASE_MAXIMUM},
     ),
+    Card(
+        id="E60",
+        sentence="A key that may withdraw or works from anywhere is named, and trades.",
+        play=orders.key_rights,
+    ),
 )

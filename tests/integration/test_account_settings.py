@@ -33,12 +33,13 @@ ACCOUNT = "GET /api/v3/account"
 RIGHTS = "GET /sapi/v1/account/apiRestrictions"
 KEY, INFO = "GET /v5/user/query-api", "GET /v5/account/info"
 HELD = "GET /v5/position/list"
+KRAKEN = "POST /0/private/GetApiKeyInfo"
 PERMISSIONS = "GET /api/v3/brokerage/key_permissions"
 
 
 def okx(**row: str) -> dict[str, Any]:
     """A reply of OKX about an account in futures mode, one-way, unless changed."""
-    usual = {"acctLv": "2", "posMode": "net_mode", "perm": "read_only,trade"}
+    usual = {"acctLv": "2", "posMode": "net_mode", "perm": "read_only,trade", "ip": "203.0.113.7"}
     return {"code": "0", "msg": "", "data": [usual | row]}
 
 
@@ -47,8 +48,16 @@ def bybit(**result: Any) -> dict[str, Any]:
     return {"retCode": 0, "retMsg": "OK", "result": result}
 
 
+def kraken(*, without: str = "", and_also: str = "", **key: Any) -> dict[str, Any]:
+    """A reply of Kraken about a key that may trade and is bound to an address, unless changed."""
+    rights = {"query-funds", "query-open-trades", "query-closed-trades", "modify-trades"}
+    rights = rights | {"close-trades", and_also} - {without, ""}
+    usual = {"permissions": sorted(rights - {without}), "ipAllowlist": ["203.0.113.7"]}
+    return {"error": [], "result": usual | key}
+
+
 MAY_TRADE = {"Spot": ["SpotTrade"], "ContractTrade": ["Order", "Position"], "Wallet": []}
-KEY_OK = bybit(readOnly=0, permissions=MAY_TRADE, unified=0, uta=1)
+KEY_OK = bybit(readOnly=0, permissions=MAY_TRADE, ips=["203.0.113.7"], unified=0, uta=1)
 #: What an account that can be traded answers.
 GOOD: dict[str, Any] = {
     OKX: okx(),
@@ -58,7 +67,13 @@ GOOD: dict[str, Any] = {
     DUAL: {"dualSidePosition": False},
     CONFIG: {"canTrade": True, "multiAssetsMargin": False},
     ACCOUNT: {"canTrade": True, "balances": []},
-    RIGHTS: {"enableSpotAndMarginTrading": True, "enableFutures": True},
+    RIGHTS: {
+        "enableSpotAndMarginTrading": True,
+        "enableFutures": True,
+        "enableWithdrawals": False,
+        "ipRestrict": True,
+    },
+    KRAKEN: kraken(),
     PERMISSIONS: {"can_view": True, "can_trade": True, "can_transfer": False},
 }
 
@@ -82,6 +97,7 @@ UNUSABLE_SETTINGS: list[tuple[str, tuple[MarketKind, ...], dict[str, Any], str]]
     ("bybit", SPOT, {KEY: bybit(permissions={"Spot": []})}, "permissions.*may not trade spot"),
     ("bybit", LINEAR, {KEY: bybit(permissions={"Spot": ["SpotTrade"]})}, "may not trade linear"),
     ("bybit", BOTH, {INFO: bybit(unifiedMarginStatus=1)}, "account mode.*classic"),
+    ("kraken", SPOT, {KRAKEN: kraken(without="modify-trades")}, "permissions.*Create & modify"),
     ("coinbase", SPOT, {PERMISSIONS: {"can_view": True, "can_trade": False}}, "may not trade"),
 ]
 
@@ -126,6 +142,7 @@ async def test_a_setting_that_cannot_work_is_refused_at_the_start_by_name(
         ("bybit", BOTH, {KEY: bybit(permissions=MAY_TRADE | {"Derivatives": []})}),
         ("okx", BOTH, {OKX: Canned("no such route", 404)}),
         ("binance", BOTH, {DUAL: Canned({"code": -5000, "msg": "Path is invalid"}, 404)}),
+        ("kraken", SPOT, {KRAKEN: {"error": ["EGeneral:Unknown method"]}}),
         ("binance", BOTH, {RIGHTS: Canned({"code": -2015, "msg": "permissions"}, 401)}),
     ],
 )
@@ -142,10 +159,7 @@ async def test_settings_that_do_not_matter_keep_nothing_from_starting(
     ("venue", "replies", "sentence"),
     [
         ("okx", {OKX: okx(acctLv="3", autoLoan="true")}, "may borrow"),
-        ("okx", {OKX: okx(perm="read_only,trade,withdraw")}, "may withdraw"),
         ("binance", {CONFIG: {"canTrade": True, "multiAssetsMargin": True}}, "multi-assets"),
-        ("binance", {RIGHTS: {"enableWithdrawals": True}}, "may withdraw"),
-        ("bybit", {KEY: bybit(permissions=MAY_TRADE | {"Wallet": ["Withdraw"]})}, "may withdraw"),
     ],
 )
 async def test_settings_worth_knowing_are_told(
@@ -156,6 +170,52 @@ async def test_settings_worth_knowing_are_told(
         await adapter.start()
         warned = [one for one in adapter.findings if one.level is Level.WARN]
         assert any(sentence in one.sentence for one in warned)
+
+
+WITHDRAW = MAY_TRADE | {"Wallet": ["AccountTransfer", "Withdraw"]}
+
+
+@pytest.mark.parametrize(
+    ("venue", "replies", "setting", "sentence"),
+    [
+        ("okx", {OKX: okx(perm="read_only,trade,withdraw")}, "withdrawals", "may withdraw"),
+        ("okx", {OKX: okx(perm="")}, "withdrawals", "not known"),
+        ("okx", {OKX: okx(ip="")}, "addresses", "from anywhere"),
+        ("binance", {RIGHTS: {"enableWithdrawals": True}}, "withdrawals", "may withdraw"),
+        ("binance", {RIGHTS: {"enableFutures": True}}, "withdrawals", "not known"),
+        ("binance", {RIGHTS: {"ipRestrict": False}}, "addresses", "from anywhere"),
+        ("binance", {RIGHTS: {"ipRestrict": "false"}}, "addresses", "from anywhere"),
+        ("bybit", {KEY: bybit(permissions=WITHDRAW, ips=["*"])}, "withdrawals", "may withdraw"),
+        ("bybit", {KEY: bybit(permissions=MAY_TRADE, ips=["*"])}, "addresses", "from anywhere"),
+        ("bybit", {KEY: bybit(permissions=MAY_TRADE, ips=[])}, "addresses", "from anywhere"),
+        ("bybit", {KEY: bybit(permissions=MAY_TRADE)}, "addresses", "not known"),
+        ("kraken", {KRAKEN: kraken(and_also="withdraw-funds")}, "withdrawals", "may withdraw"),
+        ("kraken", {KRAKEN: kraken(ipAllowlist=[])}, "addresses", "from anywhere"),
+        ("kraken", {KRAKEN: kraken(permissions=None)}, "withdrawals", "not known"),
+        ("coinbase", {PERMISSIONS: {"can_transfer": True}}, "withdrawals", "may withdraw"),
+        ("coinbase", {PERMISSIONS: {"can_trade": True}}, "withdrawals", "not known"),
+        ("coinbase", {}, "addresses", "not known"),
+    ],
+)
+async def test_what_a_thief_could_do_with_the_key_is_told(
+    venue: str, replies: dict[str, Any], setting: str, sentence: str
+) -> None:
+    """Withdraw, or use it from anywhere: a warning each, and a word where it is not known."""
+    kinds = SPOT if venue in {"kraken", "coinbase"} else BOTH
+    async with set_to(venue, kinds, replies) as (adapter, _):
+        await adapter.start()
+        (found,) = [one for one in adapter.findings if one.setting == setting]
+    assert found.level is Level.WARN
+    assert sentence in found.sentence
+
+
+@pytest.mark.parametrize("venue", ["okx", "binance", "bybit", "kraken"])
+async def test_a_key_as_it_should_be_is_told_too(venue: str) -> None:
+    """It may not withdraw and is bound to addresses."""
+    async with set_to(venue, SPOT, {}) as (adapter, _):
+        await adapter.start()
+        told = {one.setting: one.level for one in adapter.findings}
+    assert (told["withdrawals"], told["addresses"]) == (Level.OK, Level.OK)
 
 
 async def test_settings_that_cannot_be_asked_for_now_are_asked_for_again() -> None:

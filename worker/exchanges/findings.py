@@ -60,3 +60,39 @@ def refuse_unusable(exchange: str, findings: Iterable[AccountFinding]) -> None:
             outcome=Outcome.REFUSED,
             code=UNUSABLE,
         )
+
+
+def key_exposure(
+    *, may_withdraw: bool | None, is_bound: bool | None
+) -> tuple[AccountFinding, AccountFinding]:
+    """Return what a thief of the API key could do: take money out, and use it from anywhere.
+
+    Args:
+        may_withdraw: whether the key may move money off the account; None if it is not known.
+        is_bound: whether the key works from stated addresses only; None if it is not known.
+    """
+    if may_withdraw is None:
+        money = warn(
+            "withdrawals",
+            "not known, the exchange does not say it here: see that the API key may not withdraw",
+        )
+    elif may_withdraw:
+        money = warn(
+            "withdrawals",
+            "the API key may withdraw: nothing here needs that, take the right away",
+        )
+    else:
+        money = ok("withdrawals", "the API key may not withdraw")
+    if is_bound is None:
+        address = warn(
+            "addresses",
+            "not known, the exchange does not say it here: see that the API key is bound to the "
+            "workers' addresses",
+        )
+    elif is_bound:
+        address = ok("addresses", "the API key is bound to addresses")
+    else:
+        address = warn(
+            "addresses", "the API key works from anywhere: bind it to the workers' addresses"
+        )
+    return money, address

@@ -202,6 +202,24 @@ async def position_mode(table: Table) -> None:
         await until(named, what="/readyz names the position mode", timeout_s=5)
 
 
+async def key_rights(table: Table) -> None:
+    """A key that may withdraw, or works from anywhere, trades, and a person reads it."""
+    name = table.bench.venue.name
+
+    def prepare(simulator: Simulator) -> None:
+        simulator.add_market("RIGHTS", "futures")
+        simulator.add_market("RIGHTS", "spot")
+        simulator.engine.key_withdraws = True
+        simulator.engine.key_is_bound = False
+
+    async with at_work(table.bench.venue, prepare) as bench:
+        await bench.until_ready()
+        told = bench.worker.health.report()["checks"][f"account:{name}"]["detail"]
+    assert "the API key may withdraw" in told, told
+    where = "addresses: not known" if name == "coinbase" else "the API key works from anywhere"
+    assert where in told, told
+
+
 async def close_cut_short(table: Table) -> None:
     """A close of which part was gone is not told as filled; nothing stays in the book."""
     await table.trade(quantity="1")

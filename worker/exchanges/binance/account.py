@@ -13,7 +13,7 @@ from typing import Any
 
 from worker.domain.market import MarketKind
 from worker.exchanges.ccxt.codes import field
-from worker.exchanges.findings import AccountFinding, fail, ok, warn
+from worker.exchanges.findings import AccountFinding, fail, key_exposure, ok, warn
 
 _MODE = "position mode"
 
@@ -77,8 +77,9 @@ def key_rights(reply: Any, kinds: Collection[MarketKind]) -> Iterator[AccountFin
         yield fail("permissions", "the API key may not trade spot: enable spot trading for it")
     if MarketKind.LINEAR in kinds and _flag(reply, "enableFutures") is False:
         yield fail("permissions", "the API key may not trade futures: enable futures for it")
-    if _flag(reply, "enableWithdrawals"):
-        yield warn("permissions", "the API key may withdraw: nothing here needs that")
+    yield from key_exposure(
+        may_withdraw=_flag(reply, "enableWithdrawals"), is_bound=_flag(reply, "ipRestrict")
+    )
 
 
 def _flag(reply: Any, name: str) -> bool | None:

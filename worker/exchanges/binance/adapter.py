@@ -31,7 +31,7 @@ from worker.exchanges.ccxt.outcomes import IncompleteReplyError
 from worker.exchanges.ccxt.paging import Page, Row, read_pages
 from worker.exchanges.ccxt.rounding import WireOrder
 from worker.exchanges.errors import ExchangeError, InvalidOrderError, RateLimitError
-from worker.exchanges.findings import AccountFinding
+from worker.exchanges.findings import AccountFinding, key_exposure
 from worker.exchanges.ports import Resend, SendWindow
 from worker.runtime.clock import Clock
 
@@ -213,7 +213,9 @@ class BinanceCCXTAdapter(CCXTAdapter):
         if MarketKind.SPOT in kinds:
             query = {"omitZeroBalances": "true"}
             await ask("permissions", api.privateGetAccount, account.spot_account, **query)
-        if not self._config.sandbox:  # sandboxes have no /sapi
+        if self._config.sandbox:  # has no /sapi
+            found.append(key_exposure(may_withdraw=None, is_bound=None))
+        else:
             rights = api.sapiGetAccountApiRestrictions
             await ask("permissions", rights, account.key_rights, kinds)
         for findings in found:

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from worker.domain.market import MarketKind
 from worker.exchanges.ccxt.codes import field
-from worker.exchanges.findings import AccountFinding, fail, ok, warn
+from worker.exchanges.findings import AccountFinding, fail, key_exposure, ok
 
 #: ``unifiedMarginStatus`` of an account that is not unified.
 _CLASSIC: Final = "1"
@@ -29,19 +29,23 @@ _RIGHTS: Final[Mapping[MarketKind, tuple[tuple[str, str], ...]]] = {
 def key_findings(reply: Any, kinds: Collection[MarketKind]) -> Iterator[AccountFinding]:
     """Yield what ``/v5/user/query-api`` says of the key's rights."""
     key = _result(reply)
+    said, addresses = key.get("permissions"), key.get("ips")
+    rights = said if isinstance(said, dict) else {}
+    # An address "*", or none, is any.
+    yield from key_exposure(
+        may_withdraw="Withdraw" in (rights.get("Wallet") or ()) if rights else None,
+        is_bound=bool(addresses) and "*" not in addresses if isinstance(addresses, list) else None,
+    )
     if field(key, "readOnly") == "1":
         yield fail("permissions", "the API key is read-only: give it the right to trade")
         return
-    rights = key.get("permissions")
-    if not isinstance(rights, dict) or not rights:
+    if not rights:
         return
     for kind in kinds:
         wanted = _RIGHTS[kind]
         if not any(right in (rights.get(group) or ()) for group, right in wanted):
             names = " or ".join(f"{group}: {right}" for group, right in wanted)
             yield fail("permissions", f"the API key may not trade {kind}: it needs {names}")
-    if "Withdraw" in (rights.get("Wallet") or ()):
-        yield warn("permissions", "the API key may withdraw: nothing here needs that")
 
 
 def margin_findings(reply: Any) -> Iterator[AccountFinding]:

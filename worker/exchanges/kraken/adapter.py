@@ -7,7 +7,7 @@ uses a key that has no nonce window
 (https://support.kraken.com/articles/360001148023-what-is-a-nonce-window-).
 """
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from typing import Any, ClassVar, Final
 
 import msgspec
@@ -19,6 +19,8 @@ from worker.exchanges.budget.classes import RequestClass
 from worker.exchanges.ccxt.outcomes import current_call
 from worker.exchanges.ccxt.rounding import WireOrder
 from worker.exchanges.errors import ExchangeError, Outcome
+from worker.exchanges.findings import AccountFinding
+from worker.exchanges.kraken.account import key_findings
 from worker.exchanges.kraken.client import SEATS, Nonces, in_turn
 from worker.exchanges.kraken.codes import KrakenCodes
 from worker.exchanges.kraken.limits import KrakenLimits
@@ -125,6 +127,11 @@ class KrakenCCXTAdapter(KrakenLookUps):
         if wait_ms:
             return wait_ms
         return self._turns.reserve(within_ms, request.client_order_id if request else "")
+
+    async def _read_account(self) -> AsyncIterator[AccountFinding]:
+        reply = await self._setting("permissions", self._ccxt.privatePostGetApiKeyInfo)
+        for finding in [reply] if isinstance(reply, AccountFinding) else key_findings(reply):
+            yield finding
 
     # ---- markets ----------------------------------------------------------------------------
 

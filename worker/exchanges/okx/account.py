@@ -13,7 +13,7 @@ import msgspec
 from worker.domain.market import MarketKind
 from worker.exchanges.ccxt.codes import field
 from worker.exchanges.ccxt.outcomes import IncompleteReplyError
-from worker.exchanges.findings import AccountFinding, fail, ok, warn
+from worker.exchanges.findings import AccountFinding, fail, key_exposure, ok, warn
 
 #: ``acctLv``.
 _LEVELS: Final[Mapping[str, str]] = {
@@ -38,6 +38,8 @@ class OkxAccount(msgspec.Struct, frozen=True):
     level: str = ""
     position_mode: str = ""
     permissions: str = ""
+    #: The addresses that the key is bound to, ``""`` if to none; None if that is not known.
+    addresses: str | None = None
     borrows: bool = False
 
     def trade_mode(self, kind: MarketKind) -> str:
@@ -62,8 +64,13 @@ class OkxAccount(msgspec.Struct, frozen=True):
                 yield ok("margin mode", f"spot orders go out as {mode}, and borrow nothing")
         if MarketKind.LINEAR in kinds:
             yield ok("margin mode", "perpetuals are traded with cross margin")
+        granted = {name.strip() for name in self.permissions.split(",")}
         if self.permissions:
-            yield from self._permissions()
+            yield self._permissions(granted)
+        yield from key_exposure(
+            may_withdraw="withdraw" in granted if self.permissions else None,
+            is_bound=None if self.addresses is None else bool(self.addresses),
+        )
 
     def _level(self, kinds: Collection[MarketKind]) -> AccountFinding:
         named = _LEVELS.get(self.level)
@@ -95,17 +102,13 @@ class OkxAccount(msgspec.Struct, frozen=True):
             f"posMode {self.position_mode or 'missing'} is unknown: switch the account to net_mode",
         )
 
-    def _permissions(self) -> Iterator[AccountFinding]:
-        granted = {name.strip() for name in self.permissions.split(",")}
-        if "trade" not in granted:
-            yield fail(
-                "permissions",
-                f"the API key has {self.permissions} only: give it the permission to trade",
-            )
-        elif "withdraw" in granted:
-            yield warn("permissions", "the API key may withdraw: nothing here needs that")
-        else:
-            yield ok("permissions", self.permissions)
+    def _permissions(self, granted: Collection[str]) -> AccountFinding:
+        if "trade" in granted:
+            return ok("permissions", self.permissions)
+        return fail(
+            "permissions",
+            f"the API key has {self.permissions} only: give it the permission to trade",
+        )
 
 
 def read_account(reply: Any) -> OkxAccount:
@@ -125,5 +128,6 @@ def read_account(reply: Any) -> OkxAccount:
         level=level,
         position_mode=field(row, "posMode"),
         permissions=field(row, "perm"),
+        addresses=field(row, "ip") if "ip" in row else None,
         borrows=level in {"1", *_CROSS_SPOT} and field(row, switch) in _TRUE,
     )

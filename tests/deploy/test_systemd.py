@@ -100,6 +100,8 @@ def _times(unit: dict[str, list[str]], config: Config) -> list[str]:
         found.append("restarted when it must not be, or not when it must")
     if unit.get("DynamicUser") != ["yes"]:
         found.append("it has no user of its own")
+    if unit.get("LimitCORE") != ["0"]:
+        found.append("its memory may be written to a core dump")
     if unit.get("KillSignal") != ["SIGTERM"]:
         found.append("it is not asked to drain")
     return found
@@ -123,6 +125,7 @@ def test_the_unit_is_as_it_must_be(tmp_path: Path) -> None:
         (UNIT, "CapabilityBoundingSet=\n", "", "too exposed"),
         (UNIT, "LoadCredential=redis_password", "LoadCredential=password", "credentials"),
         (UNIT, "WORKER_HTTP__PORT=910%i", "WORKER_HTTP__PORT=9100%i", "would not start"),
+        (UNIT, "LimitCORE=0", "LimitCORE=infinity", "a core dump"),
         (UNIT, "KillSignal=SIGTERM", "KillSignal=SIGKILL", "not asked to drain"),
         (f"{UNIT}.d/binance.conf", "BINANCE__SECRET_FILE", "BINANCE__SECRETS_FILE",
          "would not start"),

@@ -1,8 +1,10 @@
 """``check``: try everything a worker needs before one is started."""
 
 import asyncio
+import os
 from argparse import ArgumentParser, Namespace
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Final, NamedTuple
 
 from worker.assembly.api_keys import key_digest, sentence
@@ -13,6 +15,7 @@ from worker.cli.main import BAD_CONFIG
 from worker.cli.python_build import slowness
 from worker.config.keys import Config
 from worker.domain.signature import shared_signal_ids
+from worker.config.secret_files import exposures, secret_files
 from worker.exchanges.ports import ExchangeAdapter
 from worker.ledger.errors import LedgerError
 from worker.operator.reader import AccountReader
@@ -38,8 +41,9 @@ def configure(parser: ArgumentParser) -> None:
     """Describe the command, which has no arguments of its own."""
     parser.description = (
         "Try the configuration, Redis, and each exchange's markets, credentials and clock: one "
-        "line each, one for each setting of an account that its orders depend on, and one if "
-        "Python is a slow build. Exit 1 if any fails, 78 if it is the configuration."
+        "line each, one for each setting of an account that its orders depend on, for what a thief "
+        "of the API key could do, for files that show secrets, and one if Python is a slow build. "
+        "Exit 1 if any fails, 78 if it is the configuration."
     )
 
 
@@ -50,7 +54,18 @@ def run(options: Namespace) -> int:
     except ConfigError as error:
         output.say(Finding("FAIL", "configuration", str(error)))
         return BAD_CONFIG
+    for finding in _secret_files(secret_files(options.config, os.environ)):
+        output.say(finding)
     return session.run(_check(config))
+
+
+def _secret_files(files: tuple[Path, ...]) -> Iterator[Finding]:
+    """Yield a finding for each file that shows secrets to other users, or one that none does."""
+    exposed = exposures(files, os.environ)
+    for file, reason in exposed.items():
+        yield Finding("warn", "secret files", f"{file} {reason}")
+    if files and not exposed:
+        yield Finding("ok", "secret files", f"{len(files)}, none of them open to other users")
 
 
 async def _check(config: Config) -> int:

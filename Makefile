@@ -26,7 +26,7 @@ install: $(STAMP) ## Create .venv with everything, from the lock
 demo: $(STAMP) ## Watch signals become orders and positions (paper, nothing to set up)
 	@$(BIN)/execution-worker demo
 
-.PHONY: help install demo check test unit simulate chaos fuzz golden lint docs format lock deploy-check bench bench-peers bench-docs instructions profile clean
+.PHONY: help install demo check test unit simulate chaos fuzz golden lint docs format lock deploy-check bench bench-peers bench-docs instructions profile pin-images sbom audit clean
 check: lint unit ## What to run before every commit: lint, then the fast tests
 
 test: $(STAMP) ## Run the tests (deploy/ has its own: make deploy-check)
@@ -70,6 +70,7 @@ lock: ## Resolve every lock anew (needs uv)
 	$(COMPILE) --constraint requirements.lock pyproject.toml -o requirements-runtime.lock
 	$(COMPILE) --upgrade deploy/requirements-build.in -o deploy/requirements-build.lock
 	$(COMPILE) --upgrade tests/deploy/requirements.in -o tests/deploy/requirements.lock
+	$(COMPILE) --upgrade tests/audit/requirements.in -o tests/audit/requirements.lock
 
 deploy-check: $(STAMP) ## Check everything under deploy/, with the tools it needs installed
 	@sh tests/deploy/install_tools.sh $(BIN)/python $(VENV)/deploy-tools
@@ -93,8 +94,24 @@ profile: $(STAMP) ## Profile one worker under load with py-spy: top functions an
 	@sh tests/benchmarks/peers/install.sh $(BIN)/python
 	@$(BIN)/python -m tests.benchmarks.profiling $(BENCH)
 
+pin-images: ## Write today's digests of all images into deploy/.env (needs docker or skopeo)
+	@sh deploy/pin_images.sh
+
+AUDIT := $(VENV)/audit-tools
+$(AUDIT)/.installed: tests/audit/requirements.lock
+	@$(PYTHON) -m venv $(AUDIT)
+	@$(AUDIT)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement $<
+	@touch $@
+
+sbom: $(AUDIT)/.installed ## Write a bill of materials of what a worker runs: build/sbom.json (CycloneDX)
+	@mkdir -p build
+	@$(AUDIT)/bin/cyclonedx-py requirements requirements-runtime.lock --pyproject pyproject.toml \
+	  --mc-type application --output-reproducible --output-file build/sbom.json
+
+audit: $(AUDIT)/.installed ## Look for known vulnerabilities in every lock; says how old its data is
+	@$(AUDIT)/bin/python tests/audit/advisories.py requirements.lock requirements-runtime.lock \
+	  deploy/requirements-build.lock tests/deploy/requirements.lock tests/audit/requirements.lock
+
 clean: ## Remove everything that was made
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache build dist *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
-
-.PHONY: help install demo check test unit simulate chaos fuzz golden lint docs format lock deploy-check bench bench-peers bench-docs instructions profile clean

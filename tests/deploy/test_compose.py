@@ -84,6 +84,9 @@ def _hardening(name: str, service: dict[str, Any]) -> list[str]:
         found.append("it keeps capabilities")
     if "no-new-privileges:true" not in service.get("security_opt", ()):
         found.append("it may gain privileges")
+    core = service.get("ulimits", {}).get("core")  # compose leaves zeros out of what it prints
+    if core not in (0, {}, {"soft": 0, "hard": 0}):
+        found.append("its memory may be written to a core dump")
     user = service.get("user")
     if name != "worker" and (not user or user.startswith("0")):
         found.append(f"it runs as {user or 'whoever the image says'}")
@@ -143,7 +146,8 @@ def test_everything_is_as_it_must_be(copy: Path) -> None:
         ("compose.yaml", "WORKER_REDIS__PASSWORD_FILE: /run/secrets/redis_worker",
          "WORKER_REDIS__PASSWORD: hunter2", "a secret that is no file"),
         ("compose.yaml", 'user: "472:472"', 'user: "0:0"', "it runs as 0"),
-        ("compose.yaml", "redis:7.4-bookworm", "redis", "is not pinned"),
+        (".env", "redis:7.4-bookworm", "redis", "is not pinned"),
+        ("compose.yaml", "ulimits: { core: 0 }", "ulimits: { core: -1 }", "a core dump"),
         ("compose.yaml", "./prometheus:", "./prometeus:", "not there"),
         ("compose.yaml", "secrets/slack_url", "secrets/slack", "prepare.sh makes no"),
         ("compose.yaml", "9108/readyz", "9109/readyz", "asks another port"),

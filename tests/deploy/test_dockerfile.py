@@ -79,8 +79,8 @@ def test_the_dockerfile_is_as_it_must_be() -> None:
         ("--require-hashes \\\n", "\\\n", "without its hash"),
         ("COPY worker ./worker", "COPY worker ./worker\nCOPY tests ./tests", "leaves out tests"),
         ("COPY worker ./worker\n", "", "worker is let in for nothing"),
-        ("FROM python:3.11-slim-bookworm AS build", "FROM python AS build", "DL3006"),
-        ("FROM python:3.11-slim-bookworm AS runtime", "FROM build AS runtime", "two stages"),
+        ("FROM ${PYTHON_IMAGE} AS build", "FROM python AS build", "DL3006"),
+        ("FROM ${PYTHON_IMAGE} AS runtime", "FROM build AS runtime", "two stages"),
         ('CMD ["run"]\n', "", "does not run a worker"),
     ],
 )  # fmt: skip

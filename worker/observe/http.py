@@ -19,7 +19,7 @@ from worker.runtime.errors import ConfigError
 #: Connections taken in one turn of the loop: what has arrived on the others is read in between.
 ACCEPTED_AT_ONCE: Final = 8
 #: Connections that the system keeps until they are taken.
-QUEUE: Final = 512
+QUEUE: Final = 4_096
 #: The metrics are written at most this often; who asks in between waits for the next time, seconds.
 RENDER_EVERY_S: Final = 0.1
 _INDEX: Final = b"""\
@@ -78,7 +78,9 @@ class HttpServer:
             connections.new, sock=self._socket, backlog=ACCEPTED_AT_ONCE
         )
         self._socket.listen(QUEUE)
+        sweeping = asyncio.create_task(connections.sweep())
         await self._stopping.wait()
+        sweeping.cancel()
         server.close()
         connections.hang_up()
         await asyncio.sleep(0)

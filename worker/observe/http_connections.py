@@ -1,6 +1,7 @@
 """The connections of the HTTP server: one request each, bounded in bytes, in time and in number."""
 
 import asyncio
+import math
 import re
 from collections.abc import Awaitable, Callable
 from email.utils import formatdate
@@ -11,6 +12,8 @@ from urllib.parse import urlsplit
 MAX_CONNECTIONS: Final = 128
 #: A connection is over after this long, whatever its client sends or reads meanwhile, seconds.
 DEADLINE_S: Final = 5.0
+#: How often that is looked at.
+SWEEP_EVERY_S: Final = 0.2
 #: The request line and all headers together.
 MAX_REQUEST_BYTES: Final = 8_192
 MAX_LINE_BYTES: Final = 2_048
@@ -38,10 +41,10 @@ Page = Callable[[], Answer | Awaitable[Answer]]
 class Connections:
     """All open connections, by how much is lost when one is hung up on.
 
-    First to go are those that have their answer and do not close, then those that have not asked
-    yet, then those that wait for an answer or do not read it; of each the oldest. So a client that
-    is slow, by intent or not, cannot keep a probe out, and a probe that has asked outlives any
-    number of connections that have not.
+    First to go are those whose answer is written, read or not. Then it is the larger of two groups:
+    those that have not asked yet, and those that wait for a page that takes long. Of each the
+    oldest goes. So a client that is slow, by intent or not, cannot keep a probe out, a scrape
+    outlives any number of connections that ask nothing, and a probe any number of scrapes.
 
     Args:
         pages: by path.
@@ -64,7 +67,7 @@ class Connections:
     def admit(self, connection: "Connection") -> None:
         """Take in a new connection; hang up on another if there are too many."""
         if len(self) >= MAX_CONNECTIONS:
-            group = self._answered or self._asking or self._waiting
+            group = self._answered or max(self._asking, self._waiting, key=len)
             next(iter(group)).hang_up()
         self._asking[connection] = None
 
@@ -74,20 +77,27 @@ class Connections:
         self._waiting[connection] = None
 
     def is_answered(self, connection: "Connection") -> None:
-        """Note that all of a connection's answer is on its way."""
-        if connection in self._waiting:
-            del self._waiting[connection]
-            self._answered[connection] = None
+        """Note that a connection's answer is written."""
+        self._waiting.pop(connection, None)
+        self._answered[connection] = None
 
     def forget(self, connection: "Connection") -> None:
         """Forget a connection that is closed."""
         for group in (self._answered, self._asking, self._waiting):
             group.pop(connection, None)
 
-    def hang_up(self) -> None:
-        """Hang up on all."""
+    def hang_up(self, since_s: float = math.inf) -> None:
+        """Hang up on all that are open since ``since_s`` by the loop's clock, or longer."""
         for connection in [*self._answered, *self._asking, *self._waiting]:
-            connection.hang_up()
+            if connection.since_s <= since_s:
+                connection.hang_up()
+
+    async def sweep(self) -> None:
+        """Keep hanging up on those whose time is over."""
+        loop = asyncio.get_running_loop()
+        while True:
+            self.hang_up(loop.time() - DEADLINE_S)
+            await asyncio.sleep(SWEEP_EVERY_S)
 
     def answer(self, request: "Request") -> Answer | Awaitable[Answer]:
         """Return the answer to a request, or what to wait for."""
@@ -111,7 +121,8 @@ class Connection(asyncio.Protocol):
     """
 
     _transport: asyncio.Transport
-    _deadline: asyncio.TimerHandle
+    #: When it was accepted, by the loop's clock.
+    since_s: float
 
     def __init__(self, connections: Connections) -> None:
         self._connections = connections
@@ -121,15 +132,13 @@ class Connection(asyncio.Protocol):
         self._task: asyncio.Future[None] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Start the time that the connection has."""
+        """Let the connection's time begin."""
         self._transport = cast("asyncio.Transport", transport)
-        self._transport.set_write_buffer_limits(high=0)
-        self._deadline = asyncio.get_running_loop().call_later(DEADLINE_S, self.hang_up)
+        self.since_s = asyncio.get_running_loop().time()
         self._connections.admit(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Let everything go."""
-        self._deadline.cancel()
         if self._task is not None:
             self._task.cancel()
         self._connections.forget(self)
@@ -143,10 +152,6 @@ class Connection(asyncio.Protocol):
         """Keep our side open as long as there is an answer to give."""
         self._has_left = True
         return self._has_asked and not self._has_answer
-
-    def resume_writing(self) -> None:
-        """Note that the client has read so much that all of the answer is on its way."""
-        self._connections.is_answered(self)
 
     def data_received(self, data: bytes) -> None:
         """Take in a piece of the request; answer once it is complete, or cannot become one."""
@@ -193,12 +198,11 @@ class Connection(asyncio.Protocol):
         head = "\r\n".join([*lines, "", ""]).encode()
         self._transport.write(head + answer.body if with_body else head)
         self._has_answer = True
+        self._connections.is_answered(self)
         if self._has_left:
             self._transport.close()  # once all is sent
         else:
             self._transport.write_eof()
-        if not self._transport.get_write_buffer_size():
-            self._connections.is_answered(self)
 
 
 class Request(NamedTuple):

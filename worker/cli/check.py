@@ -14,8 +14,8 @@ from worker.cli.environment import configuration
 from worker.cli.main import BAD_CONFIG
 from worker.cli.python_build import slowness
 from worker.config.keys import Config
-from worker.domain.signature import shared_signal_ids
 from worker.config.secret_files import exposures, secret_files
+from worker.domain.signature import shared_signal_ids
 from worker.exchanges.ports import ExchangeAdapter
 from worker.ledger.errors import LedgerError
 from worker.operator.reader import AccountReader

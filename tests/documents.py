@@ -53,11 +53,14 @@ SIGNAL_FIELDS: Final[Mapping[str, str]] = {
 #: The meaning of each field of an event, the same in every event that has it.
 EVENT_FIELDS: Final[Mapping[str, str]] = {
     "account": "The trading account.",
-    "actor": "Who asked for it.",
     "attempts": "Create requests that were made for the order.",
     "average_price": "Over all fills so far, in quote units.",
     "checked_positions": "How many were compared.",
     "client_order_id": "The id the exchange was given: a function of account, signal and leg.",
+    "action": "What was tried: `halt`, `reduce`, `resume`, `flatten`.",
+    "actor": "Who did it, `user@host`.",
+    "after": "What is so now.",
+    "before": "What was so before.",
     "close_reason": "Why the position ended.",
     "closed_at": "When it ended.",
     "code": "The reason as a word: of `OrderFailed` one of the codes below, of `SystemError` "
@@ -101,6 +104,7 @@ EVENT_FIELDS: Final[Mapping[str, str]] = {
     "stage": "Where in its life the signal ended.",
     "stop_loss": "Where the loss is to be cut.",
     "strategy_id": "The signal's own.",
+    "subject": "What it was done to.",
     "symbol": "The market; empty where the event is about none.",
     "take_profit": "Where the profit is to be taken.",
     "trading_state": "The state now: `ACTIVE`, `REDUCING` or `HALTED`.",

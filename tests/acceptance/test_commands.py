@@ -66,6 +66,12 @@ class Site:
     def submit(self, *signals: Mapping[str, Any]) -> list[str]:
         return self.output("submit", stdin=json.dumps(signals)).split()
 
+    def until_worker(self) -> None:
+        """Wait until a worker has told that it is there."""
+        deadline = time.monotonic() + 30
+        while not json.loads(self.output("workers", "--json"))["workers"]:
+            assert time.monotonic() < deadline
+
     def ended(self, count: int) -> list[StreamEntry]:
         """Wait until ``count`` signals have ended, as orders or dead letters."""
         return asyncio.run(self._ended(count))
@@ -142,6 +148,7 @@ def test_help_lists_every_command() -> None:
     assert set(COMMANDS) == {
         "run", "demo", "submit", "tail", "status", "order", "positions", "halt", "reduce",
         "resume", "flatten", "resolve", "correct", "dead", "check", "config", "schema",
+        "workers", "limits", "pnl", "balance", "signals", "orders",
     }  # fmt: skip
 
 
@@ -232,13 +239,17 @@ def test_wrong_usage_ends_with_2(arguments: Sequence[str]) -> None:
         ["order", "s1"],
         ["tail"],
         ["dead", "list"],
+        ["workers"],
+        ["orders", "--live"],
+        ["flatten", "--reason", "x"],
         ["halt", "--reason", "x"],
+        ["resume"],
     ],
 )
 def test_without_redis_a_command_says_so(arguments: Sequence[str]) -> None:
-    """One sentence with the address, exit 1."""
+    """One sentence with the address; exit 1, or 75 where it may have been noted."""
     done = _execute(*arguments)
-    assert done.returncode == 1
+    assert done.returncode == (75 if arguments[0] in {"halt", "resume"} else 1)
     assert _is_sentence(done.stderr), done.stderr
     assert "Redis cannot be reached" in done.stderr
     assert "127.0.0.1:1" in done.stderr
@@ -472,6 +483,33 @@ def test_tail_outlives_a_restart_of_redis() -> None:
                 assert json.loads(tail.stdout.readline())["entry_id"] == after
 
 
+def test_watching_a_frozen_server_shows_it_stale(site: Site, one_server: EmbeddedServer) -> None:
+    """Within 3 s every look says STALE, its ages go on counting; with Redis back it is current."""
+    watching = ("status", "--watch", "--json", "--interval", "0.2")
+    with _process(*watching, environ=site.environ) as watch:
+        assert watch.stdout is not None
+        json.loads(watch.stdout.readline())
+        one_server.pause()
+        frozen = time.monotonic()
+        try:
+            while not (stale := _stale(json.loads(watch.stdout.readline()))):
+                assert time.monotonic() - frozen < 10
+            took_s = time.monotonic() - frozen
+            later = _stale(json.loads(watch.stdout.readline()))
+        finally:
+            one_server.resume()
+        while _stale(json.loads(watch.stdout.readline())):
+            assert time.monotonic() - frozen < 30
+    assert took_s < 3.5  # of which 0.5 s is for the two processes to be woken
+    assert stale[0]["severity"] == "critical"
+    assert stale[0]["subject"] == "redis"
+    assert later
+
+
+def _stale(look: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return [one for one in look["attention"] if one["code"] == "STALE"]
+
+
 def test_watching_goes_on_until_interrupted(site: Site) -> None:
     """``status --watch --json`` prints look after look; an interrupt ends it with 0."""
     with _process(
@@ -533,7 +571,10 @@ def test_a_used_signal_id_cannot_be_replayed(site: Site) -> None:
 @pytest.mark.usefixtures("worker")
 def test_halt_reduce_and_resume_rule_what_is_sent(site: Site) -> None:
     """Halted and reducing accounts open nothing and say why; resumed they trade."""
-    assert "is HALTED, was ACTIVE" in site.output("halt", "--reason", "storm")
+    site.until_worker()
+    halted = site.output("halt", "--reason", "storm")
+    assert "is HALTED, was ACTIVE" in halted
+    assert "1 of 1 workers holds it" in halted
     assert "H A L T E D" in site.output("status")
     site.submit(_signal("s1"))
     assert "is REDUCING, was HALTED" in site.output("reduce", "--reason", "calmer")
@@ -555,8 +596,17 @@ def test_flatten_closes_everything_and_halts(site: Site) -> None:
     site.submit(_signal("s1"), _signal("s2", symbol="ETH/USDT", direction="short"))
     site.ended(2)
     assert len(json.loads(site.output("positions", "--json"))) == 2
-    assert "is HALTED, 2 closes submitted" in site.output("flatten", "--reason", "end of day")
-    assert site.output("positions") == "No open positions.\n"
+    assert "2 positions would be closed" in site.output("flatten", "--reason", "x", "--dry-run")
+    assert json.loads(site.output("status", "--json"))["trading_state"] == "ACTIVE"
+    lines = site.output("flatten", "--reason", "end of day").splitlines()
+    assert lines[1].startswith("paper:BTC/USDT: long ")
+    assert lines[2].startswith("paper:ETH/USDT: short ")
+    assert sorted(lines[3:5]) == [
+        "paper:BTC/USDT is closed, 1 attempt", "paper:ETH/USDT is closed, 1 attempt",
+    ]  # fmt: skip
+    assert lines[5].endswith("is HALTED, no position is open: 2 positions closed, 2 attempts")
+    assert lines[6] == "1 of 1 workers holds it"
+    assert site.output("positions").endswith("\nNo open positions.\n")
     status = json.loads(site.output("status", "--json"))
     assert (status["trading_state"], status["reason"]) == ("HALTED", "end of day")
     with _process("tail", "positions", "--from", "0", "--json", environ=site.environ) as tail:
@@ -566,8 +616,8 @@ def test_flatten_closes_everything_and_halts(site: Site) -> None:
     assert closed == ["flatten", "flatten"]
 
 
-def test_flatten_without_workers_says_what_is_left(site: Site) -> None:
-    """Nobody closes the position: a list of what is left, exit 1, and halted all the same."""
+def test_flatten_without_workers_changes_nothing(site: Site) -> None:
+    """Nobody could close the position: said, exit 1, nothing submitted, the state as it was."""
     with _process("run", environ=site.environ) as worker:
         site.submit(_signal("s1"))
         site.ended(1)
@@ -575,10 +625,99 @@ def test_flatten_without_workers_says_what_is_left(site: Site) -> None:
         assert worker.wait(20) == 0
     done = site.execute("flatten", "--reason", "x", "--timeout", "1")
     assert done.returncode == 1
-    assert "paper:BTC/USDT is still open: long" in done.stderr
+    assert "no worker is alive, so nobody can close 1 position: nothing was changed" in done.stderr
     status = json.loads(site.output("status", "--json"))
-    assert status["trading_state"] == "HALTED"
-    assert status["open_positions"] == 1
+    assert (status["trading_state"], status["open_positions"]) == ("ACTIVE", 1)
+    (gravest, *_) = status["attention"]
+    assert (gravest["code"], gravest["severity"]) == ("NO_WORKER", "critical")
+    assert gravest["text"] == "no worker is alive and 1 position is open"
+
+
+@pytest.mark.usefixtures("worker")
+def test_a_flatten_that_is_not_through_in_time_stays_reducing(site: Site) -> None:
+    """Its worker is frozen: exit 1 with what is left, REDUCING, and what another halted returns."""
+    site.submit(_signal("s1"))
+    site.ended(1)
+    pid = int(json.loads(site.output("workers", "--json"))["workers"][0]["name"].split("-")[-2])
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        done = site.execute("flatten", "--reason", "x", "--timeout", "2")
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    assert done.returncode == 1
+    assert "paper:BTC/USDT is still open after 1 attempt: long" in done.stderr
+    assert "is REDUCING, 1 left: 0 positions closed, 1 attempt" in done.stdout
+
+
+@pytest.mark.usefixtures("worker")
+def test_a_halt_names_the_worker_that_does_not_hold_it(site: Site) -> None:
+    """A frozen worker may still have an order on its way: exit 1, and its name."""
+    site.submit(_signal("s1"))
+    site.ended(1)
+    name = json.loads(site.output("workers", "--json"))["workers"][0]["name"]
+    pid = int(name.split("-")[-2])
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        done = site.execute("halt", "--reason", "storm", "--timeout", "1")
+        attention = json.loads(site.output("status", "--json"))["attention"]
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    assert done.returncode == 1
+    assert "0 of 1 workers holds it" in done.stdout
+    assert f"{name} did not say so in time" in done.stderr
+    assert [one["code"] for one in attention] == ["STATE_NOT_HELD", "HALTED"]
+
+
+@pytest.mark.parametrize("command", ["halt", "reduce", "resume"])
+def test_a_state_that_redis_did_not_confirm_is_not_known(
+    site: Site, one_server: EmbeddedServer, command: str
+) -> None:
+    """With a frozen server nobody can say whether it was noted: exit 75 and a sentence."""
+    one_server.pause()
+    try:
+        done = site.execute(command, "--reason", "storm")
+    finally:
+        one_server.resume()
+    assert done.returncode == 75
+    assert "it is not known whether this was noted" in done.stderr
+
+
+@pytest.mark.usefixtures("worker")
+def test_the_readers_tell_what_is_known(site: Site) -> None:
+    """Workers, limits, profit, wallets, signals and orders as JSON of the contract's shapes."""
+    site.submit(_signal("s1"), _signal("s2", symbol="ETH/USDT", entry_price="3000"))
+    site.ended(2)
+    (worker,) = json.loads(site.output("workers", "--json"))["workers"]
+    assert worker["trading_state"] == "ACTIVE"
+    assert worker["host"]
+    assert len(worker["config_digest"]) == 12
+    assert worker["loop_lag_ms"] >= 0
+    limits = {one["name"]: one for one in json.loads(site.output("limits", "--json"))["limits"]}
+    positions = limits["risk.max_concurrent_positions"]
+    assert (positions["used"], positions["allowed"]) == ("2", "3")
+    rows = json.loads(site.output("signals", "--json"))["signals"]
+    assert [(one["signal_id"], one["state"]) for one in rows] == [
+        ("s2", "FILLED"),
+        ("s1", "FILLED"),
+    ]
+    rows = json.loads(site.output("orders", "--json", "--symbol", "ETH/USDT"))["orders"]
+    assert [(one["signal_id"], one["state"], one["side"]) for one in rows] == [
+        ("s2", "FILLED", "buy")
+    ]
+    assert json.loads(site.output("orders", "--live", "--json"))["orders"] == []
+    deadline = time.monotonic() + 20
+    while True:
+        balance = json.loads(site.output("balance", "--json"))
+        marks = json.loads(site.output("pnl", "--json"))["by"]
+        if balance["wallets"] and all(one["mark"] for one in marks):
+            break
+        assert time.monotonic() < deadline, (balance, marks)
+    assert "paper" in {one["exchange"] for one in balance["wallets"]}
+    assert {one["symbol"] for one in marks} == {"BTC/USDT", "ETH/USDT"}
+    held = json.loads(site.output("positions", "--json"))
+    assert all(one["mark"] and one["unrealized_pnl"] for one in held)
+    for command in ("workers", "limits", "pnl", "balance", "signals", "orders", "positions"):
+        assert site.output(command).startswith("PAPER  account ")
 
 
 # -- run and demo ----------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from worker.ledger.script_source import NAMES, source
 WORKER: Final = ROOT / "worker"
 #: Which scripts each user's calls run.
 SCRIPTS: Final[Mapping[str, frozenset[str]]] = {
-    "worker": frozenset(NAMES) - {"correct", "decide", "replay"},
+    "worker": frozenset(NAMES) - {"control", "correct", "decide", "replay"},
     "reader": frozenset({"read_book"}),
     "operator": frozenset({"control", "correct", "decide", "read_book", "replay"}),
 }

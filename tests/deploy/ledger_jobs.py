@@ -11,6 +11,7 @@ from redis.asyncio import Redis
 
 from tests.integration.fleets import admit_one, commit_one
 from worker.config.keys import Config
+from worker.domain.sheet import Sheet
 from worker.domain.trading_state import TradingState
 from worker.domain.verdict import Verdict
 from worker.ledger.access import Access
@@ -236,12 +237,8 @@ async def _work(ledger: Ledger, entry_b: str) -> None:
     await ledger.announce(("SystemError", "said-1", "{}"))
     assert (await ledger.take_seat("x", "d1", 1, 60_000)).number == 0
     assert (await ledger.take_seat("x", "d1", 1, 0)).number == -1
-    await ledger.set_trading_state(
-        TradingState.REDUCING, reason="r", actor="keeper", at="now", event=("s-1", b"{}")
-    )
-    await ledger.set_trading_state(
-        TradingState.ACTIVE, reason="r", actor="keeper", at="now", event=("s-2", b"{}")
-    )
+    await ledger.elect(60_000, "")
+    assert await ledger.publish(Sheet(), 60_000)
     account = await ledger.account()
     assert account.dead_letters == 1
     assert not (await ledger.book()).positions
@@ -255,6 +252,10 @@ async def read(config: Config) -> None:
         status = await reader.status()
         assert status.group_exists
         await reader.positions()
+        await reader.pnl()
+        await reader.signals(10, wanted=lambda row: True)
+        for live in (True, False):
+            await reader.orders(10, live=live, wanted=lambda row: True)
         assert (await reader.order("sa")).is_known
         assert await reader.dead.latest(10)
         (letter,) = await reader.dead.latest(1)
@@ -277,9 +278,9 @@ async def operate(config: Config) -> None:
     async with AccountReader(config) as reader:
         await reader.server()
         await reader.submit([{"data": b"{}"}])
-        before = await reader.set_trading_state(TradingState.HALTED, reason="test", actor="o")
-        assert before is TradingState.ACTIVE
-        await reader.set_trading_state(TradingState.ACTIVE, reason="test", actor="o")
+        change = await reader.trading.ask(TradingState.HALTED, reason="test", actor="o")
+        assert change.before is TradingState.ACTIVE
+        await reader.trading.resume(reason="test", actor="o")
         (letter,) = await reader.dead.latest(1)
         assert await reader.dead.replay(letter.id)
 

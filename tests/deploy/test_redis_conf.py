@@ -19,6 +19,7 @@ from tests.deploy.tools import changed, run, said, tool
 from worker.config.keys import Config, RedisConfig, Secret
 from worker.domain.trading_state import TradingState
 from worker.ledger.errors import LedgerError
+from worker.operator.reader import AccountReader
 from worker.runtime.embedded_server import free_port
 
 #: Without any one of these an order could be forgotten, or the door would be open.
@@ -181,16 +182,14 @@ def test_a_full_server_refuses_signals_and_still_lets_go(installed: Installed, k
     first = reader.xrange("{main}:signals", count=1)
     assert first, "everything was evicted"
     assert first[0][1] == {b"data": b"first"}, "the oldest entry was evicted"
-    config = installed.config(f"redis://127.0.0.1:{port}/0", "worker")
+    config = installed.config(f"redis://127.0.0.1:{port}/0", "operator")
     assert asyncio.run(_halt(config)) is TradingState.ACTIVE
     assert reader.hget("{main}:control", "trading_state") == b"HALTED"
 
 
 async def _halt(config: Config) -> TradingState:
-    async with ledger_jobs.ledger_of(config, "w-1-0000") as (ledger, _):
-        return await ledger.set_trading_state(
-            TradingState.HALTED, reason="full", actor="test", at="now", event=("full-1", b"{}")
-        )
+    async with AccountReader(config) as reader:
+        return (await reader.trading.ask(TradingState.HALTED, reason="full", actor="test")).before
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -300,33 +300,6 @@ async def test_a_pause_is_never_shortened(fleet: Fleet) -> None:
     assert (await fleet["w1"].authorize(delivery.entry_id, delivery.token, "y")).pause_ms == 0
 
 
-# --- trading state ---
-
-
-async def set_state(fleet: Fleet, state: TradingState, number: int) -> TradingState:
-    return await fleet["w1"].set_trading_state(
-        state,
-        reason="drill",
-        actor="me",
-        at="2026-03-01T12:00:00Z",
-        event=(f"e-{number}", b'{"n": 1}'),
-    )
-
-
-async def test_a_trading_state_is_told_once_for_each_change(fleet: Fleet) -> None:
-    """The reply says what it was; saying the same again makes no event."""
-    assert await set_state(fleet, TradingState.HALTED, 1) is TradingState.ACTIVE
-    assert await set_state(fleet, TradingState.HALTED, 2) is TradingState.HALTED
-    assert await set_state(fleet, TradingState.ACTIVE, 3) is TradingState.HALTED
-    assert [one[b"id"] for one in await fleet.stream("system")] == [b"e-1", b"e-3"]
-    assert await fleet.hash("control") == {
-        "trading_state": "ACTIVE",
-        "reason": "drill",
-        "actor": "me",
-        "at": "2026-03-01T12:00:00Z",
-    }
-
-
 # --- reading ---
 
 

@@ -114,12 +114,12 @@ async def account(server: EmbeddedServer) -> AsyncIterator[Account]:
 
 
 async def test_an_account_nobody_has_used_is_a_good_day(account: Account) -> None:
-    """Without a single key the status is ACTIVE, zero everywhere, and needs nobody."""
+    """Without a single key the status is ACTIVE, zero everywhere; nobody works, and that is all."""
     status = await account.reader.status()
     assert status.trading_state is TradingState.ACTIVE
     assert (status.lag, status.pending, status.in_flight, status.waiting) == (0, 0, 0, 0)
     assert not status.group_exists
-    assert needs_attention(status) == []
+    assert [(one.code, one.severity) for one in needs_attention(status)] == [("NO_WORKER", "info")]
 
 
 async def test_flow_numbers_tell_unseen_from_leased_from_waiting(account: Account) -> None:
@@ -152,7 +152,9 @@ async def test_without_a_group_everything_is_unseen(account: Account) -> None:
     await account.submit({"n": 0}, {"n": 1})
     status = await account.reader.status()
     assert status.lag == 2
-    assert "no worker is alive and 2 signals wait" in needs_attention(status)
+    (gravest, *_) = needs_attention(status)
+    assert (gravest.code, gravest.severity) == ("NO_WORKER", "critical")
+    assert gravest.text == "no worker is alive and 2 signals wait"
 
 
 async def test_an_unresolved_order_is_named(account: Account) -> None:
@@ -166,7 +168,12 @@ async def test_an_unresolved_order_is_named(account: Account) -> None:
         ("s1", "paper", "ETH/USDT")
     ]
     assert (status.in_flight, status.waiting, status.pending, status.opening) == (0, 0, 1, 1)
-    assert needs_attention(status)[0].startswith("order of s1 (paper ETH/USDT) is unresolved")
+    gravest, order = needs_attention(status)[:2]
+    assert gravest.text == (
+        "no worker is alive and 1 order is under way, 1 order is unresolved, 1 signal waits"
+    )
+    assert (order.code, order.subject) == ("ORDER_UNRESOLVED", "s1")
+    assert order.text.startswith("order of s1 (paper ETH/USDT) is unresolved")
 
 
 async def test_a_worker_is_alive_until_a_lease_has_passed_in_silence(account: Account) -> None:
@@ -177,20 +184,85 @@ async def test_a_worker_is_alive_until_a_lease_has_passed_in_silence(account: Ac
     assert {worker.name: worker.alive for worker in status.workers} == {"old": False, "w1": True}
     assert status.workers_alive == 1
     assert status.workers[1].status == {"in_flight": 3}
-    assert any("worker old has been silent" in line for line in needs_attention(status))
+    (lost,) = [one for one in needs_attention(status) if one.code == "WORKER_LOST"]
+    assert (lost.subject, lost.severity) == ("old", "warning")
 
 
-async def test_halting_is_said_once_and_survives(account: Account) -> None:
-    """The state, its reason and actor are stored, and one event says so; again says nothing."""
-    for _ in range(2):
-        await account.reader.set_trading_state(TradingState.HALTED, reason="storm", actor="me")
+async def test_every_halt_leaves_an_event_and_no_reason_is_lost(account: Account) -> None:
+    """A second halt changes no state, yet is on the record; both reasons stay."""
+    trading = account.reader.trading
+    for reason in ("storm", "flood"):
+        await trading.ask(TradingState.HALTED, reason=reason, actor="me")
     status = await account.reader.status()
-    assert (status.trading_state, status.reason, status.actor) == ("HALTED", "storm", "me")
-    assert needs_attention(status) == ["trading is HALTED: storm"]
+    assert (status.trading_state, status.reason, status.actor) == (
+        "HALTED", "storm; flood", "me",
+    )  # fmt: skip
     said = await account.redis.xrange("{main}:system")
-    assert [fields[b"type"] for _, fields in said] == [b"TradingStateChanged"]
-    event = msgspec.json.decode(said[0][1][b"data"])
-    assert (event["previous"], event["trading_state"]) == ("ACTIVE", "HALTED")
+    assert [fields[b"type"] for _, fields in said] == [b"TradingStateChanged", b"OperatorAction"]
+    changed, again = (msgspec.json.decode(fields[b"data"]) for _, fields in said)
+    assert (changed["previous"], changed["trading_state"]) == ("ACTIVE", "HALTED")
+    assert (again["action"], again["reason"], again["before"], again["after"]) == (
+        "halt", "flood", "HALTED", "HALTED",
+    )  # fmt: skip
+
+
+async def test_nobody_loosens_what_another_asked_for(account: Account) -> None:
+    """A reduce of one person leaves the halt of another in force until somebody resumes."""
+    trading = account.reader.trading
+    await trading.ask(TradingState.HALTED, reason="storm", actor="ann")
+    change = await trading.ask(TradingState.REDUCING, reason="calmer", actor="bob")
+    assert (change.control.trading_state, change.control.actor) == ("HALTED", "ann")
+    change = await trading.ask(TradingState.REDUCING, reason="over", actor="ann")
+    assert (change.before, change.control.trading_state) == ("HALTED", "REDUCING")
+    assert change.control.reason == "calmer; over"
+    assert (await trading.resume(reason="", actor="eve")).control.trading_state == "ACTIVE"
+
+
+async def test_changes_at_once_are_all_remembered(account: Account) -> None:
+    """Ten people who ask at the same time are ten requests."""
+    trading = account.reader.trading
+    await asyncio.gather(
+        *(trading.ask(TradingState.REDUCING, reason=f"r{n}", actor=f"p{n}") for n in range(10))
+    )
+    asked = (await trading.read()).asks
+    assert {one.asker for one in asked} == {f"p{n}" for n in range(10)}
+    assert len(await account.redis.xrange("{main}:system")) == 10
+
+
+async def test_a_state_written_without_requests_is_not_loosened(account: Account) -> None:
+    """What an older version halted stays halted when another person only asks for less."""
+    await account.redis.hset("{main}:control", mapping={"trading_state": "HALTED", "actor": "old"})
+    change = await account.reader.trading.ask(TradingState.REDUCING, reason="r", actor="new")
+    assert change.control.trading_state == "HALTED"
+    assert [one.asker for one in change.asks] == ["old", "new"]
+
+
+async def test_a_flatten_holds_a_halt_back_and_gives_it_way_again(account: Account) -> None:
+    """While it runs orders may close; a later halt counts; what others asked for returns."""
+    trading = account.reader.trading
+    await trading.ask(TradingState.HALTED, reason="storm", actor="ann")
+    change = await trading.begin_flatten(reason="out", actor="bob")
+    assert change.control.trading_state == "REDUCING"
+    assert await trading.is_flattening("bob")
+    change = await trading.end_flatten(TradingState.ACTIVE, reason="out", actor="bob")
+    assert (change.control.trading_state, change.control.actor) == ("HALTED", "ann")
+    await trading.begin_flatten(reason="out", actor="bob")
+    change = await trading.ask(TradingState.HALTED, reason="stop it", actor="eve")
+    assert change.control.trading_state == "HALTED"
+    await trading.resume(reason="", actor="ann")
+    assert not await trading.is_flattening("bob")
+
+
+async def test_who_holds_a_state_is_read_from_the_heartbeats(account: Account) -> None:
+    """Live workers that say it, live ones that do not, and the silent are told apart."""
+    await account.ledger.heartbeat([], b'{"trading_state":"HALTED"}')
+    at = (await account.redis.time())[0] * 1000
+    await account.redis.hset(
+        "{main}:workers",
+        mapping={"w2": f'{at} {{"trading_state":"ACTIVE"}}', "w3": "1000 {}"},
+    )
+    holding = await account.reader.trading.holding(TradingState.REDUCING)
+    assert (holding.held, holding.missing, holding.silent) == (("w1",), ("w2",), ("w3",))
 
 
 async def test_positions_are_read_from_the_book(account: Account) -> None:
@@ -354,7 +426,7 @@ async def test_a_key_of_the_wrong_type_is_an_error_of_the_ledger(account: Accoun
         await account.redis.set(f"{{main}}:{key}", "x")
     for read in (
         account.reader.positions,
-        account.reader.trading_state,
+        account.reader.trading.read,
         account.reader.status,
     ):
         with pytest.raises(LedgerError, match="WRONGTYPE"):

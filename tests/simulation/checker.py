@@ -30,7 +30,7 @@ MAX_SKEW_MS: Final = 300
 _LASTING: Final = frozenset(
     {
         "signals", "orders", "positions", "system", "dead", "control", "epoch", "bell", "book",
-        "exposure", "totals", "realized", "workers", "keeper", "said",
+        "exposure", "totals", "realized", "workers", "keeper", "said", "sheet",
         "throttle",
     }
 )  # fmt: skip
@@ -213,7 +213,7 @@ class Checker:
         if name not in _SILENT:
             self._trace.note(_who(name, arguments), name, _short(name, arguments, reply))
         if name == "control":
-            self._on_control(str(arguments[0]))
+            self._on_control(str(arguments[2]))
         elif name == "admit":
             self._on_admit(arguments, reply)
         if seen is None:
@@ -417,7 +417,9 @@ class Checker:
             self.violate(f"the account's exposure is {exposure} millionths, the book's {cost}")
 
 
-_SILENT: Final = frozenset({"announce", "elect", "heartbeat", "read_account", "read_book", "sweep"})
+_SILENT: Final = frozenset(
+    {"announce", "elect", "heartbeat", "publish", "read_account", "read_book", "sweep"}
+)
 
 
 class _Asked(NamedTuple):

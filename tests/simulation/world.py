@@ -78,6 +78,12 @@ class Quiet:
     def __getattr__(self, name: str) -> Callable[..., None]:
         return _nothing
 
+    loop_lag_ms = 0
+
+    def failing(self) -> dict[str, str]:
+        """Nothing is not ready."""
+        return {}
+
     def watch(self, _stage: str) -> Callable[..., None]:
         """What is told of each stage's time."""
         return _nothing
@@ -273,10 +279,10 @@ class World:
 
     def set_state(self, state: TradingState) -> None:
         """What an operator does."""
-        self.account.run(
-            "control",
-            (state.value, "test", "operator", "", f"state-{self.loop.time()}-{state}", "{}", 1000),
-        )
+        before = self.account.command("HGET", STATE_KEY, "asks") or b""
+        asks = f'[{{"asker":"operator","state":"{state.value}","at":"{self.loop.time()}"}}]'
+        told = ("TradingStateChanged", f"state-{self.loop.time()}-{state}", "{}", 1000)
+        self.account.run("control", (before, asks, state.value, "test", "operator", "", *told))
 
     def fail_over(self) -> None:
         """A replica takes over that lacks what was written since it stopped receiving.

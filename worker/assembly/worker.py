@@ -16,6 +16,7 @@ from worker.assembly.api_keys import ApiKeys
 from worker.assembly.budget_sharing import SharedBudgets
 from worker.assembly.exchange_supervisor import ExchangeSupervisor, note_exchange_error
 from worker.assembly.factory import ExchangeFactory
+from worker.assembly.self_report import SelfReport
 from worker.config.keys import Config, Secret
 from worker.domain.identity import account_key
 from worker.domain.money import use_exact_arithmetic
@@ -24,6 +25,7 @@ from worker.engine.engine import ExecutionEngine, SideTask
 from worker.keeper.comparison import Comparison
 from worker.keeper.duties.adopt import AdoptUnresolved
 from worker.keeper.duties.compare import CompareBooks
+from worker.keeper.duties.mark import MarkAccount
 from worker.keeper.duties.publish import PublishAccount
 from worker.keeper.duties.sweep import Sweep
 from worker.keeper.office import Keeper
@@ -59,8 +61,6 @@ log = get_logger()
 
 #: How long the exchanges wait for the ledger before they start all the same, seconds.
 INTRODUCTION_S = 2.0
-
-_encode = msgspec.json.Encoder().encode
 
 
 def consumer_name() -> str:
@@ -247,7 +247,7 @@ class Worker:
             clock=clock,
             concurrency=config.worker.concurrency,
             drain_s=config.worker.drain_seconds,
-            status=self._status,
+            status=SelfReport(self),
             tracing=self.tracing,
             log_signal=self._log_signal,
         )
@@ -261,6 +261,14 @@ class Worker:
                 compare,
                 AdoptUnresolved(self.ledger, self.engine),
                 PublishAccount(self.ledger, self.metrics),
+                MarkAccount(
+                    self.ledger,
+                    self.market,
+                    self.supervisor.started,
+                    lambda: compare.comparison,
+                    self.config.risk.account_limits,
+                    self.clock,
+                ),
                 Sweep(self.ledger, retention_ms),
             ],
             readiness=Readiness(compare, self.health),
@@ -357,20 +365,6 @@ class Worker:
     def _note_batch(self, step: str, size: int, seconds: float) -> None:
         self.metrics.batch(step, size)
         self.metrics.stage(step, seconds)
-
-    def _status(self, engine: ExecutionEngine) -> bytes:
-        """Return the facts about this process that its heartbeat shows the fleet, as JSON."""
-        return _encode(
-            {
-                "in_flight": engine.in_flight,
-                "concurrency": self.config.worker.concurrency,
-                "draining": engine.draining,
-                "keeper": self.keeper.is_keeper,
-                "mode": self.config.mode,
-                "version": __version__,
-                "orders": self.orders.statistics(),
-            }
-        )
 
 
 async def run_worker(config: Config, log_signal: LogSignal) -> int:

@@ -11,7 +11,7 @@ from worker.assembly.api_keys import key_digest, sentence
 from worker.assembly.factory import ExchangeFactory, is_simulated
 from worker.cli import output, session
 from worker.cli.environment import configuration
-from worker.cli.main import BAD_CONFIG
+from worker.cli.exit_codes import BAD_CONFIG
 from worker.cli.python_build import slowness
 from worker.config.keys import Config
 from worker.config.secret_files import exposures, secret_files
@@ -137,7 +137,7 @@ async def _redis(config: Config) -> Finding:
     try:
         async with AccountReader(config, name="check") as reader:
             facts = await reader.server()
-            state = await reader.trading_state()
+            state = (await reader.trading.read()).control.trading_state
     except (LedgerError, ConfigError) as error:
         return Finding("FAIL", "redis", str(error))
     detail = [f"{facts.address}, {facts.product}, {facts.role}, trading {state}"]

@@ -2,7 +2,8 @@
 
 from argparse import ArgumentParser, Namespace
 
-from worker.cli import arguments, output, session
+from worker.cli import arguments, confirm, output, session
+from worker.cli.exit_codes import FAILURE, OK
 from worker.domain.money import rounded_text, text
 from worker.operator.reader import AccountReader
 
@@ -30,6 +31,7 @@ def configure(parser: ArgumentParser) -> None:
         help="at which the difference traded",
     )
     arguments.add_reason(parser, "how you know, for the record")
+    confirm.add_arguments(parser)
 
 
 def run(options: Namespace) -> int:
@@ -39,6 +41,13 @@ def run(options: Namespace) -> int:
 
 async def _correct(reader: AccountReader, options: Namespace) -> int:
     async with reader:
+        what = f"Set {options.symbol} on {options.exchange} to {text(options.quantity)} in the book"
+        if options.dry_run:
+            output.say(f"would do: {what}")
+            return OK
+        status = await reader.status()
+        if not confirm.is_confirmed(reader, options, status.mode, what):
+            return FAILURE
         before, after = await reader.decisions.correct(
             options.exchange,
             options.symbol,
@@ -51,4 +60,4 @@ async def _correct(reader: AccountReader, options: Namespace) -> int:
         f"{before.direction} {options.symbol} on {options.exchange}: {text(before.quantity)} "
         f"is now {text(after.quantity)}, realised {rounded_text(after.realized_pnl)}"
     )
-    return 0
+    return OK

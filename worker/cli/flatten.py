@@ -1,21 +1,25 @@
 """``flatten``: close every position of the account, then halt it.
 
-A halted account sends nothing, not even orders that close positions. So the account is set to
-``REDUCING`` first, one closing signal is submitted for each open position, and the account is set
-to ``HALTED`` when the book is empty or time is up. Closing signals are processed like any other: in
-order within their symbol, each sent exactly once.
+A halted account sends nothing for a signal, not even orders that close positions. So the account is
+set to ``REDUCING`` first, one closing signal is submitted for each open position, again where one
+fails, and the account is set to ``HALTED`` (``--then``) once the book is empty. Closing signals are
+processed like any other: in order within their symbol, each sent exactly once.
 """
 
 import time
 from argparse import ArgumentParser, Namespace
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any, Final
 
 import msgspec
 
 from worker.assembly.factory import takes_signal_prices
-from worker.cli import arguments, output, session, signing
+from worker.cli import arguments, confirm, output, session, signing, trading
 from worker.cli.environment import configuration
+from worker.cli.exit_codes import FAILURE, OK
+from worker.cli.heading import heading
+from worker.cli.wording import count_of, price
 from worker.config.keys import Config
 from worker.domain.event import TERMINAL_EVENTS
 from worker.domain.money import rounded_text, text
@@ -37,6 +41,7 @@ EXPIRY_MARGIN_S: Final = 60
 #: The longest wait for events before the book is read again.
 LOOK_EVERY_MS: Final = 500
 _TERMINAL: Final = frozenset(event.__name__ for event in TERMINAL_EVENTS)
+_THEN: Final = {state.value.lower(): state for state in TradingState}
 _encode = msgspec.json.Encoder().encode
 
 
@@ -44,9 +49,17 @@ def configure(parser: ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.description = (
         "Set the account to REDUCING, submit a closing signal for every open position, wait until "
-        "none is left, then set it to HALTED. Exit 1 with a list if any is left."
+        "none is left, then set it to HALTED (--then). If one is left in time, the account stays "
+        "REDUCING, exit 1 with a list. Without a live worker nothing is changed."
     )
     arguments.add_reason(parser, "why, for the record")
+    parser.add_argument(
+        "--then",
+        type=str.lower,
+        choices=sorted(_THEN),
+        default="halted",
+        help="what to ask for once nothing is open (halted)",
+    )
     parser.add_argument(
         "--timeout",
         type=arguments.seconds,
@@ -54,6 +67,7 @@ def configure(parser: ArgumentParser) -> None:
         help="seconds to wait for the positions to close (60, or 30 more than "
         "reconciliation.max_wait_time)",
     )
+    confirm.add_arguments(parser)
     signing.configure(parser)
 
 
@@ -95,23 +109,62 @@ def _check_key(config: Config, key_id: str) -> None:
 async def _flatten(
     config: Config, reader: AccountReader, signer: Signer, options: Namespace
 ) -> int:
+    async with reader:
+        status, book = await reader.status(), await reader.positions()
+        output.say(heading(status))
+        for key, position in sorted(book.positions.items()):
+            output.say(f"{key}: {_held(position)}")
+        positions = count_of(len(book.positions), "position")
+        if options.dry_run:
+            output.say(
+                f"{positions} would be closed, then the account set to {options.then.upper()}"
+            )
+            return OK
+        if not status.workers_alive and (book.positions or book.busy):
+            output.complain(
+                f"no worker is alive, so nobody can close {positions}: nothing was changed"
+            )
+            return FAILURE
+        if not confirm.is_confirmed(reader, options, status.mode, f"Close {positions}"):
+            return FAILURE
+        return await _close(config, reader, signer, options)
+
+
+async def _close(config: Config, reader: AccountReader, signer: Signer, options: Namespace) -> int:
     who = session.actor()
     resting_s = config.reconciliation.max_wait_time + RESTING_MARGIN_S
     timeout_s = options.timeout or max(TIMEOUT_S, resting_s)
-    async with reader:
-        flattening = Flattening(config, reader, signer, reason=options.reason, actor=who)
-        await flattening.begin()
-        try:
-            left = await flattening.close_all(timeout_s)
-        except BaseException:
-            output.complain("stopped early, trading stays REDUCING")
-            raise
-        await reader.set_trading_state(TradingState.HALTED, reason=options.reason, actor=who)
+    flattening = Flattening(config, reader, signer, reason=options.reason, actor=who)
+    await flattening.begin()
+    left: list[str] | None = None
+    try:
+        left = await flattening.close_all(timeout_s)
+    finally:
+        then = TradingState.REDUCING if left is None or left else _THEN[options.then]
+        if not flattening.is_ended_by_others:
+            change = await reader.trading.end_flatten(then, reason=options.reason, actor=who)
+            if left is None:
+                state = change.control.trading_state
+                output.complain(f"stopped early, the account is {state}")
+    if flattening.is_ended_by_others:
+        output.complain("somebody has resumed trading: this flatten is over")
+        return FAILURE
     output.complain(*left)
+    state = change.control.trading_state
     what = f"{len(left)} left" if left else "no position is open"
-    closes = f"{flattening.submitted} closes submitted"
-    output.say(f"account {config.account} is HALTED, {closes}, {what}")
-    return 1 if left else 0
+    closed, attempts = len(flattening.closed), flattening.submitted
+    output.say(
+        f"account {config.account} is {state}, {what}: {count_of(closed, 'position')} closed, "
+        f"{count_of(attempts, 'attempt')}",
+        flush=True,
+    )
+    if left:
+        return FAILURE
+    return await trading.until_held(reader, state, trading.TIMEOUT_S)
+
+
+def _held(position: Position) -> str:
+    return f"{position.direction} {text(position.quantity)} at {price(position.entry_price)}"
 
 
 class Flattening:
@@ -148,34 +201,48 @@ class Flattening:
         self._pauses_s: dict[str, float] = {}
         self._again_s: dict[str, float] = {}
         self._failures: dict[str, str] = {}
+        #: By position key: how many closing signals it took so far.
+        self._attempts: Counter[str] = Counter()
+        self._seen: set[str] = set()
         self.submitted = 0
+        self.closed: set[str] = set()
+        #: Whether somebody resumed trading meanwhile, which ends this.
+        self.is_ended_by_others = False
 
     async def begin(self) -> None:
         """Stop new positions from being opened."""
         await self._tail.start()
-        await self._reader.set_trading_state(
-            TradingState.REDUCING, reason=self._reason, actor=self._actor
-        )
+        await self._reader.trading.begin_flatten(reason=self._reason, actor=self._actor)
 
     async def close_all(self, timeout_s: float) -> list[str]:
         """Close every position, those that orders under way still open included.
 
         Returns:
-            A sentence for each position or order left when time is up.
+            A sentence for each position or order left when time is up, or when somebody resumes.
         """
         deadline = time.monotonic() + timeout_s
         expires_at = rfc3339(self._clock.now_ms() + (timeout_s + EXPIRY_MARGIN_S) * 1_000)
         while True:
             book = await self._reader.positions()
+            self._say_closed(book)
             left_s = deadline - time.monotonic()
             if not (book.positions or book.busy):
                 return []
-            if left_s <= 0:
+            self.is_ended_by_others = not await self._reader.trading.is_flattening(self._actor)
+            if left_s <= 0 or self.is_ended_by_others:
                 return self._left(book)
             await self._submit(self._closable(book), expires_at)
             wait_ms = max(1, min(LOOK_EVERY_MS, int(left_s * 1000)))
             for entry in await self._tail.read(wait_ms):
                 self._note(entry)
+
+    def _say_closed(self, book: Book) -> None:
+        """Print a line for each position that is gone since the last look."""
+        held = set(book.positions)
+        for key in sorted(self._seen - held):
+            self.closed.add(key)
+            output.say(f"{key} is closed, {count_of(self._attempts[key], 'attempt')}", flush=True)
+        self._seen = held
 
     def _closable(self, book: Book) -> list[tuple[str, Position]]:
         now = time.monotonic()
@@ -191,6 +258,7 @@ class Flattening:
         entries = []
         for key, position in closable:
             self.submitted += 1
+            self._attempts[key] += 1
             signal_id = f"{FLATTEN_PREFIX}{self._started_ms}-{self.submitted}"
             self._outstanding[key] = signal_id
             data = _encode(self._signal(signal_id, position, expires_at))
@@ -230,7 +298,8 @@ class Flattening:
 
     def _left(self, book: Book) -> list[str]:
         left = [
-            f"{key} is still open: {position.direction} {text(position.quantity)}"
+            f"{key} is still open after {count_of(self._attempts[key], 'attempt')}: "
+            f"{position.direction} {text(position.quantity)}"
             + (f" ({self._failures[key]})" if key in self._failures else "")
             for key, position in sorted(book.positions.items())
         ]

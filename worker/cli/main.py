@@ -16,15 +16,10 @@ from typing import Any, Final
 
 from worker import __version__
 from worker.cli import output
+from worker.cli.exit_codes import BAD_CONFIG, BROKEN_INVARIANT, FAILURE, OK
 from worker.domain.money import use_exact_arithmetic
 from worker.runtime.errors import ConfigError, InvariantError, WorkerError
 from worker.runtime.printable import printable
-
-OK: Final = 0
-FAILURE: Final = 1
-BROKEN_INVARIANT: Final = 70
-BAD_CONFIG: Final = 78
-
 
 #: Every command and its line of help. The module of the same name in this package has
 #: ``configure(parser)``, which adds the arguments, and ``run(options)``, which returns the exit
@@ -35,6 +30,12 @@ COMMANDS: Final[Mapping[str, str]] = {
     "submit": "put signals on the stream",
     "tail": "follow the streams",
     "status": "trading state, what needs attention, flow",
+    "workers": "who works on the account",
+    "limits": "how much of each limit is used",
+    "pnl": "profit, realised and not",
+    "balance": "what the wallets hold",
+    "signals": "the newest signals and what became of them",
+    "orders": "the newest orders, or those at an exchange now",
     "order": "one signal's timeline",
     "positions": "open positions",
     "halt": "send no more orders",
@@ -87,7 +88,8 @@ def build_parser() -> argparse.ArgumentParser:
         prog="execution-worker",
         description="Turn trading signals from a Redis stream into orders on an exchange, each "
         "exactly once.",
-        epilog="Exit codes: 0 ok, 1 failure, 2 usage, 70 broken invariant, 78 bad configuration.",
+        epilog="Exit codes: 0 ok, 1 failure, 2 usage, 70 broken invariant, 75 not "
+        "known (Redis did not answer), 78 bad configuration.",
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     _add_config(parser, default=None)

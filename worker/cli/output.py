@@ -1,12 +1,14 @@
 """All that a command writes: lines, JSON, complaints and drawings, none with raw control text."""
 
+import os
 import sys
 import traceback
+from collections.abc import Mapping
 from typing import Any, Final
 
 from worker.runtime.printable import printable, printable_json
 
-#: The width of a table written to a file or a pipe, in columns.
+#: The width of what is written to a file or a pipe, in columns, where ``COLUMNS`` is not set.
 _WIDE: Final = 160
 
 
@@ -31,10 +33,27 @@ def complain(*sentences: object) -> None:
     sys.stderr.flush()
 
 
+def ask(what: str, question: str) -> None:
+    """Write a line and then a question to standard error, which is answered behind it."""
+    sys.stderr.write(f"{printable(what)}\n{printable(question)}")
+    sys.stderr.flush()
+
+
 def print_traceback(_kind: Any, error: BaseException, _trace: Any) -> None:
     """Write an exception's traceback to standard error, as ``sys.excepthook``."""
     lines = "".join(traceback.format_exception(error)).rstrip("\n").split("\n")
     sys.stderr.write("".join(f"{printable(line)}\n" for line in lines))
+
+
+def screen_width(environ: Mapping[str, str] = os.environ) -> int | None:
+    """Return the width to draw in, in columns; None where a terminal says it.
+
+    ``COLUMNS`` says it for a file and a pipe as for a terminal.
+    """
+    written = environ.get("COLUMNS", "")
+    if written.isascii() and written.isdecimal() and int(written) > 0:
+        return int(written)
+    return None if sys.stdout.isatty() else _WIDE
 
 
 def screen() -> Any:
@@ -49,4 +68,4 @@ def screen() -> Any:
         def render_str(self, text: str, **options: Any) -> Text:
             return super().render_str(printable(text), **options)
 
-    return Screen(markup=False, emoji=False, width=None if sys.stdout.isatty() else _WIDE)
+    return Screen(markup=False, emoji=False, width=screen_width())

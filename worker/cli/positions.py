@@ -1,15 +1,22 @@
 """``positions``: show the account's open positions."""
 
 from argparse import ArgumentParser, Namespace
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
 import msgspec
 
-from worker.cli import output, session
+from worker.cli import output, session, wording
+from worker.cli.heading import heading
+from worker.cli.tables import Column, Table
 from worker.domain.money import rounded_text, text
+from worker.domain.position import Position
 from worker.ledger.replies import Book
+from worker.operator.pnl import marks_of, unrealized
 from worker.operator.reader import AccountReader
+
+Marks = Mapping[tuple[str, str], Decimal]
 
 _encode = msgspec.json.Encoder(decimal_format="string").encode
 
@@ -26,25 +33,40 @@ def run(options: Namespace) -> int:
 
 async def _positions(reader: AccountReader, options: Namespace) -> int:
     async with reader:
-        book = await reader.positions()
+        snapshot, book = await reader.snapshot(), await reader.positions()
+        status = reader.status_of(snapshot)
+    marks = marks_of(snapshot)
     if options.json:
-        output.say_json(to_json(book))
-    elif not book.positions:
-        output.say("No open positions.")
-    else:
-        output.screen().print(table(book))
+        output.say_json(to_json(book, marks))
+        return 0
+    screen = output.screen()
+    screen.print(heading(status))
+    screen.print(table(book, marks) if book.positions else "No open positions.")
     return 0
 
 
-def to_json(book: Book) -> bytes:
-    """Encode every position with all its fields; ``busy`` while a signal is changing it."""
+def to_json(book: Book, marks: Marks) -> bytes:
+    """Encode every position with all its fields; ``busy`` while a signal is changing it.
+
+    The exchange's own quantity and the protection are not known yet: null.
+    """
     return _encode(
         [
             {name: _plain(getattr(position, name)) for name in position.__struct_fields__}
             | {"busy": key in book.busy}
+            | {
+                "mark": _plain(marks.get((position.exchange, position.symbol))),
+                "unrealized_pnl": _plain(_unrealized(position, marks)),
+                "exchange_quantity": None,
+                "protection": None,
+            }
             for key, position in sorted(book.positions.items())
         ]
     )
+
+
+def _unrealized(position: Position, marks: Marks) -> Decimal | None:
+    return unrealized(position, marks.get((position.exchange, position.symbol)))
 
 
 def _plain(value: Any) -> Any:
@@ -56,28 +78,34 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def table(book: Book) -> Any:
-    """Draw the positions as a table."""
-    from rich import box  # noqa: PLC0415 (drawing only)
-    from rich.table import Table  # noqa: PLC0415
+def table(book: Book, marks: Marks) -> Table:
+    """Draw the positions as a table, or a card each where the screen is narrow."""
+    columns = (
+        Column("position"),
+        Column("side"),
+        Column("quantity", right=True),
+        Column("entry", right=True),
+        Column("stop", drop=1, right=True),
+        Column("target", drop=3, right=True),
+        Column("unrealised", drop=1, right=True),
+        Column("realised", drop=2, right=True),
+        Column("opened", drop=5),
+        Column("signal", drop=4),
+    )
+    return Table(columns, (_row(book, key, marks) for key in sorted(book.positions)))
 
-    drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    drawn.add_column("position", no_wrap=True)
-    drawn.add_column("side")
-    for name in ("quantity", "entry", "stop", "target", "realised"):
-        drawn.add_column(name, justify="right", overflow="fold")
-    for name in ("opened", "signal"):
-        drawn.add_column(name, overflow="fold")
-    for key, position in sorted(book.positions.items()):
-        drawn.add_row(
-            f"{position.exchange} {position.symbol}" + (" (changing)" if key in book.busy else ""),
-            position.direction.value,
-            text(position.quantity),
-            rounded_text(position.entry_price),
-            text(position.stop_loss) if position.stop_loss is not None else "-",
-            text(position.take_profit) if position.take_profit is not None else "-",
-            rounded_text(position.realized_pnl),
-            position.opened_at.strftime("%m-%d %H:%M:%S"),
-            position.signal_id,
-        )
-    return drawn
+
+def _row(book: Book, key: str, marks: Marks) -> tuple[str, ...]:
+    position = book.positions[key]
+    return (
+        f"{position.exchange} {position.symbol}" + (" (changing)" if key in book.busy else ""),
+        position.direction.value,
+        text(position.quantity),
+        wording.price(position.entry_price),
+        wording.price(position.stop_loss) or "-",
+        wording.price(position.take_profit) or "-",
+        wording.money(_unrealized(position, marks)) or "-",
+        wording.money(position.realized_pnl),
+        position.opened_at.strftime("%m-%d %H:%M:%S"),
+        position.signal_id,
+    )

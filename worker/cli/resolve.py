@@ -5,8 +5,9 @@ import time
 from argparse import ArgumentParser, Namespace
 from typing import Final
 
-from worker.cli import arguments, output, session
-from worker.domain.money import ZERO
+from worker.cli import arguments, confirm, output, session
+from worker.cli.exit_codes import FAILURE, OK
+from worker.domain.money import ZERO, text
 from worker.domain.verdict import Verdict
 from worker.operator.reader import AccountReader
 from worker.runtime.errors import WorkerError
@@ -46,6 +47,7 @@ def configure(parser: ArgumentParser) -> None:
         help="seconds to wait until the keeper has acted on it (60)",
     )
     arguments.add_reason(parser, "how you know, for the record")
+    confirm.add_arguments(parser)
     parser.set_defaults(refuse_usage=parser.error)
 
 
@@ -67,14 +69,22 @@ def _check_usage(options: Namespace) -> None:
 
 
 async def _resolve(reader: AccountReader, options: Namespace) -> int:
+    became = "is not there" if options.absent else f"filled {text(options.filled)}"
+    what = f"State that the order of {options.signal_id} {became}"
     async with reader:
+        if options.dry_run:
+            output.say(f"would do: {what}")
+            return OK
+        status = await reader.status()
+        if not confirm.is_confirmed(reader, options, status.mode, what):
+            return FAILURE
         await reader.decisions.decide(options.signal_id, _verdict(options))
         deadline = time.monotonic() + options.timeout
         while time.monotonic() < deadline:
             record = (await reader.order(options.signal_id)).record
             if record is not None and record.ended_at is not None:
                 output.say(f"the order of {options.signal_id} is {record.state}")
-                return 0
+                return OK
             await asyncio.sleep(LOOK_EVERY_S)
     raise UndecidedError(
         f"the decision is noted, but the account's keeper has not acted on it in "

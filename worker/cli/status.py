@@ -2,25 +2,33 @@
 
 import asyncio
 import sys
+import time
 from argparse import ArgumentParser, Namespace
-from typing import Any
+from decimal import Decimal
+from typing import Any, Final
 
 import msgspec
 
-from worker.cli import arguments, output, session, wording
-from worker.domain.money import text as plain
+from worker.cli import arguments, output, session, wording, workers
+from worker.cli.heading import heading
 from worker.domain.trading_state import TradingState
 from worker.ledger.errors import LedgerUnavailableError
-from worker.operator.attention import needs_attention
+from worker.operator.attention import Attention, Severity, needs_attention, stale
 from worker.operator.reader import AccountReader
-from worker.operator.status import Status
+from worker.operator.status import Status, aged
 from worker.runtime.printable import printable
+
+#: A status older than this is shown as stale, milliseconds.
+STALE_MS: Final = 2_500
+#: How long a screen waits for an answer before it is drawn anew without it, seconds.
+ANSWER_S: Final = 0.5
 
 _COLOUR = {
     TradingState.ACTIVE: "green",
     TradingState.REDUCING: "yellow",
     TradingState.HALTED: "red",
 }
+_GRAVEST = {Severity.CRITICAL: "red", Severity.WARNING: "yellow", Severity.INFO: "none"}
 _encode = msgspec.json.Encoder(decimal_format="string").encode
 
 
@@ -47,81 +55,124 @@ def run(options: Namespace) -> int:
 
 async def _once(reader: AccountReader, options: Namespace) -> int:
     async with reader:
-        _show(await reader.status(), as_json=options.json)
+        _show(await reader.status(), 0, as_json=options.json)
     return 0
 
 
-def _show(status: Status, *, as_json: bool) -> None:
+def _show(status: Status, age_ms: int, *, as_json: bool) -> None:
     if as_json:
-        output.say_json(to_json(status), flush=True)
+        output.say_json(to_json(status, age_ms), flush=True)
         return
-    output.screen().print(render(status))
+    output.screen().print(render(status, age_ms))
 
 
 async def _watch(reader: AccountReader, options: Namespace) -> int:
     pause_s = max(options.interval, 0.1)
     async with reader:
-        status = await reader.status()
+        looking = Looking(reader, await reader.status())
         if options.json or not sys.stdout.isatty():
             while True:
-                _show(status, as_json=options.json)
-                await asyncio.sleep(pause_s)
-                status = await _again(reader, status)
+                _show(*looking.now(), as_json=options.json)
+                await looking.again(pause_s)
         from rich.live import Live  # noqa: PLC0415 (drawing only)
 
-        with Live(render(status), console=output.screen(), auto_refresh=False, screen=True) as live:
+        with Live(
+            render(*looking.now()), console=output.screen(), auto_refresh=False, screen=True
+        ) as live:
             while True:
-                await asyncio.sleep(pause_s)
-                status = await _again(reader, status)
-                live.update(render(status), refresh=True)
+                await looking.again(pause_s)
+                live.update(render(*looking.now()), refresh=True)
 
 
-async def _again(reader: AccountReader, last: Status) -> Status:
-    """Read the status; while Redis is unavailable keep the last one, with a note on stderr."""
-    try:
-        return await reader.status()
-    except LedgerUnavailableError as error:
-        output.complain(f"{error}; showing {wording.moment(last.at)}")
-        return last
+class Looking:
+    """Repeated looks at an account, also while Redis answers late or not at all.
+
+    Args:
+        reader: the account.
+        status: its first status.
+    """
+
+    def __init__(self, reader: AccountReader, status: Status) -> None:
+        self._reader = reader
+        self._status = status
+        self._read_s = time.monotonic()
+        self._asking: asyncio.Task[Status] | None = None
+
+    def now(self) -> tuple[Status, int]:
+        """Return the last status, its ages counted on, and how old it is in milliseconds."""
+        age_ms = int((time.monotonic() - self._read_s) * 1000)
+        return aged(self._status, age_ms), age_ms
+
+    async def again(self, pause_s: float) -> None:
+        """Wait, then take a new status if there is one by then."""
+        started_s = time.monotonic()
+        if self._asking is None:
+            await asyncio.sleep(pause_s)
+            self._asking = asyncio.ensure_future(self._reader.status())
+        await asyncio.wait({self._asking}, timeout=min(pause_s, ANSWER_S))
+        if not self._asking.done():
+            return
+        asked, self._asking = self._asking, None
+        try:
+            self._status, self._read_s = asked.result(), time.monotonic()
+        except LedgerUnavailableError:
+            # Shown as stale. A refused connection fails at once: it is not tried in a tight loop.
+            await asyncio.sleep(max(pause_s - (time.monotonic() - started_s), 0))
 
 
-def to_json(status: Status) -> bytes:
+def attention(status: Status, age_ms: int) -> list[Attention]:
+    """Return what needs attention in a status that was read ``age_ms`` ago."""
+    found = needs_attention(status)
+    return [stale(status, age_ms), *found] if age_ms > STALE_MS else found
+
+
+def to_json(status: Status, age_ms: int = 0) -> bytes:
     """Encode as JSON, the form programs may rely on: every field of ``Status``, ``attention``."""
     fields: dict[str, Any] = {name: getattr(status, name) for name in status.__struct_fields__}
-    return _encode(fields | {"attention": needs_attention(status)})
+    return _encode(fields | {"attention": attention(status, age_ms)})
 
 
-def render(status: Status) -> Any:
+def render(status: Status, age_ms: int = 0) -> Any:
     """Draw the whole screen."""
     from rich.console import Group  # noqa: PLC0415 (drawing only)
     from rich.panel import Panel  # noqa: PLC0415
-    from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
-    parts: list[Any] = [banner(status)]
-    problems = needs_attention(status)
+    is_stale = age_ms > STALE_MS
+    parts: list[Any] = [banner(status, age_ms)]
+    problems = attention(status, age_ms)
     if problems:
-        listed = Text("\n".join(f"! {printable(problem)}" for problem in problems), style="bold")
-        parts.append(Panel(listed, title="needs attention", title_align="left", style="red"))
+        listed = Text("\n".join(map(_line, problems)), style="dim" if is_stale else "bold")
+        colour = "bright_black" if is_stale else _GRAVEST[problems[0].severity]
+        parts.append(Panel(listed, title="needs attention", title_align="left", style=colour))
     else:
         parts.append(Text("Nothing needs attention.", style="green"))
-    parts.append(_numbers(status, Table))
+    parts.append(_numbers(status))
     if status.workers:
-        parts.append(_workers(status, Table))
+        parts.append(workers.table(status))
     return Group(*parts)
 
 
-def banner(status: Status) -> Any:
-    """Draw the trading state as the largest element of the screen."""
+def _line(problem: Attention) -> str:
+    mark = "!" if problem.severity is Severity.CRITICAL else "-"
+    see = f": see {problem.see}" if problem.see else ""
+    return f"{mark} {printable(problem.text + see)}"
+
+
+def banner(status: Status, age_ms: int = 0) -> Any:
+    """Draw the trading state as the largest element of the screen, grey where it is stale."""
     from rich import box  # noqa: PLC0415 (drawing only)
     from rich.panel import Panel  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
-    colour = _COLOUR[status.trading_state]
+    is_stale = age_ms > STALE_MS
+    colour = "bright_black" if is_stale else _COLOUR[status.trading_state]
     text = Text(justify="center")
+    if is_stale:
+        text.append(f"S T A L E  {wording.age(age_ms)}\n", style=f"bold {colour}")
     text.append(" ".join(status.trading_state.value) + "\n", style=f"bold {colour}")
     since = printable(" ".join(p for p in (status.reason, _by(status)) if p))
-    text.append(f"account {status.account}" + (f"  ·  {since}" if since else ""))
+    text.append(f"{heading(status)}" + (f"  ·  {since}" if since else ""))
     return Panel(text, box=box.DOUBLE, border_style=colour, padding=(1, 2))
 
 
@@ -131,8 +182,10 @@ def _by(status: Status) -> str:
     return f"(by {status.actor}, {status.changed_at})"
 
 
-def _numbers(status: Status, table_class: Any) -> Any:
-    table = table_class(show_header=False, box=None, pad_edge=False)
+def _numbers(status: Status) -> Any:
+    from rich.table import Table  # noqa: PLC0415 (drawing only)
+
+    table = Table(show_header=False, box=None, pad_edge=False)
     lag = "unknown" if status.lag is None else str(status.lag)
     rows = (
         ("not seen by a worker yet", f"{lag}, oldest {wording.age(status.oldest_unseen_age_ms)}"),
@@ -147,33 +200,22 @@ def _numbers(status: Status, table_class: Any) -> Any:
             f"{status.open_positions} ({status.opening} opening, {status.closing} closing)",
         ),
         ("open at entry value", _amounts(status.exposure)),
+        ("realised today", _amounts(status.realized_today)),
         ("realised so far", _amounts(status.realized)),
         ("dead letters", str(status.dead_letters)),
         ("signals kept", str(status.stream_length)),
-        ("keeper", status.keeper or "none"),
-        ("at", f"{wording.moment(status.at)} UTC"),
+        ("keeper", printable(status.keeper or "none")),
+        ("books compared", _since(status.compared_age_ms)),
+        ("wallets and marks", _since(status.sheet_age_ms)),
     )
     for row in rows:
         table.add_row(*row)
     return table
 
 
-def _amounts(amounts: dict[str, Any]) -> str:
-    return ", ".join(f"{plain(amount)} {name}" for name, amount in amounts.items() if amount) or "-"
+def _since(age_ms: int | None) -> str:
+    return "not yet" if age_ms is None else f"{wording.age(age_ms)} ago"
 
 
-def _workers(status: Status, table_class: Any) -> Any:
-    table = table_class(box=None, pad_edge=False)
-    for name in ("worker", "heard from", "in hand", "room", "mode"):
-        table.add_column(name)
-    for worker in status.workers:
-        reported = worker.status
-        table.add_row(
-            printable(worker.name),
-            f"{wording.age(worker.silent_ms)} ago" + ("" if worker.alive else " (silent)"),
-            str(reported.get("in_flight", "-")),
-            str(reported.get("concurrency", "-")),
-            printable(str(reported.get("mode", "-")))
-            + (", draining" if reported.get("draining") else ""),
-        )
-    return table
+def _amounts(amounts: dict[str, Decimal]) -> str:
+    return ", ".join(f"{wording.money(amount)} {name}" for name, amount in amounts.items()) or "-"

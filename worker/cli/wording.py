@@ -1,10 +1,12 @@
-"""Text and JSON of stream entries, and times and ages in words."""
+"""Text and JSON of stream entries; times, ages and amounts in words."""
 
 from datetime import datetime
+from decimal import Decimal
 from typing import Any, Final
 
 import msgspec
 
+from worker.domain.money import text
 from worker.ledger.access import DEAD_STREAM, StreamEntry
 from worker.runtime.printable import printable
 
@@ -19,6 +21,9 @@ _SHOWN: Final = (
 _SIGNAL: Final = (
     "action", "direction", "order_type", "quantity", "entry_price", "stop_loss", "take_profit",
 )  # fmt: skip
+#: Significant digits of a price for people: more than any price on its grid has that is in use, so
+#: only averages are rounded.
+_PRICE_DIGITS: Final = 9
 _NOTHING: Final[tuple[Any, ...]] = (None, "", [], {})
 
 
@@ -36,6 +41,33 @@ def age(ms: int | None) -> str:
     if seconds < 86_400:
         return f"{seconds // 3600} h {seconds % 3600 // 60} min"
     return f"{seconds // 86400} d {seconds % 86400 // 3600} h"
+
+
+def count_of(number: int, singular: str, plural: str = "") -> str:
+    """Format a number of things: ``1 close``, ``2 closes``."""
+    return f"{number} {singular if number == 1 else plural or singular + 's'}"
+
+
+def price(value: Decimal | None) -> str:
+    """Format a price for people: as it is on its grid, an average rounded; empty for None."""
+    if value is None:
+        return ""
+    digits = _PRICE_DIGITS - 1 - value.adjusted()
+    exponent = int(value.as_tuple().exponent)
+    if value and -exponent > max(digits, 0):
+        value = round(value, max(digits, 0)).normalize()
+    return text(value)
+
+
+def money(value: Decimal | None) -> str:
+    """Format an amount of money for people, with two digits; empty for None.
+
+    Of less than a tenth they are the first two that are not 0, so that no loss looks like none.
+    """
+    if value is None:
+        return ""
+    digits = 2 if not value or value.adjusted() >= -1 else 1 - value.adjusted()
+    return text(round(value, digits) if value else Decimal("0.00"))
 
 
 def clock_time(at: datetime) -> str:

@@ -98,6 +98,17 @@ class RiskConfig(Section, kw_only=True, frozen=True):
         float, real("age at which a balance no longer counts, seconds", gt=0, le=3_600)
     ] = 30.0
 
+    @property
+    def account_limits(self) -> dict[str, Decimal]:
+        """The limits that the account's workers share, by configuration key; 0 for off."""
+        names = (
+            "max_concurrent_positions",
+            "max_total_exposure_pct",
+            "max_daily_loss_pct",
+            "max_orders_per_minute",
+        )
+        return {f"risk.{name}": Decimal(getattr(self, name)) for name in names}
+
 
 class ExecutionConfig(Section, kw_only=True, frozen=True):
     """Retries, deadlines and clocks of sending an order."""

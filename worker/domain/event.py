@@ -174,12 +174,28 @@ class SystemError(Event, kw_only=True, frozen=True, gc=False):  # noqa: A001 (pu
 
 
 class TradingStateChanged(Event, kw_only=True, frozen=True, gc=False):
-    """The account's trading state was changed."""
+    """The account's trading state was changed; ``after`` and ``before`` say the first two again."""
 
     trading_state: str
     previous: str
     reason: str
     actor: str
+    before: str
+    after: str
+
+
+class OperatorAction(Event, kw_only=True, frozen=True, gc=False):
+    """A person did something that changed no trading state, or tried to.
+
+    ``action`` is the command, ``subject`` what it was about.
+    """
+
+    action: str
+    subject: str
+    actor: str
+    reason: str
+    before: str
+    after: str
 
 
 class ReconciliationCompleted(Event, kw_only=True, frozen=True, gc=False):
@@ -200,6 +216,7 @@ STREAM_OF: Final[dict[type[Event], str]] = {
     PositionClosed: "positions",
     SystemError: "system",
     TradingStateChanged: "system",
+    OperatorAction: "system",
     ReconciliationCompleted: "system",
 }
 #: One of these ends every decoded signal, exactly once; a duplicate or a conflict gets none.

@@ -54,7 +54,15 @@ class Leases:
             await self._clock.sleep(self._ledger.lease_ms / 3000)
 
     async def renew(self) -> None:
-        """Send one heartbeat; a lease whose entry is another's is lost."""
+        """Send one heartbeat, two where the trading state has changed, so that the fleet learns it.
+
+        A lease whose entry is another's is lost.
+        """
+        if await self._beat():
+            await self._beat()
+
+    async def _beat(self) -> bool:
+        """Send one heartbeat; return whether it brought another trading state."""
         held = self._grants.held()
         self._grants.forget_doubts(self._clock.monotonic_ms())
         try:
@@ -63,7 +71,7 @@ class Leases:
             )
         except LedgerError as error:
             self._health.set("redis", ok=False, detail=str(error))
-            return  # leases run out by themselves; nothing is sent under one that has
+            return False  # leases run out by themselves; nothing is sent under one that has
         for custody in held:
             if custody.entry_id in lost:
                 custody.lose()
@@ -75,6 +83,7 @@ class Leases:
             self._state.trading_state = state
         self._metrics.trading_state(state.value)
         self._metrics.leases(len(held))
+        return state is not before
 
     async def give_back(
         self, custodies: Iterable[Custody], *, hold_ms: int = 0, died: bool = False

@@ -93,8 +93,18 @@ class Comparison:
         #: Events of this round (type, id, JSON) that Redis has not taken yet.
         self._events: deque[tuple[str, str, str]] = deque()
         self._announce_mono_ms = float("-inf")
-        #: Whether a round has been completed.
-        self.done = False
+        #: When a round was last completed; None for never.
+        self.compared_mono_ms: float | None = None
+
+    @property
+    def done(self) -> bool:
+        """True once a round has been completed."""
+        return self.compared_mono_ms is not None
+
+    @property
+    def differences(self) -> int:
+        """The number of confirmed differences."""
+        return sum(len(state.confirmed) for state in self.exchanges.values())
 
     @property
     def missing(self) -> str:
@@ -158,8 +168,9 @@ class Comparison:
         await asyncio.gather(*(self._ask(name, book) for name in names))
         states = self.exchanges.values()
         is_complete = not any(state.is_missing for state in states)
-        self.done = self.done or is_complete
-        self._metrics.drift(sum(len(state.confirmed) for state in states))
+        if is_complete:
+            self.compared_mono_ms = self._clock.monotonic_ms()
+        self._metrics.drift(self.differences)
         answered = [name for name in names if not self.exchanges[name].is_missing]
         self._add_events(len(book.positions), answered, is_complete=is_complete)
 

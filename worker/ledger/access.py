@@ -9,7 +9,12 @@ from redis.asyncio import Redis
 
 from worker.domain.identity import account_key
 from worker.ledger.connection import Connections
-from worker.ledger.errors import LedgerUnavailableError, map_exceptions
+from worker.ledger.errors import (
+    GroupMissingError,
+    LedgerUnavailableError,
+    map_exceptions,
+    translate,
+)
 from worker.ledger.wire import Argument
 
 #: The streams of an account by their short names, in the order they are shown.
@@ -100,6 +105,20 @@ class Access:
             for command in commands:
                 pipeline.execute_command(*command)
             return list(await pipeline.execute(raise_on_error=False))
+
+
+def value_of(reply: Any) -> Any:
+    """Return a reply, None where the stream or group it is about does not exist.
+
+    Raises:
+        LedgerError: the server answered with any other error.
+    """
+    if not isinstance(reply, Exception):
+        return reply
+    error = translate(reply)
+    if isinstance(error, GroupMissingError):
+        return None
+    raise error
 
 
 def split_id(entry_id: str) -> tuple[int, int]:

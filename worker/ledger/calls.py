@@ -3,6 +3,9 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
+import msgspec
+
+from worker.domain.sheet import Sheet
 from worker.domain.trading_state import TradingState
 from worker.ledger.items import AdmitItem, CommitItem, arguments
 from worker.ledger.layouts import (
@@ -287,15 +290,6 @@ class Ledger:
         """Sign off; return how many entries this consumer still owns."""
         return int(await self._scripts.run("leave", self.worker))
 
-    async def set_trading_state(
-        self, state: TradingState, *, reason: str, actor: str, at: str, event: tuple[str, bytes]
-    ) -> TradingState:
-        """Change the trading state, with ``event`` (id, JSON); return the state before."""
-        before = await self._scripts.run(
-            "control", state.value, reason, actor, at, *event, self._output_length
-        )
-        return TradingState.read(before)
-
     async def account(self) -> Account:
         """Return the account in numbers."""
         return read_account(await self._scripts.run("read_account"))
@@ -304,6 +298,11 @@ class Ledger:
         """Return the open positions and which are reserved."""
         rows = await self._scripts.run("read_book")
         return read_book(dict(zip(rows[::2], rows[1::2], strict=True)))
+
+    async def publish(self, sheet: Sheet, lifetime_ms: int) -> bool:
+        """Publish the keeper's sheet; False if this worker is not the keeper."""
+        text = msgspec.json.encode(sheet)
+        return bool(await self._scripts.run("publish", self.worker, text, lifetime_ms))
 
     async def announce(self, event: tuple[str, str, str]) -> None:
         """Write one event (type, id, JSON) to the system stream."""

@@ -1,6 +1,6 @@
 """Reads for operators: a snapshot of an account, its book, one position, one record."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any, Final
 
@@ -9,9 +9,17 @@ import msgspec
 from worker.domain.money import tidy
 from worker.domain.position import Position
 from worker.domain.position_key import PositionKey
-from worker.domain.trading_state import TradingState
-from worker.ledger.access import Access
-from worker.ledger.errors import GroupMissingError, translate
+from worker.ledger.access import Access, value_of
+from worker.ledger.published import (
+    Heartbeat,
+    StoredControl,
+    StoredSheet,
+    control_of_hash,
+    heartbeats_of,
+    sheet_of,
+    text_of,
+    unix_ms,
+)
 from worker.ledger.replies import Book, read_book
 from worker.ledger.stored import Record, Reservation, decode_entry, decode_record, read_book_row
 from worker.ledger.wire import Argument
@@ -21,23 +29,10 @@ GROUP: Final = "execution"
 MAX_LISTED: Final = 20
 #: Undelivered entries counted one by one where the server no longer knows how many there are.
 MAX_COUNTED: Final = 5_000
+#: The lengths of the days and minutes by which the ledger counts, milliseconds.
+DAY_MS: Final = 86_400_000
+MINUTE_MS: Final = 60_000
 _decode_position: Final = msgspec.json.Decoder(Position).decode
-
-
-class Control(msgspec.Struct, frozen=True, kw_only=True):
-    """The trading state, and who set it, why and when (RFC 3339, as written)."""
-
-    trading_state: TradingState
-    reason: str
-    actor: str
-    changed_at: str
-
-
-class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
-    """A worker's last heartbeat, at ``at_ms`` (Redis time, Unix ms), and the status in it."""
-
-    at_ms: int
-    status: dict[str, Any]
 
 
 class Backlog(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,7 +68,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     at_ms: int
-    control: Control
+    control: StoredControl
     heartbeats: dict[str, Heartbeat]
     keeper: str | None
     backlog: Backlog
@@ -88,6 +83,14 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     realized: dict[str, Decimal]
     dead_letters: int
     throttled_until_ms: dict[str, int]
+    sheet: StoredSheet | None
+    realized_today: dict[str, Decimal]
+    entries_this_minute: int
+
+    @property
+    def taken_positions(self) -> int:
+        """The number of positions held or being opened."""
+        return self.open_positions + self.opening
 
 
 class StoredPosition(msgspec.Struct, frozen=True, kw_only=True):
@@ -99,22 +102,27 @@ class StoredPosition(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def read_snapshot(access: Access) -> Snapshot:
-    """Read an account in three round trips; the first reads all but the streams' details at once.
+    """Read an account in four round trips; the first reads all but the streams' details at once.
 
     Raises:
         LedgerError: Redis cannot be asked, or refuses.
     """
     commands = _commands(access)
     replies = await access.ask(*commands.values())
-    found = dict(zip(commands, map(_value, replies), strict=True))
+    found = dict(zip(commands, map(value_of, replies), strict=True))
+    at_ms = unix_ms(found["time"])
     backlog = await _backlog(access, found)
+    day, minute = await access.ask(
+        ("HGETALL", access.key(f"day:{at_ms // DAY_MS}")),
+        ("GET", access.key(f"rate:{at_ms // MINUTE_MS}")),
+    )
     rows = [read_book_row(raw) for raw in (found["book"] or {}).values()]
     unleased = found["unresolved"] - found["leased_unresolved"]
     return Snapshot(
-        at_ms=_unix_ms(found["time"]),
-        control=_control(found["control"] or {}),
-        heartbeats=_heartbeats(found["workers"] or {}),
-        keeper=_text(found["keeper"]) if found["keeper"] else None,
+        at_ms=at_ms,
+        control=control_of_hash(found["control"] or {}),
+        heartbeats=heartbeats_of(found["workers"] or {}),
+        keeper=text_of(found["keeper"]) if found["keeper"] else None,
         backlog=backlog,
         leased=found["leases"],
         waiting=max(backlog.pending - found["leases"] - unleased, 0),
@@ -127,8 +135,11 @@ async def read_snapshot(access: Access) -> Snapshot:
         realized=_amounts(found["realized"]),
         dead_letters=found["dead"],
         throttled_until_ms={
-            _text(name): int(until) for name, until in sorted((found["throttle"] or {}).items())
+            text_of(name): int(until) for name, until in sorted((found["throttle"] or {}).items())
         },
+        sheet=sheet_of(found["sheet"]),
+        realized_today=_amounts(value_of(day) or {}),
+        entries_this_minute=int(value_of(minute) or 0),
     )
 
 
@@ -152,16 +163,6 @@ async def find_position(access: Access, key: PositionKey) -> StoredPosition | No
     return StoredPosition(key=key, position=_decode_position(raw), raw=raw) if raw else None
 
 
-async def read_trading_state(access: Access) -> TradingState:
-    """Read the trading state, ``ACTIVE`` where none was ever set.
-
-    Raises:
-        LedgerError: Redis cannot be asked, or refuses.
-    """
-    raw = await access.ask_one("HGET", access.key("control"), "trading_state")
-    return TradingState.read(raw) if raw is not None else TradingState.ACTIVE
-
-
 async def find_record(access: Access, signal_id: str) -> Record | None:
     """Read a signal's execution record; None if there is none, or it has expired.
 
@@ -170,6 +171,29 @@ async def find_record(access: Access, signal_id: str) -> Record | None:
     """
     raw = await access.ask_one("GET", _record_key(access, signal_id))
     return decode_record(raw) if raw else None
+
+
+async def find_records(access: Access, signal_ids: Sequence[str]) -> list[Record | None]:
+    """Read the records of signals in one round trip; None where there is none.
+
+    Raises:
+        LedgerError: Redis cannot be asked, or refuses.
+    """
+    replies = await access.ask(*(("GET", _record_key(access, one)) for one in signal_ids))
+    return [decode_record(raw) if raw else None for raw in map(value_of, replies)]
+
+
+async def read_admitted(access: Access) -> list[Record]:
+    """Read the record of every signal that was admitted and has not ended.
+
+    Raises:
+        LedgerError: Redis cannot be asked, or refuses.
+    """
+    stored = await access.ask_one("HGETALL", access.key("entries")) or {}
+    # The hash also names the last entry of each group; a group's name is no entry's id.
+    rows = [decode_entry(raw) for name, raw in stored.items() if name[:1].isdigit()]
+    records = await find_records(access, [row.signal for row in rows if row.signal])
+    return [one for one in records if one is not None and not one.ended_at]
 
 
 def _record_key(access: Access, signal_id: str) -> str:
@@ -196,59 +220,14 @@ def _commands(access: Access) -> dict[str, tuple[Argument, ...]]:
         "realized": ("HGETALL", key("realized")),
         "dead": ("XLEN", key("dead")),
         "throttle": ("HGETALL", key("throttle")),
+        "sheet": ("GET", key("sheet")),
     }
-
-
-def _value(reply: Any) -> Any:
-    """Return a reply, None where the stream or group it is about does not exist.
-
-    Raises:
-        LedgerError: the server answered with any other error.
-    """
-    if not isinstance(reply, Exception):
-        return reply
-    error = translate(reply)
-    if isinstance(error, GroupMissingError):
-        return None
-    raise error
-
-
-def _text(raw: bytes) -> str:
-    """Return what anybody with a password may have written."""
-    return raw.decode(errors="replace")
-
-
-def _unix_ms(time: tuple[int, int]) -> int:
-    seconds, micros = time
-    return int(seconds) * 1000 + int(micros) // 1000
-
-
-def _control(raw: Mapping[bytes, bytes]) -> Control:
-    return Control(
-        trading_state=TradingState.read(raw.get(b"trading_state", b"ACTIVE")),
-        reason=_text(raw.get(b"reason", b"")),
-        actor=_text(raw.get(b"actor", b"")),
-        changed_at=_text(raw.get(b"at", b"")),
-    )
-
-
-def _heartbeats(raw: Mapping[bytes, bytes]) -> dict[str, Heartbeat]:
-    """Read ``<Unix ms> <status as JSON>`` of each worker, by name."""
-    heartbeats = {}
-    for name, beat in sorted(raw.items()):
-        at_ms, _, data = beat.partition(b" ")
-        try:
-            status = msgspec.json.decode(data, type=dict[str, Any])
-        except msgspec.MsgspecError:
-            status = {}
-        heartbeats[_text(name)] = Heartbeat(at_ms=int(at_ms), status=status)
-    return heartbeats
 
 
 def _amounts(raw: Mapping[bytes, bytes]) -> dict[str, Decimal]:
     """Read amounts by currency, stored in millionths."""
     return {
-        _text(currency): tidy(Decimal(int(amount)) / 1_000_000)
+        currency.decode(): tidy(Decimal(int(amount)) / 1_000_000)
         for currency, amount in sorted(raw.items())
     }
 
@@ -272,9 +251,9 @@ async def _backlog(access: Access, found: Mapping[str, Any]) -> Backlog:
         group_exists=group is not None,
         length=found["length"],
         lag=lag,
-        oldest_unseen=_text(rows[0][0]) if rows else None,
+        oldest_unseen=rows[0][0].decode() if rows else None,
         pending=pending.get("pending", 0),
-        oldest_pending=_text(oldest) if oldest else None,
+        oldest_pending=oldest.decode() if oldest else None,
     )
 
 
@@ -290,14 +269,14 @@ class _StoredSignal(msgspec.Struct, frozen=True):
 
 
 async def _unresolved(access: Access, entries: list[bytes]) -> tuple[UnresolvedOrder, ...]:
-    names = [_text(entry) for entry in entries]
+    names = [entry.decode() for entry in entries]
     if not names:
         return ()
     stored = await access.ask_one("HMGET", access.key("entries"), *names)
     signals = [decode_entry(raw).signal if raw else "" for raw in stored]
     replies = await access.ask(*(("GET", _record_key(access, signal)) for signal in signals))
     orders = []
-    for entry_id, signal_id, raw in zip(names, signals, map(_value, replies), strict=True):
+    for entry_id, signal_id, raw in zip(names, signals, map(value_of, replies), strict=True):
         record = decode_record(raw) if raw else None
         market = _market_of(record)
         orders.append(

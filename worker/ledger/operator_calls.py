@@ -1,5 +1,6 @@
 """The scripts an operator's decisions run, as typed calls."""
 
+from collections.abc import Sequence
 from decimal import Decimal
 from enum import StrEnum
 from typing import Final
@@ -9,6 +10,7 @@ import msgspec
 from worker.domain.event_text import EventText
 from worker.domain.money import millionths, millionths_signed
 from worker.domain.position import Position
+from worker.domain.trading_asks import Ask, Control
 from worker.domain.verdict import Verdict
 from worker.ledger.inspection import StoredPosition
 from worker.ledger.scripts import Scripts
@@ -109,6 +111,33 @@ class OperatorCalls:
             self._output_length,
         )
         return Corrected(reply.decode())
+
+    async def change_control(
+        self, before: bytes, asks: Sequence[Ask], control: Control, event: EventText
+    ) -> bool:
+        """Store who asks for which trading state, and the state in force, with ``event``.
+
+        Args:
+            before: the requests as they were read (:class:`StoredControl`).
+            asks: the requests as they are to be.
+            control: the state that follows from them.
+            event: about the change.
+
+        Returns:
+            False if somebody else has changed them since; nothing was written then.
+        """
+        reply = await self._scripts.run(
+            "control",
+            before,
+            _encode(list(asks)),
+            control.trading_state.value,
+            control.reason,
+            control.actor,
+            control.changed_at,
+            *event[1:],
+            self._output_length,
+        )
+        return bool(reply)
 
     async def replay(self, letter_id: str, unused_signal_id: str) -> tuple[Replayed, str]:
         """Move a dead letter's own fields back to the signals stream.

@@ -39,6 +39,7 @@ NAMES: Final = (
     "heartbeat",
     "leave",
     "park",
+    "publish",
     "read_account",
     "read_book",
     "release",

@@ -1,7 +1,7 @@
 """Markets, prices and balances from memory, kept fresh in the background."""
 
 import asyncio
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from decimal import Decimal
 
 import msgspec
@@ -140,6 +140,31 @@ class MarketData:
         if balance is None and ticker is not None:
             balance = await feed.wallets[info.kind].ask(info.settle)
         return msgspec.structs.replace(view, ticker=ticker, balance=balance)
+
+    async def holdings(self, exchange: str) -> dict[MarketKind, Mapping[str, Balance]]:
+        """Return the balances of each wallet, asking for what memory lacks; without those unknown.
+
+        Args:
+            exchange: its configured name; it has started.
+        """
+        feed = self._feeds[exchange]
+        found = {kind: await feed.wallets[kind].holdings() for kind in feed.adapter.wallets}
+        return {kind: held for kind, held in found.items() if held is not None}
+
+    async def marks(self, exchange: str, symbols: Iterable[str]) -> dict[str, Decimal]:
+        """Return the prices that positions are valued by, without those unknown.
+
+        The middle of bid and ask, of an exchange that has started.
+        """
+        prices = self._feeds[exchange].prices
+        found: dict[str, Decimal] = {}
+        for symbol in symbols:
+            ticker = prices.known(symbol, self._clock.monotonic_ms())
+            if ticker is None and prices.is_quoted:
+                ticker = await prices.ask(symbol)
+            if ticker is not None:
+                found[symbol] = (ticker.bid + ticker.ask) / 2
+        return found
 
     def begin(self, exchange: str) -> None:
         """Let an exchange be asked: it has started."""

@@ -67,6 +67,12 @@ class Wallet:
                 return None
             return self._held.get(currency, _NOTHING)
 
+    async def holdings(self) -> Mapping[str, Balance] | None:
+        """Return every balance, read from the exchange where memory is too old; None if unknown."""
+        if self.known("", self._clock.monotonic_ms()) is None and await self.ask("") is None:
+            return None
+        return self._held
+
     async def refresh(self) -> None:
         """Read the balances."""
         async with self._refresh.lock:

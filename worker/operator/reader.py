@@ -1,28 +1,28 @@
 """One account as operators reach it: everything commands read and do, behind one object."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Final, Self
 
 import msgspec
 
 from worker.config.keys import Config
-from worker.domain.event import Header, TradingStateChanged
-from worker.domain.event_text import encode, share
-from worker.domain.identity import account_key, event_id
-from worker.domain.trading_state import TradingState
+from worker.domain.identity import account_key
 from worker.ledger import streams
 from worker.ledger.access import OUTPUT_STREAMS, Access, StreamEntry
 from worker.ledger.calls import Ledger
 from worker.ledger.connection import Connections
-from worker.ledger.inspection import read_positions, read_trading_state
+from worker.ledger.inspection import Snapshot, read_positions, read_snapshot
 from worker.ledger.operator_calls import OperatorCalls
 from worker.ledger.replies import Book
 from worker.ledger.scripts import RedisScripts
 from worker.operator.dead_letters import DeadLetters
 from worker.operator.decisions import Decisions
 from worker.operator.history import History, read_history
-from worker.operator.status import Status, read_status
-from worker.runtime.clock import Clock, SystemClock, rfc3339, utc
+from worker.operator.pnl import Balances, Pnl, balances_of, pnl_of
+from worker.operator.recent import OrderRow, SignalRow, live_orders, recent_orders, recent_signals
+from worker.operator.status import Status, read_status, status_of
+from worker.operator.trading import Trading
+from worker.runtime.clock import Clock, SystemClock
 
 #: How long a script is repeated while Redis cannot serve, seconds.
 PATIENCE_S: Final = 3.0
@@ -70,6 +70,12 @@ class AccountReader:
         calls = OperatorCalls(scripts, output_length=config.redis.output_max_length)
         self.dead = DeadLetters(self.access, calls)
         self.decisions = Decisions(self.access, calls, clock=self._clock)
+        self.trading = Trading(
+            self.access,
+            calls,
+            clock=self._clock,
+            silent_after_ms=int(config.worker.lease_seconds * 1000),
+        )
 
     async def key_holder(self, exchange: str, key_digest: str, seats: int) -> str:
         """Return who holds a seat at an API key if all ``seats`` are taken; empty otherwise."""
@@ -88,8 +94,11 @@ class AccountReader:
 
     async def status(self) -> Status:
         """Read the account's status."""
-        lease_ms = int(self._config.worker.lease_seconds * 1000)
-        return await read_status(self.access, silent_after_ms=lease_ms)
+        return await read_status(self.access, self._config)
+
+    def status_of(self, snapshot: Snapshot) -> Status:
+        """Return the status that a snapshot shows."""
+        return status_of(self.access.account, snapshot, self._config)
 
     async def order(self, signal_id: str) -> History:
         """Read one signal's history: record, events, dead letters."""
@@ -98,6 +107,30 @@ class AccountReader:
     async def positions(self) -> Book:
         """Read the open positions by position key, and the keys a signal is changing now."""
         return await read_positions(self.access)
+
+    async def snapshot(self) -> Snapshot:
+        """Read the account as the ledger has it."""
+        return await read_snapshot(self.access)
+
+    async def pnl(self) -> Pnl:
+        """Read the account's profit, realised and not."""
+        return pnl_of(await self.snapshot(), await self.positions())
+
+    async def balances(self) -> Balances:
+        """Read what the wallets hold, as the keeper last saw them."""
+        return balances_of(await self.snapshot())
+
+    async def signals(self, count: int, *, wanted: Callable[[SignalRow], bool]) -> list[SignalRow]:
+        """Read the newest ``count`` signals that are ``wanted``."""
+        return await recent_signals(self.access, count, wanted=wanted)
+
+    async def orders(
+        self, count: int, *, live: bool, wanted: Callable[[OrderRow], bool]
+    ) -> list[OrderRow]:
+        """Read the newest orders that are ``wanted``; with ``live`` those that may be open now."""
+        if live:
+            return (await live_orders(self.access, wanted=wanted))[:count]
+        return await recent_orders(self.access, count, wanted=wanted)
 
     def tail(self, names: Sequence[str] = OUTPUT_STREAMS, from_id: str = "$") -> streams.Tail:
         """Return a reader of some streams that starts after ``from_id``."""
@@ -116,39 +149,6 @@ class AccountReader:
             SubmissionError: some or all could not be put; has the ids of those that were.
         """
         return await streams.submit(self.access, entries)
-
-    async def trading_state(self) -> TradingState:
-        """Read the account's trading state."""
-        return await read_trading_state(self.access)
-
-    async def set_trading_state(
-        self, state: TradingState, *, reason: str, actor: str
-    ) -> TradingState:
-        """Set the account's trading state, with an event on the stream ``system``.
-
-        Returns:
-            The state before.
-        """
-        previous = await self.trading_state()
-        now_ms = self._clock.now_ms()
-        account = self._config.account
-        header = Header(
-            occurred_at=utc(now_ms),
-            account=account,
-            exchange="",
-            symbol="",
-            signal_id="",
-            strategy_id=None,
-            worker="",
-        )
-        event = TradingStateChanged(
-            trading_state=state.value, previous=previous.value, reason=reason, actor=actor
-        )
-        identity = event_id(f"{account}-{now_ms}", state.value.lower())
-        _, _, _, data = encode(event, identity, share(header))
-        return await self._ledger.set_trading_state(
-            state, reason=reason, actor=actor, at=rfc3339(now_ms), event=(identity, data.encode())
-        )
 
     async def server(self) -> ServerFacts:
         """Read the server's product, role and settings."""

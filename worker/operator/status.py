@@ -1,14 +1,19 @@
 """An account's status: the ledger's snapshot as ages, liveness and counts."""
 
+from collections.abc import Iterable
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
 import msgspec
 
+from worker.config.keys import Config
+from worker.domain.trading_asks import Ask
 from worker.domain.trading_state import TradingState
 from worker.ledger.access import Access, split_id
-from worker.ledger.inspection import Heartbeat, Snapshot, UnresolvedOrder, read_snapshot
+from worker.ledger.inspection import Snapshot, UnresolvedOrder, read_snapshot
+from worker.ledger.published import Heartbeat
+from worker.operator.limits import Limit, limits_of
 from worker.runtime.clock import utc
 
 
@@ -35,17 +40,22 @@ class UnresolvedView(msgspec.Struct, frozen=True, kw_only=True):
 class Status(msgspec.Struct, frozen=True, kw_only=True):
     """An account at one moment (``at``, Redis time).
 
+    ``mode`` is that of the workers heard from lately, ``mixed`` where they differ, and the
+    command's own where there is none. ``sheet_age_ms`` and ``compared_age_ms`` say how long ago the
+    keeper published wallets and marks, and compared the book with every exchange; None for never.
     ``lag`` counts the signals no worker has seen, None where that cannot be known; ``pending``
     those seen and not finished, of which ``in_flight`` are leased to a worker now and ``waiting``
     stand behind others of their group. Ages are milliseconds, None for none.
     """
 
     account: str
+    mode: str
     at: datetime
     trading_state: TradingState
     reason: str
     actor: str
     changed_at: str
+    asks: tuple[Ask, ...]
     workers: tuple[WorkerView, ...]
     keeper: str | None
     group_exists: bool
@@ -63,8 +73,13 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     closing: int
     exposure: dict[str, Decimal]
     realized: dict[str, Decimal]
+    realized_today: dict[str, Decimal]
     dead_letters: int
     throttled_ms: dict[str, int]
+    sheet_age_ms: int | None
+    compared_age_ms: int | None
+    differences: int
+    limits: tuple[Limit, ...]
 
     @property
     def workers_alive(self) -> int:
@@ -72,32 +87,41 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
         return sum(worker.alive for worker in self.workers)
 
 
-async def read_status(access: Access, *, silent_after_ms: int) -> Status:
+async def read_status(access: Access, config: Config) -> Status:
     """Read an account's status.
 
     Args:
         access: the account.
-        silent_after_ms: a worker not heard from in this long does not count as alive.
+        config: says when a worker counts as silent (``worker.lease_seconds``), and what no worker
+            is there to say: mode and limits.
 
     Raises:
         LedgerError: Redis cannot be asked, or refuses.
     """
-    return _status(access.account, await read_snapshot(access), silent_after_ms)
+    return status_of(access.account, await read_snapshot(access), config)
 
 
-def _status(account: str, snapshot: Snapshot, silent_after_ms: int) -> Status:
-    at_ms, control, backlog = snapshot.at_ms, snapshot.control, snapshot.backlog
+def status_of(account: str, snapshot: Snapshot, config: Config) -> Status:
+    """Return the status of an account from its snapshot; arguments as :func:`read_status` has."""
+    at_ms, control, backlog = snapshot.at_ms, snapshot.control.control, snapshot.backlog
+    silent_after_ms = int(config.worker.lease_seconds * 1000)
+    stored = snapshot.sheet
+    workers = tuple(
+        _worker(name, heartbeat, at_ms, silent_after_ms)
+        for name, heartbeat in snapshot.heartbeats.items()
+    )
+    sheet_age_ms = max(at_ms - stored.at_ms, 0) if stored else None
+    compared_ms = stored.sheet.compared_ms if stored else None
     return Status(
         account=account,
+        mode=_mode(workers, config.mode),
         at=utc(at_ms),
         trading_state=control.trading_state,
         reason=control.reason,
         actor=control.actor,
         changed_at=control.changed_at,
-        workers=tuple(
-            _worker(name, heartbeat, at_ms, silent_after_ms)
-            for name, heartbeat in snapshot.heartbeats.items()
-        ),
+        asks=snapshot.control.asks,
+        workers=workers,
         keeper=snapshot.keeper,
         group_exists=backlog.group_exists,
         stream_length=backlog.length,
@@ -114,13 +138,49 @@ def _status(account: str, snapshot: Snapshot, silent_after_ms: int) -> Status:
         closing=snapshot.closing,
         exposure=snapshot.exposure,
         realized=snapshot.realized,
+        realized_today=snapshot.realized_today,
         dead_letters=snapshot.dead_letters,
         throttled_ms={
             exchange: until_ms - at_ms
             for exchange, until_ms in snapshot.throttled_until_ms.items()
             if until_ms > at_ms
         },
+        sheet_age_ms=sheet_age_ms,
+        compared_age_ms=(
+            None if compared_ms is None or sheet_age_ms is None else compared_ms + sheet_age_ms
+        ),
+        differences=stored.sheet.differences if stored else 0,
+        limits=limits_of(snapshot, config.risk.account_limits),
     )
+
+
+def aged(status: Status, ms: int) -> Status:
+    """Return a status that was read ``ms`` ago with its ages counted on."""
+    if ms <= 0:
+        return status
+    return msgspec.structs.replace(
+        status,
+        workers=tuple(
+            msgspec.structs.replace(one, silent_ms=one.silent_ms + ms) for one in status.workers
+        ),
+        unresolved=tuple(
+            msgspec.structs.replace(one, age_ms=_older(one.age_ms, ms)) for one in status.unresolved
+        ),
+        oldest_pending_age_ms=_older(status.oldest_pending_age_ms, ms),
+        oldest_unseen_age_ms=_older(status.oldest_unseen_age_ms, ms),
+        sheet_age_ms=_older(status.sheet_age_ms, ms),
+        compared_age_ms=_older(status.compared_age_ms, ms),
+    )
+
+
+def _older(age_ms: int | None, ms: int) -> int | None:
+    return None if age_ms is None else age_ms + ms
+
+
+def _mode(workers: Iterable[WorkerView], own: str) -> str:
+    """Return the mode of the live workers; the command's own where there is none."""
+    modes = {str(one.status["mode"]) for one in workers if one.alive and "mode" in one.status}
+    return modes.pop() if len(modes) == 1 else "mixed" if modes else own
 
 
 def _worker(name: str, heartbeat: Heartbeat, at_ms: int, silent_after_ms: int) -> WorkerView:

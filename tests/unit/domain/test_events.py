@@ -16,6 +16,7 @@ from worker.domain.event import (
     CloseReason,
     Event,
     Header,
+    OperatorAction,
     OrderCancelled,
     OrderFailed,
     OrderFilled,
@@ -100,7 +101,22 @@ EXAMPLES: list[Event] = [
         close_reason=CloseReason.SIGNAL,
     ),
     SystemError(component="execution", code="X", reason="r", severity=Severity.CRITICAL),
-    TradingStateChanged(trading_state="HALTED", previous="ACTIVE", reason="drill", actor="me"),
+    TradingStateChanged(
+        trading_state="HALTED",
+        previous="ACTIVE",
+        reason="drill",
+        actor="me",
+        before="ACTIVE",
+        after="HALTED",
+    ),
+    OperatorAction(
+        action="halt",
+        subject="trading_state",
+        actor="me",
+        reason="drill",
+        before="HALTED",
+        after="HALTED",
+    ),
     ReconciliationCompleted(checked_positions=2, drift=("one",)),
 ]
 

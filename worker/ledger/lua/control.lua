@@ -1,23 +1,26 @@
 #!lua flags=allow-oom
--- Change the trading state and write an event about it; the same state again only changes who set it,
--- and why.
+-- Change who asks for which trading state, if nobody else has changed it since it was read, and write
+-- an event about it. Repeated after a lost reply, it changes nothing.
 -- KEYS[1] {account}:signals
--- ARGV[1] trading state
--- ARGV[2] reason
--- ARGV[3] actor: who changes it
--- ARGV[4] at: when (RFC 3339)
--- ARGV[5] id of the event
--- ARGV[6] data of the event, JSON
--- ARGV[7] length: about how many entries an output stream keeps
--- Returns the state before
---- @include "trading_state"
+-- ARGV[1] the requests as they were read, JSON, '' for none
+-- ARGV[2] the requests as they are to be, JSON
+-- ARGV[3] trading state that follows
+-- ARGV[4] reason
+-- ARGV[5] actor: who asks for it
+-- ARGV[6] at: since when (RFC 3339)
+-- ARGV[7] type of the event
+-- ARGV[8] its id
+-- ARGV[9] its data, JSON
+-- ARGV[10] length: about how many entries an output stream keeps
+-- Returns 1 if it is so, 0 if somebody else was faster
 --- @include "append_event"
 --- @include "ring_bell"
-call('HSET', P .. 'control', 'trading_state', ARGV[1], 'reason', ARGV[2], 'actor', ARGV[3],
-  'at', ARGV[4])
-if trading_state ~= ARGV[1] then
-  append_event('system', 'TradingStateChanged', ARGV[5], ARGV[6], '')
-  trim('system', ARGV[7])
-  ring_bell()
-end
-return trading_state
+local asks = call('HGET', P .. 'control', 'asks') or ''
+if asks == ARGV[2] then return 1 end
+if asks ~= ARGV[1] then return 0 end
+call('HSET', P .. 'control', 'asks', ARGV[2], 'trading_state', ARGV[3], 'reason', ARGV[4],
+  'actor', ARGV[5], 'at', ARGV[6])
+append_event('system', ARGV[7], ARGV[8], ARGV[9], '')
+trim('system', ARGV[10])
+ring_bell()
+return 1

@@ -19,9 +19,10 @@
 --                    admitted or refused by it
 --   throttle         hash: exchange, or its API key -> until when it is asked nothing, ms
 --   budget:<name>    sorted set: workers that share a budget of requests -> last heartbeat, ms
---   control          hash: trading state, reason, actor, time
+--   control          hash: trading state, reason, actor, time; `asks`: who asks for which state, JSON
 --   workers          hash: consumer -> time and status of its last heartbeat
 --   keeper, said     string: the keeper's consumer name and its readiness note, for a term
+--   sheet            string: when it was published, ms, and the keeper's Sheet, JSON; expires
 --   key:<digest>     hash: seat at an API key -> until when it is held, ms, and by whom
 --   epoch            hash: the primary's replication id, and since when writes may be missing, ms
 --   replayed:<id>    string: the new entry of a dead letter that was replayed

@@ -24,10 +24,11 @@ Action = Literal[
     "truncated_json_200",
     "http_status",
     "reject",
+    "alter",
 ]
 #: actions that let the request take effect before they spoil the reply
 _ALWAYS_AFTER = frozenset(
-    {"drop_after", "no_reply_after", "cut_response", "empty_200", "truncated_json_200"}
+    {"drop_after", "no_reply_after", "cut_response", "empty_200", "truncated_json_200", "alter"}
 )
 
 
@@ -59,6 +60,7 @@ class Rule(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
         headers: extra headers.
         code: Binance code of ``reject`` (or of ``http_status`` without a body).
         msg: its text.
+        fields: for ``alter``: what stands under these names of the reply instead, at any depth.
         hang_ms: bound of ``no_reply_*``.
         reset: drop with a TCP reset instead of an orderly close.
         name: free text, shown in listings.
@@ -85,6 +87,7 @@ class Rule(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     headers: dict[str, str] = msgspec.field(default_factory=dict)
     code: int | None = None
     msg: str = ""
+    fields: dict[str, Any] = msgspec.field(default_factory=dict)
     hang_ms: int = 60_000
     reset: bool = False
     name: str = ""

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from aiohttp import web
 
 from tests.exchange_simulator import control
+from tests.exchange_simulator.alterations import renamed
 from tests.exchange_simulator.errors import Reply
 from tests.exchange_simulator.faults import Rule
 from tests.exchange_simulator.simulator import Pending, Settings, Simulator
@@ -38,6 +39,8 @@ class Server:
         #: open WebSocket connections
         self.sockets: set[Socket] = set()
         self.answers_pings = True
+        #: changes every reply that no rule spoils, if set
+        self.alter: Callable[[Pending, bytes], bytes] | None = None
         self._runner: web.ServerRunner | None = None
         self._answered = asyncio.Condition()
 
@@ -113,6 +116,9 @@ class Server:
         await self._record(pending, action.outcome if action is not None else outcome)
         if verdict.delay_after_ms:
             await asyncio.sleep(verdict.delay_after_ms / 1000)
+        if self.alter is not None:
+            body = self.alter(pending, reply.body)
+            reply = Reply(reply.status, body, reply.content_type, reply.headers)
         if action is not None:
             ending = action.reply() if action.action in {"http_status", "reject"} else reply
             return await spoil(action, ending)
@@ -155,6 +161,9 @@ class Server:
         match rule.action:
             case "http_status" | "reject":
                 return _response(reply)
+            case "alter":
+                body = renamed(reply.body, rule.fields)
+                return _response(Reply(reply.status, body, reply.content_type, reply.headers))
             case "empty_200":
                 return _response(Reply(200, b"", reply.content_type))
             case "truncated_json_200":

@@ -244,7 +244,7 @@ async def test_why_an_order_was_cancelled_is_told(source: str, told: str, reason
             cancelSource=source,
             cancelSourceReason=told,
         )
-        report = await adapter.get_order(an_order(LINEAR))
+        report = await adapter.get_order(an_order(LINEAR, side=Side.SELL))
         assert report.state is OrderState.CANCELLED
         assert reason in report.reason
         assert bool(report.reason) is bool(source)

@@ -141,12 +141,12 @@ async def test_a_number_in_a_result_keeps_every_digit() -> None:
             "clientOrderId": again.client_order_id
         }
         body = json.dumps(made).replace(
-            '"executedQty": "0.000"', '"executedQty": 1234567890.12345678'
+            '"executedQty": "0.000"', '"executedQty": 0.00987654321012345678'
         )
         assert "345678" in body
         server.simulator.add_fault(action="http_status", status=200, body=body, **CREATE)
         report = await adapter.place_order(again, adapter.open_window())
-        assert report.filled_quantity == D("1234567890.12345678")
+        assert report.filled_quantity == D("0.00987654321012345678")
 
 
 # ---- what comes back -------------------------------------------------------------------------

@@ -17,7 +17,13 @@ from worker.exchanges.errors import ExchangeError, OrderNotFoundError, Outcome
 
 OPEN, CLOSED = "GET /v5/order/realtime", "GET /v5/order/history"
 ROW = {"orderId": "X-1", "orderLinkId": ID, "symbol": "BTCUSDT", "orderStatus": "New"}
-ROW |= {"side": "Buy", "orderType": "Limit", "qty": "1", "price": "1", "createdTime": "1700000000"}
+ROW |= {
+    "side": "Buy",
+    "orderType": "Limit",
+    "qty": "1",
+    "price": "1",
+    "createdTime": "1700000000000",
+}
 
 
 def listing(*rows: Any) -> dict[str, Any]:

@@ -19,6 +19,8 @@ from worker.exchanges.errors import ExchangeError
 
 D = Decimal
 ORDER = "77"
+#: Of each trade, in whatever currency.
+FEE = "0.1"
 STARTED_MS = 1_700_000_000_000
 Raw = dict[str, Any]
 
@@ -47,7 +49,7 @@ def _symbol(market: str) -> str:
 
 def _binance(count: int, symbol: str) -> Callable[[Asked], Any]:
     """The newest ones, or from ``fromId`` on; always the oldest first."""
-    row: Raw = {"symbol": "BTCUSDT", "orderId": int(ORDER), "price": "100", "commission": "1"}
+    row: Raw = {"symbol": "BTCUSDT", "orderId": int(ORDER), "price": "100", "commission": FEE}
     row |= {"commissionAsset": "USDT", "side": "BUY", "isBuyer": True, "buyer": True}
     if symbol == "BTC/USDT":
         row["orderListId"] = -1
@@ -66,7 +68,7 @@ def _binance(count: int, symbol: str) -> Callable[[Asked], Any]:
 def _bybit(count: int, symbol: str) -> Callable[[Asked], Any]:
     """The newest first; with a cursor, percent-encoded, even where nothing comes any more."""
     row = {"symbol": "BTCUSDT", "orderId": ORDER, "execPrice": "100", "side": "Buy"}
-    row |= {"execFee": "1", "feeCurrency": "", "execType": "Trade"}
+    row |= {"execFee": FEE, "feeCurrency": "", "execType": "Trade"}
 
     def answer(asked: Asked) -> Raw:
         category = "spot" if symbol == "BTC/USDT" else "linear"
@@ -87,7 +89,7 @@ def _okx(count: int, symbol: str) -> Callable[[Asked], Any]:
     """The newest first, from before the bill ``after`` on."""
     instrument = "BTC-USDT" if symbol == "BTC/USDT" else "BTC-USDT-SWAP"
     row = {"instId": instrument, "ordId": ORDER, "fillPx": "100", "side": "buy"}
-    row |= {"fee": "-1", "feeCcy": "USDT"}
+    row |= {"fee": f"-{FEE}", "feeCcy": "USDT"}
 
     def answer(asked: Asked) -> Raw:
         assert (asked.query["ordId"], asked.query["instId"]) == (ORDER, instrument)
@@ -105,7 +107,7 @@ def _okx(count: int, symbol: str) -> Callable[[Asked], Any]:
 
 def _coinbase(count: int, symbol: str) -> Callable[[Asked], Any]:
     """The newest first, without a cursor at the end; of all orders if none is named rightly."""
-    row = {"product_id": "BTC-USDT", "price": "100", "commission": "1", "side": "BUY"}
+    row = {"product_id": "BTC-USDT", "price": "100", "commission": FEE, "side": "BUY"}
 
     def answer(asked: Asked) -> Raw:
         order = asked.query.get("order_ids", "another")
@@ -125,7 +127,7 @@ def _coinbase(count: int, symbol: str) -> Callable[[Asked], Any]:
 def _kraken(count: int, symbol: str) -> Callable[[Asked], Any]:
     """One to twenty trades by their ids."""
     row = {"ordertxid": ORDER, "pair": "XBTUSDT", "type": "buy", "ordertype": "market"}
-    row |= {"price": "100", "cost": "100", "fee": "1"}
+    row |= {"price": "100", "cost": "100", "fee": FEE}
 
     def answer(asked: Asked) -> Raw:
         ids = asked.fields.get("txid", "").split(",")
@@ -198,7 +200,7 @@ async def test_every_trade_is_read_once(market: str, more: int | str) -> None:
         fills = await read(adapter, market)
         unit = D("0.01") if market == "okx linear" else D(1)
         assert [fill.quantity for fill in fills] == [n * unit for n in range(1, count + 1)]
-        assert sum(fill.fee for fill in fills) == count
+        assert sum(fill.fee for fill in fills) == count * D(FEE)
         # Binance begins anew where its first page is full.
         assert len(server.requests(ROUTE[market])) <= count // page + 2
 

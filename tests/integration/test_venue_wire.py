@@ -643,6 +643,10 @@ async def test_prices_and_quantities_keep_every_digit_of_the_grid(venue: str, sy
                 return  # the venue has no such market
             for side, sent in (Side.BUY, "0.00000000123459"), (Side.SELL, "0.0000000012346"):
                 server.asked.clear()
+                if venue == "kraken":  # which says what it has understood
+                    said = {"order": f"{side} 12345678901234567.12 XBTUSDT @ limit {sent}"}
+                    result = {"descr": said, "txid": ["X-1"]}
+                    server.replies[CREATE_ROUTES[venue]] = {"error": [], "result": result}
                 quantity = D("12345678901234567.12")
                 order = a_limit(symbol, side=side, price=D("0.000000001234599"), quantity=quantity)
                 await adapter.place_order(order, adapter.open_window())

@@ -8,9 +8,8 @@ from typing import Final
 import msgspec
 
 from worker.config.keys import ReconciliationConfig
-from worker.domain.fees import estimated_fee, total_fees
+from worker.domain.fees import total_fees
 from worker.domain.market import MarketKind
-from worker.domain.money import ZERO
 from worker.domain.order import (
     TERMINAL,
     Fill,
@@ -19,6 +18,7 @@ from worker.domain.order import (
     average_price,
     total_quantity,
 )
+from worker.domain.plausibility import ImplausibleError, check_progress
 from worker.domain.position import Position, is_untradable
 from worker.domain.refusal import Code, Refusal, Stage
 from worker.domain.signal import OPEN
@@ -35,6 +35,7 @@ from worker.pipeline.flow import (
     Unresolved,
     WriteOff,
 )
+from worker.pipeline.order_trades import decided_fills, estimate, mismatch, reported_fills
 from worker.pipeline.orders import OrderManager
 from worker.pipeline.short_wallet import as_it_was_cut
 from worker.pipeline.sizing import check_exit
@@ -110,15 +111,14 @@ class ReconciliationHandler:
                     order=order,
                 )
             )
-        fills = _reported_fills(report)
+        fills = reported_fills(report)
         if fills is None:
-            fills = await self._look_up_fills(order, custody, report)
-        if fills is None:
-            fills = _decided_fills(order, report)
-        if fills is None:
-            self._orders.forget(custody.order)  # another delivery goes on
-            reason = f"{order.signal.exchange} does not tell the order's trades"
-            return Lost() if custody.is_lost else Unresolved(order=order, reason=reason)
+            found = await self._look_up_fills(order, custody, report)
+            fills = decided_fills(order, report) if isinstance(found, str) else found
+            if fills is None:
+                self._orders.forget(custody.order)  # another delivery goes on
+                reason = f"{order.signal.exchange} does not tell the order's trades: {found}"
+                return Lost() if custody.is_lost else Unresolved(order=order, reason=reason)
         order = as_it_was_cut(order, report)
         return Settlement(
             order=order,
@@ -234,9 +234,9 @@ class ReconciliationHandler:
         started = self._clock.monotonic_ms()
         patience_ms = self._config.max_wait_time * 1000
         pause_s = self._config.poll_interval
-        cancel_at_ms, tries = patience_ms, 0
+        cancel_at_ms, tries, problem = patience_ms, 0, ""
         if report.state is OrderState.SUBMITTED:
-            report = await self._poll(order, custody, report, patience_ms)
+            report, problem = await self._poll(order, custody, report, patience_ms)
         while report.state not in TERMINAL:
             waited = self._clock.monotonic_ms() - started
             if custody.is_lost:
@@ -250,20 +250,18 @@ class ReconciliationHandler:
                 cancel_at_ms = waited + max(pause_s, wish_s) * 1000
                 pause_s = min(2 * pause_s, max(LONGEST_PAUSE_S, self._config.poll_interval))
             elif waited >= 2 * patience_ms:
-                return Unresolved(
-                    order=order,
-                    reason=f"{order.signal.exchange} neither fills nor cancels the order",
-                )
+                reason = f"{order.signal.exchange} neither fills nor cancels the order"
+                return Unresolved(order=order, reason=f"{reason}: {problem}" if problem else reason)
             else:
                 await self._clock.sleep(self._config.poll_interval)
             left_ms = cancel_at_ms - (self._clock.monotonic_ms() - started)
-            report = await self._poll(order, custody, report, left_ms)
+            report, problem = await self._poll(order, custody, report, left_ms)
         return report
 
     async def _poll(
         self, order: AdmittedOrder, custody: Custody, last: OrderReport, left_ms: float
-    ) -> OrderReport:
-        """Return the order's newest report, the last one if the exchange does not answer.
+    ) -> tuple[OrderReport, str]:
+        """Return the order's newest report; the last one, and why, where there is no newer one.
 
         Args:
             order: the order.
@@ -278,19 +276,20 @@ class ReconciliationHandler:
                 report = await self._exchange(order).get_order(
                     order.request, last.exchange_order_id
                 )
+            check_progress(report, last)
         except RateLimitError as error:
             await self._clock.sleep(min(error.retry_after_s, within_s))
-            return last
-        except ExchangeError as error:
+            return last, str(error)
+        except (ExchangeError, ImplausibleError) as error:
             log.warning(
                 "order_poll_failed",
                 client_order_id=order.request.client_order_id,
                 exchange=order.signal.exchange,
                 error=str(error),
             )
-            return last
+            return last, str(error)
         self._orders.report(custody.order, report)
-        return report
+        return report, ""
 
     async def _cancel(self, order: AdmittedOrder, report: OrderReport) -> float:
         """Ask for the order's cancellation.
@@ -318,14 +317,15 @@ class ReconciliationHandler:
 
     async def _look_up_fills(
         self, order: AdmittedOrder, custody: Custody, report: OrderReport
-    ) -> tuple[Fill, ...] | None:
-        """Return trades that add up to the order's filled quantity; None if there are none.
+    ) -> tuple[Fill, ...] | str:
+        """Return trades that add up to the order's filled quantity, or why there are none.
 
         Exchanges list trades some seconds late. They are waited for without a word, asked for ever
         more rarely, up to ``trades_wait_seconds``.
         """
         if not self._config.verify_fill:
-            return (_estimate(order, report),) if report.average_price else None
+            return (estimate(order, report),) if report.average_price else "nor at which price"
+        problem = ""
         interval_s = pause_s = self._config.poll_interval
         give_up = self._clock.monotonic_ms() + self._config.trades_wait_seconds * 1000
         for look in count():
@@ -340,9 +340,11 @@ class ReconciliationHandler:
                 with asking(RequestClass.POLL, LONGEST_TURN_S):
                     fills = await self._exchange(order).get_trades(order.request, report)
             except RateLimitError as error:
+                problem = str(error)
                 await self._clock.sleep(min(error.retry_after_s, LONGEST_TURN_S))
                 continue
             except ExchangeError as error:
+                problem = str(error)
                 log.warning(
                     "trade_lookup_failed",
                     client_order_id=order.request.client_order_id,
@@ -350,39 +352,12 @@ class ReconciliationHandler:
                     error=str(error),
                 )
                 continue
-            if total_quantity(fills) == report.filled_quantity:
+            problem = mismatch(fills, report)
+            if not problem:
                 return fills
-        return None
+        return problem
 
 
 def _reduces(order: AdmittedOrder) -> bool:
     """Return whether the order only reduces a position that the exchange itself keeps."""
     return order.request.reduce_only and order.info.kind is MarketKind.LINEAR
-
-
-def _reported_fills(report: OrderReport) -> tuple[Fill, ...] | None:
-    """Return the order's trades where the report has all of them."""
-    if not report.filled_quantity:
-        return ()
-    return report.fills if total_quantity(report.fills) == report.filled_quantity else None
-
-
-def _decided_fills(order: AdmittedOrder, report: OrderReport) -> tuple[Fill, ...] | None:
-    """Return the trades a person decided on, if they add up to the exchange's filled quantity."""
-    verdict = order.verdict
-    if verdict is None or verdict.filled != report.filled_quantity:
-        return None
-    return verdict.report(order.request).fills
-
-
-def _estimate(order: AdmittedOrder, report: OrderReport) -> Fill:
-    """Build one fill for the whole order, where ``reconciliation.verify_fill`` is off."""
-    quantity, price = report.filled_quantity, report.average_price or ZERO
-    fee, currency = estimated_fee(quantity, price, order.request.side, order.info)
-    return Fill(
-        trade_id=report.exchange_order_id or report.client_order_id,
-        quantity=quantity,
-        price=price,
-        fee=fee,
-        fee_currency=currency,
-    )

@@ -13,13 +13,14 @@ from worker.assembly.factory import ExchangeFactory
 from worker.config.keys import Config, ExchangeConfig, PaperConfig, Secret
 from worker.domain.market import MarketKind, SymbolInfo
 from worker.domain.order import OrderRequest, OrderState, Role, Side
+from worker.domain.plausibility import ImplausibleError
 from worker.domain.signal import Direction, OrderType
 from worker.exchanges.binance.frames import over_sockets
 from worker.exchanges.binance.order_socket import OrderSocket
 from worker.exchanges.ccxt import readings
 from worker.exchanges.ccxt.adapter import CCXTAdapter
 from worker.exchanges.ccxt.http_session import target
-from worker.exchanges.ccxt.outcomes import IncompleteReplyError, LocalRefusalError
+from worker.exchanges.ccxt.outcomes import LocalRefusalError
 from worker.exchanges.ccxt.rounding import wire_order
 from worker.paper.exchange import PaperExchange
 from worker.runtime.clock import Clock, SystemClock
@@ -130,10 +131,14 @@ def test_states(status: str | None, filled: str, amount: str, state: OrderState)
     assert readings.order_state(status, D(filled), D(amount)) is state
 
 
+#: A time that trades can have, Unix milliseconds.
+MS = 1_700_000_000_000
+
+
 def test_fills_are_deduplicated_ordered_and_in_base_units() -> None:
     """A repeated trade's fee counts once; a rebate stays negative."""
-    trade = {"id": "9", "amount": "2", "price": "5", "timestamp": 2, "fee": {"cost": "-0.1"}}
-    older = {"id": "10", "amount": "1", "price": "4", "timestamp": 1, "fee": None}
+    trade = {"id": "9", "amount": "2", "price": "5", "timestamp": MS + 2, "fee": {"cost": "-0.1"}}
+    older = {"id": "10", "amount": "1", "price": "4", "timestamp": MS + 1, "fee": None}
     found = readings.fills([trade, older, trade, {"id": "", "amount": "1"}], an_info())
     assert [fill.trade_id for fill in found] == ["10", "9"]
     assert found[1].fee == D("-0.1")
@@ -152,7 +157,7 @@ def test_positions_are_in_base_units() -> None:
 
 def a_trade(**fields: Any) -> dict[str, Any]:
     """A trade as ccxt has it."""
-    return {"id": "1", "amount": "2", "price": "5", "timestamp": 1} | fields
+    return {"id": "1", "amount": "2", "price": "5", "timestamp": MS} | fields
 
 
 def costs(*fees: tuple[str, str]) -> list[dict[str, str]]:
@@ -182,7 +187,7 @@ def test_every_fee_of_a_trade_is_kept(
 @pytest.mark.parametrize("value", ["NaN", "Infinity", "abc", "1e"])
 def test_text_that_is_no_finite_number_is_refused(value: str) -> None:
     """They would poison every later sum."""
-    with pytest.raises(IncompleteReplyError):
+    with pytest.raises(ImplausibleError):
         readings.decimal(value)
 
 

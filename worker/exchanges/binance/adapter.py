@@ -18,6 +18,7 @@ import msgspec
 from worker.config.keys import ExchangeConfig
 from worker.domain.market import MarketKind, SymbolInfo, Ticker
 from worker.domain.order import OrderReport, OrderRequest
+from worker.domain.plausibility import ImplausibleError
 from worker.exchanges.binance import account
 from worker.exchanges.binance.codes import BinanceCodes
 from worker.exchanges.binance.frames import over_sockets
@@ -301,18 +302,18 @@ class BinanceCCXTAdapter(CCXTAdapter):
             for row in await self._book_tickers(kind, params):
                 known = ids.get(row.get("symbol"))
                 if known is not None:
-                    with contextlib.suppress(IncompleteReplyError):  # nobody quotes it now
+                    # Nobody quotes it now, or not with a price that can be one.
+                    with contextlib.suppress(IncompleteReplyError, ImplausibleError):
                         tickers[known] = self._quote(row, self._infos[known])
             return tickers
 
     async def _day_tickers(self, group: list[str]) -> dict[str, Ticker]:
         with self._boundary("get_ticker", RequestClass.MARKET):
-            now_ms = self._clock.now_ms()
             rows = await self._ccxt.fetch_tickers(group)
             tickers: dict[str, Ticker] = {}
             for symbol in rows:
-                with contextlib.suppress(IncompleteReplyError):
-                    tickers[symbol] = readings.ticker(rows[symbol], symbol, now_ms)
+                with contextlib.suppress(IncompleteReplyError, ImplausibleError):
+                    tickers[symbol] = self._price(rows[symbol], symbol)
             return tickers
 
     async def _book_tickers(self, kind: MarketKind, params: dict[str, str]) -> Any:
@@ -324,10 +325,10 @@ class BinanceCCXTAdapter(CCXTAdapter):
         if not isinstance(row, dict):
             raise IncompleteReplyError(f"no quote for {info.symbol}")
         sides: dict[str, Decimal] = {
-            "bid": readings.decimal(row.get("bidPrice")),
-            "ask": readings.decimal(row.get("askPrice")),
+            "bid": readings.decimal(row.get("bidPrice"), "bidPrice"),
+            "ask": readings.decimal(row.get("askPrice"), "askPrice"),
         }
-        return readings.ticker(sides, info.symbol, self._clock.now_ms())
+        return self._price(sides, info.symbol)
 
 
 def _scope(kind: MarketKind) -> dict[str, Any]:

@@ -25,6 +25,7 @@ import msgspec
 from yarl import URL
 
 from worker.exchanges.budget.requests import RequestGate
+from worker.exchanges.ccxt.bounds import FRAME, check_form
 from worker.exchanges.ccxt.outcomes import Call, current_call
 from worker.exchanges.ccxt.pauses import retry_after_seconds
 from worker.exchanges.errors import ExchangeError, Outcome
@@ -42,6 +43,8 @@ SHORTEST_CYCLE_S: Final = 0.5
 LONGEST_CYCLE_S: Final = 20.0
 #: How long the other side may take to answer a closing handshake.
 _CLOSE_S: Final = 1.0
+#: Frames a minute, pings among them, that answer no order: Binance sends three pings.
+MOST_STRAY: Final = 1_000
 _CONNECTING: Final = "still connecting"
 
 Frame = dict[str, Any]
@@ -193,6 +196,8 @@ class OrderSocket:
                     self._url,
                     heartbeat=HEARTBEAT_S,
                     timeout=aiohttp.ClientWSTimeout(ws_close=_CLOSE_S),
+                    autoping=False,  # they are counted
+                    max_msg_size=FRAME.most_bytes,
                 )
         except Exception as error:  # whatever it is, the next attempt may go better
             reason = type(error).__name__
@@ -226,18 +231,39 @@ class OrderSocket:
         return reason
 
     async def _read(self, ws: aiohttp.ClientWebSocketResponse) -> str:
+        since_ms, stray = self._clock.monotonic_ms(), 0
         async for message in ws:
             if message.type is aiohttp.WSMsgType.ERROR:  # a missing pong is one
                 return str(ws.exception() or "error")
-            if message.type is not aiohttp.WSMsgType.TEXT:
+            if message.type is aiohttp.WSMsgType.TEXT:
+                if self._answer(message.data):
+                    continue
+            elif message.type is aiohttp.WSMsgType.PING:
+                await ws.pong(message.data)
+            elif message.type is not aiohttp.WSMsgType.PONG:
                 return str(message.type.name).lower()
-            # A frame that is not JSON answers an unknown request: it ends the connection.
-            frame = _frames.decode(message.data)
-            frame_id = frame.get("id") if isinstance(frame, dict) else None
-            reply = self._waiting.pop(frame_id, None) if isinstance(frame_id, str) else None
-            if reply is not None and not reply.done():
-                reply.set_result(frame)
+            now_ms = self._clock.monotonic_ms()
+            if now_ms - since_ms > 60_000:
+                since_ms, stray = now_ms, 0
+            stray += 1
+            if stray > MOST_STRAY:
+                return f"more than {MOST_STRAY} frames a minute that answer nothing"
         return f"closed by the exchange ({ws.close_code})"
+
+    def _answer(self, text: str) -> bool:
+        """Give a frame to the caller that waits for it; False if nobody does.
+
+        Raises:
+            Exception: it cannot be read, and answers an unknown request: the connection ends.
+        """
+        check_form(text.encode(), FRAME)
+        frame = _frames.decode(text)
+        frame_id = frame.get("id") if isinstance(frame, dict) else None
+        reply = self._waiting.pop(frame_id, None) if isinstance(frame_id, str) else None
+        if reply is None or reply.done():
+            return False
+        reply.set_result(frame)
+        return True
 
     def _lose(self) -> int:
         """Wake all who wait for a reply of this connection, without one; returns their number."""

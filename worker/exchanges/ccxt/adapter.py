@@ -15,11 +15,13 @@ import msgspec
 from worker.config.keys import ExchangeConfig
 from worker.domain.market import Balance, ExchangePosition, MarketKind, SymbolInfo, Ticker
 from worker.domain.order import Fill, OrderReport, OrderRequest, Role
+from worker.domain.plausibility import check_fills, check_names, check_report
 from worker.exchanges.budget.classes import RequestClass, class_of, look_up_class, wished
 from worker.exchanges.ccxt import readings
 from worker.exchanges.ccxt.absence import listed_rows
 from worker.exchanges.ccxt.connection import CCXTConnection
 from worker.exchanges.ccxt.outcomes import IncompleteReplyError, LocalRefusalError
+from worker.exchanges.ccxt.paging import Row
 from worker.exchanges.ccxt.polling import Polls
 from worker.exchanges.ccxt.rounding import WireOrder, wire_order
 from worker.exchanges.errors import ExchangeError, OrderNotFoundError, Outcome
@@ -88,7 +90,8 @@ class CCXTAdapter(CCXTConnection, ExchangeAdapter):
     async def refresh_findings(self) -> tuple[AccountFinding, ...]:
         """Read the account's settings again, and return ``findings``; a failed one only shows."""
         if self._config.api_key:
-            self.findings = tuple([one async for one in self._read_account()])
+            with self._boundary("account_settings"):
+                self.findings = tuple([one async for one in self._read_account()])
         return self.findings
 
     async def _read_account(self) -> AsyncIterator[AccountFinding]:
@@ -161,14 +164,22 @@ class CCXTAdapter(CCXTConnection, ExchangeAdapter):
             )
             call.prepaid = 1
             reply = await self._create(request, order, params)
-            return _ours(self._report(reply, info, request.client_order_id), request)
+            return self._ours(reply, info, request)
 
-    def _report(
-        self, order: Mapping[str, Any], info: SymbolInfo, client_order_id: str = ""
-    ) -> OrderReport:
-        return readings.order_report(self._corrected(order), info, client_order_id=client_order_id)
+    def _ours(self, order: Row, info: SymbolInfo, request: OrderRequest) -> OrderReport:
+        """Return the report of a ccxt order, unless it is about another one, or cannot be true.
 
-    def _corrected(self, order: Mapping[str, Any]) -> Mapping[str, Any]:
+        Raises:
+            IncompleteReplyError: it is, or is not whole.
+            ImplausibleError: it cannot be true.
+        """
+        report = readings.order_report(self._corrected(order), info, request)
+        if report.client_order_id != request.client_order_id:
+            raise IncompleteReplyError("the reply is about another client order id")
+        check_names(order, request, self._infos)
+        return report
+
+    def _corrected(self, order: Row) -> Row:
         """Return a ccxt order with what ccxt loses of the exchange's own row."""
         return order
 
@@ -243,11 +254,13 @@ class CCXTAdapter(CCXTConnection, ExchangeAdapter):
         if wish is not None and wish.request_class is RequestClass.POLL and self.lists_polls:
             listed = await self._polls.find(request)
             if listed is not None:
+                with self._boundary("get_order", RequestClass.POLL):
+                    check_report(listed, request, self._info(request.symbol))
                 return listed
         with self._boundary("get_order", look_up_class()):
             info = self._info(request.symbol)
             order = await self._look_up(request, exchange_order_id)
-            return _ours(self._report(order, info, request.client_order_id), request)
+            return self._ours(order, info, request)
 
     async def _look_up(self, request: OrderRequest, exchange_order_id: str) -> Mapping[str, Any]:
         """Return the order by client id: conditional orders have exchange ids of their own."""
@@ -291,7 +304,7 @@ class CCXTAdapter(CCXTConnection, ExchangeAdapter):
                     raise IncompleteReplyError("an open order is listed without its market")
                 info = self._infos.get(str(order["symbol"]))
                 if info is not None:  # other markets are not configured
-                    report = self._report(order, info)
+                    report = readings.order_report(self._corrected(order), info)
                     reports[report.exchange_order_id] = report
             return list(reports.values())
 
@@ -309,13 +322,15 @@ class CCXTAdapter(CCXTConnection, ExchangeAdapter):
         """Return the fills of one order with their fees, oldest first."""
         with self._boundary("get_trades", RequestClass.POLL):
             trades = await self._trades(request, report)
-            mine = (t for t in trades if t.get("order") in {None, report.exchange_order_id})
-            return readings.fills(mine, self._info(request.symbol))
+            mine = [t for t in trades if t.get("order") in {None, report.exchange_order_id}]
+            for trade in mine:
+                check_names(trade, request, self._infos)
+            info = self._info(request.symbol)
+            check_fills(fills := readings.fills(mine, info), request, info)
+            return fills
 
-    async def _trades(
-        self, request: OrderRequest, report: OrderReport
-    ) -> Iterable[Mapping[str, Any]]:
-        rows: Iterable[Mapping[str, Any]] = await self._ccxt.fetch_my_trades(
+    async def _trades(self, request: OrderRequest, report: OrderReport) -> Iterable[Row]:
+        rows: Iterable[Row] = await self._ccxt.fetch_my_trades(
             request.symbol, report.created_ms or None
         )
         return rows
@@ -356,7 +371,10 @@ class CCXTAdapter(CCXTConnection, ExchangeAdapter):
         with self._boundary("get_ticker", RequestClass.MARKET):
             self._info(symbol)
             row = await self._ccxt.fetch_ticker(symbol)
-            return readings.ticker(row, symbol, self._clock.now_ms())
+            return self._price(row, symbol)
+
+    def _price(self, row: Mapping[str, Any], symbol: str) -> Ticker:
+        return readings.ticker(row, symbol, self._clock.now_ms(), self.now_ms())
 
     async def get_tickers(self, symbols: Iterable[str]) -> dict[str, Ticker]:
         """Return the prices of several symbols, one call each."""
@@ -375,17 +393,6 @@ class CCXTAdapter(CCXTConnection, ExchangeAdapter):
             if not tickers or not isinstance(failure, ExchangeError):
                 raise failure
         return tickers
-
-
-def _ours(report: OrderReport, request: OrderRequest) -> OrderReport:
-    """Return ``report``, unless it is about another order.
-
-    Raises:
-        IncompleteReplyError: it is.
-    """
-    if report.client_order_id != request.client_order_id:
-        raise IncompleteReplyError("the reply is about another client order id")
-    return report
 
 
 #: The adapter of every exchange without a folder of its own.

@@ -15,6 +15,7 @@ import certifi
 
 from worker.config.keys import ExchangeConfig
 from worker.domain.market import MarketKind, SymbolInfo
+from worker.domain.plausibility import moment_ms
 from worker.exchanges.budget.classes import RequestClass, wished
 from worker.exchanges.budget.requests import BUDGET_CODE, RequestGate
 from worker.exchanges.budget.sharing import budget_key
@@ -224,10 +225,10 @@ class CCXTConnection(Markets, Time):
 
     async def _ask_time(self) -> float:
         with self._boundary("fetch_time"):
-            stamp = float(readings.decimal(await self._fetch_time()))
-            if stamp <= 0:
+            told = await self._fetch_time()
+            if not moment_ms(told, "the exchange's time"):
                 raise IncompleteReplyError("the reply holds no time")
-            return stamp
+            return float(readings.decimal(told))
 
     async def _fetch_time(self) -> Any:
         """Return the exchange's time, Unix milliseconds."""

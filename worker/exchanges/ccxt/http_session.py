@@ -13,6 +13,7 @@ import aiohttp
 from aiohttp.client_middlewares import ClientHandlerType, ClientMiddlewareType
 from yarl import URL
 
+from worker.exchanges.ccxt.bounds import BoundedResponse, check_form, current_bound
 from worker.exchanges.ccxt.outcomes import current_call, is_complete_json
 from worker.exchanges.ccxt.pauses import retry_after_seconds
 from worker.runtime.errors import ConfigError
@@ -93,6 +94,7 @@ async def capture(
         response.close()
         raise aiohttp.ClientPayloadError("redirected")
     body = await response.read()
+    check_form(body, current_bound())
     if is_complete_json(body):
         call.body = body
     elif response.status < 400:
@@ -133,4 +135,5 @@ def open_session(
         trace_configs=[tracing],
         cookie_jar=aiohttp.DummyCookieJar(),
         middlewares=(capture, reroute(rest, websocket)),
+        response_class=BoundedResponse,
     )

@@ -7,6 +7,7 @@ from typing import Any, Final
 import msgspec
 
 from worker.domain.market import MarketKind, SymbolInfo
+from worker.domain.plausibility import MAX_REASON_CHARS, check_market
 from worker.exchanges.ccxt import readings
 from worker.exchanges.ccxt.outcomes import IncompleteReplyError
 from worker.runtime.logger import get_logger
@@ -48,9 +49,11 @@ def read(
         if kind is None or kind not in kinds:
             continue
         try:
-            infos[symbol] = _checked(rules(market, kind, exchange.precisionMode))
+            info = rules(market, kind, exchange.precisionMode)
+            check_market(info)
+            infos[symbol] = info
         except Exception as error:  # one market's nonsense is that market's alone
-            unread[symbol] = str(error) or type(error).__name__
+            unread[symbol] = (str(error) or type(error).__name__)[:MAX_REASON_CHARS]
     if not infos:
         raise IncompleteReplyError(_first_reason(unread))
     for symbol, info in (known or {}).items():
@@ -58,28 +61,6 @@ def read(
             infos[symbol] = msgspec.structs.replace(info, active=False)
     _tell(exchange, unread)
     return infos
-
-
-def _checked(info: SymbolInfo) -> SymbolInfo:
-    """Return ``info`` if orders can be put on its grid and within its limits.
-
-    Raises:
-        IncompleteReplyError: they cannot.
-    """
-    if info.price_tick <= 0:
-        raise IncompleteReplyError(f"its price tick is {info.price_tick}")
-    if info.quantity_step <= 0:
-        raise IncompleteReplyError(f"its quantity step is {info.quantity_step}")
-    limits = (
-        info.min_quantity,
-        info.max_quantity,
-        info.min_notional,
-        info.max_market_quantity,
-        info.max_market_notional,
-    )
-    if min(limits) < 0:
-        raise IncompleteReplyError("one of its limits is negative")
-    return info
 
 
 def _first_reason(unread: Mapping[str, str]) -> str:

@@ -16,6 +16,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from types import ModuleType
 from typing import Any, Final
 
+from worker.domain.plausibility import MAX_MAGNITUDE, MAX_NUMBER_CHARS, ImplausibleError
+from worker.domain.plausibility import number as plausible_number
 from worker.runtime.logger import get_logger
 
 _log = get_logger()
@@ -124,6 +126,32 @@ def _parsed(reply: str) -> Any:
     return None
 
 
+def _few_decimals(precision: Any) -> Any:
+    if abs(plausible_number(precision)) > MAX_MAGNITUDE:
+        raise ImplausibleError(f"a precision is {precision} decimals")
+    return precision
+
+
+def _guard_numbers() -> None:
+    """Let ccxt compute with no number that would take it for ever: ``1e999999999``, say.
+
+    It counts in whole numbers with as many digits as the exponent says. Its methods take what an
+    exchange sends to such numbers in hundreds of places, all of which make a ``Precise`` of it.
+    """
+    precise = importlib.import_module("ccxt.base.precise").Precise
+    made = precise.__init__
+    if getattr(made, "is_guarded", False):
+        return
+
+    def guarded(self: Any, number: Any, decimals: Any = None) -> None:
+        if decimals is None and (len(number) > MAX_NUMBER_CHARS or "e" in number or "E" in number):
+            plausible_number(number)
+        made(self, number, decimals)
+
+    guarded.is_guarded = True  # type: ignore[attr-defined]
+    precise.__init__ = guarded
+
+
 def _section(api: Any) -> str:
     return api if isinstance(api, str) else ".".join(api)
 
@@ -159,7 +187,7 @@ def exact(base: type[Any], now_ms: Callable[[], int], enter: Enter, learn: Learn
         def parse_precision(self, precision: Any) -> Any:
             """Parse a number of decimals; None, which leaves the market out, if it is none."""
             with contextlib.suppress(ValueError, OverflowError):
-                return super().parse_precision(precision)
+                return super().parse_precision(_few_decimals(precision))
             return None
 
         def parse_market(self, market: Any) -> Any:
@@ -208,5 +236,6 @@ def exact(base: type[Any], now_ms: Callable[[], int], enter: Enter, learn: Learn
             learn(section, path, reply)
             return reply
 
+    _guard_numbers()
     Exact.__name__ = Exact.__qualname__ = base.__name__
     return Exact

@@ -26,6 +26,7 @@ from typing import Any, Final
 import aiohttp
 import msgspec
 
+from worker.domain.plausibility import ImplausibleError
 from worker.exchanges.budget.classes import RequestClass
 from worker.exchanges.ccxt.codes import CodeTable, FailureKind, Rule
 from worker.exchanges.ccxt.pauses import MAX_RETRY_AFTER_S
@@ -126,6 +127,10 @@ class IncompleteReplyError(Exception):
     """The exchange answered, but not with what was asked for: an order without an id, say."""
 
 
+class UnreadableReplyError(aiohttp.ClientPayloadError):
+    """A reply is over a bound, or means two things; what became of the request is unknown."""
+
+
 class RefusedRowError(Exception):
     """The exchange called the request a success and refused the order in it, by a code of its own.
 
@@ -197,8 +202,10 @@ def _decide(error: BaseException, codes: CodeTable, call: Call) -> tuple[Rule, s
     transport = _transport(error)
     if isinstance(error, LocalRefusalError):
         return Rule(FailureKind.INVALID), "local", str(error)
-    if isinstance(error, IncompleteReplyError):
+    if isinstance(error, IncompleteReplyError | ImplausibleError):
         return Rule(FailureKind.UNKNOWN), "incomplete_reply", str(error)
+    if isinstance(transport, UnreadableReplyError):
+        return Rule(FailureKind.UNKNOWN), "unreadable_reply", str(transport)
     if call.body is not None:
         return _by_reply(error, codes, call)
     if call.status:
@@ -209,7 +216,8 @@ def _decide(error: BaseException, codes: CodeTable, call: Call) -> tuple[Rule, s
         return Rule(FailureKind.NOT_SENT), type(transport).__name__, "the exchange was not reached"
     if transport is not None:
         return Rule(FailureKind.UNKNOWN), type(transport).__name__, "no complete reply"
-    if not call.requests:
+    # A read may go through the reply to another call: what is no error of ccxt's is garbage in it.
+    if not call.requests and (call.creating or _by_class(error) is not FailureKind.UNKNOWN):
         return _refused_locally(error), name, str(error)
     return Rule(FailureKind.UNKNOWN), name, ""
 
@@ -373,9 +381,11 @@ def is_complete_json(body: bytes) -> bool:
         _whole.decode(body)
     except msgspec.DecodeError:
         try:
-            json.loads(body)
-        except ValueError:
+            json.loads(body.decode())
+        except (ValueError, RecursionError):
             return False
+    except RecursionError:
+        return False
     return True
 
 

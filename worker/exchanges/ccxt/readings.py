@@ -1,12 +1,21 @@
 """Turns ccxt's unified structures into the domain's values, contracts into base units."""
 
 from collections.abc import Iterable, Mapping
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any, Final
 
 from worker.domain.market import Balance, ExchangePosition, MarketKind, SymbolInfo, Ticker
 from worker.domain.money import ZERO, ratio, tidy
-from worker.domain.order import Fill, OrderReport, OrderState
+from worker.domain.order import Fill, OrderReport, OrderRequest, OrderState
+from worker.domain.plausibility import (
+    MAX_REASON_CHARS,
+    ImplausibleError,
+    check_report,
+    check_ticker,
+    moment_ms,
+    name_of,
+    number,
+)
 from worker.domain.signal import Direction
 from worker.exchanges.ccxt.outcomes import IncompleteReplyError
 
@@ -29,21 +38,13 @@ OWN_REQUEST: Final = (
 )
 
 
-def decimal(value: Any) -> Decimal:
+def decimal(value: Any, name: str = "a number") -> Decimal:
     """Return ccxt's number as an exact Decimal (a string, an int, a float of its tables, None).
 
     Raises:
-        IncompleteReplyError: if it is not a finite number.
+        ImplausibleError: it is none that can be computed with.
     """
-    if value is None or value == "":
-        return ZERO
-    try:
-        number = Decimal(str(value))
-    except InvalidOperation:
-        raise IncompleteReplyError(f"{str(value)[:40]!r} is not a number") from None
-    if not number.is_finite():
-        raise IncompleteReplyError(f"{number} is not a finite number")
-    return number
+    return number(value, name)
 
 
 def order_state(status: str | None, filled: Decimal, amount: Decimal) -> OrderState:
@@ -64,34 +65,47 @@ def order_state(status: str | None, filled: Decimal, amount: Decimal) -> OrderSt
 
 
 def order_report(
-    order: Mapping[str, Any], info: SymbolInfo, *, client_order_id: str = ""
+    order: Mapping[str, Any], info: SymbolInfo, request: OrderRequest | None = None
 ) -> OrderReport:
     """Return the report of one ccxt order.
 
     Args:
         order: ccxt's order structure.
         info: its market.
-        client_order_id: what we asked for, where the exchange does not repeat it.
+        request: our order, which the report is checked against; None for any order of the account.
 
     Raises:
-        IncompleteReplyError: if the order has no id: the exchange said nothing we can use.
+        IncompleteReplyError: the order has no id: the exchange said nothing we can use. Or it has
+            ended, and what it traded is not said.
+        ImplausibleError: it cannot be true.
     """
-    exchange_id = order.get("id")
+    exchange_id = name_of(order.get("id"), "id")
     if not exchange_id:
         raise IncompleteReplyError("the reply holds no order id")
-    filled, amount = decimal(order.get("filled")), decimal(order.get("amount"))
-    created_ms = max(int(order.get("timestamp") or 0), 0)
-    return OrderReport(
-        client_order_id=str(order.get("clientOrderId") or client_order_id),
-        exchange_order_id=str(exchange_id),
+    filled, amount = decimal(order.get("filled"), "filled"), decimal(order.get("amount"), "amount")
+    created_ms = moment_ms(order.get("timestamp"), "timestamp")
+    status = order.get("status")
+    # A stop order that is not triggered has traded nothing, and not every exchange says so.
+    if request is not None and not request.order_type.needs_stop_price:
+        if status == "closed" and not filled:
+            raise IncompleteReplyError("the order is closed, and filled is nothing")
+        if status in {"canceled", "expired"} and order.get("filled") in {None, ""}:
+            raise IncompleteReplyError(f"the order is {status}, and filled is missing")
+    asked_for = "" if request is None else request.client_order_id
+    report = OrderReport(
+        client_order_id=name_of(order.get("clientOrderId"), "clientOrderId") or asked_for,
+        exchange_order_id=exchange_id,
         symbol=info.symbol,
-        state=order_state(order.get("status"), filled, amount),
+        state=order_state(status, filled, amount),
         filled_quantity=tidy(filled * info.contract_size),
-        average_price=(tidy(decimal(order.get("average"))) or None) if filled else None,
+        average_price=(tidy(decimal(order.get("average"), "average")) or None) if filled else None,
         fills=fills(order.get("trades") or (), info, at_ms=created_ms),
         created_ms=created_ms,
-        reason=str(order.get("rejectReason") or ""),
+        reason=str(order.get("rejectReason") or "")[:MAX_REASON_CHARS],
     )
+    if request is not None:
+        check_report(report, request, info)
+    return report
 
 
 def fills(
@@ -100,23 +114,28 @@ def fills(
     """Return the fills of ccxt trades, oldest first, each trade id once.
 
     ``at_ms`` is the time of trades that have none, Unix milliseconds.
+
+    Raises:
+        ImplausibleError: a number or a time of one cannot be, or an id has two trades.
     """
     by_id: dict[str, Fill] = {}
     for trade in trades:
-        trade_id = str(trade.get("id") or "")
+        trade_id = name_of(trade.get("id"), "a trade's id")
         # Without an id an execution may be a repeat of another; Kraken lists ids without amounts.
         if not trade_id or not trade.get("amount"):
             continue
         (currency, fee), *more_fees = _fees(trade)
-        by_id[trade_id] = Fill(
+        fill = Fill(
             trade_id=trade_id,
-            quantity=tidy(decimal(trade.get("amount")) * info.contract_size),
-            price=tidy(decimal(trade.get("price"))),
+            quantity=tidy(decimal(trade.get("amount"), "a trade's amount") * info.contract_size),
+            price=tidy(decimal(trade.get("price"), "a trade's price")),
             fee=fee,
             fee_currency=currency,
-            at_ms=int(trade.get("timestamp") or at_ms),
+            at_ms=moment_ms(trade.get("timestamp"), "a trade's timestamp") or at_ms,
             more_fees=tuple(more_fees),
         )
+        if by_id.setdefault(trade_id, fill) != fill:
+            raise ImplausibleError(f"two trades have the id {trade_id}")
     return tuple(sorted(by_id.values(), key=lambda fill: (fill.at_ms, _natural(fill.trade_id))))
 
 
@@ -128,8 +147,8 @@ def _fees(trade: Mapping[str, Any]) -> list[tuple[str, Decimal]]:
     """Return a trade's fees summed by currency, in the order given; one zero if there are none."""
     paid: dict[str, Decimal] = {}
     for fee in trade.get("fees") or [trade.get("fee")]:
-        if fee and (cost := decimal(fee.get("cost"))):
-            currency = str(fee.get("currency") or "")
+        if fee and (cost := decimal(fee.get("cost"), "a trade's fee")):
+            currency = name_of(fee.get("currency"), "a fee's currency")
             paid[currency] = tidy(paid.get(currency, ZERO) + cost)
     return list(paid.items()) or [("", ZERO)]
 
@@ -184,37 +203,61 @@ def _step(value: Any, precision_mode: int) -> Decimal:
 
 
 def balances(reply: Mapping[str, Any]) -> dict[str, Balance]:
-    """Return free and total amounts by currency; zero holdings are left out."""
+    """Return free and total amounts by currency; zero holdings are left out.
+
+    Of a currency that is owed, whose amount is negative, nothing is free.
+    """
     free = reply.get("free") or {}
     return {
-        code: Balance(free=decimal(free.get(code)), total=decimal(total))
+        code: Balance(
+            free=max(decimal(free.get(code), f"free {code[:20]}"), ZERO),
+            total=decimal(total, f"total {code[:20]}"),
+        )
         for code, total in (reply.get("total") or {}).items()
         if decimal(total)
     }
 
 
 def position(row: Mapping[str, Any], info: SymbolInfo) -> ExchangePosition | None:
-    """Return a ccxt position in base units, or None for a flat one."""
-    contracts = decimal(row.get("contracts"))
+    """Return a ccxt position in base units, or None for a flat one.
+
+    Raises:
+        ImplausibleError: a number of it cannot be, or it does not say its direction.
+    """
+    contracts = decimal(row.get("contracts"), f"contracts of {info.symbol}")
     if not contracts:
         return None
+    side, price = row.get("side"), decimal(row.get("entryPrice"), f"entryPrice of {info.symbol}")
+    if side not in {"long", "short"}:
+        raise ImplausibleError(f"side of the position in {info.symbol} is {str(side)[:40]!r}")
+    if price < 0:
+        raise ImplausibleError(f"entryPrice of {info.symbol} is {price}")
     return ExchangePosition(
         symbol=info.symbol,
-        direction=Direction.SHORT if row.get("side") == "short" else Direction.LONG,
+        direction=Direction.SHORT if side == "short" else Direction.LONG,
         quantity=tidy(abs(contracts) * info.contract_size),
-        entry_price=tidy(decimal(row.get("entryPrice"))),
+        entry_price=tidy(price),
     )
 
 
-def ticker(row: Mapping[str, Any], symbol: str, at_ms: int) -> Ticker:
+def ticker(row: Mapping[str, Any], symbol: str, at_ms: int, now_ms: int) -> Ticker:
     """Return a ccxt ticker; a missing side takes the last price, a missing last the sides'.
 
+    Args:
+        row: in ccxt's form.
+        symbol: its market.
+        at_ms: this machine's time, Unix milliseconds.
+        now_ms: the exchange's, by which its own time of the price is judged.
+
     Raises:
-        IncompleteReplyError: if there is no price at all.
+        IncompleteReplyError: there is no price at all.
+        ImplausibleError: no order can be judged by these.
     """
-    bid, ask, last = (decimal(row.get(name)) for name in ("bid", "ask", "last"))
+    bid, ask, last = (decimal(row.get(name), name) for name in ("bid", "ask", "last"))
     if not last:
         last = ratio(bid + ask, _TWO) if bid and ask else bid or ask
     if not last:
         raise IncompleteReplyError(f"no price for {symbol}")
-    return Ticker(symbol=symbol, bid=bid or last, ask=ask or last, last=last, at_ms=at_ms)
+    found = Ticker(symbol=symbol, bid=bid or last, ask=ask or last, last=last, at_ms=at_ms)
+    check_ticker(found, moment_ms(row.get("timestamp"), "timestamp"), now_ms)
+    return found

@@ -14,7 +14,6 @@ from worker.domain.market import Ticker
 from worker.domain.order import OrderReport, OrderRequest
 from worker.exchanges.budget.batching import Batcher
 from worker.exchanges.budget.classes import RequestClass, look_up_class
-from worker.exchanges.ccxt import readings
 from worker.exchanges.ccxt.adapter import CCXTAdapter
 from worker.exchanges.ccxt.outcomes import IncompleteReplyError, current_call
 from worker.exchanges.ccxt.paging import MAX_PAGES, Row, too_long
@@ -152,11 +151,8 @@ class KrakenLookUps(CCXTAdapter):
                 markets = [self._ccxt.market(symbol) for symbol in symbols]
                 asked = {"pair": ",".join(market["id"] for market in markets)}
                 rows = _mapping((await self._ccxt.publicGetTicker(asked)).get("result"))
-                now_ms = self._clock.now_ms()
                 return {
-                    symbol: readings.ticker(
-                        self._ccxt.parse_ticker(rows[market["id"]], market), symbol, now_ms
-                    )
+                    symbol: self._price(self._ccxt.parse_ticker(rows[market["id"]], market), symbol)
                     for symbol, market in zip(symbols, markets, strict=True)
                 }
         except RateLimitError:

@@ -32,7 +32,11 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Canned:
-    """One reply, or a way to fail: ``drop`` the connection, ``hang``, or ``cut`` the body."""
+    """One reply, or a way to fail.
+
+    ``drop`` the connection, ``hang``, ``cut`` the body; send it as ``raw`` bytes, head and all;
+    repeat it without an ``endless``, or drop by drop: the body in a ``trickle``, or such headers.
+    """
 
     body: bytes | str | dict[str, Any] | list[Any] = b""
     status: int = 200
@@ -83,6 +87,8 @@ class CannedServer:
             assert request.transport is not None
             request.transport.abort()
             return web.Response()
+        if reply.fault in {"raw", "endless", "trickle", "trickled_head"}:
+            return await self._pour(request, reply)
         if reply.fault == "cut":
             response = web.StreamResponse(headers={"Content-Length": "1000"})
             await response.prepare(request)
@@ -92,6 +98,24 @@ class CannedServer:
             return response
         headers = {"Content-Type": "application/json"} | reply.headers
         return web.Response(status=reply.status, body=reply.encoded(), headers=headers)
+
+    async def _pour(self, request: web.BaseRequest, reply: Canned) -> web.StreamResponse:
+        """Write past aiohttp, for as long as the other side takes it."""
+        transport = request.transport
+        assert transport is not None
+        kind = "Content-Type: application/json\r\n"
+        head = f"HTTP/1.1 200 OK\r\n{kind}Connection: close\r\n"
+        if reply.fault == "raw":
+            transport.write(reply.encoded())
+        else:
+            transport.write((head + ("" if reply.fault == "trickled_head" else "\r\n")).encode())
+        pause_s = 0.0 if reply.fault == "endless" else 0.02
+        while reply.fault != "raw" and not transport.is_closing():
+            if transport.get_write_buffer_size() < 1 << 20:
+                transport.write(reply.encoded())
+            await asyncio.sleep(pause_s)
+        transport.close()
+        return web.Response()  # goes nowhere
 
 
 @asynccontextmanager

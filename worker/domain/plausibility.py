@@ -130,17 +130,19 @@ def check_report(report: OrderReport, request: OrderRequest, info: SymbolInfo) -
     if report.average_price is not None:
         _check_price(report.average_price, request, "average")
     check_fills(report.fills, request, info)
-    if total_quantity(report.fills) > ordered + info.quantity_step:
-        traded = text(total_quantity(report.fills))
-        raise ImplausibleError(f"the trades are {traded} in all, and {text(ordered)} was ordered")
 
 
-def check_fills(fills: Iterable[Fill], request: OrderRequest, info: SymbolInfo) -> None:
+def check_fills(fills: tuple[Fill, ...], request: OrderRequest, info: SymbolInfo) -> None:
     """Check the trades of one order.
 
     Raises:
-        ImplausibleError: one of them cannot have happened.
+        ImplausibleError: one of them, or all together, cannot have happened.
     """
+    traded, ordered = total_quantity(fills), request.quantity
+    if traded > ordered + info.quantity_step:
+        raise ImplausibleError(
+            f"the trades are {text(traded)} in all, and {text(ordered)} was ordered"
+        )
     for fill in fills:
         name = f"trade {fill.trade_id[:40]}: "
         if fill.quantity <= 0:

@@ -23,9 +23,10 @@ from worker.exchanges.binance import account
 from worker.exchanges.binance.codes import BinanceCodes
 from worker.exchanges.binance.frames import over_sockets
 from worker.exchanges.binance.limits import BinanceLimits
-from worker.exchanges.binance.order_socket import OrderSocket
+from worker.exchanges.binance.order_socket import OrderSocket, running_call
 from worker.exchanges.budget.classes import RequestClass
 from worker.exchanges.ccxt import readings
+from worker.exchanges.ccxt.absence import listed_rows
 from worker.exchanges.ccxt.adapter import CCXTAdapter
 from worker.exchanges.ccxt.loading import exchange_class
 from worker.exchanges.ccxt.outcomes import IncompleteReplyError
@@ -61,6 +62,7 @@ class BinanceCCXTAdapter(CCXTAdapter):
 
     resend = Resend.AFTER_DEADLINE
     _codes = BinanceCodes()
+    _balances_at = (("balances",), ("assets",))
     _positions_at = ()
     _limits = BinanceLimits
 
@@ -163,11 +165,14 @@ class BinanceCCXTAdapter(CCXTAdapter):
 
     async def _open_orders(self, symbol: str | None) -> AsyncIterator[Mapping[str, Any]]:
         for kind in self._kinds(symbol):
-            for order in await self._ccxt.fetch_open_orders(symbol, None, None, _scope(kind)):
-                yield order
+            scopes = [_scope(kind)]
             if kind is MarketKind.LINEAR:
-                params = _scope(kind) | {"trigger": True}
-                for order in await self._ccxt.fetch_open_orders(symbol, None, None, params):
+                scopes.append(_scope(kind) | {"trigger": True})
+            for scope in scopes:
+                orders = await self._ccxt.fetch_open_orders(symbol, None, None, scope)
+                # ccxt takes whatever is no list for none.
+                listed_rows(msgspec.json.decode(running_call().body or b"null"))
+                for order in orders:
                     yield order
 
     def _kinds(self, symbol: str | None) -> Iterable[MarketKind]:

@@ -37,6 +37,7 @@ class BybitCCXTAdapter(CCXTAdapter):
 
     resend = Resend.AFTER_DEADLINE
     _codes = BybitCodes()
+    _balances_at = (("result", "list"),)
     _limits = BybitLimits
     _positions_at = ("result", "list")
 

@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import msgspec
+
 from worker.exchanges.ccxt.outcomes import IncompleteReplyError
 from worker.exchanges.ccxt.paging import Row
 
@@ -20,6 +22,24 @@ def listed_rows(reply: Any, *path: str) -> list[Row]:
     if not isinstance(value, list) or not all(isinstance(row, dict) for row in value):
         raise IncompleteReplyError(f"the reply has no list of objects at {'.'.join(path)}")
     return value
+
+
+def check_holds(body: bytes | None, *paths: tuple[str, ...]) -> None:
+    """Check that a reply has a list or an object at one of ``paths``; ccxt takes none for empty.
+
+    Raises:
+        IncompleteReplyError: it has none.
+    """
+    told = msgspec.json.decode(body or b"null")
+    for path in paths:
+        value = told
+        for name in path:
+            value = value.get(name) if isinstance(value, dict) else None
+        if isinstance(value, list | dict):
+            return
+    if paths:
+        names = " or ".join(".".join(path) for path in paths)
+        raise IncompleteReplyError(f"the reply has no list at {names}")
 
 
 def pick(orders: Iterable[Mapping[str, Any]], client_order_id: str) -> Mapping[str, Any] | None:

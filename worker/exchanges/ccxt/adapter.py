@@ -18,7 +18,7 @@ from worker.domain.order import Fill, OrderReport, OrderRequest, Role
 from worker.domain.plausibility import check_fills, check_names, check_report
 from worker.exchanges.budget.classes import RequestClass, class_of, look_up_class, wished
 from worker.exchanges.ccxt import readings
-from worker.exchanges.ccxt.absence import listed_rows
+from worker.exchanges.ccxt.absence import check_holds, listed_rows
 from worker.exchanges.ccxt.connection import CCXTConnection
 from worker.exchanges.ccxt.outcomes import IncompleteReplyError, LocalRefusalError
 from worker.exchanges.ccxt.paging import Row
@@ -51,6 +51,8 @@ class CCXTAdapter(CCXTConnection, ExchangeAdapter):
     resend = Resend.NEVER
     #: Where a reply lists positions; None if that is not known.
     _positions_at: ClassVar[tuple[str, ...] | None] = None
+    #: Where a reply has balances, at one of these places; none if that is not known.
+    _balances_at: ClassVar[tuple[tuple[str, ...], ...]] = ()
     #: Whether many live orders of a symbol are polled by one listing of its open orders.
     lists_polls: ClassVar[bool] = True
 
@@ -167,12 +169,7 @@ class CCXTAdapter(CCXTConnection, ExchangeAdapter):
             return self._ours(reply, info, request)
 
     def _ours(self, order: Row, info: SymbolInfo, request: OrderRequest) -> OrderReport:
-        """Return the report of a ccxt order, unless it is about another one, or cannot be true.
-
-        Raises:
-            IncompleteReplyError: it is, or is not whole.
-            ImplausibleError: it cannot be true.
-        """
+        """Return the report of a ccxt order; raises if it is about another, or cannot be true."""
         report = readings.order_report(self._corrected(order), info, request)
         if report.client_order_id != request.client_order_id:
             raise IncompleteReplyError("the reply is about another client order id")
@@ -337,8 +334,10 @@ class CCXTAdapter(CCXTConnection, ExchangeAdapter):
 
     async def get_balance(self, kind: MarketKind = MarketKind.SPOT) -> Mapping[str, Balance]:
         """Return the holdings by currency in the wallet that pays for ``kind``."""
-        with self._boundary("get_balance", RequestClass.MARKET):
-            return readings.balances(await self._ccxt.fetch_balance(self._wallet_params(kind)))
+        with self._boundary("get_balance", RequestClass.MARKET) as call:
+            reply = await self._ccxt.fetch_balance(self._wallet_params(kind))
+            check_holds(call.body, *self._balances_at)
+            return readings.balances(reply)
 
     def _wallet_params(self, kind: MarketKind) -> dict[str, Any]:
         """Return the parameters that select the wallet; none where one wallet pays for all."""

@@ -13,8 +13,13 @@ import aiohttp
 from aiohttp.client_middlewares import ClientHandlerType, ClientMiddlewareType
 from yarl import URL
 
-from worker.exchanges.ccxt.bounds import BoundedResponse, check_form, current_bound
-from worker.exchanges.ccxt.outcomes import current_call, is_complete_json
+from worker.exchanges.ccxt.bounds import (
+    BoundedResponse,
+    check_form,
+    current_bound,
+    is_object_or_list,
+)
+from worker.exchanges.ccxt.outcomes import UnreadableReplyError, current_call, is_complete_json
 from worker.exchanges.ccxt.pauses import retry_after_seconds
 from worker.runtime.errors import ConfigError
 
@@ -99,6 +104,8 @@ async def capture(
         call.body = body
     elif response.status < 400:
         raise aiohttp.ClientPayloadError("the reply is not one whole JSON value")
+    if response.status < 400 and not is_object_or_list(body):
+        raise UnreadableReplyError("the reply is neither an object nor a list")
     return response
 
 

@@ -18,6 +18,7 @@ from typing import Any, Final
 
 from worker.domain.plausibility import MAX_MAGNITUDE, MAX_NUMBER_CHARS, ImplausibleError
 from worker.domain.plausibility import number as plausible_number
+from worker.exchanges.ccxt.outcomes import IncompleteReplyError, is_complete_json
 from worker.runtime.logger import get_logger
 
 _log = get_logger()
@@ -123,6 +124,8 @@ def _parsed(reply: str) -> Any:
     if reply.lstrip()[:1] in {"{", "["}:
         with contextlib.suppress(ValueError):
             return json.loads(reply)
+        if is_complete_json(reply.encode()):
+            raise IncompleteReplyError("a number in the reply has too many digits")
     return None
 
 
@@ -180,6 +183,9 @@ def exact(base: type[Any], now_ms: Callable[[], int], enter: Enter, learn: Learn
             """Parse a reply; ccxt's parser gives up on numbers like 1e999, and then says nothing.
 
             What is no JSON stays text, as in ccxt.
+
+            Raises:
+                IncompleteReplyError: it is JSON, with a number of more digits than can be read.
             """
             reply = super().parse_json(http_response)
             return _parsed(http_response) if reply is None else reply

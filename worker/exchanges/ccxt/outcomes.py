@@ -378,7 +378,11 @@ def is_complete_json(body: bytes) -> bool:
     ``Infinity`` and ``NaN``, which some servers write for numbers, are values here.
     """
     try:
+        if not body.isascii():
+            body.decode()
         _whole.decode(body)
+    except UnicodeDecodeError:
+        return False
     except msgspec.DecodeError:
         try:
             json.loads(body.decode())

@@ -76,6 +76,7 @@ class CoinbaseCCXTAdapter(CCXTAdapter):
 
     resend = Resend.IDEMPOTENT
     _codes = CoinbaseCodes()
+    _balances_at = (("accounts",),)
     _limits = CoinbaseLimits
 
     def __init__(self, name: str, config: ExchangeConfig, clock: Clock) -> None:

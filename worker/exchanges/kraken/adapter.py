@@ -55,6 +55,7 @@ class KrakenCCXTAdapter(KrakenLookUps):
 
     resend = Resend.AFTER_DEADLINE
     _codes = KrakenCodes()
+    _balances_at = (("result",),)
     _limits = KrakenLimits
     clock_grain_ms: ClassVar[float] = 1_000.0  # the time endpoint has whole seconds
 

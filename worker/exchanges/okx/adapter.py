@@ -41,6 +41,7 @@ class OkxCCXTAdapter(CCXTAdapter):
 
     resend = Resend.AFTER_DEADLINE
     _codes = OkxCodes()
+    _balances_at = (("data",),)
     _limits = OkxLimits
     _positions_at = ("data",)
 

@@ -1,4 +1,4 @@
-"""A short run of the fuzz of replies, on every exchange; ``tests/fuzz/replies.py`` runs for hours."""
+"""A short run of the fuzz of replies on every exchange; ``tests/fuzz/replies.py`` runs longer."""
 
 import pytest
 

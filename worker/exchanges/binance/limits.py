@@ -17,7 +17,7 @@ from worker.domain.market import MarketKind, SymbolInfo
 from worker.domain.order import OrderRequest
 from worker.exchanges.budget.bucket import Charges
 from worker.exchanges.budget.limits import Limit, Rolling, Scope
-from worker.exchanges.budget.tables import Endpoint, LimitTable, Told, until_next_ms
+from worker.exchanges.budget.tables import Endpoint, LimitTable, Told, is_count, until_next_ms
 
 #: Weights of the requests made here, by ccxt's section and path; of others, ccxt's own cost.
 _SPOT: Final[Mapping[str, float]] = {
@@ -120,7 +120,7 @@ class BinanceLimits(LimitTable):
         kind = "linear" if "/fapi/" in path or "/ws-fapi/" in path else "spot"
         for header, value in headers.items():
             found = _HEADER.match(header)
-            if found is None or not value.isdigit():
+            if found is None or not is_count(value) or not is_count(found[2]):
                 continue
             seconds = int(found[2]) * _SECONDS[found[3].upper()]
             what = "weight" if found[1].lower() == "used-weight" else "orders"
@@ -136,7 +136,7 @@ class BinanceLimits(LimitTable):
             what = {"REQUEST_WEIGHT": "weight", "ORDERS": "orders"}.get(row.get("rateLimitType"))
             unit_s = _SECONDS.get(str(row.get("interval"))[:1])
             count, most = str(row.get("intervalNum")), str(row.get("limit"))
-            if what and unit_s and count.isdigit() and most.isdigit() and int(most) > 0:
+            if what and unit_s and is_count(count) and is_count(most) and int(most) > 0:
                 seconds = int(count) * unit_s
                 found[f"{kind}_{what}_{seconds:.0f}"] = Rolling(
                     maximum=int(most),

@@ -26,6 +26,10 @@ class Endpoint(msgspec.Struct, frozen=True, gc=False):
     cost: float = 1.0
 
 
+#: The most digits of a count or a time in a reply.
+_MAX_DIGITS: Final = 15
+
+
 class Told(msgspec.Struct, frozen=True, gc=False):
     """A reply's word on a limit: ``used`` by all, until ``ends_in_ms`` from now."""
 
@@ -127,6 +131,11 @@ class LimitTable:
         del exchange_ms
         first = self.hold_s.get(code, self.hold_s.get(str(status), FIRST_HOLD_S))
         return max(first, min(first * 2.0 ** min(times, 10), LONGEST_HOLD_S))
+
+
+def is_count(text: str) -> bool:
+    """Return True if a text of an exchange is a whole number that can be computed with."""
+    return len(text) <= _MAX_DIGITS and text.isascii() and text.isdigit()
 
 
 def until_next_ms(window_s: float, exchange_ms: float) -> float:

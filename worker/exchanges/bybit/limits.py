@@ -13,7 +13,7 @@ from worker.domain.market import MarketKind, SymbolInfo
 from worker.domain.order import OrderRequest
 from worker.exchanges.budget.bucket import Charges
 from worker.exchanges.budget.limits import Limit, Rolling, Scope
-from worker.exchanges.budget.tables import Endpoint, LimitTable, Told
+from worker.exchanges.budget.tables import Endpoint, LimitTable, Told, is_count
 
 #: By class: creates, and cancels, a second of futures and of spot.
 _TIERS: Final[Mapping[str, tuple[float, float]]] = {
@@ -75,17 +75,17 @@ class BybitLimits(LimitTable):
         """Read how many requests are left of the endpoint's own, where it is a reading one."""
         limit, left = headers.get("X-Bapi-Limit", ""), headers.get("X-Bapi-Limit-Status", "")
         name = path.partition("/v5/")[2]
-        if not (limit.isdigit() and left.isdigit()) or name in {"order/create", "order/cancel"}:
+        if not (is_count(limit) and is_count(left)) or name in {"order/create", "order/cancel"}:
             return
         if int(limit) <= 0 or name.startswith("market/"):
             return
         # The account may have other limits than the table: what counts is the part that is left.
         used = _READS * (1 - min(int(left), int(limit)) / int(limit))
         resets = headers.get("X-Bapi-Limit-Reset-Timestamp", "")
-        ends_ms = float(resets) - exchange_ms if resets.isdigit() else 0.0
+        ends_ms = float(resets) - exchange_ms if is_count(resets) else 0.0
         yield Told(f"read:{name}", used, min(max(ends_ms, 50.0), 1_000.0))
 
     def resets_in_s(self, headers: Mapping[str, str], exchange_ms: float) -> float:
         """Read when the account may ask again, which a refused reply (10006) has in a header."""
         resets = headers.get("X-Bapi-Limit-Reset-Timestamp", "")
-        return max(0.0, (float(resets) - exchange_ms) / 1000) if resets.isdigit() else 0.0
+        return max(0.0, (float(resets) - exchange_ms) / 1000) if is_count(resets) else 0.0

@@ -49,6 +49,10 @@ UNKNOWN: Final = Rule(FailureKind.UNKNOWN)
 TRY_AGAIN: Final = Rule(FailureKind.REFUSED, transient=True)
 
 
+#: Of more digits there is no code, and from 4,300 on Python reads none.
+_MAX_CODE_DIGITS: Final = 20
+
+
 class CodeTable(ABC):
     """One exchange's codes: how to read them from a reply, and what they mean."""
 
@@ -94,7 +98,7 @@ class CodeTable(ABC):
                 return known.rule
         if (rule := self.codes.get(code)) is not None:
             return rule
-        if code.removeprefix("-").isdigit():
+        if len(code) <= _MAX_CODE_DIGITS and code.isascii() and code.removeprefix("-").isdigit():
             number = int(code)
             for low, high, ranged in self.ranges:
                 if low <= number <= high:

@@ -165,7 +165,11 @@ def map_exceptions(
     except (ExchangeError, InvariantError):
         raise
     except Exception as error:  # everything foreign, by design
-        mapped = classify(error, exchange, codes, call, redact)
+        try:
+            mapped = classify(error, exchange, codes, call, redact)
+        except Exception as worse:  # a reply that no table was made for
+            code = type(worse).__name__
+            mapped = ExchangeError(f"{exchange} {call.operation}: {code}", code=code)
         try:
             raise mapped from None
         finally:

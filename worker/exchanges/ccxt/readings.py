@@ -140,7 +140,8 @@ def fills(
 
 
 def _natural(trade_id: str) -> tuple[int, str]:
-    return (int(trade_id), "") if trade_id.isdigit() else (0, trade_id)
+    is_number = trade_id.isascii() and trade_id.isdigit()
+    return (int(trade_id), "") if is_number else (0, trade_id)
 
 
 def _fees(trade: Mapping[str, Any]) -> list[tuple[str, Decimal]]:

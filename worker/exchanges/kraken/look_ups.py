@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Final
 from worker.config.keys import ExchangeConfig
 from worker.domain.market import Ticker
 from worker.domain.order import OrderReport, OrderRequest
+from worker.domain.plausibility import number
 from worker.exchanges.budget.batching import Batcher
 from worker.exchanges.budget.classes import RequestClass, look_up_class
 from worker.exchanges.ccxt.adapter import CCXTAdapter
@@ -77,7 +78,7 @@ class KrakenLookUps(CCXTAdapter):
             rows = _listed(reply, "closed")
             found = self._ours_among(rows, request)
             count = _mapping(reply.get("result")).get("count")
-            if found is None and rows and str(count or 0).isdigit() and int(count or 0) > len(rows):
+            if found is None and rows and number(count, "count") > len(rows):
                 raise IncompleteReplyError("there are more closed orders than were listed")
         if found is None:
             raise OrderNotFoundError(

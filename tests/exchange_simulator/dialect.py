@@ -369,6 +369,7 @@ def _body(body: str) -> dict[str, Any]:
 def page(rows: list[Any], asked: Asked, default: int, most: int) -> tuple[list[Any], str]:
     """Return one page of ``rows`` and the cursor of the next: the number of rows before it."""
     limit = min(int(asked.text("limit", str(default))), most)
-    start = int(asked.text("cursor", "0"))
+    cursor = asked.text("cursor", "0")
+    start = int(cursor) if re.fullmatch(r"[0-9]{1,9}", cursor) else 0
     end = start + limit
     return rows[start:end], str(end) if end < len(rows) else ""

@@ -47,6 +47,7 @@ FINEST: Final = Decimal("1e-18")
 COARSEST: Final = Decimal("1e12")
 
 _ONE: Final = Decimal(1)
+_LONGEST_ID: Final = 10**40
 
 
 class ImplausibleError(ValueError):
@@ -63,6 +64,8 @@ def number(value: Any, name: str = "a number") -> Decimal:
         return ZERO
     if isinstance(value, bool | list | dict):
         raise ImplausibleError(f"{name} is {shown(value)}, which is not a number")
+    if isinstance(value, int) and abs(value) >= _LONGEST_ID:
+        raise ImplausibleError(f"{name} has too many digits")
     digits = str(value)
     if len(digits) > MAX_NUMBER_CHARS or not digits.isascii() or "_" in digits:
         raise ImplausibleError(f"{name} is {shown(value)}, which is not a number")
@@ -101,7 +104,9 @@ def name_of(value: Any, name: str) -> str:
         return ""
     if isinstance(value, bool | float | list | dict):
         raise ImplausibleError(f"{name} is {shown(value)}")
-    found = str(value) if not isinstance(value, int) or abs(value) < 10**40 else "too many digits"
+    if isinstance(value, int) and abs(value) >= _LONGEST_ID:
+        raise ImplausibleError(f"{name} has too many digits")
+    found = str(value)
     if len(found) > MAX_NAME_CHARS or not found.isprintable():
         raise ImplausibleError(f"{name} is {shown(found)}")
     return found

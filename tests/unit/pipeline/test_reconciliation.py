@@ -225,6 +225,51 @@ async def test_an_order_that_fills_while_it_is_cancelled_is_filled() -> None:
     assert desk.calls.count("cancel") == 1
 
 
+async def test_what_traded_is_not_taken_back_and_the_order_ends_unresolved_with_that_said() -> None:
+    """A report of less than before is not believed, however often it comes."""
+    desk = Desk(max_wait_time=2.0)
+    desk.exchange.looking = [report(OrderState.CANCELLED)]
+    ended = await desk.settle(PART)
+    assert isinstance(ended, Unresolved)
+    assert "filled is 0, and was 1 before" in ended.reason
+
+
+async def test_one_reading_that_is_not_believed_costs_nothing() -> None:
+    """The next one tells how the order ended."""
+    desk = Desk()
+    desk.exchange.looking = [ACTIVE, report(OrderState.FILLED, ONE)]
+    ended = await desk.settled(PART)
+    assert ended.filled == 2
+
+
+async def test_why_no_reading_was_believed_is_said_in_the_end() -> None:
+    """Field and value, as the adapter has them."""
+    problem = ExchangeError("x get_order: incomplete_reply: filled is NaN", code="incomplete_reply")
+    desk = Desk(max_wait_time=2.0)
+    desk.exchange.looking = [problem]
+    ended = await desk.settle(ACTIVE)
+    assert isinstance(ended, Unresolved)
+    assert "filled is NaN" in ended.reason
+
+
+async def test_trades_that_are_not_the_orders_are_not_booked() -> None:
+    """Their sum, or their mean price, is not the report's: both are in the reason."""
+    for trades, said in (
+        ((HALF,), "the trades are 1 in all, filled is 2"),
+        ((fill("2", "150"),), "average is 100, and the trades' mean price is 150"),
+    ):
+        desk = Desk(trades_wait_seconds=2.0)
+        desk.exchange.trades = [trades]
+        first = report(OrderState.FILLED, ONE)
+
+        def without_trades(request: OrderRequest, first: Any = first) -> Any:
+            return msgspec.structs.replace(first(request), fills=())
+
+        ended = await desk.settle(without_trades)
+        assert isinstance(ended, Unresolved)
+        assert said in ended.reason
+
+
 @pytest.mark.parametrize(
     ("problem", "poll_interval", "cancels"),
     [

@@ -352,6 +352,11 @@ CARDS: Final[tuple[Card, ...]] = (
         cannot={"kraken": KRAKEN_MAXIMUM, "coinbase": COINBASE_MAXIMUM},
     ),
     Card(
+        id="E56",
+        sentence="Readings that cannot be true are not booked; the order is asked for again.",
+        play=faults.garbage_asked_again,
+    ),
+    Card(
         id="E60",
         sentence="A key that may withdraw or works from anywhere is named, and trades.",
         play=orders.key_rights,

@@ -230,7 +230,7 @@ async def test_no_time_that_cannot_be_becomes_the_exchanges(venue: str) -> None:
 
 #: What a process that trades may grow by while it is bombed, MiB: parts, text and values of the
 #: largest reply that is read.
-MOST_GROWTH = {"order": 24, "listing": 160}
+MOST_GROWTH = {"order": 24, "listing": 384}
 _BOMBED = """
 import asyncio, resource, sys
 from tests.integration.test_venue_wire import an_order

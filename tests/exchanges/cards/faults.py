@@ -106,6 +106,26 @@ async def trades_listed_late(table: Table) -> None:
     assert D(event["fee"]) > 0 or event["fees"], event
 
 
+#: The exchanges' names of what has traded of an order, and of a trade's price.
+_FILLED = ("executedQty", "cumExecQty", "accFillSz", "vol_exec", "filled_size")
+_PRICE = ("price", "execPrice", "fillPx")
+
+
+async def garbage_asked_again(table: Table) -> None:
+    """A look-up that says less than nothing traded, and trades at no price: asked again."""
+    hits = [
+        table.fault("look_up", action="alter", count=2, fields=dict.fromkeys(_FILLED, "-1")),
+        table.fault("trades", action="alter", count=2, fields=dict.fromkeys(_PRICE, "0")),
+    ]
+    signal_id = await table.limit("99.5", quantity="1")
+    await table.until_resting()
+    table.price("99.4")
+    event = await table.bench.end(signal_id)
+    assert (event["type"], D(event["filled_quantity"])) == ("OrderFilled", D(1)), event
+    assert D(event["average_price"]) > 99, event
+    assert all(table.simulator.faults.armed[hit].hits == 2 for hit in hits)
+
+
 async def many_trades(table: Table) -> None:
     """An order with more trades than a page holds is told with all of them."""
     event = await table.trade(quantity="120")

@@ -9,6 +9,7 @@ import msgspec
 from worker.domain.market import MarketKind, SymbolInfo
 from worker.domain.plausibility import MAX_REASON_CHARS, check_market
 from worker.exchanges.ccxt import readings
+from worker.exchanges.ccxt.loading import MOST_LEFT_OUT
 from worker.exchanges.ccxt.outcomes import IncompleteReplyError
 from worker.runtime.logger import get_logger
 
@@ -73,7 +74,7 @@ def _tell(exchange: Any, unread: Mapping[str, str]) -> None:
     """Log each market that is left out, once for each reason."""
     told: dict[str, str] = exchange.options.setdefault("marketsLeftOut", {})
     for symbol, reason in unread.items():
-        if told.get(symbol) != reason:
+        if told.get(symbol) != reason and (symbol in told or len(told) < MOST_LEFT_OUT):
             told[symbol] = reason
             _log.warning("market_left_out", exchange=exchange.id, market=symbol, reason=reason)
 

@@ -25,6 +25,9 @@ _log = get_logger()
 #: Markets that were left out and logged, each once for a reason.
 _left_out: set[tuple[str, str, str]] = set()
 
+#: The most markets that are logged as left out: a list of nothing else would fill the log.
+MOST_LEFT_OUT: Final = 1_000
+
 #: ccxt.SIGNIFICANT_DIGITS
 _SIGNIFICANT_DIGITS: Final = 3
 _PACKAGES: Final = ("ccxt", "ccxt.async_support", "ccxt.pro")
@@ -96,7 +99,7 @@ Learn = Callable[[str, str, Any], None]
 
 def _leave_out(exchange: str, market: str, reason: str) -> None:
     key = (exchange, market, reason)
-    if key not in _left_out:
+    if key not in _left_out and len(_left_out) < MOST_LEFT_OUT:
         _left_out.add(key)
         _log.warning("market_left_out", exchange=exchange, market=market, reason=reason[:200])
 

@@ -123,7 +123,11 @@ def _is_named(exchange: str, market: Any) -> bool:
 
 
 def _parsed(reply: str) -> Any:
-    """Parse a JSON object or array with Python's own parser; None if it is none."""
+    """Parse a JSON object or array with Python's own parser; None if it is none.
+
+    Raises:
+        IncompleteReplyError: it is one, with a number of more digits than can be read.
+    """
     if reply.lstrip()[:1] in {"{", "["}:
         with contextlib.suppress(ValueError):
             return json.loads(reply)
@@ -185,10 +189,7 @@ def exact(base: type[Any], now_ms: Callable[[], int], enter: Enter, learn: Learn
         def parse_json(self, http_response: str) -> Any:
             """Parse a reply; ccxt's parser gives up on numbers like 1e999, and then says nothing.
 
-            What is no JSON stays text, as in ccxt.
-
-            Raises:
-                IncompleteReplyError: it is JSON, with a number of more digits than can be read.
+            What is no JSON stays text, as in ccxt; JSON that cannot be read is an error.
             """
             reply = super().parse_json(http_response)
             return _parsed(http_response) if reply is None else reply

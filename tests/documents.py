@@ -64,8 +64,8 @@ EVENT_FIELDS: Final[Mapping[str, str]] = {
     "close_reason": "Why the position ended.",
     "closed_at": "When it ended.",
     "code": "The reason as a word: of `OrderFailed` one of the codes below, of `SystemError` "
-    "`ORDER_UNRESOLVED`, `ORDER_DECIDED`, `POSITION_DRIFT`, `POSITION_CORRECTED` or "
-    "`ENTRY_TOO_SMALL`.",
+    "`ORDER_UNRESOLVED`, `ORDER_DECIDED`, `POSITION_DRIFT`, `POSITION_CORRECTED`, "
+    "`ENTRY_TOO_SMALL`, `STREAM_MENDED` or `DEAD_LETTERS_TRIMMED`.",
     "component": "Which part of the worker speaks.",
     "direction": "Which way the position profits.",
     "drift": "What differs between book and exchange, a sentence each.",

@@ -15,7 +15,7 @@ case $account in
 esac
 mkdir -p "$directory"
 script="s/@account@/$account/g;/^#/d;/^\$/d"
-for user in producer worker reader operator metrics replica; do
+for user in producer worker reader operator admin metrics replica; do
   file=$directory/redis_$user
   if [ ! -s "$file" ]; then
     # 32 bytes of the system's randomness, in letters that need no quoting anywhere.

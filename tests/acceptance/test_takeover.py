@@ -343,7 +343,7 @@ def test_an_order_nobody_can_tell_of_is_unresolved_until_the_exchange_speaks(fle
     assert "binance" in said["reason"]
     status = _json(fleet.command("status", "--json"))
     assert [one["signal_id"] for one in status["unresolved"]] == ["a"]
-    assert any("order of a" in line for line in status["attention"])
+    assert any("order of a" in one["text"] for one in status["attention"])
     wait_until(lambda: worker.metric("unresolved") == 1, "the metric does not say so")
     assert fleet.ends().keys() == {"c"}
     fleet.exchange.clear_faults()

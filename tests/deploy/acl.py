@@ -14,9 +14,10 @@ from worker.ledger.script_source import NAMES, source
 WORKER: Final = ROOT / "worker"
 #: Which scripts each user's calls run.
 SCRIPTS: Final[Mapping[str, frozenset[str]]] = {
-    "worker": frozenset(NAMES) - {"control", "correct", "decide", "replay"},
+    "worker": frozenset(NAMES) - {"control", "correct", "decide", "mend_stream", "replay"},
     "reader": frozenset({"read_book"}),
     "operator": frozenset({"control", "correct", "decide", "read_book", "replay"}),
+    "admin": frozenset({"announce", "mend_stream"}),
 }
 #: Where the commands stand that are sent as such.
 MODULES: Final[Mapping[str, tuple[str, ...]]] = {
@@ -77,7 +78,7 @@ def script_commands(names: frozenset[str]) -> frozenset[str]:
             r"\b(?:p?call|call_many)\('(\w+)'(?:\s*,\s*'(\w+)')?", source(name)
         ):
             command = match[1].lower()
-            container = command in {"xinfo", "xgroup"}
+            container = command in {"memory", "xinfo", "xgroup"}
             called.add(f"{command}|{match[2].lower()}" if container else command)
     return frozenset(called)
 
@@ -105,10 +106,12 @@ def wanted(user: str, known: Mapping[str, frozenset[str]]) -> frozenset[str]:
     """The commands a user's calls send.
 
     Args:
-        user: ``worker``, ``reader`` or ``operator``.
+        user: ``worker``, ``reader``, ``operator`` or ``admin``.
         known: every command of a server with its flags.
     """
     scripts = script_commands(SCRIPTS[user])
+    if user == "admin":
+        return scripts | RUNNING
     if user == "worker":
         return scripts | sent_commands(MODULES["worker"], frozenset(known))
     outside = sent_commands(MODULES["outside"], frozenset(known))
@@ -121,12 +124,21 @@ def wanted(user: str, known: Mapping[str, frozenset[str]]) -> frozenset[str]:
 def problems(template: Path, known: Mapping[str, frozenset[str]]) -> list[str]:
     """What a template grants too much or too little, a sentence each."""
     users = parse(template.read_text())
-    expected = {"default", "producer", "worker", "reader", "operator", "metrics", "replica"}
+    expected = {
+        "default",
+        "producer",
+        "worker",
+        "reader",
+        "operator",
+        "admin",
+        "metrics",
+        "replica",
+    }
     found = [f"users are {sorted(users)}"] if set(users) != expected else []
     default = users.get("default")
     if default is None or default.enabled or default.commands or default.keys:
         found.append("the default user must be off and own nothing")
-    for name in ("worker", "reader", "operator"):
+    for name in ("worker", "reader", "operator", "admin"):
         if name in users:
             want, have = wanted(name, known), users[name].commands
             found += [f"{name} needs +{command}" for command in sorted(want - have)]

@@ -14,7 +14,7 @@ from worker.config.keys import Config
 from worker.domain.sheet import Sheet
 from worker.domain.trading_state import TradingState
 from worker.domain.verdict import Verdict
-from worker.ledger.access import Access
+from worker.ledger.access import STREAMS, Access
 from worker.ledger.calls import Ledger
 from worker.ledger.connection import Connections
 from worker.ledger.errors import LedgerUnavailableError
@@ -143,7 +143,7 @@ async def work(config: Config, producer: Config) -> set[str]:
     """The worker's job, every script of it and every branch that writes; which scripts it ran."""
     async with ledger_of(config, "w0-1-0000", replicas=1) as (durable, ran_durably):
         await durable.ensure_group()
-        await produce(producer, ("a", "a", "a", "b", "c", "d"))
+        await produce(producer, ("a", "a", "a", "b", "c", "c", "d"))
         first = {d.fields[b"key"].decode(): d for d in (await durable.claim(10)).deliveries}
         with pytest.raises(LedgerUnavailableError, match="0 of 1 replicas"):
             await durable.admit([admission(first["b"], "sb")])
@@ -214,24 +214,10 @@ async def _work(ledger: Ledger, entry_b: str) -> None:
     await ledger.park(held["b"].entry_id, held["b"].token, "sb", 0, ("SystemError", "park-1", "{}"))
     adopted = await ledger.adopt(5)
     assert [d.entry_id for d in adopted] == [entry_b]
-    buried = await commit_one(
-        ledger,
-        outcome(
-            held["c"],
-            "",
-            record=NO_RECORD,
-            events=(),
-            dead=DeadLetterTail(
-                reason="malformed",
-                error="e",
-                entry_id=held["c"].entry_id,
-                deliveries="1",
-                worker="w",
-                at="now",
-            ),
-        ),
-    )
-    assert buried.status is CommitStatus.COMMITTED
+    next_c = await _bury(ledger, held["c"])
+    assert next_c is not None
+    assert (await ledger.trim_letters(0, 0)).letters == 1
+    await _bury(ledger, next_c)
     await ledger.release([(held["d"].entry_id, held["d"].token, 0, True)])
     await ledger.release([(adopted[0].entry_id, adopted[0].token, 1_000, False)])
     await ledger.announce(("SystemError", "said-1", "{}"))
@@ -244,6 +230,15 @@ async def _work(ledger: Ledger, entry_b: str) -> None:
     assert not (await ledger.book()).positions
     await ledger.sweep(0)
     assert await ledger.leave() > 0
+
+
+async def _bury(ledger: Ledger, delivery: Delivery) -> Delivery | None:
+    """End an entry as a dead letter; the group's next one."""
+    tail = DeadLetterTail("malformed", "e", delivery.entry_id, "1", "w", "now")
+    item = outcome(delivery, "", record=NO_RECORD, events=(), dead=tail)
+    buried = await commit_one(ledger, item)
+    assert buried.status is CommitStatus.COMMITTED
+    return buried.following
 
 
 async def read(config: Config) -> None:
@@ -313,6 +308,29 @@ async def decide(worker: Config, producer: Config, operator: Config) -> None:
         book = (await ledger.book()).positions
         assert book["paper:H0/USDT"].quantity == Decimal("0.5")
         assert "paper:H1/USDT" not in book
+
+
+async def mend(worker: Config, producer: Config, admin: Config) -> None:
+    """The administrator mends streams that the producer and others gave an id of the future."""
+    largest = "18446744073709551615-18446744073709551615"
+    async with ledger_of(worker, "w6-1-0000") as (ledger, _):
+        connections = Connections(producer.redis, key=SIGNALS, name="producer", timeout_s=2.0)
+        access = Access(connections, "main")
+        for entry_id in ("18446744073709551615-1", "*", "*", largest):
+            await access.ask_one("XADD", SIGNALS, entry_id, "data", "{}", "key", "x")
+        await connections.close()
+        deliveries = (await ledger.claim(10)).deliveries
+        first = next(one for one in deliveries if one.entry_id.startswith("18446"))
+        item = admission(first, "ahead", position_key="paper:ahead")
+        assert isinstance(await admit_one(ledger, item), Admitted)
+        event = ("SystemError", "ahead-1", "{}")
+        await ledger.park(first.entry_id, first.token, "ahead", 0, event)
+        async with AccountReader(admin) as reader:
+            found = [one async for one in reader.mending.mend(STREAMS, actor="a")]
+            assert [one.renamed for one in found if one.mended] == [4]
+        (adopted,) = await ledger.adopt(5)
+        assert adopted.record is not None
+        assert (adopted.record.signal, adopted.record.entry) == ("ahead", adopted.entry_id)
 
 
 async def discard(config: Config) -> None:

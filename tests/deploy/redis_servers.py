@@ -15,7 +15,7 @@ from worker.config.keys import Config, RedisConfig, Secret
 from worker.runtime.embedded_server import EmbeddedServer, EmbeddedServerError, find_server
 
 REDIS: Final = DEPLOY / "redis"
-USERS: Final = ("producer", "worker", "reader", "operator", "metrics", "replica")
+USERS: Final = ("producer", "worker", "reader", "operator", "admin", "metrics", "replica")
 #: The two servers everything is tried on.
 KINDS: Final = ("redis", "valkey")
 

@@ -37,7 +37,7 @@ def test_every_link_leads_somewhere(name: str) -> None:
 def test_every_command_and_key_exists(name: str) -> None:
     """Commands, make targets, files and configuration keys in the text are real ones."""
     text = (ROOT / "docs" / name).read_text()
-    for command in re.findall(r"`execution-worker ([a-z]+)", text):
+    for command in re.findall(r"`execution-worker ([a-z]+(?:-[a-z]+)*)", text):
         assert command in COMMANDS, f"{name}: execution-worker {command}"
     targets = (ROOT / "Makefile").read_text()
     for target in re.findall(r"`make ([a-z-]+)", text):

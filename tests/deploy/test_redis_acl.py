@@ -21,7 +21,7 @@ from worker.ledger.errors import LedgerError, LedgerRefusedError
 from worker.ledger.script_source import NAMES
 
 TEMPLATE: Final = REDIS / "users.acl.template"
-ADMIN: Final = "user admin on >admin ~* &* +@all\n"
+ROOT_USER: Final = "user root on >root ~* &* +@all\n"
 #: Sub-keys of every kind the account has, and one of a stranger's.
 KEYS: Final = (
     "signals", "orders", "positions", "system", "dead", "control", "bell", "book", "leases",
@@ -37,8 +37,8 @@ def server(
     """A server with the project's users, and an administrator for the tests."""
     file = make_users(tmp_path_factory.mktemp("acl"))
     file.chmod(0o600)
-    file.write_text(file.read_text() + ADMIN)
-    (file.parent / "redis_admin").write_text("admin")
+    file.write_text(file.read_text() + ROOT_USER)
+    (file.parent / "redis_root").write_text("root")
     with serving(request.param, file) as running:
         yield running
 
@@ -46,7 +46,7 @@ def server(
 @pytest.fixture
 def clean(server: Server) -> Server:
     """The server with nothing in it."""
-    server.client("admin").flushall()
+    server.client("root").flushall()
     return server
 
 
@@ -73,7 +73,7 @@ class Commands:
 @pytest.fixture(scope="module")
 def commands(server: Server) -> Commands:
     """The server's commands."""
-    return Commands(server.client("admin"))
+    return Commands(server.client("root"))
 
 
 def do(work: Coroutine[Any, Any, Any]) -> Any:
@@ -93,7 +93,7 @@ def worked(server: Server) -> set[str]:
 
 def test_the_worker_can_do_everything_the_ledger_does(clean: Server) -> None:
     """As the user `worker`, every script of the fleet runs, branch by branch."""
-    assert worked(clean) == set(NAMES) - {"correct", "decide", "replay"}
+    assert worked(clean) == set(NAMES) - {"correct", "decide", "mend_stream", "replay"}
 
 
 def test_the_reader_can_read_everything(clean: Server) -> None:
@@ -117,8 +117,14 @@ def test_the_operator_can_steer(clean: Server) -> None:
     do(ledger_jobs.operate(clean.config("operator")))
     users = [clean.config(user) for user in ("worker", "producer", "operator")]
     do(ledger_jobs.decide(*users))
-    clean.client("admin").xadd("{main}:dead", {"data": "x", "reason": "r"})
+    clean.client("root").xadd("{main}:dead", {"data": "x", "reason": "r"})
     do(ledger_jobs.discard(clean.config("operator")))
+
+
+def test_the_admin_can_mend_every_stream(clean: Server) -> None:
+    """As `admin`: streams with work under way, all of it under ids ahead of the clock."""
+    worked(clean)
+    do(ledger_jobs.mend(*(clean.config(user) for user in ("worker", "producer", "admin"))))
 
 
 def test_the_client_library_gets_by_with_these_users(clean: Server) -> None:
@@ -154,6 +160,9 @@ def test_the_client_library_gets_by_with_these_users(clean: Server) -> None:
         ("operator", ["resume"]),
         ("operator", ["flatten", "--reason", "rehearsal", "--timeout", "5"]),
         ("operator", ["dead", "list"]),
+        ("reader", ["dead", "list", "--count"]),
+        ("operator", ["dead", "discard", "--all"]),
+        ("admin", ["mend-stream"]),
     ],
 )
 def test_the_commands_get_by_with_these_users(
@@ -176,7 +185,7 @@ def test_the_commands_get_by_with_these_users(
 
 def test_a_revoked_command_is_missed(clean: Server, commands: Commands) -> None:
     """Take any one command from the worker and its job fails: nothing is granted in reserve."""
-    admin = clean.client("admin")
+    admin = clean.client("root")
     granted = acl.parse(TEMPLATE.read_text())["worker"].commands
     unneeded = []
     for command in sorted(granted):
@@ -202,7 +211,7 @@ def test_a_revoked_command_is_missed(clean: Server, commands: Commands) -> None:
 
 def test_each_is_granted_exactly_these_commands(server: Server, commands: Commands) -> None:
     """Asked for every command it knows, the server lets each user run those of the file alone."""
-    admin = server.client("admin")
+    admin = server.client("root")
     connection = {name for name in commands.flags if _runs(admin, commands, "replica_like", name)}
     for name, user in acl.parse(TEMPLATE.read_text()).items():
         allowed = {each for each in commands.flags if _runs(admin, commands, name, each)}
@@ -218,7 +227,7 @@ def test_each_is_granted_exactly_these_commands(server: Server, commands: Comman
 @pytest.fixture(scope="module", autouse=True)
 def _connection_user(server: Server) -> None:
     """A user of the category alone, to learn what a server counts to it."""
-    server.client("admin").execute_command(
+    server.client("root").execute_command(
         "ACL", "SETUSER", "replica_like", "on", "nopass", "-@all", "+@connection", "-@dangerous"
     )
 
@@ -260,13 +269,14 @@ def _runs(admin: redis.Redis, commands: Commands, user: str, command: str) -> bo
                 "day:1",
             },
         ),
+        ("admin", set(KEYS)),
         ("metrics", set()),
         ("replica", set()),
     ],
 )
 def test_each_writes_to_its_own_keys_only(server: Server, user: str, writable: set[str]) -> None:
     """Each user can change only the keys of its job, and none of another account."""
-    admin = server.client("admin")
+    admin = server.client("root")
     found = set()
     for key in KEYS:
         for account in ("{main}", "{other}"):
@@ -300,7 +310,7 @@ def test_a_script_cannot_do_what_its_caller_may_not(clean: Server) -> None:
             match=r"can't run this command|can't access|denied|NOPERM|permission",
         ):
             clean.client(user).eval(body, 1, "{main}:signals")
-    assert not clean.client("admin").keys("*")
+    assert not clean.client("root").keys("*")
 
 
 def test_the_producer_cannot_read_or_run_anything(clean: Server) -> None:
@@ -328,7 +338,7 @@ def test_nobody_comes_in_with_a_wrong_password(server: Server, user: str) -> Non
 
 def test_the_worker_names_a_refusal(clean: Server) -> None:
     """A right that is missing is a refusal for good, not something to wait for."""
-    admin = clean.client("admin")
+    admin = clean.client("root")
     admin.execute_command("ACL", "SETUSER", "worker", "-xgroup|create")
     try:
         with pytest.raises(LedgerRefusedError, match="refuses"):

@@ -1,5 +1,8 @@
 """An operator's rehearsal: workers come and go under load, nothing is lost and nothing repeated."""
 
+import os
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -7,6 +10,7 @@ import pytest
 import redis
 
 from tests.deploy.processes import Books, Fleet, Load, settled, until
+from tests.deploy.tools import run, said
 from worker.runtime.embedded_server import EmbeddedServer
 
 pytestmark = pytest.mark.slow
@@ -93,6 +97,38 @@ def test_a_worker_that_is_told_to_stop_finishes_what_it_has(
         fleet.add()
         until(lambda: settled(client), "the rest has ended")
         assert Books(client).problems(load.sent) == []
+
+
+def test_a_stream_is_mended_under_load(server: EmbeddedServer, tmp_path: Path) -> None:
+    """As the runbook says, with workers and producers at work: every signal ends once."""
+    client = redis.Redis(port=server.port, protocol=2)
+    command = [sys.executable, "-m", "worker"]
+    environ = {**os.environ, "WORKER_REDIS__URL": server.url}
+    with Fleet(server.url, tmp_path, {"WORKER__LEASE_SECONDS": "2"}) as fleet:
+        fleet.add()
+        fleet.add()
+        with Load(client, per_second=PER_SECOND) as load:
+            until(lambda: len(load.sent) > 50, "load")
+            ((_, copy),) = client.xrange("{main}:signals", count=1)  # type: ignore[misc]
+            ahead_ms = int(time.time() * 1000) + 10**9
+            client.xadd("{main}:signals", copy, id=f"{ahead_ms}-0")  # type: ignore[arg-type]
+            until(lambda: len(load.sent) > 150, "load under ids ahead of the clock")
+            shown = 'stream_ahead_seconds{stream="signals"} 9'
+            until(lambda: any(shown in one.get("/metrics")[1] for one in fleet.running), "a metric")
+            checked = run(*command, "check", env=environ)
+            assert checked.returncode == 1, said(checked)
+            assert "mend-stream" in checked.stdout
+            mended = run(*command, "mend-stream", env=environ)
+            assert mended.returncode == 0, said(mended)
+            assert "signals: mended" in mended.stdout
+            sent = len(load.sent)
+            until(lambda: len(load.sent) > sent + 50, "load after the mending")
+            assert run(*command, "check", env=environ).returncode == 0
+        _finish(client, load)
+        last = client.xinfo_stream("{main}:signals")["last-generated-id"]
+        assert int(last.split(b"-")[0]) <= time.time() * 1000
+        for worker in fleet.running:
+            assert worker.stop() == 0
 
 
 def test_the_rehearsal_would_notice(server: EmbeddedServer, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -39,13 +39,18 @@ def tool(*names: str) -> str:
 
 
 def run(
-    *command: str | Path, stdin: str | None = None, cwd: Path | None = None, timeout: float = 60
+    *command: str | Path,
+    stdin: str | None = None,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    timeout: float = 60,
 ) -> subprocess.CompletedProcess[str]:
     """Run a checker to its end; what it says is in ``stdout`` and ``stderr``."""
     return subprocess.run(
         [str(part) for part in command],
         input=stdin,
         cwd=cwd,
+        env=env,
         capture_output=True,
         text=True,
         timeout=timeout,

@@ -173,6 +173,64 @@ async def test_another_groups_entries_are_respected(fleet: Fleet, read: int) -> 
     assert left == old  # what it has read is pending there
 
 
+# --- ids that tell no time ---
+
+LARGEST = "18446744073709551615-18446744073709551615"
+
+
+async def absurd_entries(fleet: Fleet, count: int, first: str) -> list[str]:
+    """An entry under an id ahead of the clock, and more behind it."""
+    pipe = fleet.redis.pipeline(transaction=False)
+    pipe.xadd(SIGNALS, {"key": "h0"}, id=first)
+    for n in range(1, count):
+        pipe.xadd(SIGNALS, {"key": f"h{n}"})
+    return [entry.decode() for entry in await pipe.execute()]
+
+
+@pytest.mark.parametrize("first", ["18446744073709551615-1", "99999999999999-0"])
+async def test_ids_ahead_of_the_clock_do_not_stop_the_trimming(fleet: Fleet, first: str) -> None:
+    """What all groups have acknowledged goes, once no younger entry before it has to stay."""
+    await old_entries(fleet, 100)
+    await absurd_entries(fleet, 500, first)
+    await finish_all(fleet)
+    await fleet["w1"].sweep(HOUR_MS // 2)
+    assert await fleet.redis.xlen(SIGNALS) <= 100  # whole nodes of the stream
+    assert await fleet.send("more")
+
+
+async def test_what_is_young_is_kept_before_ids_ahead_of_the_clock(fleet: Fleet) -> None:
+    """The retention holds for every entry whose age can be told."""
+    young = await fleet.send("young")
+    await absurd_entries(fleet, 500, "99999999999999-0")
+    await finish_all(fleet)
+    assert (await fleet["w1"].sweep(HOUR_MS))[1] == 0
+    assert (await fleet.redis.xrange(SIGNALS, count=1))[0][0].decode() == young
+
+
+@pytest.mark.parametrize("read", [0, 300])
+async def test_nothing_unread_or_in_hand_is_trimmed_whatever_its_id(
+    fleet: Fleet, read: int
+) -> None:
+    """Ids that differ only past the digits a script's number holds are told apart."""
+    ids = await absurd_entries(fleet, 500, "18446744073709551615-18446744073709550000")
+    ledger = fleet.join("w1", lease_ms=15_000)
+    for delivery in await take(ledger, read):
+        if delivery.entry_id != ids[250]:
+            await commit(ledger, outcome(delivery, f"s-{delivery.entry_id}"))
+    await fleet["w1"].sweep(0)
+    left = {entry.decode() for entry, _ in await fleet.redis.xrange(SIGNALS)}
+    assert set(ids[250 if read else 0 :]) <= left
+    assert (len(left) < 500) == bool(read)
+
+
+async def test_a_last_delivered_id_ahead_of_the_clock_changes_nothing(fleet: Fleet) -> None:
+    """Everything was read up to the largest id, and what is old and acknowledged goes."""
+    await old_entries(fleet, 500)
+    await fleet.redis.xadd(SIGNALS, {"key": "last"}, id=LARGEST)
+    await finish_all(fleet)
+    assert (await fleet["w1"].sweep(HOUR_MS // 2))[1] >= 400
+
+
 # --- consumers ---
 
 

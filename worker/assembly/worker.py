@@ -28,6 +28,7 @@ from worker.keeper.duties.compare import CompareBooks
 from worker.keeper.duties.mark import MarkAccount
 from worker.keeper.duties.publish import PublishAccount
 from worker.keeper.duties.sweep import Sweep
+from worker.keeper.duties.trim_letters import TrimLetters
 from worker.keeper.office import Keeper
 from worker.keeper.readiness import CHECK as RECONCILIATION
 from worker.keeper.readiness import Readiness
@@ -270,6 +271,7 @@ class Worker:
                     self.clock,
                 ),
                 Sweep(self.ledger, retention_ms),
+                TrimLetters(self.ledger, self.config, self.metrics, self.clock),
             ],
             readiness=Readiness(compare, self.health),
             drain=self.engine,

@@ -1,6 +1,9 @@
 """Argument types that several commands share; a value they refuse is wrong usage."""
 
+import re
 from argparse import ArgumentParser, ArgumentTypeError
+from collections.abc import Callable
+from datetime import datetime
 from decimal import Decimal, InvalidOperation
 from typing import Final
 
@@ -8,6 +11,8 @@ from typing import Final
 MAX_DIGITS: Final = 18
 #: The longest time a command may wait, seconds.
 LONGEST_S: Final = 3_600.0
+_AGE: Final = re.compile(r"(\d{1,6})([smhd])")
+_UNIT_MS: Final = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 
 
 def amount(written: str) -> Decimal:
@@ -47,6 +52,29 @@ def seconds(written: str) -> float:
     if not 0 < number <= LONGEST_S:
         raise ArgumentTypeError(f"{written} is not more than 0 and at most {LONGEST_S:g}")
     return number
+
+
+def moment(written: str) -> Callable[[int], int]:
+    """Read a time with its zone (RFC 3339), or an age as 10m.
+
+    Returns:
+        A function of the present (Unix milliseconds) that returns the time in the same unit.
+    """
+    age = _AGE.fullmatch(written)
+    if age is not None:
+        age_ms = int(age[1]) * _UNIT_MS[age[2]]
+        return lambda now_ms: now_ms - age_ms
+    try:
+        at = datetime.fromisoformat(written)
+    except ValueError:
+        at = None
+    if at is None or at.tzinfo is None:
+        raise ArgumentTypeError(
+            f"{written!r} is neither a time with its zone, as 2026-01-31T12:00:00Z, "
+            "nor an age, as 10m"
+        )
+    at_ms = int(at.timestamp() * 1000)
+    return lambda _now_ms: at_ms
 
 
 def reason(written: str) -> str:

@@ -18,6 +18,8 @@ from worker.config.secret_files import exposures, secret_files
 from worker.domain.signature import shared_signal_ids
 from worker.exchanges.ports import ExchangeAdapter
 from worker.ledger.errors import LedgerError
+from worker.ledger.layouts import MAX_AHEAD_MS
+from worker.operator.attention import stream_ahead
 from worker.operator.reader import AccountReader
 from worker.runtime.clock import Clock, SystemClock
 from worker.runtime.errors import ConfigError, WorkerError
@@ -138,6 +140,7 @@ async def _redis(config: Config) -> Finding:
         async with AccountReader(config, name="check") as reader:
             facts = await reader.server()
             state = (await reader.trading.read()).control.trading_state
+            ahead = await reader.streams_ahead()
     except (LedgerError, ConfigError) as error:
         return Finding("FAIL", "redis", str(error))
     detail = [f"{facts.address}, {facts.product}, {facts.role}, trading {state}"]
@@ -153,6 +156,10 @@ async def _redis(config: Config) -> Finding:
     if facts.role not in {"master", ""}:
         level = "FAIL"
         detail.append(f"this server is a {facts.role}, the ledger needs the primary")
+    for stream, ahead_ms in ahead.items():
+        if ahead_ms > MAX_AHEAD_MS:
+            level = "FAIL"
+            detail.append(stream_ahead(stream, ahead_ms))
     return Finding(level, "redis", "; ".join(detail))
 
 

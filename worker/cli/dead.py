@@ -1,18 +1,23 @@
-"""``dead``: list and show dead letters, replay or discard one."""
+"""``dead``: list, count and show dead letters, replay or discard them."""
 
 import argparse
 import re
 from argparse import ArgumentParser, Namespace
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Final
 
 import msgspec
 
-from worker.cli import arguments, output, session, wording
-from worker.operator.dead_letters import DeadLetter
+from worker.cli import arguments, confirm, output, session, wording
+from worker.domain.refusal import DeadReason
+from worker.operator.dead_letters import Choice, DeadLetter, DeadLetterError
 from worker.operator.reader import AccountReader
+from worker.runtime.clock import SystemClock
 from worker.runtime.printable import printable
 
 _ID: Final = re.compile(r"\d{1,20}-\d{1,20}")
+#: Characters of one value that are shown to people; `--json` has all.
+SHOWN_CHARS: Final = 4_000
 _encode = msgspec.json.Encoder().encode
 
 
@@ -23,13 +28,32 @@ def configure(parser: ArgumentParser) -> None:
     listing.add_argument(
         "--limit", type=arguments.count, default=50, metavar="N", help="how many (50)"
     )
+    listing.add_argument(
+        "--count", action="store_true", help="how many of each reason, and their size, instead"
+    )
     listing.add_argument("--json", action="store_true", help="one JSON object a line")
     show = actions.add_parser("show", help="one dead letter with all its fields")
     show.add_argument("--json", action="store_true", help="one JSON object")
+    show.add_argument("id", metavar="ID", type=_letter_id, help="as `dead list` shows it")
     replay = actions.add_parser("replay", help="put its own fields back on the stream as they were")
     discard = actions.add_parser("discard", help="remove it for good")
-    for action in (show, replay, discard):
-        action.add_argument("id", metavar="ID", type=_letter_id, help="as `dead list` shows it")
+    for action in (listing, replay, discard):
+        action.add_argument(
+            "--reason", choices=[each.value for each in DeadReason], help="those of one reason"
+        )
+        action.add_argument(
+            "--before",
+            type=arguments.moment,
+            metavar="T",
+            help="those written before a time: 2026-01-31T12:00:00Z, or 10m, 2h, 3d ago",
+        )
+    for action in (replay, discard):
+        action.add_argument(
+            "ids", metavar="ID", nargs="*", type=_letter_id, help="as `dead list` shows it"
+        )
+        action.add_argument("--all", action="store_true", help="all there are now")
+        action.add_argument("--yes", action="store_true", help="do not ask")
+        action.set_defaults(refuse=action.error)
 
 
 def _letter_id(text: str) -> str:
@@ -39,19 +63,56 @@ def _letter_id(text: str) -> str:
 
 
 def run(options: Namespace) -> int:
-    """List, show, replay or discard."""
+    """List, count, show, replay or discard."""
+    if options.action in {"replay", "discard"}:
+        chooses = bool(options.all or options.reason or options.before)
+        if chooses == bool(options.ids):
+            options.refuse("give one or more ID, or choose with --all, --reason, --before")
     return session.run(_ACTIONS[options.action](session.reader(options), options))
 
 
+def _choice(options: Namespace) -> Choice:
+    before_ms = options.before(SystemClock().now_ms()) if options.before else None
+    return Choice(reason=options.reason, before_ms=before_ms)
+
+
 async def _list(reader: AccountReader, options: Namespace) -> int:
+    if options.count:
+        return await _count(reader, options)
+    shown, size = 0, 0
     async with reader:
-        letters = await reader.dead.latest(options.limit)
-    for letter in letters:
-        if options.json:
-            output.say_json(to_json(letter))
-        else:
-            output.say(one_line(letter))
-    if not letters and not options.json:
+        async for letter in reader.dead.newest_first(_choice(options)):
+            if options.json:
+                output.say_json(to_json(letter))
+            else:
+                output.say(one_line(letter))
+            shown, size = shown + 1, size + letter.size
+            if shown == options.limit:
+                break
+        there = await reader.dead.length()
+    if options.json:
+        return 0
+    if shown:
+        output.say(f"{shown} of {there} dead letters, {wording.size(size)}")
+    elif there:
+        output.say(f"None of {there} dead letters.")
+    else:
+        output.say("No dead letters.")
+    return 0
+
+
+async def _count(reader: AccountReader, options: Namespace) -> int:
+    async with reader:
+        counts = await reader.dead.count(_choice(options))
+    if options.json:
+        for reason, count in sorted(counts.items()):
+            output.say_json(
+                _encode({"reason": reason, "letters": count.letters, "size": count.size})
+            )
+        return 0
+    for reason, count in sorted(counts.items()):
+        output.say(f"{printable(reason):<20} {count.letters:>9}  {wording.size(count.size)}")
+    if not counts:
         output.say("No dead letters.")
     return 0
 
@@ -67,17 +128,51 @@ async def _show(reader: AccountReader, options: Namespace) -> int:
 
 
 async def _replay(reader: AccountReader, options: Namespace) -> int:
-    async with reader:
-        entry_id = await reader.dead.replay(options.id)
-    output.say(entry_id)
-    return 0
+    only_one = len(options.ids) == 1
+
+    async def replay(letter_id: str) -> str:
+        entry_id = await reader.dead.replay(letter_id)
+        return entry_id if only_one else f"dead letter {letter_id} is entry {entry_id} now"
+
+    return await _each(reader, options, replay)
 
 
 async def _discard(reader: AccountReader, options: Namespace) -> int:
+    async def discard(letter_id: str) -> str:
+        await reader.dead.discard(letter_id)
+        return f"dead letter {letter_id} is gone"
+
+    return await _each(reader, options, discard)
+
+
+async def _each(
+    reader: AccountReader, options: Namespace, act: Callable[[str], Awaitable[str]]
+) -> int:
+    """Do something with each letter that was named or chosen; 1 if any failed or nobody agreed."""
+    which = f"{len(set(options.ids))} dead letters" if options.ids else "every chosen dead letter"
+    done, failed = 0, 0
     async with reader:
-        await reader.dead.discard(options.id)
-    output.say(f"dead letter {options.id} is gone")
-    return 0
+        mode = (await reader.status()).mode
+        if not confirm.is_confirmed(reader, options, mode, f"{options.action} {which}"):
+            return 1
+        async for letter_id in _chosen(reader, options):
+            try:
+                output.say(await act(letter_id), flush=True)
+                done += 1
+            except DeadLetterError as error:
+                output.complain(error)
+                failed += 1
+    if not done and not failed:
+        output.say("No dead letters.")
+    return 1 if failed else 0
+
+
+async def _chosen(reader: AccountReader, options: Namespace) -> AsyncIterator[str]:
+    for letter_id in dict.fromkeys(options.ids):
+        yield letter_id
+    if not options.ids:
+        async for letter in reader.dead.oldest_first(_choice(options)):
+            yield letter.id
 
 
 _ACTIONS: Final = {"list": _list, "show": _show, "replay": _replay, "discard": _discard}
@@ -93,21 +188,31 @@ def to_json(letter: DeadLetter) -> bytes:
 def one_line(letter: DeadLetter) -> str:
     """Format a dead letter as a line of the list."""
     shown = wording.spell({"signal": letter.signal_id or "-", "error": letter.error})
-    return f"{letter.id}  {printable(letter.reason):<20} {shown}"
+    size = wording.size(letter.cut_from_bytes or letter.size)
+    return f"{letter.id}  {printable(letter.reason):<20} {size:>10}  {shown}"
 
 
 def full_text(letter: DeadLetter) -> list[str]:
-    """Format a dead letter with all its fields, a line each."""
+    """Format a dead letter with all its fields, a line each, long ones cut."""
+    size = wording.size(letter.size)
+    if letter.cut_from_bytes is not None:
+        size = f"the first {size} of {wording.size(letter.cut_from_bytes)}"
     return [
         f"dead letter  {letter.id}",
-        f"reason       {letter.reason}",
+        f"reason       {printable(letter.reason)}",
         f"error        {printable(letter.error)}",
-        f"signal       {letter.signal_id or '-'}",
-        f"entry        {letter.entry_id}, delivered {letter.deliveries} times",
-        f"worker       {letter.worker}",
-        f"at           {letter.at}",
-        *(
-            f"{printable(name):<12} {printable(value.decode(errors='replace'))}"
-            for name, value in letter.fields.items()
-        ),
+        f"signal       {printable(letter.signal_id or '-')}",
+        f"entry        {printable(letter.entry_id)}, delivered {letter.deliveries} times",
+        f"worker       {printable(letter.worker)}",
+        f"at           {printable(letter.at)}",
+        f"size         {size}",
+        *(f"{_shown(name.encode()):<12} {_shown(value)}" for name, value in letter.fields.items()),
     ]
+
+
+def _shown(value: bytes) -> str:
+    """Return text that is safe to print; of a long one the beginning, and how much there is."""
+    text = value.decode(errors="replace")
+    if len(text) <= SHOWN_CHARS:
+        return printable(text)
+    return f"{printable(text[:SHOWN_CHARS])}... ({wording.size(len(value))} in all)"

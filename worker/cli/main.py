@@ -21,8 +21,8 @@ from worker.domain.money import use_exact_arithmetic
 from worker.runtime.errors import ConfigError, InvariantError, WorkerError
 from worker.runtime.printable import printable
 
-#: Every command and its line of help. The module of the same name in this package has
-#: ``configure(parser)``, which adds the arguments, and ``run(options)``, which returns the exit
+#: Every command and its line of help. The module of the same name in this package (``_`` for ``-``)
+#: has ``configure(parser)``, which adds the arguments, and ``run(options)``, which returns the exit
 #: code.
 COMMANDS: Final[Mapping[str, str]] = {
     "run": "run one worker until it is told to stop",
@@ -45,6 +45,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "resolve": "state what became of an order its exchange does not report",
     "correct": "set a position to the quantity really held",
     "dead": "look at dead letters, replay or discard them",
+    "mend-stream": "bring streams with ids ahead of Redis's clock back to it",
     "check": "try configuration, Redis and every exchange",
     "config": "print the effective configuration, secrets hidden",
     "schema": "print the AsyncAPI document of all streams",
@@ -75,7 +76,7 @@ class _CommandParser(_Parser):
     ) -> tuple[argparse.Namespace, list[str]]:
         """Import the command's module and let it add its arguments, then parse."""
         if self.command:
-            module = importlib.import_module(f"worker.cli.{self.command}")
+            module = importlib.import_module(f"worker.cli.{self.command.replace('-', '_')}")
             self.command = ""
             module.configure(self)
             self.set_defaults(run_command=module.run)

@@ -70,6 +70,15 @@ def money(value: Decimal | None) -> str:
     return text(round(value, digits) if value else Decimal("0.00"))
 
 
+def size(count: int) -> str:
+    """Format a number of bytes: as such, in KiB or in MiB."""
+    if count < 1_024:
+        return f"{count} B"
+    if count < 1_048_576:
+        return f"{count / 1_024:.1f} KiB"
+    return f"{count / 1_048_576:.1f} MiB"
+
+
 def clock_time(at: datetime) -> str:
     """Format the time of day in UTC, to the millisecond."""
     return at.strftime("%H:%M:%S.%f")[:-3]

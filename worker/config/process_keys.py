@@ -44,6 +44,17 @@ class RedisConfig(Section, kw_only=True, frozen=True):
     output_max_length: Annotated[
         int, integer(1_000, 100_000_000, "entries an output stream keeps, approximately")
     ] = 1_000_000
+    dead_max_length: Annotated[
+        int, integer(1, 10_000_000, "dead letters kept; beyond it the oldest are removed")
+    ] = 10_000
+    dead_max_bytes: Annotated[
+        int,
+        integer(
+            1_048_576,
+            1_099_511_627_776,
+            "memory that dead letters may take, bytes; beyond it the oldest are removed",
+        ),
+    ] = 67_108_864
 
 
 class WorkerConfig(Section, kw_only=True, frozen=True):

@@ -22,6 +22,9 @@ INPUT_STREAM: Final = "signals"
 OUTPUT_STREAMS: Final = ("orders", "positions", "system")
 DEAD_STREAM: Final = "dead"
 STREAMS: Final = (INPUT_STREAM, *OUTPUT_STREAMS, DEAD_STREAM)
+#: Entries of `signals` or `dead` read in one reply, which must stay well below the 64 MiB at which
+#: a server may hang up: each is up to a mebibyte.
+LARGE_PAGE: Final = 16
 
 
 class StreamEntry(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,6 +38,11 @@ class StreamEntry(msgspec.Struct, frozen=True, kw_only=True):
     def order(self) -> tuple[int, int]:
         """Return the id as two numbers, so that entries compare."""
         return split_id(self.id)
+
+    @property
+    def size(self) -> int:
+        """Return the bytes of all names and values."""
+        return sum(len(name.encode()) + len(value) for name, value in self.fields.items())
 
     def text(self, name: str) -> str:
         """Return a field as text, empty where it is absent."""

@@ -20,6 +20,7 @@ from worker.ledger.layouts import (
     GrantedReply,
     HeartbeatReply,
     Held,
+    LettersTrimmedReply,
     Released,
     SeatReply,
     SweptReply,
@@ -285,6 +286,11 @@ class Ledger:
         return read_row(
             SweptReply, await self._scripts.run("sweep", self.lease_ms, signal_retention_ms)
         )
+
+    async def trim_letters(self, max_letters: int, max_bytes: int) -> LettersTrimmedReply:
+        """Remove the oldest dead letters beyond these bounds, a portion a call."""
+        reply = await self._scripts.run("trim_letters", max_letters, max_bytes)
+        return read_row(LettersTrimmedReply, reply)
 
     async def leave(self) -> int:
         """Sign off; return how many entries this consumer still owns."""

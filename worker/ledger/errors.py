@@ -57,6 +57,8 @@ _TRANSIENT = (
     ("max number of clients", "clients", False),
 )
 _REFUSED = ("NOAUTH", "WRONGPASS", "NOPERM", "invalid username-password", "AUTH ")
+#: What XADD says of a stream that has had the largest id.
+_EXHAUSTED = "exhausted the last possible ID"
 _GROUP = ("NOGROUP", "no longer exists", "no such key")
 
 
@@ -73,6 +75,8 @@ def translate(error: Exception) -> LedgerError:
                 return LedgerUnavailableError(f"Redis: {text}", kind=kind, moved=moved)
         if any(mark in text.lower() for mark in map(str.lower, _GROUP)):
             return GroupMissingError(text)
+        if _EXHAUSTED in text:
+            text += "; a stream was given the largest id: execution-worker mend-stream"
         return LedgerError(f"Redis answered with an error: {text}")
     if isinstance(error, foreign.BusyLoadingError):
         return LedgerUnavailableError(f"Redis: {text}", kind="loading")

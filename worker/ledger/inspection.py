@@ -9,11 +9,12 @@ import msgspec
 from worker.domain.money import tidy
 from worker.domain.position import Position
 from worker.domain.position_key import PositionKey
-from worker.ledger.access import Access, value_of
+from worker.ledger.access import STREAMS, Access, value_of
 from worker.ledger.published import (
     Heartbeat,
     StoredControl,
     StoredSheet,
+    ahead_of_clock,
     control_of_hash,
     heartbeats_of,
     sheet_of,
@@ -64,7 +65,9 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     """An account at one moment (``at_ms``, Redis time, Unix milliseconds).
 
     ``leased`` entries are with a worker now; ``waiting`` ones stand behind others of their group.
-    Of the unresolved orders ``MAX_LISTED`` are listed. Amounts are by currency.
+    Of the unresolved orders ``MAX_LISTED`` are listed. Amounts are by currency. ``ahead_ms`` says
+    of each stream by how much its last id is ahead of Redis's clock; ``dead_letters_trimmed``
+    counts the letters that were removed within a day for want of room.
     """
 
     at_ms: int
@@ -82,6 +85,8 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     exposure: dict[str, Decimal]
     realized: dict[str, Decimal]
     dead_letters: int
+    dead_letters_trimmed: int
+    ahead_ms: dict[str, int]
     throttled_until_ms: dict[str, int]
     sheet: StoredSheet | None
     realized_today: dict[str, Decimal]
@@ -134,6 +139,8 @@ async def read_snapshot(access: Access) -> Snapshot:
         exposure=_amounts(found["exposure"]),
         realized=_amounts(found["realized"]),
         dead_letters=found["dead"],
+        dead_letters_trimmed=int(found["trimmed"] or 0),
+        ahead_ms=ahead_of_clock(found, at_ms),
         throttled_until_ms={
             text_of(name): int(until) for name, until in sorted((found["throttle"] or {}).items())
         },
@@ -219,6 +226,8 @@ def _commands(access: Access) -> dict[str, tuple[Argument, ...]]:
         "exposure": ("HGETALL", key("totals")),
         "realized": ("HGETALL", key("realized")),
         "dead": ("XLEN", key("dead")),
+        "trimmed": ("HGET", key("letters-trimmed"), "letters"),
+        **{f"stream {name}": ("XINFO STREAM", key(name)) for name in STREAMS},
         "throttle": ("HGETALL", key("throttle")),
         "sheet": ("GET", key("sheet")),
     }

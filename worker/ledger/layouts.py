@@ -32,6 +32,23 @@ class Status(StrEnum):
     FENCED = "fenced"
 
 
+class Mending(StrEnum):
+    """A step of mending a stream: nothing to do, more to copy, or done."""
+
+    SOUND = "sound"
+    COPYING = "copying"
+    MENDED = "mended"
+
+
+#: A stream's last id may be ahead of Redis's clock by this: clocks of a failed-over server differ.
+MAX_AHEAD_MS: Final = 60_000
+#: A dead letter keeps at most this much of its entry, names and values together, ...
+MAX_LETTER_BYTES: Final = 1_048_576
+#: ... in so many names and values; a script's call takes no more than about 8,000.
+MAX_LETTER_PARTS: Final = 6_000
+#: The field that a letter has besides if its entry was cut: the size of the whole entry, bytes.
+CUT_FIELD: Final = "cut_from_bytes"
+
 # -- what is sent: lists of items ---------------------------------------------------------------
 
 #: One order to be admitted. All columns are fields of ``AdmitItem``.
@@ -219,7 +236,10 @@ class AuthorizationRow(NamedTuple):
 
 
 class AccountReply(NamedTuple):
-    """The account in numbers; amounts are currency and millionths in turn, ``lag`` -1 unknown."""
+    """The account in numbers; amounts are currency and millionths in turn, ``lag`` -1 unknown.
+
+    ``ahead`` is streams and by how many milliseconds their last id is ahead of the clock, in turn.
+    """
 
     now_ms: int
     exposure: list[bytes]
@@ -231,6 +251,7 @@ class AccountReply(NamedTuple):
     pending: int
     oldest_pending_ms: int
     leases: int
+    ahead: list[bytes]
 
 
 class ElectionReply(NamedTuple):
@@ -253,6 +274,22 @@ class SweptReply(NamedTuple):
     orphans: int
     trimmed: int
     consumers_removed: int
+
+
+class LettersTrimmedReply(NamedTuple):
+    """Dead letters removed by one call, the bytes of their fields, and whether there are more."""
+
+    letters: int
+    bytes: int
+    more: int
+
+
+class MendedReply(NamedTuple):
+    """A step in mending a stream: entries copied so far, and how many of them got a new id."""
+
+    status: bytes
+    entries: int
+    renamed: int
 
 
 class ReplayReply(NamedTuple):
@@ -307,6 +344,8 @@ LAYOUTS: Final[Mapping[str, tuple[str, ...]]] = {
     "ELECTION": ElectionReply._fields,
     "SEAT": SeatReply._fields,
     "SWEPT": SweptReply._fields,
+    "LETTERS_TRIMMED": LettersTrimmedReply._fields,
+    "MENDED": MendedReply._fields,
     "REPLAY": ReplayReply._fields,
 }
 #: Words that both sides compare, by the name of their set in the scripts.
@@ -314,6 +353,16 @@ WORDS: Final[Mapping[str, Mapping[str, str]]] = {
     "STATUS": {status.name: status.value for status in Status},
     "RESERVATION": {kind.name: kind.value for kind in Reservation if kind},
     "STATE": {"ADMITTED": STATE_ADMITTED},
+    "MENDING": {status.name: status.value for status in Mending},
+    "LETTER": {"CUT": CUT_FIELD},
+}
+#: Numbers that both sides know, in the same way.
+NUMBERS: Final[Mapping[str, Mapping[str, int]]] = {
+    "LIMIT": {
+        "AHEAD_MS": MAX_AHEAD_MS,
+        "LETTER_BYTES": MAX_LETTER_BYTES,
+        "LETTER_PARTS": MAX_LETTER_PARTS,
+    },
 }
 
 

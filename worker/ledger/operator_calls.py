@@ -13,6 +13,7 @@ from worker.domain.position import Position
 from worker.domain.trading_asks import Ask, Control
 from worker.domain.verdict import Verdict
 from worker.ledger.inspection import StoredPosition
+from worker.ledger.layouts import MendedReply, Mending, read_row
 from worker.ledger.scripts import Scripts
 
 #: How long a replay is remembered, so that asking again after a lost reply adds nothing.
@@ -42,7 +43,16 @@ class Replayed(StrEnum):
     DONE = "replayed"
     USED = "used"
     EMPTY = "empty"
+    CUT = "cut"
     ABSENT = "absent"
+
+
+class Mended(msgspec.Struct, frozen=True):
+    """A step of mending a stream: entries copied so far, and how many of them got a new id."""
+
+    status: Mending
+    entries: int
+    renamed: int
 
 
 class OperatorCalls:
@@ -149,9 +159,29 @@ class OperatorCalls:
         Returns:
             ``DONE`` with the new entry's id, the same when asked again within the hour; ``USED``
             with the state of the signal's record; ``EMPTY`` if the letter has no field of its own;
-            ``ABSENT`` if there is no such letter.
+            ``CUT`` if it has only the beginning of its entry; ``ABSENT`` if there is no such
+            letter.
         """
         status, detail = await self._scripts.run(
             "replay", letter_id, unused_signal_id, REPLAY_MEMORY_MS
         )
         return Replayed(status.decode()), str(detail.decode())
+
+    async def mend_stream(self, name: str, portion: int) -> Mended:
+        """Take a step in mending a stream whose last id is ahead of Redis's clock.
+
+        Args:
+            name: the stream's short name.
+            portion: how many entries to copy at most.
+
+        Returns:
+            ``SOUND`` if there was nothing to do, ``COPYING`` if another step is needed.
+        """
+        status, entries, renamed = read_row(
+            MendedReply, await self._scripts.run("mend_stream", name, portion)
+        )
+        return Mended(Mending(status.decode()), int(entries), int(renamed))
+
+    async def announce(self, event: EventText) -> None:
+        """Write one event to the system stream."""
+        await self._scripts.run("announce", *event[1:], self._output_length)

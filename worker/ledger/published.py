@@ -1,4 +1,4 @@
-"""Reads what workers and operators publish: heartbeats, the keeper's sheet, the trading state."""
+"""Reads what others publish: heartbeats, the sheet, the trading state, the streams' last ids."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -8,7 +8,7 @@ import msgspec
 from worker.domain.sheet import Sheet
 from worker.domain.trading_asks import Ask, Control, add, is_at_least, state_of
 from worker.domain.trading_state import TradingState
-from worker.ledger.access import Access, value_of
+from worker.ledger.access import STREAMS, Access, split_id, value_of
 
 _decode_asks: Final = msgspec.json.Decoder(tuple[Ask, ...]).decode
 _decode_sheet: Final = msgspec.json.Decoder(Sheet).decode
@@ -53,6 +53,30 @@ async def read_heartbeats(access: Access) -> tuple[int, dict[str, Heartbeat]]:
     """
     now, workers = map(value_of, await access.ask(("TIME",), ("HGETALL", access.key("workers"))))
     return unix_ms(now), heartbeats_of(workers or {})
+
+
+async def read_ahead(access: Access) -> dict[str, int]:
+    """Read by how many milliseconds the last id of each stream is ahead of Redis's clock.
+
+    Raises:
+        LedgerError: Redis cannot be asked, or refuses.
+    """
+    commands = {"time": ("TIME",)} | {
+        f"stream {name}": ("XINFO STREAM", access.key(name)) for name in STREAMS
+    }
+    replies = await access.ask(*commands.values(), atomic=False)
+    found = dict(zip(commands, map(value_of, replies), strict=True))
+    return ahead_of_clock(found, unix_ms(found["time"]))
+
+
+def ahead_of_clock(found: Mapping[str, Any], at_ms: int) -> dict[str, int]:
+    """Return the same from the replies to ``XINFO STREAM``, each under ``stream <name>``."""
+    ahead = {}
+    for name in STREAMS:
+        info = found[f"stream {name}"]
+        last_ms = split_id(info["last-generated-id"].decode())[0] if info else 0
+        ahead[name] = max(last_ms - at_ms, 0)
+    return ahead
 
 
 def text_of(raw: bytes) -> str:

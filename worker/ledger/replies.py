@@ -101,7 +101,8 @@ class Committed(msgspec.Struct, frozen=True):
 class Account(msgspec.Struct, frozen=True, kw_only=True):
     """The account in numbers; amounts by quote currency, ages in milliseconds.
 
-    ``lag`` is None where the server cannot tell it (an undelivered entry was deleted).
+    ``lag`` is None where the server cannot tell it (an undelivered entry was deleted). ``ahead_ms``
+    says of each stream by how much its last id is ahead of the server's clock.
     """
 
     exposure: dict[str, Decimal]
@@ -113,6 +114,7 @@ class Account(msgspec.Struct, frozen=True, kw_only=True):
     pending: int
     oldest_pending_ms: int
     leases: int
+    ahead_ms: dict[str, int] = {}
 
 
 class Book(msgspec.Struct, frozen=True, kw_only=True):
@@ -280,6 +282,10 @@ def read_account(row: Any) -> Account:
         pending=int(reply.pending),
         oldest_pending_ms=int(reply.oldest_pending_ms),
         leases=int(reply.leases),
+        ahead_ms={
+            name.decode(): int(ms)
+            for name, ms in zip(reply.ahead[::2], reply.ahead[1::2], strict=True)
+        },
     )
 
 

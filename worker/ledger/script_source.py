@@ -8,7 +8,8 @@ In a script or library:
 - ``--- @finally flush()`` in a library: every script that includes it must call ``flush()`` once,
   in a line of its own that is not indented.
 - ``ADMIT.TOKEN`` is the number of a column, ``ADMIT.SIZE`` how many there are,
-  ``DEAD_LETTER.names`` their names, ``STATUS.FENCED`` a word (:mod:`worker.ledger.layouts`).
+  ``DEAD_LETTER.names`` their names, ``STATUS.FENCED`` a word, ``LIMIT.AHEAD_MS`` a number
+  (:mod:`worker.ledger.layouts`).
 - ``CLAIM{TAIL = tail, ...}`` is a list with every column in its order, and
   ``RECORD.values{STATE = s, ...}`` the values alone, of columns that follow each other;
   ``ENTRY.rest{SIGNAL = s, ...}`` the same, of columns up to the last. Values are evaluated in the
@@ -21,7 +22,7 @@ from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Final
 
-from worker.ledger.layouts import LAYOUTS, WORDS
+from worker.ledger.layouts import LAYOUTS, NUMBERS, WORDS
 from worker.runtime.errors import InvariantError
 
 #: Every script.
@@ -38,6 +39,7 @@ NAMES: Final = (
     "elect",
     "heartbeat",
     "leave",
+    "mend_stream",
     "park",
     "publish",
     "read_account",
@@ -48,13 +50,14 @@ NAMES: Final = (
     "seat",
     "sweep",
     "throttle",
+    "trim_letters",
 )
 
 _FLAGS: Final = re.compile(r"#!lua[^\n]*\n")
 _INCLUDE: Final = re.compile(r'^--- @include(?: "(\w+)")?.*\n', re.MULTILINE)
 _FINALLY: Final = re.compile(r"^--- @finally (.+)\n", re.MULTILINE)
 _ROW: Final = re.compile(rf"\b({'|'.join(LAYOUTS)})(\.values|\.rest)?\{{")
-_NAME: Final = re.compile(rf"\b({'|'.join((*LAYOUTS, *WORDS))})\.(\w+)")
+_NAME: Final = re.compile(rf"\b({'|'.join((*LAYOUTS, *WORDS, *NUMBERS))})\.(\w+)")
 _COLUMN: Final = re.compile(r"\s*(\w+)\s*=\s*(.*\S)\s*", re.DOTALL)
 #: A string of Lua, or one character; for finding commas and brackets outside of strings.
 _SIGN: Final = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|.", re.DOTALL)
@@ -156,6 +159,10 @@ def _value(name: str, layout: str, word: str) -> str:
         if word not in WORDS[layout]:
             raise ScriptError(f"{name}: {layout} has no {word}")
         return f"'{WORDS[layout][word]}'"
+    if layout in NUMBERS:
+        if word not in NUMBERS[layout]:
+            raise ScriptError(f"{name}: {layout} has no {word}")
+        return str(NUMBERS[layout][word])
     columns = LAYOUTS[layout]
     if word == "SIZE":
         return str(len(columns))

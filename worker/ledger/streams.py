@@ -5,11 +5,19 @@ from typing import Any, Final
 
 from redis.exceptions import RedisError
 
-from worker.ledger.access import INPUT_STREAM, Access, StreamEntry, entries_of, split_id
+from worker.ledger.access import (
+    INPUT_STREAM,
+    LARGE_PAGE,
+    OUTPUT_STREAMS,
+    Access,
+    StreamEntry,
+    entries_of,
+    split_id,
+)
 from worker.ledger.errors import LedgerError, map_exceptions
 from worker.ledger.wire import Argument
 
-#: How many entries of one stream a read returns at most.
+#: How many entries of one output stream a read returns at most.
 READ_COUNT: Final = 500
 #: Entries in one pipeline of ``submit``: small enough for a reply well within its time limit.
 SUBMIT_BATCH: Final = 500
@@ -82,6 +90,8 @@ class Tail:
     def __init__(self, access: Access, streams: Sequence[str], from_id: str = "$") -> None:
         self._access = access
         self._streams = tuple(streams)
+        is_small = set(streams) <= set(OUTPUT_STREAMS)
+        self._count = READ_COUNT if is_small else LARGE_PAGE
         self._rank = {stream: rank for rank, stream in enumerate(self._streams)}
         self._places: dict[str, str] = {}
         if from_id != "$":
@@ -117,13 +127,13 @@ class Tail:
         keys = {self._access.key(stream).encode(): stream for stream in self._streams}
         async with self._access.client(blocking=True) as client:
             reply = await client.execute_command(
-                "XREAD", "COUNT", READ_COUNT, "BLOCK", block_ms,
+                "XREAD", "COUNT", self._count, "BLOCK", block_ms,
                 "STREAMS", *keys, *(self._places[stream] for stream in self._streams),
             )  # fmt: skip
         rows_by_key = dict(reply or ())
         entries = [e for key, rows in rows_by_key.items() for e in entries_of(keys[key], rows)]
         entries.sort(key=self._when)
-        full = [rows[-1][0].decode() for rows in rows_by_key.values() if len(rows) == READ_COUNT]
+        full = [rows[-1][0].decode() for rows in rows_by_key.values() if len(rows) == self._count]
         if full:
             # A stream read to its limit has more: what is later than that in others must wait.
             horizon = min(map(split_id, full))

@@ -64,6 +64,7 @@ OUTCOMES: Final = ("accepted", "refused", "not_sent", "throttled", "unknown")
 LOOKUPS: Final = ("found", "absent", "unknown")
 STEPS: Final = ("claim", "validation", "risk", "admit", "execution", "reconciliation", "commit")
 STATES: Final = ("ACTIVE", "REDUCING", "HALTED")
+STREAMS: Final = ("signals", "orders", "positions", "system", "dead")
 MODES: Final = ("paper", "live")
 ERROR_KINDS: Final = (
     "rate_limit", "insufficient_balance", "invalid_order", "credentials", "clock_skew",
@@ -105,6 +106,8 @@ METRICS: Final = (
     _counter("vanished_total", "Pending entries whose content was trimmed away before they ran."),
     _counter("parked_total", "Orders set aside as unresolved."),
     _counter("delivery_failures_total", "Deliveries ended by an unexpected exception."),
+    _counter("trimmed_dead_letters_total",
+             "Dead letters this worker, as the keeper, removed for want of room."),
     _counter("fills_total", "Trades.", exchange=_OPEN),
     _counter("partial_fills_total", "Orders that ended with only a part filled.", exchange=_OPEN),
     _counter("commission_total", "Fees paid, in their own currency.",
@@ -141,6 +144,9 @@ METRICS: Final = (
     _account("unresolved", "Orders whose outcome is not known."),
     _account("open_positions", "Open positions."),
     _account("dead_letters", "Entries on the dead-letter stream."),
+    _account("stream_ahead_seconds",
+             "How far a stream's last id is ahead of Redis's clock; 0 unless somebody chose it.",
+             stream=STREAMS),
     _account("stream_lag", "Signals not yet claimed by any worker; NaN where Redis cannot tell."),
     _account("pending", "Signals claimed and not yet ended, over all workers."),
     _account("waiting", "Claimed signals that wait for another of their message group."),

@@ -165,6 +165,10 @@ class Metrics:
         """Count an entry lost to another worker."""
         self._counters["fenced_total"]().inc()
 
+    def letters_trimmed(self, count: int) -> None:
+        """Count dead letters that were removed for want of room."""
+        self._counters["trimmed_dead_letters_total"]().inc(count)
+
     def vanished(self, count: int) -> None:
         """Count pending entries whose content is gone."""
         self._counters["vanished_total"]().inc(count)
@@ -274,6 +278,7 @@ class Metrics:
         pending: int,
         oldest_pending_ms: int,
         leases: int,
+        ahead_ms: Mapping[str, int],
     ) -> None:
         """Show the account, from now until ``keeper(elected=False)``.
 
@@ -287,6 +292,7 @@ class Metrics:
             pending: signals claimed and not ended.
             oldest_pending_ms: age of the oldest of those.
             leases: how many of those are being worked on.
+            ahead_ms: by how much each stream's last id is ahead of Redis's clock.
         """
         gauges = self._gauges
         gauges["unresolved"]().set(unresolved)
@@ -299,6 +305,8 @@ class Metrics:
         for name, amounts in (("exposure_quote", exposure), ("realized_pnl_quote", realized)):
             for currency, amount in amounts.items():
                 gauges[name](currency).set(float(amount))
+        for stream, ms in ahead_ms.items():
+            gauges["stream_ahead_seconds"](stream).set(ms / 1_000)
         self._of_account.shown = True
 
     def drift(self, count: int) -> None:

@@ -31,6 +31,7 @@ class Code(StrEnum):
     """The kinds of what needs attention; the gravest of one severity first."""
 
     STALE = "STALE"
+    STREAM_AHEAD = "STREAM_AHEAD"
     NO_WORKER = "NO_WORKER"
     NO_KEEPER = "NO_KEEPER"
     STATE_NOT_HELD = "STATE_NOT_HELD"
@@ -77,6 +78,7 @@ _BY_CODE: Final = {code: n for n, code in enumerate(Code)}
 def needs_attention(status: Status) -> list[Attention]:
     """Return all that a person should look at, gravest first; empty if there is nothing."""
     found = [
+        *_streams(status),
         *_nobody(status),
         *_trading(status),
         *_unresolved(status),
@@ -98,6 +100,27 @@ def stale(status: Status, age_ms: int) -> Attention:
         subject="redis",
         since=status.at,
         text=f"Redis does not answer: what stands here is {age_ms // 1000} s old",
+    )
+
+
+def _streams(status: Status) -> Iterator[Attention]:
+    for stream, ahead_ms in status.streams_ahead_ms.items():
+        yield Attention(
+            code=Code.STREAM_AHEAD,
+            severity=Severity.CRITICAL,
+            subject=stream,
+            text=stream_ahead(stream, ahead_ms),
+            see="execution-worker mend-stream",
+        )
+
+
+def stream_ahead(stream: str, ahead_ms: int) -> str:
+    """Return a sentence on a stream whose last id is ahead of Redis's clock."""
+    days = ahead_ms // 86_400_000
+    ahead = f"{days} days" if days > 1 else f"{ahead_ms // 1000} s"
+    return (
+        f"the last id of the stream {stream} is {ahead} ahead of Redis's clock: it may soon take "
+        "nothing more, or does so already; mend it with execution-worker mend-stream"
     )
 
 
@@ -330,6 +353,16 @@ def _dead_letters(status: Status) -> Iterator[Attention]:
             count=count,
             text=f"{count} dead letter{'s' if count > 1 else ''}",
             see="execution-worker dead list",
+        )
+    trimmed = status.dead_letters_trimmed
+    if trimmed:
+        yield Attention(
+            code=Code.DEAD_LETTERS,
+            severity=Severity.WARNING,
+            subject="trimmed",
+            count=trimmed,
+            text=f"{trimmed} of the oldest dead letters were removed within a day to keep "
+            "redis.dead_max_length and redis.dead_max_bytes",
         )
 
 

@@ -1,12 +1,13 @@
 """Dead letters: read them, put one back on the signals stream, remove one."""
 
+from collections.abc import AsyncIterator
 from typing import assert_never
 
 import msgspec
 
 from worker.domain.refusal import DeadReason
-from worker.ledger.access import DEAD_STREAM, Access, StreamEntry, entries_of
-from worker.ledger.layouts import DeadLetterTail
+from worker.ledger.access import DEAD_STREAM, LARGE_PAGE, Access, StreamEntry, entries_of
+from worker.ledger.layouts import CUT_FIELD, DeadLetterTail
 from worker.ledger.operator_calls import OperatorCalls, Replayed
 from worker.runtime.errors import WorkerError
 
@@ -16,7 +17,11 @@ class DeadLetterError(WorkerError):
 
 
 class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
-    """One dead letter; ``fields`` are the entry's own, byte for byte, the rest a worker added."""
+    """One dead letter; ``fields`` are the entry's own, byte for byte, the rest a worker added.
+
+    ``size`` is the bytes of these fields; ``cut_from_bytes`` that of the whole entry, where the
+    letter has only its beginning.
+    """
 
     id: str
     reason: str
@@ -26,12 +31,35 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
     worker: str
     at: str
     signal_id: str | None
+    size: int
+    cut_from_bytes: int | None
     fields: dict[str, bytes]
 
     @property
     def data(self) -> str:
         """Return the payload as text, empty where the entry had none."""
         return self.fields.get("data", b"").decode(errors="replace")
+
+
+class Choice(msgspec.Struct, frozen=True, kw_only=True):
+    """The dead letters that a command is about: those of a reason, and written before a time.
+
+    ``before_ms`` is Redis time, Unix milliseconds; None for any.
+    """
+
+    reason: str | None = None
+    before_ms: int | None = None
+
+    def fits(self, letter: DeadLetter) -> bool:
+        """Return whether a letter is of the reason."""
+        return self.reason is None or letter.reason == self.reason
+
+
+class LetterCount(msgspec.Struct):
+    """So many dead letters, and the bytes of their entries' fields."""
+
+    letters: int = 0
+    size: int = 0
 
 
 class _Identity(msgspec.Struct):
@@ -54,6 +82,9 @@ def dead_letter(entry: StreamEntry) -> DeadLetter:
         name: value for name, value in entry.fields.items() if name not in DeadLetterTail._fields
     }
     deliveries = entry.text("deliveries")
+    cut_from = None
+    if own and next(reversed(own)) == CUT_FIELD and own[CUT_FIELD].isdigit():
+        cut_from = int(own.pop(CUT_FIELD))
     return DeadLetter(
         id=entry.id,
         reason=entry.text("reason"),
@@ -63,6 +94,8 @@ def dead_letter(entry: StreamEntry) -> DeadLetter:
         worker=entry.text("worker"),
         at=entry.text("at"),
         signal_id=signal_id_of(own.get("data", b"")),
+        size=sum(len(name.encode()) + len(value) for name, value in own.items()),
+        cut_from_bytes=cut_from,
         fields=own,
     )
 
@@ -85,10 +118,68 @@ class DeadLetters:
         Raises:
             LedgerError: Redis cannot be asked.
         """
-        rows = await self._access.ask_one(
-            "XREVRANGE", self._access.key(DEAD_STREAM), before, "-", "COUNT", count
-        )
-        return [dead_letter(entry) for entry in entries_of(DEAD_STREAM, rows)]
+        letters: list[DeadLetter] = []
+        async for page in self._pages("XREVRANGE", before, "-"):
+            letters += page[: count - len(letters)]
+            if len(letters) >= count:
+                break
+        return letters
+
+    async def newest_first(self, choice: Choice) -> AsyncIterator[DeadLetter]:
+        """Yield the letters of a choice, newest first; read in small portions, whatever their size.
+
+        Raises:
+            LedgerError: Redis cannot be asked.
+        """
+        async for page in self._pages("XREVRANGE", _last(choice), "-"):
+            for letter in filter(choice.fits, page):
+                yield letter
+
+    async def oldest_first(self, choice: Choice) -> AsyncIterator[DeadLetter]:
+        """Yield the letters of a choice that are there now, oldest first; read in small portions.
+
+        Raises:
+            LedgerError: Redis cannot be asked.
+        """
+        newest = await self.latest(1, before=_last(choice))
+        if not newest:
+            return
+        async for page in self._pages("XRANGE", "-", newest[0].id):
+            for letter in filter(choice.fits, page):
+                yield letter
+
+    async def count(self, choice: Choice) -> dict[str, LetterCount]:
+        """Count the letters of a choice by reason.
+
+        Raises:
+            LedgerError: Redis cannot be asked.
+        """
+        counts: dict[str, LetterCount] = {}
+        async for letter in self.newest_first(choice):
+            count = counts.setdefault(letter.reason, LetterCount())
+            count.letters += 1
+            count.size += letter.size
+        return counts
+
+    async def length(self) -> int:
+        """Return how many dead letters there are.
+
+        Raises:
+            LedgerError: Redis cannot be asked.
+        """
+        return int(await self._access.ask_one("XLEN", self._access.key(DEAD_STREAM)))
+
+    async def _pages(self, command: str, start: str, end: str) -> AsyncIterator[list[DeadLetter]]:
+        """Yield letters page by page, each small enough for one reply."""
+        key = self._access.key(DEAD_STREAM)
+        while True:
+            rows = await self._access.ask_one(command, key, start, end, "COUNT", LARGE_PAGE)
+            entries = entries_of(DEAD_STREAM, rows)
+            if entries:
+                yield [dead_letter(entry) for entry in entries]
+                start = "(" + entries[-1].id
+            if len(rows or ()) < LARGE_PAGE:
+                return
 
     async def get(self, letter_id: str) -> DeadLetter:
         """Read one dead letter.
@@ -113,8 +204,8 @@ class DeadLetters:
             The new entry's id.
 
         Raises:
-            DeadLetterError: there is no such letter, it has no fields of its own, or its signal id
-                has been used.
+            DeadLetterError: there is no such letter, it has no fields of its own or not all of
+                them, or its signal id has been used.
             LedgerError: Redis cannot be asked.
         """
         try:
@@ -139,6 +230,11 @@ class DeadLetters:
                     f"dead letter {letter_id} has none of its entry's fields: the entry was "
                     "trimmed from the stream before it was read"
                 )
+            case Replayed.CUT:
+                raise DeadLetterError(
+                    f"dead letter {letter_id} has only the beginning of its entry, which was too "
+                    "large: submit the signal anew"
+                )
             case Replayed.ABSENT:
                 raise DeadLetterError(f"there is no dead letter {letter_id}")
         assert_never(replayed)
@@ -153,3 +249,8 @@ class DeadLetters:
         removed = await self._access.ask_one("XDEL", self._access.key(DEAD_STREAM), letter_id)
         if not removed:
             raise DeadLetterError(f"there is no dead letter {letter_id}")
+
+
+def _last(choice: Choice) -> str:
+    """Return the highest id that a letter of the choice may have."""
+    return "+" if choice.before_ms is None else str(max(choice.before_ms - 1, 0))

@@ -9,6 +9,7 @@ import msgspec
 from worker.ledger.access import (
     DEAD_STREAM,
     INPUT_STREAM,
+    LARGE_PAGE,
     OUTPUT_STREAMS,
     Access,
     StreamEntry,
@@ -24,6 +25,8 @@ from worker.runtime.clock import utc
 MAX_AHEAD: Final = 20_000
 MAX_BACK: Final = 5_000
 PAGE: Final = 1_000
+#: Bytes read of a stream, about.
+MAX_BYTES: Final = 67_108_864
 #: An event may carry an id slightly before the time its record states: clocks of a failed-over
 #: server differ, and a script's time is taken at its start.
 SLACK_MS: Final = 1_000
@@ -174,10 +177,13 @@ async def _page(
 ) -> tuple[list[StreamEntry], bool]:
     """Read up to ``limit`` entries in pages; and whether there are no more."""
     entries: list[StreamEntry] = []
-    while len(entries) < limit:
-        rows = await access.ask_one(command, access.key(stream), start, end, "COUNT", PAGE)
-        entries += entries_of(stream, rows)
-        if len(rows or ()) < PAGE:
+    count, room = PAGE if stream in OUTPUT_STREAMS else LARGE_PAGE, MAX_BYTES
+    while len(entries) < limit and room > 0:
+        rows = await access.ask_one(command, access.key(stream), start, end, "COUNT", count)
+        page = entries_of(stream, rows)
+        room -= sum(entry.size for entry in page)
+        entries += page
+        if len(rows or ()) < count:
             return entries, True
         start = "(" + entries[-1].id
     return entries, False

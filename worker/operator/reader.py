@@ -13,11 +13,13 @@ from worker.ledger.calls import Ledger
 from worker.ledger.connection import Connections
 from worker.ledger.inspection import Snapshot, read_positions, read_snapshot
 from worker.ledger.operator_calls import OperatorCalls
+from worker.ledger.published import read_ahead
 from worker.ledger.replies import Book
 from worker.ledger.scripts import RedisScripts
 from worker.operator.dead_letters import DeadLetters
 from worker.operator.decisions import Decisions
 from worker.operator.history import History, read_history
+from worker.operator.mending import StreamMending
 from worker.operator.pnl import Balances, Pnl, balances_of, pnl_of
 from worker.operator.recent import OrderRow, SignalRow, live_orders, recent_orders, recent_signals
 from worker.operator.status import Status, read_status, status_of
@@ -70,6 +72,7 @@ class AccountReader:
         calls = OperatorCalls(scripts, output_length=config.redis.output_max_length)
         self.dead = DeadLetters(self.access, calls)
         self.decisions = Decisions(self.access, calls, clock=self._clock)
+        self.mending = StreamMending(calls, clock=self._clock, account=config.account)
         self.trading = Trading(
             self.access,
             calls,
@@ -149,6 +152,10 @@ class AccountReader:
             SubmissionError: some or all could not be put; has the ids of those that were.
         """
         return await streams.submit(self.access, entries)
+
+    async def streams_ahead(self) -> dict[str, int]:
+        """Read by how many milliseconds the last id of each stream is ahead of Redis's clock."""
+        return await read_ahead(self.access)
 
     async def server(self) -> ServerFacts:
         """Read the server's product, role and settings."""

@@ -12,6 +12,7 @@ from worker.domain.trading_asks import Ask
 from worker.domain.trading_state import TradingState
 from worker.ledger.access import Access, split_id
 from worker.ledger.inspection import Snapshot, UnresolvedOrder, read_snapshot
+from worker.ledger.layouts import MAX_AHEAD_MS
 from worker.ledger.published import Heartbeat
 from worker.operator.limits import Limit, limits_of
 from worker.runtime.clock import utc
@@ -45,7 +46,9 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     keeper published wallets and marks, and compared the book with every exchange; None for never.
     ``lag`` counts the signals no worker has seen, None where that cannot be known; ``pending``
     those seen and not finished, of which ``in_flight`` are leased to a worker now and ``waiting``
-    stand behind others of their group. Ages are milliseconds, None for none.
+    stand behind others of their group. Ages are milliseconds, None for none. ``streams_ahead_ms``
+    has the streams whose last id is too far ahead of Redis's clock; ``dead_letters_trimmed`` counts
+    the letters removed for want of room within a day.
     """
 
     account: str
@@ -75,6 +78,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     realized: dict[str, Decimal]
     realized_today: dict[str, Decimal]
     dead_letters: int
+    dead_letters_trimmed: int
+    streams_ahead_ms: dict[str, int]
     throttled_ms: dict[str, int]
     sheet_age_ms: int | None
     compared_age_ms: int | None
@@ -140,6 +145,8 @@ def status_of(account: str, snapshot: Snapshot, config: Config) -> Status:
         realized=snapshot.realized,
         realized_today=snapshot.realized_today,
         dead_letters=snapshot.dead_letters,
+        dead_letters_trimmed=snapshot.dead_letters_trimmed,
+        streams_ahead_ms={name: ms for name, ms in snapshot.ahead_ms.items() if ms > MAX_AHEAD_MS},
         throttled_ms={
             exchange: until_ms - at_ms
             for exchange, until_ms in snapshot.throttled_until_ms.items()

@@ -4,7 +4,7 @@ import asyncio
 import random
 import time
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import Final, Protocol
 
 
 class Clock(Protocol):
@@ -36,9 +36,16 @@ class SystemClock:
         await asyncio.sleep(seconds)
 
 
+#: The last moment that a date can tell, Unix milliseconds.
+_LAST_MS: Final = 253_402_300_799_999
+
+
 def utc(ms: float) -> datetime:
-    """Return Unix milliseconds as an aware UTC datetime."""
-    return datetime.fromtimestamp(ms / 1000, UTC)
+    """Return Unix milliseconds as an aware UTC datetime; what no date can tell is its last moment.
+
+    The id of a stream's entry counts milliseconds too, and whoever adds one may choose any number.
+    """
+    return datetime.fromtimestamp(min(ms, _LAST_MS) / 1000, UTC)
 
 
 def rfc3339(ms: float) -> str:

@@ -104,6 +104,21 @@ def test_a_failure_says_code_and_reason_on_its_line() -> None:
     assert line.endswith('code=NO_POSITION reason="why not"')
 
 
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [
+        (0, "0 B"),
+        (1_023, "1023 B"),
+        (1_024, "1.0 KiB"),
+        (1_048_576, "1.0 MiB"),
+        (2**31, "2048.0 MiB"),
+    ],
+)
+def test_sizes_are_in_binary_units(count: int, text: str) -> None:
+    """As bytes, KiB or MiB."""
+    assert wording.size(count) == text
+
+
 def test_a_good_day_needs_nobody() -> None:
     """With everything in order the list is empty and the screen says so."""
     assert needs_attention(GOOD) == []

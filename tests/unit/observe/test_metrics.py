@@ -41,6 +41,7 @@ NUMBERS: Mapping[str, Any] = {
     "pending": 10,
     "oldest_pending_ms": 2_500,
     "leases": 4,
+    "ahead_ms": {"signals": 3_000, "orders": 0, "positions": 0, "system": 0, "dead": 0},
 }
 SETTLED: Mapping[str, Any] = {
     "exchange": "okx",
@@ -197,6 +198,7 @@ def test_only_the_keeper_speaks_for_the_account() -> None:
     }  # fmt: skip
     assert {name: value(of, name) for name in shown} == shown
     assert value(of, "exposure_quote", quote="USDT") == 1000.5
+    assert value(of, "stream_ahead_seconds", stream="signals") == 3
     assert value(of, "realized_pnl_quote", quote="USDT") == -12
     assert all((PREFIX + name).encode() in of.render() for name in names)
     of.keeper(elected=False)

@@ -158,3 +158,26 @@ def test_ages_go_on_counting_while_redis_is_silent() -> None:
     assert (said.code, said.severity, said.since) == ("STALE", "critical", GOOD.at)
     assert said.text == "Redis does not answer: what stands here is 5 s old"
     assert GOOD.at - timedelta(0) == older.at
+
+
+@pytest.mark.parametrize(
+    ("ms", "ahead"),
+    [(61_000, "61 s"), (864_000_000, "10 days"), (18446744073709551615, "213503982334 days")],
+)
+def test_a_stream_ahead_of_the_clock_is_said_first(ms: int, ahead: str) -> None:
+    """With what to do about it; nothing else matters more."""
+    status = msgspec.structs.replace(
+        GOOD, streams_ahead_ms={"signals": ms}, trading_state=TradingState.HALTED
+    )
+    found = needs_attention(status)[0]
+    sentence = found.text
+    assert (found.code, found.severity, found.subject) == ("STREAM_AHEAD", "critical", "signals")
+    assert f"the stream signals is {ahead} ahead" in sentence
+    assert "execution-worker mend-stream" in sentence
+
+
+def test_letters_that_are_gone_need_attention() -> None:
+    """Their number, and the keys that say how many are kept."""
+    (found,) = needs_attention(msgspec.structs.replace(GOOD, dead_letters_trimmed=3))
+    assert (found.code, found.count) == ("DEAD_LETTERS", 3)
+    assert found.text.startswith("3 of the oldest dead letters were removed")

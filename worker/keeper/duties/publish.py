@@ -4,7 +4,11 @@ from typing import ClassVar
 
 from worker.keeper.duty import Duty
 from worker.ledger.calls import Ledger
+from worker.ledger.layouts import MAX_AHEAD_MS
 from worker.observe.metrics import Metrics
+from worker.runtime.logger import get_logger
+
+log = get_logger()
 
 
 class PublishAccount(Duty):
@@ -21,6 +25,8 @@ class PublishAccount(Duty):
     def __init__(self, ledger: Ledger, metrics: Metrics) -> None:
         self._ledger = ledger
         self._metrics = metrics
+        #: The streams that the log says are ahead of Redis's clock.
+        self._said: frozenset[str] = frozenset()
 
     async def run(self) -> None:
         """Show the account's numbers of this moment.
@@ -39,4 +45,10 @@ class PublishAccount(Duty):
             pending=account.pending,
             oldest_pending_ms=account.oldest_pending_ms,
             leases=account.leases,
+            ahead_ms=account.ahead_ms,
         )
+        ahead = {name: ms for name, ms in account.ahead_ms.items() if ms > MAX_AHEAD_MS}
+        if ahead.keys() != self._said:
+            self._said = frozenset(ahead)
+            if ahead:
+                log.error("streams_ahead", **{name: ms // 1000 for name, ms in ahead.items()})

@@ -67,8 +67,13 @@ local function commit(number, before, at_record)
   return status
 end
 
--- A key of another type would stop the script half-way, its first events written.
-call('XREAD', 'STREAMS', P .. 'orders', P .. 'positions', P .. 'system', P .. 'dead', '$', '$', '$', '$')
+-- A key of another type, or a stream that takes no more ids, would stop the script half-way, its first
+-- events written.
+local LAST = '18446744073709551615-18446744073709551614' -- but one
+if call('XREAD', 'STREAMS', P .. 'orders', P .. 'positions', P .. 'system', P .. 'dead',
+  LAST, LAST, LAST, LAST) then
+  error('a stream has exhausted the last possible ID', 0)
+end
 
 local items, ids, records_at = outcome_items(fields, at_records)
 read_entries(ids)

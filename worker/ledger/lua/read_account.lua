@@ -4,6 +4,7 @@
 --- @include "clock"
 --- @include "read_position"
 --- @include "fields_by_name"
+--- @include "stream_ahead"
 local lag = -1
 for _, info in ipairs(call('XINFO', 'GROUPS', SIGNALS)) do
   local group = fields_by_name(info)
@@ -16,6 +17,10 @@ for n = 2, #book, 2 do
 end
 local pending = call('XPENDING', SIGNALS, GROUP)
 local oldest = pending[2] and now_ms - tonumber(string.match(pending[2], '^%d+')) or 0
+local ahead = {}
+for _, name in ipairs(STREAMS) do
+  ahead[#ahead + 1], ahead[#ahead + 2] = name, string.format('%.0f', stream_ahead(name))
+end
 return ACCOUNT{
   NOW_MS = now_ms,
   EXPOSURE = call('HGETALL', P .. 'totals'),
@@ -26,5 +31,6 @@ return ACCOUNT{
   LAG = lag,
   PENDING = pending[1],
   OLDEST_PENDING_MS = math.max(oldest, 0),
-  LEASES = call('ZCARD', P .. 'leases')
+  LEASES = call('ZCARD', P .. 'leases'),
+  AHEAD = ahead
 }

@@ -4,7 +4,7 @@
 -- ARGV[2] signal id that must not have been used, '' for any
 -- ARGV[3] memory: ms for which the answer stays the same
 -- Returns REPLAY: replayed + new id, also when asked again within the memory; used + state; empty if
---   its own fields are gone; absent
+--   its own fields are gone; cut if it has only the beginning of its entry; absent
 --- @include "find_record"
 --- @include "dead_letters"
 local id, signal = ARGV[1], ARGV[2]
@@ -18,6 +18,7 @@ if signal ~= '' then
 end
 local fields, own = letter[2], {}
 expect_tail(fields)
+if is_cut(fields) then return REPLAY{STATUS = 'cut', DETAIL = ''} end
 for n = 1, #fields - TAIL_LENGTH do own[n] = fields[n] end
 if #own == 0 then return REPLAY{STATUS = 'empty', DETAIL = ''} end
 local added = call('XADD', SIGNALS, '*', unpack(own))

@@ -1,5 +1,5 @@
 -- Keep house: register orphaned entries, trim what every group has acknowledged, remove consumers that
--- are gone.
+-- are gone, and a bell that may not ring.
 -- KEYS[1] {account}:signals
 -- ARGV[1] lease: ms
 -- ARGV[2] retention: ms for which a signal stays on its stream
@@ -9,6 +9,7 @@
 --- @include "offer"
 --- @include "is_before"
 --- @include "fields_by_name"
+--- @include "stream_ahead"
 local orphans, removed = 0, 0
 local pending = call('XPENDING', SIGNALS, GROUP, 'IDLE', ARGV[1], '-', '+', 1000)
 local ids = {}
@@ -27,13 +28,20 @@ for _, id in ipairs(heads) do offer(id) end
 for _, id in ipairs(gone) do call('XACK', SIGNALS, GROUP, id) end
 flush()
 
-local floor = string.format('%.0f-0', math.max(now_ms - tonumber(ARGV[2]), 0))
+local kept_from = string.format('%.0f-0', math.max(now_ms - tonumber(ARGV[2]), 0))
+local floor -- the oldest entry that some group has not acknowledged, or the last that all have
 for _, info in ipairs(call('XINFO', 'GROUPS', SIGNALS)) do
   local group = fields_by_name(info)
   local oldest = call('XPENDING', SIGNALS, group.name)[2] or group['last-delivered-id']
-  if is_before(oldest, floor) then floor = oldest end
+  if not floor or is_before(oldest, floor) then floor = oldest end
 end
+-- An id ahead of the clock tells no age. Such entries are behind all others; they stay for as long as
+-- one before them has to, and what is acknowledged goes after that.
+local has_young = #call('XRANGE', SIGNALS, kept_from, now_ms + LIMIT.AHEAD_MS, 'COUNT', 1) > 0
+if has_young and is_before(kept_from, floor) then floor = kept_from end
 local trimmed = call('XTRIM', SIGNALS, 'MINID', '~', floor)
+
+if stream_ahead('bell') > LIMIT.AHEAD_MS then call('DEL', P .. 'bell') end
 
 local workers = call('HGETALL', P .. 'workers')
 local alive = {}

@@ -26,6 +26,9 @@
 --   key:<digest>     hash: seat at an API key -> until when it is held, ms, and by whom
 --   epoch            hash: the primary's replication id, and since when writes may be missing, ms
 --   replayed:<id>    string: the new entry of a dead letter that was replayed
+--   letters-trimmed  hash: dead letters removed within a day for want of room, and when last, ms
+--   mending:<stream>, mending-ids:<stream>
+--                    stream: the copy of one that is being mended; hash: its entries' new ids
 local SIGNALS, GROUP = KEYS[1], 'execution'
 local P = string.sub(SIGNALS, 1, -8) -- the prefix of every key
 local call = redis.call -- looked up once

@@ -1,0 +1,52 @@
+"""``mend-stream``: bring streams that were given an id ahead of Redis's clock back to it."""
+
+import argparse
+from argparse import ArgumentParser, Namespace
+
+from worker.cli import output, session
+from worker.ledger.access import STREAMS
+from worker.operator.mending import MendedStream
+from worker.operator.reader import AccountReader
+
+
+def configure(parser: ArgumentParser) -> None:
+    """Add the command's arguments."""
+    parser.description = (
+        "Mend streams that were given an id ahead of Redis's clock: such a stream goes on from "
+        "there, is not trimmed any more, and once it has had the largest id takes nothing. Entries "
+        "with such an id get one of now, all others keep theirs; nothing that waits or is under "
+        "way is lost or done twice. Needs the Redis user admin; workers may go on."
+    )
+    parser.add_argument(
+        "streams",
+        metavar="STREAM",
+        nargs="*",
+        type=_stream,
+        help=f"{', '.join(STREAMS)}; by default all that need it",
+    )
+
+
+def _stream(name: str) -> str:
+    if name not in STREAMS:
+        raise argparse.ArgumentTypeError(f"{name!r} is none of {', '.join(STREAMS)}")
+    return name
+
+
+def run(options: Namespace) -> int:
+    """Mend, and print a line for each stream."""
+    return session.run(_mend(session.reader(options), options))
+
+
+async def _mend(reader: AccountReader, options: Namespace) -> int:
+    async with reader:
+        names = tuple(dict.fromkeys(options.streams)) or STREAMS
+        async for stream in reader.mending.mend(names, actor=session.actor()):
+            output.say(_sentence(stream), flush=True)
+    return 0
+
+
+def _sentence(stream: MendedStream) -> str:
+    if not stream.mended:
+        return f"{stream.name}: sound"
+    kept = stream.entries - stream.renamed
+    return f"{stream.name}: mended, new ids for {stream.renamed} entries, {kept} kept theirs"

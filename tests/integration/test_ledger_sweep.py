@@ -211,7 +211,7 @@ async def test_what_is_young_is_kept_before_ids_ahead_of_the_clock(fleet: Fleet)
 async def test_nothing_unread_or_in_hand_is_trimmed_whatever_its_id(
     fleet: Fleet, read: int
 ) -> None:
-    """Ids that differ only past the digits a script's number holds are told apart."""
+    """One entry in hand, or those that nobody has read, hold everything after them."""
     ids = await absurd_entries(fleet, 500, "18446744073709551615-18446744073709550000")
     ledger = fleet.join("w1", lease_ms=15_000)
     for delivery in await take(ledger, read):
@@ -221,6 +221,16 @@ async def test_nothing_unread_or_in_hand_is_trimmed_whatever_its_id(
     left = {entry.decode() for entry, _ in await fleet.redis.xrange(SIGNALS)}
     assert set(ids[250 if read else 0 :]) <= left
     assert (len(left) < 500) == bool(read)
+
+
+async def test_ids_that_differ_in_their_last_digits_are_told_apart(fleet: Fleet) -> None:
+    """A script's numbers hold 53 bits; what the slower of two groups has not read stays."""
+    ids = await absurd_entries(fleet, 500, "18446744073709551615-18446744073709550000")
+    await fleet.redis.xgroup_create(SIGNALS, "warehouse", ids[100])
+    await finish_all(fleet)
+    await fleet["w1"].sweep(0)
+    left = [entry.decode() for entry, _ in await fleet.redis.xrange(SIGNALS)]
+    assert set(ids[101:]) <= set(left)
 
 
 async def test_a_last_delivered_id_ahead_of_the_clock_changes_nothing(fleet: Fleet) -> None:

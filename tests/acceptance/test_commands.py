@@ -143,12 +143,12 @@ def test_help_lists_every_command() -> None:
     """``--help`` ends with 0 and names each command of the contract."""
     done = _execute("--help")
     assert done.returncode == 0
-    named = set(re.findall(r"^    (\w+) ", done.stdout, re.MULTILINE))
+    named = set(re.findall(r"^    ([\w-]+) ", done.stdout, re.MULTILINE))
     assert named == set(COMMANDS)
     assert set(COMMANDS) == {
         "run", "demo", "submit", "tail", "status", "order", "positions", "halt", "reduce",
         "resume", "flatten", "resolve", "correct", "dead", "check", "config", "schema",
-        "workers", "limits", "pnl", "balance", "signals", "orders",
+        "workers", "limits", "pnl", "balance", "signals", "orders", "mend-stream",
     }  # fmt: skip
 
 

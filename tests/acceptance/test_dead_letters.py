@@ -231,10 +231,10 @@ def test_mend_stream_and_check_as_a_person_meets_them(site: Site, client: redis.
     assert site.execute("order", "nobody").returncode == 1
     assert site.output("mend-stream", "orders") == "orders: sound\n"
     assert site.output("mend-stream").splitlines() == [
-        "signals: mended, new ids for 1 entries, 0 kept theirs",
+        "signals: mended, new ids for 1 entry, 0 kept theirs",
         "orders: sound",
         "positions: sound",
-        "system: mended, new ids for 1 entries, 0 kept theirs",
+        "system: mended, new ids for 1 entry, 0 kept theirs",
         "dead: sound",
     ]
     assert site.execute("check").returncode == 0

@@ -342,7 +342,7 @@ async def test_an_interrupted_mending_is_taken_up(fleet: Fleet, reader: AccountR
     ids: Sequence[str] = [await fleet.send("a", n=str(n)) for n in range(40)]
     await poison(fleet, "a", await ahead(fleet))
     calls = reader.mending._calls
-    assert (await calls.mend_stream("signals", 16)).status == "copying"
+    assert (await calls.mend_stream("signals", 16, "c")).status == "copying"
     await fleet.redis.xadd(SIGNALS, {"data": "{}", "key": "a", "n": "41"})
     assert (await mend(reader))["signals"] == MendedStream(
         name="signals", mended=True, entries=42, renamed=2
@@ -350,6 +350,21 @@ async def test_an_interrupted_mending_is_taken_up(fleet: Fleet, reader: AccountR
     found = [entry_id.decode() for entry_id, _ in await fleet.redis.xrange(SIGNALS)]
     assert found[:40] == ids
     assert len(found) == 42
+
+
+async def test_a_step_whose_reply_was_lost_is_answered_again(
+    fleet: Fleet, reader: AccountReader
+) -> None:
+    """The same call hears what it has done; another one finds the stream sound."""
+    await fleet.send("a")
+    await poison(fleet, "b")
+    calls = reader.mending._calls
+    first = await calls.mend_stream("signals", 100, "one 1")
+    ids = [entry_id for entry_id, _ in await fleet.redis.xrange(SIGNALS)]
+    assert (first.status, first.entries, first.renamed) == ("mended", 2, 1)
+    assert await calls.mend_stream("signals", 100, "one 1") == first
+    assert (await calls.mend_stream("signals", 100, "one 2")).status == "sound"
+    assert [entry_id for entry_id, _ in await fleet.redis.xrange(SIGNALS)] == ids
 
 
 async def test_a_bell_that_takes_nothing_is_made_anew(fleet: Fleet) -> None:

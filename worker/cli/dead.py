@@ -93,7 +93,8 @@ async def _list(reader: AccountReader, options: Namespace) -> int:
     if options.json:
         return 0
     if shown:
-        output.say(f"{shown} of {there} dead letters, {wording.size(size)}")
+        letters = wording.count_of(there, "dead letter")
+        output.say(f"{shown} of {letters}, {wording.size(size)}")
     elif there:
         output.say(f"None of {there} dead letters.")
     else:

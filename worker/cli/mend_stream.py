@@ -49,4 +49,5 @@ def _sentence(stream: MendedStream) -> str:
     if not stream.mended:
         return f"{stream.name}: sound"
     kept = stream.entries - stream.renamed
-    return f"{stream.name}: mended, new ids for {stream.renamed} entries, {kept} kept theirs"
+    entries = "entry" if stream.renamed == 1 else "entries"
+    return f"{stream.name}: mended, new ids for {stream.renamed} {entries}, {kept} kept theirs"

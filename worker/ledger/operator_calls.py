@@ -18,6 +18,8 @@ from worker.ledger.scripts import Scripts
 
 #: How long a replay is remembered, so that asking again after a lost reply adds nothing.
 REPLAY_MEMORY_MS: Final = 3_600_000
+#: The same for the mending of a stream.
+MENDING_MEMORY_MS: Final = 3_600_000
 _encode: Final = msgspec.json.Encoder().encode
 
 
@@ -167,18 +169,20 @@ class OperatorCalls:
         )
         return Replayed(status.decode()), str(detail.decode())
 
-    async def mend_stream(self, name: str, portion: int) -> Mended:
+    async def mend_stream(self, name: str, portion: int, call: str) -> Mended:
         """Take a step in mending a stream whose last id is ahead of Redis's clock.
 
         Args:
             name: the stream's short name.
             portion: how many entries to copy at most.
+            call: the same in every step of one mending, and in no other.
 
         Returns:
             ``SOUND`` if there was nothing to do, ``COPYING`` if another step is needed.
         """
         status, entries, renamed = read_row(
-            MendedReply, await self._scripts.run("mend_stream", name, portion)
+            MendedReply,
+            await self._scripts.run("mend_stream", name, portion, call, MENDING_MEMORY_MS),
         )
         return Mended(Mending(status.decode()), int(entries), int(renamed))
 

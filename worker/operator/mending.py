@@ -62,11 +62,11 @@ class StreamMending:
         Raises:
             LedgerError: Redis cannot be asked, or refuses.
         """
-        mended = []
+        mended, call = [], f"{actor} {self._clock.now_ms()}"
         for name in names:
-            step = await self._calls.mend_stream(name, portion)
+            step = await self._calls.mend_stream(name, portion, call)
             while step.status is Mending.COPYING:
-                step = await self._calls.mend_stream(name, portion)
+                step = await self._calls.mend_stream(name, portion, call)
             is_mended = step.status is Mending.MENDED
             if is_mended:
                 mended.append(name)

@@ -5,6 +5,8 @@
 -- KEYS[1] {account}:signals
 -- ARGV[1] name of the stream
 -- ARGV[2] portion: how many entries to copy at most
+-- ARGV[3] call: the same in every step of one mending, and in no other
+-- ARGV[4] memory: ms for which the last step answers the same call as before
 -- Returns MENDED
 --- @include "stream_ahead"
 --- @include "move_groups"
@@ -12,12 +14,18 @@
 local PORTION_BYTES, MOST_PARTS = 8388608, 6000 -- a call takes at most about 8,000 arguments
 local name, portion = ARGV[1], tonumber(ARGV[2])
 local old, new, ids = P .. name, P .. 'mending:' .. name, P .. 'mending-ids:' .. name
+local done = P .. 'mended:' .. name
 
 local ahead_ms = stream_ahead(name)
 local begun = call('HMGET', ids, 'limit', 'from')
 local limit_ms, from = tonumber(begun[1] or nil), begun[2]
 if not limit_ms then
   if ahead_ms <= LIMIT.AHEAD_MS then
+    local copied, changed_ids, by = string.match(call('GET', done) or '', '^(%d+) (%d+) (.*)$')
+    if by == ARGV[3] then -- asked again
+      return MENDED{STATUS = MENDING.MENDED, ENTRIES = tonumber(copied),
+        RENAMED = tonumber(changed_ids)}
+    end
     return MENDED{STATUS = MENDING.SOUND, ENTRIES = 0, RENAMED = 0}
   end
   limit_ms, from = now_ms + LIMIT.AHEAD_MS, '-'
@@ -55,5 +63,6 @@ local entries_copied = call('XLEN', new)
 if at_end then
   if call('EXISTS', new) == 1 then call('RENAME', new, old) else call('DEL', old) end
   call('DEL', ids)
+  call('SET', done, entries_copied .. ' ' .. entries_renamed .. ' ' .. ARGV[3], 'PX', ARGV[4])
 end
 return MENDED{STATUS = status, ENTRIES = entries_copied, RENAMED = entries_renamed}

@@ -29,6 +29,7 @@
 --   letters-trimmed  hash: dead letters removed within a day for want of room, and when last, ms
 --   mending:<stream>, mending-ids:<stream>
 --                    stream: the copy of one that is being mended; hash: its entries' new ids
+--   mended:<stream>  string: what its last mending did, and for which call
 local SIGNALS, GROUP = KEYS[1], 'execution'
 local P = string.sub(SIGNALS, 1, -8) -- the prefix of every key
 local call = redis.call -- looked up once

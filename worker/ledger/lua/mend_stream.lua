@@ -39,9 +39,9 @@ while copied < portion and bytes < PORTION_BYTES and not at_end do
   for _, row in ipairs(rows) do
     local id, fields = row[1], row[2]
     local is_ahead = tonumber(string.match(id, '^%d+')) > limit_ms
-    local new_id = call('XADD', new, is_ahead and '*' or id,
+    local given = call('XADD', new, is_ahead and '*' or id,
       unpack(fields, 1, math.min(#fields, MOST_PARTS)))
-    if new_id ~= id then renamed[#renamed + 1], renamed[#renamed + 2] = id, new_id end
+    if given ~= id then renamed[#renamed + 1], renamed[#renamed + 2] = id, given end
     for n = 1, #fields do bytes = bytes + #fields[n] end
     copied, from = copied + 1, '(' .. id
   end
@@ -52,10 +52,8 @@ call_many('HSET', ids, renamed)
 
 local status, entries_renamed = MENDING.COPYING, call('HLEN', ids) - 2
 if at_end then
-  local given, all = {}, call('HGETALL', ids)
-  for n = 1, #all, 2 do given[all[n]] = all[n + 1] end
-  move_groups(old, new, given)
-  if name == 'signals' and entries_renamed > 0 then rename_entries(given) end
+  move_groups(name, old, new)
+  if name == 'signals' and entries_renamed > 0 then rename_entries() end
   status = MENDING.MENDED
 end
 flush()

@@ -418,8 +418,11 @@ class Checker:
 
 
 _SILENT: Final = frozenset(
-    {"announce", "elect", "heartbeat", "publish", "read_account", "read_book", "sweep"}
-)
+    {
+        "announce", "elect", "heartbeat", "publish", "read_account", "read_book", "sweep",
+        "trim_letters",
+    }
+)  # fmt: skip
 
 
 class _Asked(NamedTuple):

@@ -10,7 +10,8 @@ from tests.integration.accounts import Account, configuration, working
 from tests.integration.fleets import SIGNALS, Fleet, commit, fleet_on, outcome, take_one, until
 from worker.config.keys import Config, RedisConfig, Secret
 from worker.ledger.items import NO_RECORD
-from worker.ledger.layouts import CUT_FIELD, MAX_LETTER_BYTES, DeadLetterTail
+from worker.ledger.layouts import CUT_FIELD, DeadLetterTail
+from worker.ledger.limits import LETTER_BYTES
 from worker.operator.attention import needs_attention
 from worker.operator.dead_letters import DeadLetterError
 from worker.operator.reader import AccountReader
@@ -50,19 +51,19 @@ async def fill(fleet: Fleet, count: int, size: int) -> list[str]:
 
 async def test_a_letter_within_its_bound_is_whole(fleet: Fleet, reader: AccountReader) -> None:
     """Byte for byte, up to the last."""
-    data = b"\xff" * (MAX_LETTER_BYTES - 4)
+    data = b"\xff" * (LETTER_BYTES - 4)
     letter = await bury(fleet, {"data": data})
     assert letter[b"data"] == data
     assert CUT_FIELD.encode() not in letter
     (kept,) = await reader.dead.latest(1)
-    assert (kept.size, kept.cut_from_bytes) == (MAX_LETTER_BYTES, None)
+    assert (kept.size, kept.cut_from_bytes) == (LETTER_BYTES, None)
     assert await reader.dead.replay(kept.id)
 
 
 @pytest.mark.parametrize(
     ("fields", "size"),
     [
-        ({"data": b"a" * MAX_LETTER_BYTES}, MAX_LETTER_BYTES + 4),
+        ({"data": b"a" * LETTER_BYTES}, LETTER_BYTES + 4),
         ({"data": b"a" * 5 * MIB, "key": "k"}, 5 * MIB + 8),
         ({"key": "k", b"n" * 3 * MIB: "v", "data": "{}"}, 3 * MIB + 11),
         ({f"f{n}": "v" for n in range(3_001)}, 16_896),
@@ -82,7 +83,7 @@ async def test_a_letter_beyond_its_bound_is_cut_and_says_from_what(
         for part in pair
     )
     assert sent.startswith(kept)
-    assert len(kept) <= MAX_LETTER_BYTES
+    assert len(kept) <= LETTER_BYTES
     (found,) = await reader.dead.latest(1)
     assert (found.size, found.cut_from_bytes) == (len(kept), size)
     with pytest.raises(DeadLetterError, match="only the beginning"):

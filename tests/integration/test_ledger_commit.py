@@ -308,20 +308,6 @@ async def test_a_dead_letter_keeps_the_entry_byte_for_byte(fleet: Fleet) -> None
     assert await fleet.pending() == {}
 
 
-async def test_an_entry_of_thousands_of_fields_can_be_buried(fleet: Fleet) -> None:
-    """It must not come back for ever; what does not fit into one call is cut off."""
-    await fleet.redis.xadd(SIGNALS, {f"f{n}": "v" for n in range(5_000)})
-    delivery = await take_one(fleet["w1"])
-    assert len(delivery.fields) == 5_000
-    await commit(
-        fleet["w1"], CommitItem(entry=delivery.entry_id, token=1, duplicate=True, dead=DEAD)
-    )
-    (letter,) = await fleet.stream("dead")
-    assert letter[b"f0"] == b"v"
-    assert letter[b"reason"] == b"malformed"
-    assert await fleet.pending() == {}
-
-
 async def test_a_dead_letter_of_a_vanished_body_says_why_at_least(fleet: Fleet) -> None:
     """The stream was trimmed while the entry was in hand."""
     delivery = await held_one(fleet)

@@ -170,6 +170,7 @@ class Worker:
             retention_ms=int(config.record_retention_s * 1000),
             output_length=config.redis.output_max_length,
             max_waiting=config.worker.max_waiting,
+            max_group_waiting=config.worker.max_group_waiting,
             budgets=self.budgets,
             on_batch=self._note_batch,
         )
@@ -270,7 +271,7 @@ class Worker:
                     self.config.risk.account_limits,
                     self.clock,
                 ),
-                Sweep(self.ledger, retention_ms),
+                Sweep(self.ledger, retention_ms, self.metrics),
                 TrimLetters(self.ledger, self.config, self.metrics, self.clock),
             ],
             readiness=Readiness(compare, self.health),

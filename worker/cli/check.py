@@ -18,7 +18,7 @@ from worker.config.secret_files import exposures, secret_files
 from worker.domain.signature import shared_signal_ids
 from worker.exchanges.ports import ExchangeAdapter
 from worker.ledger.errors import LedgerError
-from worker.ledger.layouts import MAX_AHEAD_MS
+from worker.ledger.limits import AHEAD_MS
 from worker.operator.attention import stream_ahead
 from worker.operator.reader import AccountReader
 from worker.runtime.clock import Clock, SystemClock
@@ -157,7 +157,7 @@ async def _redis(config: Config) -> Finding:
         level = "FAIL"
         detail.append(f"this server is a {facts.role}, the ledger needs the primary")
     for stream, ahead_ms in ahead.items():
-        if ahead_ms > MAX_AHEAD_MS:
+        if ahead_ms > AHEAD_MS:
             level = "FAIL"
             detail.append(stream_ahead(stream, ahead_ms))
     return Finding(level, "redis", "; ".join(detail))

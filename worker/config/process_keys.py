@@ -71,8 +71,23 @@ class WorkerConfig(Section, kw_only=True, frozen=True):
         float, real("how long a stopping worker may finish what it has, seconds", ge=0, le=3_600)
     ] = 45.0
     max_waiting: Annotated[
-        int, integer(1, 1_000_000, "claimed signals that may wait behind others of their group")
+        int,
+        integer(
+            1,
+            1_000_000,
+            "claimed signals that may wait behind others of their group, over all groups; "
+            "an opening beyond that ends as `GROUP_FULL`",
+        ),
     ] = 10_000
+    max_group_waiting: Annotated[
+        int,
+        integer(
+            1,
+            1_000_000,
+            "openings that may wait in one group, and as many closes beside them; an opening "
+            "beyond that ends as `GROUP_FULL`",
+        ),
+    ] = 100
     seed: Annotated[
         int | None, doc("seed of the worker's random choices; from the system if absent")
     ] = None

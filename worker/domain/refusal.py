@@ -67,6 +67,11 @@ class Code(StrEnum):
     )
     SIZE_OUT_OF_RANGE = "SIZE_OUT_OF_RANGE", "size_pct is more than risk.max_position_size_pct."
     QUANTITY_OUT_OF_RANGE = "QUANTITY_OUT_OF_RANGE", "quantity is outside the market's limits."
+    GROUP_FULL = (
+        "GROUP_FULL",
+        "As many signals as may wait for others already do, in its message group or in all.",
+        True,
+    )
     # risk
     TRADING_HALTED = "TRADING_HALTED", "The account is halted.", True
     TRADING_REDUCING = "TRADING_REDUCING", "The account only reduces positions.", True

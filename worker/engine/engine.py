@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import Any, Final
 
 from worker.engine.batches import Batches
+from worker.engine.counting import count_buried
 from worker.engine.endings import Endings
 from worker.engine.grants import Grants
 from worker.engine.leases import Leases
@@ -82,6 +83,7 @@ class ExecutionEngine:
         self._clock = clock
         self._concurrency = concurrency
         self._drain_s = drain_s
+        self._log_signal = log_signal
         self._wait_ms = min(DOORBELL_MS, ledger.lease_ms // WAIT_SHARE)
         self._hurry = asyncio.Event()
         #: Set when the claim loop has something to look at: room, an answered admission, the stop.
@@ -233,6 +235,8 @@ class ExecutionEngine:
         if claim.vanished:
             self._metrics.vanished(claim.vanished)
             log.warning("entries_vanished", count=claim.vanished)
+        for entry_id, error in claim.oversize:
+            count_buried(self._metrics, self._log_signal, entry_id, error)
         if self._state.draining:
             await self._decline(claim.deliveries)
             return None
@@ -244,7 +248,7 @@ class ExecutionEngine:
             self._seen_lost_replies = lost_replies
         if not claim.more:
             return claim.tail
-        if not claim.deliveries:
+        if not claim.deliveries and not claim.oversize:
             # Everything new waits behind the heads of its groups: room comes with their commits.
             await self._clock.sleep(0.01)
         return None

@@ -38,10 +38,12 @@ from worker.ledger.replies import (
     Election,
     Heartbeat,
     Seat,
+    Swept,
     read_account,
     read_admission,
     read_book,
     read_deliveries,
+    read_oversize,
 )
 from worker.ledger.scripts import Doorbell, Scripts
 from worker.runtime.clock import Clock
@@ -71,7 +73,8 @@ class Ledger:
         retention_ms: how long a finished signal's record is kept.
         output_length: about how many entries an output stream keeps.
         on_batch: called after every round trip with several signals: step, how many, seconds.
-        max_waiting: how many entries may wait in groups before no more are claimed.
+        max_waiting: how many entries may wait in groups before openings that would have to end.
+        max_group_waiting: the same of one group; and how many others than openings may wait in it.
         budgets: this worker's budgets of requests, which are shared by name.
     """
 
@@ -85,6 +88,7 @@ class Ledger:
         retention_ms: int = 604_800_000,
         output_length: int = 1_000_000,
         max_waiting: int = 10_000,
+        max_group_waiting: int = 100,
         budgets: Budgets | None = None,
         on_batch: Callable[[str, int, float], None] = lambda _step, _size, _seconds: None,
     ) -> None:
@@ -95,6 +99,7 @@ class Ledger:
         self._retention_ms = retention_ms
         self._output_length = output_length
         self._max_waiting = max_waiting
+        self._max_group_waiting = max_group_waiting
         self._budgets = budgets
         self._primary = b""
         #: The last id seen of the bell's stream.
@@ -123,7 +128,14 @@ class Ledger:
                 of it may already be gone.
         """
         sent = self._clock.monotonic_ms()
-        asked = (self.worker, room, self.lease_ms, self._max_waiting, self._primary)
+        asked = (
+            self.worker,
+            room,
+            self.lease_ms,
+            self._max_waiting,
+            self._max_group_waiting,
+            self._primary,
+        )
         if after is None:
             reply = await self._scripts.run("claim", *asked)
         else:
@@ -137,6 +149,7 @@ class Ledger:
             tail=claimed.tail,
             more=bool(claimed.more),
             vanished=int(claimed.vanished),
+            oversize=read_oversize(claimed.oversize),
         )
 
     def hang_up(self) -> None:
@@ -256,13 +269,22 @@ class Ledger:
         """Take up to ``count`` unresolved orders that are due for a look-up."""
         sent = self._clock.monotonic_ms()
         reply = await self._scripts.run("adopt", self.worker, self.lease_ms, count, self._primary)
-        return self._granted(reply, sent)
+        return self._granted(reply, sent)[0]
 
     async def resync(self, known: Iterable[str]) -> list[Delivery]:
         """Return what is leased to this worker although no reply that arrived said so."""
-        sent = self._clock.monotonic_ms()
-        reply = await self._scripts.run("resync", self.worker, self.lease_ms, self._primary, *known)
-        return self._granted(reply, sent)
+        ids = list(known)
+        found: list[Delivery] = []
+        more = True
+        while more:
+            sent = self._clock.monotonic_ms()
+            reply = await self._scripts.run(
+                "resync", self.worker, self.lease_ms, self._primary, *ids
+            )
+            part, more = self._granted(reply, sent)
+            ids += [one.entry_id for one in part]
+            found += part
+        return found
 
     async def elect(self, term_ms: int, readiness_note: str = "") -> Election:
         """Become or remain the account's keeper for ``term_ms``, and leave others a note."""
@@ -281,10 +303,15 @@ class Ledger:
         number, held_by = read_row(SeatReply, reply)
         return Seat(int(number), held_by.decode())
 
-    async def sweep(self, signal_retention_ms: int) -> SweptReply:
+    async def sweep(self, signal_retention_ms: int) -> Swept:
         """Register orphaned entries, trim the signals stream, remove consumers that are gone."""
-        return read_row(
-            SweptReply, await self._scripts.run("sweep", self.lease_ms, signal_retention_ms)
+        reply = await self._scripts.run("sweep", self.lease_ms, signal_retention_ms)
+        swept = read_row(SweptReply, reply)
+        return Swept(
+            swept.orphans,
+            swept.trimmed,
+            swept.consumers_removed,
+            read_oversize(swept.oversize),
         )
 
     async def trim_letters(self, max_letters: int, max_bytes: int) -> LettersTrimmedReply:
@@ -298,7 +325,11 @@ class Ledger:
 
     async def account(self) -> Account:
         """Return the account in numbers."""
-        return read_account(await self._scripts.run("read_account"))
+        return read_account(
+            await self._scripts.run("read_account"),
+            max_waiting=self._max_waiting,
+            max_group_waiting=self._max_group_waiting,
+        )
 
     async def book(self) -> Book:
         """Return the open positions and which are reserved."""
@@ -327,10 +358,11 @@ class Ledger:
         self._data_loss_ms = epoch.since_ms
         self._settled_mono_ms = self._clock.monotonic_ms() + epoch.settled_in_ms
 
-    def _granted(self, reply: Any, sent: float) -> list[Delivery]:
-        rows, epoch = read_row(GrantedReply, reply)
+    def _granted(self, reply: Any, sent: float) -> tuple[list[Delivery], bool]:
+        """Return what a reply granted, and whether there is more."""
+        rows, epoch, more = read_row(GrantedReply, reply)
         self._learn(epoch)
-        return self._deliveries(rows, sent)
+        return self._deliveries(rows, sent), bool(more)
 
     def _deliveries(self, rows: Sequence[Any], sent: float) -> list[Delivery]:
         """Return what a reply granted, to a call made at ``sent`` (local monotonic)."""

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 
 import redis.exceptions as foreign
 
+from worker.ledger.wire import ReplyTooLargeError
 from worker.runtime.errors import WorkerError
 
 
@@ -82,6 +83,8 @@ def translate(error: Exception) -> LedgerError:
         return LedgerUnavailableError(f"Redis: {text}", kind="loading")
     if isinstance(error, foreign.TimeoutError | TimeoutError | asyncio.TimeoutError):
         return LedgerUnavailableError("Redis did not answer in time", kind="timeout", moved=True)
+    if isinstance(error, ReplyTooLargeError):
+        return LedgerUnavailableError(f"Redis: {text}", kind="connection")
     reason = text or type(error).__name__
     return LedgerUnavailableError(
         f"Redis cannot be reached: {reason}", kind="connection", moved=True

@@ -21,7 +21,7 @@ from worker.ledger.published import (
     text_of,
     unix_ms,
 )
-from worker.ledger.replies import Book, read_book
+from worker.ledger.replies import Book, printable_group, read_book
 from worker.ledger.stored import Record, Reservation, decode_entry, decode_record, read_book_row
 from worker.ledger.wire import Argument
 
@@ -65,6 +65,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     """An account at one moment (``at_ms``, Redis time, Unix milliseconds).
 
     ``leased`` entries are with a worker now; ``waiting`` ones stand behind others of their group.
+    Most of them wait in ``fullest_group``: ``fullest_waiting`` openings, or so many others.
     Of the unresolved orders ``MAX_LISTED`` are listed. Amounts are by currency. ``ahead_ms`` says
     of each stream by how much its last id is ahead of Redis's clock; ``dead_letters_trimmed``
     counts the letters that were removed within a day for want of room.
@@ -77,6 +78,8 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     backlog: Backlog
     leased: int
     waiting: int
+    fullest_group: str
+    fullest_waiting: int
     unresolved_count: int
     unresolved: tuple[UnresolvedOrder, ...]
     open_positions: int
@@ -122,6 +125,7 @@ async def read_snapshot(access: Access) -> Snapshot:
         ("GET", access.key(f"rate:{at_ms // MINUTE_MS}")),
     )
     rows = [read_book_row(raw) for raw in (found["book"] or {}).values()]
+    fullest = _flat(found["fullest"] or []) or [b"", 0]
     unleased = found["unresolved"] - found["leased_unresolved"]
     return Snapshot(
         at_ms=at_ms,
@@ -131,6 +135,8 @@ async def read_snapshot(access: Access) -> Snapshot:
         backlog=backlog,
         leased=found["leases"],
         waiting=max(backlog.pending - found["leases"] - unleased, 0),
+        fullest_group=printable_group(fullest[0].lstrip(b"-").removeprefix(b":")),
+        fullest_waiting=int(fullest[1]),
         unresolved_count=found["unresolved"],
         unresolved=await _unresolved(access, found["listed"] or []),
         open_positions=sum(bool(row.position) for row in rows),
@@ -221,6 +227,7 @@ def _commands(access: Access) -> dict[str, tuple[Argument, ...]]:
         "leases": ("ZCARD", leases),
         "unresolved": ("ZCARD", unresolved),
         "leased_unresolved": ("ZINTERCARD", 2, leases, unresolved),
+        "fullest": ("ZRANGE", key("lines"), 0, 0, "REV", "WITHSCORES"),
         "listed": ("ZRANGE", unresolved, 0, MAX_LISTED - 1),
         "book": ("HGETALL", key("book")),
         "exposure": ("HGETALL", key("totals")),
@@ -231,6 +238,11 @@ def _commands(access: Access) -> dict[str, tuple[Argument, ...]]:
         "throttle": ("HGETALL", key("throttle")),
         "sheet": ("GET", key("sheet")),
     }
+
+
+def _flat(rows: list[Any]) -> list[Any]:
+    """Return members and scores in turn: the library pairs them, or not."""
+    return [part for row in rows for part in (row if isinstance(row, list | tuple) else (row,))]
 
 
 def _amounts(raw: Mapping[bytes, bytes]) -> dict[str, Decimal]:

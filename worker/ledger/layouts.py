@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any, Final, NamedTuple, TypeVar
 
+from worker.domain.refusal import DeadReason
+from worker.ledger import limits
 from worker.ledger.stored import (
     STATE_ADMITTED,
     AdmittedPart,
@@ -32,6 +34,13 @@ class Status(StrEnum):
     FENCED = "fenced"
 
 
+class Line(StrEnum):
+    """What an entry is counted as while it waits behind others of its group."""
+
+    OPENING = "opening"
+    OTHER = "other"
+
+
 class Mending(StrEnum):
     """A step of mending a stream: nothing to do, more to copy, or done."""
 
@@ -40,14 +49,9 @@ class Mending(StrEnum):
     MENDED = "mended"
 
 
-#: A stream's last id may be ahead of Redis's clock by this: clocks of a failed-over server differ.
-MAX_AHEAD_MS: Final = 60_000
-#: A dead letter keeps at most this much of its entry, names and values together, ...
-MAX_LETTER_BYTES: Final = 1_048_576
-#: ... in so many names and values; a script's call takes no more than about 8,000.
-MAX_LETTER_PARTS: Final = 6_000
 #: The field that a letter has besides if its entry was cut: the size of the whole entry, bytes.
 CUT_FIELD: Final = "cut_from_bytes"
+
 
 # -- what is sent: lists of items ---------------------------------------------------------------
 
@@ -134,6 +138,9 @@ class DeadLetterTail(NamedTuple):
         return [part for pair in zip(self._fields, self, strict=True) for part in pair]
 
 
+#: The error of a dead letter that has only the beginning of its entry begins with this.
+
+
 # -- what is answered ---------------------------------------------------------------------------
 
 
@@ -146,7 +153,10 @@ class Epoch(NamedTuple):
 
 
 class DeliveryRow(NamedTuple):
-    """An entry granted; a first delivery has its fields only (``first_delivery_row.lua``)."""
+    """An entry granted; a first delivery has its fields only (``first_delivery_row.lua``).
+
+    ``is_surplus`` (1 or 0) marks one that its message group has no room for.
+    """
 
     token: int
     deliveries: int
@@ -154,25 +164,31 @@ class DeliveryRow(NamedTuple):
     record: bytes | None
     overdue_ms: int
     verdict: bytes | None
+    is_surplus: int
     fields: list[bytes]
 
 
 class ClaimReply(NamedTuple):
-    """``deliveries`` are ids and deliveries in turn, ``holds`` budgets and milliseconds."""
+    """``deliveries`` are ids and deliveries in turn, ``holds`` budgets and milliseconds.
+
+    ``oversize`` are ids and errors of the entries that were buried because they are too large.
+    """
 
     deliveries: list[Any]
     epoch: list[Any]
     tail: bytes
     more: int
     vanished: int
+    oversize: list[bytes]
     holds: list[Any]
 
 
 class GrantedReply(NamedTuple):
-    """``adopt`` and ``resync``: ids and deliveries in turn."""
+    """``adopt`` and ``resync``: ids and deliveries in turn; ``more`` (1 or 0) did not fit."""
 
     deliveries: list[Any]
     epoch: list[Any]
+    more: int
 
 
 class AdmissionsReply(NamedTuple):
@@ -252,6 +268,8 @@ class AccountReply(NamedTuple):
     oldest_pending_ms: int
     leases: int
     ahead: list[bytes]
+    fullest_group: bytes
+    fullest_waiting: int
 
 
 class ElectionReply(NamedTuple):
@@ -269,11 +287,12 @@ class SeatReply(NamedTuple):
 
 
 class SweptReply(NamedTuple):
-    """The counts of one sweep."""
+    """The counts of one sweep; ``oversize`` as in :class:`ClaimReply`."""
 
     orphans: int
     trimmed: int
     consumers_removed: int
+    oversize: list[bytes]
 
 
 class LettersTrimmedReply(NamedTuple):
@@ -354,16 +373,11 @@ WORDS: Final[Mapping[str, Mapping[str, str]]] = {
     "RESERVATION": {kind.name: kind.value for kind in Reservation if kind},
     "STATE": {"ADMITTED": STATE_ADMITTED},
     "MENDING": {status.name: status.value for status in Mending},
-    "LETTER": {"CUT": CUT_FIELD},
+    "LETTER": {"CUT": CUT_FIELD, "MALFORMED": DeadReason.MALFORMED.value},
+    "LINE": {kind.name: kind.value for kind in Line},
 }
-#: Numbers that both sides know, in the same way.
-NUMBERS: Final[Mapping[str, Mapping[str, int]]] = {
-    "LIMIT": {
-        "AHEAD_MS": MAX_AHEAD_MS,
-        "LETTER_BYTES": MAX_LETTER_BYTES,
-        "LETTER_PARTS": MAX_LETTER_PARTS,
-    },
-}
+#: Numbers that both sides use, by the name of their set in the scripts.
+NUMBERS: Final[Mapping[str, Mapping[str, int]]] = {"LIMIT": limits.IN_SCRIPTS}
 
 
 def require(is_so: bool, rule: str) -> None:

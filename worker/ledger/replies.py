@@ -22,6 +22,9 @@ from worker.ledger.layouts import (
 from worker.ledger.stored import Record, decode_record, read_book_row
 from worker.runtime.errors import InvariantError
 
+#: Characters that are shown of a message group's name.
+MAX_GROUP_SHOWN: Final = 64
+
 
 class Delivery(msgspec.Struct, frozen=True, kw_only=True):
     """One entry granted to this worker.
@@ -32,7 +35,8 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
     never) a primary took over that may lack earlier writes: an order of an older signal may exist
     of which no record speaks, and one may still arrive until ``settled_mono_ms``. ``deliveries``
     counts the entry's deliveries, this one included. ``verdict`` is what a person says became of
-    its order.
+    its order. ``is_surplus`` says that its message group had no room for it: unless it was admitted
+    before, it ends with that.
     """
 
     entry_id: str
@@ -46,19 +50,31 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
     data_loss_ms: int = 0
     settled_mono_ms: float = 0.0
     verdict: Verdict | None = None
+    is_surplus: bool = False
 
 
 class Claim(msgspec.Struct, frozen=True, kw_only=True):
     """The deliveries of one claim.
 
     ``more`` says that there is more to claim; if not, ``tail`` is the id after which to wait.
-    ``vanished`` is how many entries were gone from the stream before they were read.
+    ``vanished`` is how many entries were gone from the stream before they were read, ``oversize``
+    the id and the error of each that was buried because it is too large.
     """
 
     deliveries: list[Delivery]
     tail: bytes
     more: bool
     vanished: int
+    oversize: list[tuple[str, str]] = []
+
+
+class Swept(NamedTuple):
+    """The counts of one sweep; ``oversize`` as in :class:`Claim`."""
+
+    orphans: int
+    trimmed: int
+    consumers_removed: int
+    oversize: list[tuple[str, str]]
 
 
 class Admitted(msgspec.Struct, frozen=True):
@@ -102,7 +118,9 @@ class Account(msgspec.Struct, frozen=True, kw_only=True):
     """The account in numbers; amounts by quote currency, ages in milliseconds.
 
     ``lag`` is None where the server cannot tell it (an undelivered entry was deleted). ``ahead_ms``
-    says of each stream by how much its last id is ahead of the server's clock.
+    says of each stream by how much its last id is ahead of the server's clock. ``waiting_part`` is
+    how much of what may wait in all groups does, ``fullest_part`` the same of ``fullest_group``,
+    where most wait; that is empty where none do.
     """
 
     exposure: dict[str, Decimal]
@@ -115,6 +133,9 @@ class Account(msgspec.Struct, frozen=True, kw_only=True):
     oldest_pending_ms: int
     leases: int
     ahead_ms: dict[str, int] = {}
+    waiting_part: float = 0.0
+    fullest_group: str = ""
+    fullest_part: float = 0.0
 
 
 class Book(msgspec.Struct, frozen=True, kw_only=True):
@@ -186,12 +207,13 @@ def read_deliveries(
         record: Record | None = None
         verdict: Verdict | None = None
         overdue_ms = 0
+        is_surplus = False
         if type(row) is bytes:
             fields = {b"data": row}
         elif type(row[0]) is int:
             again = read_row(DeliveryRow, row)
             token, delivery_count = again.token, again.deliveries
-            overdue_ms = again.overdue_ms
+            overdue_ms, is_surplus = again.overdue_ms, bool(again.is_surplus)
             if again.signal:
                 record = read_record(again.signal.decode(), again.record)
             if again.verdict is not None:
@@ -212,9 +234,22 @@ def read_deliveries(
                 data_loss_ms=data_loss_ms,
                 settled_mono_ms=settled_mono_ms,
                 verdict=verdict,
+                is_surplus=is_surplus,
             )
         )
     return deliveries
+
+
+def read_oversize(flat: Sequence[bytes]) -> list[tuple[str, str]]:
+    """Read ids and errors in turn."""
+    texts = [part.decode() for part in flat]
+    return list(zip(texts[::2], texts[1::2], strict=True))
+
+
+def printable_group(raw: bytes) -> str:
+    """Return the name of a message group, which may be any bytes, as a short printable text."""
+    text = raw[: 4 * MAX_GROUP_SHOWN].decode(errors="replace")
+    return "".join(sign if sign.isprintable() else "?" for sign in text)[:MAX_GROUP_SHOWN]
 
 
 def _pairs(fields: Sequence[bytes]) -> dict[bytes, bytes]:
@@ -265,8 +300,8 @@ def read_admission(row: Any, at_ms: int) -> Admission:
     return _OTHERS[row]
 
 
-def read_account(row: Any) -> Account:
-    """Read the account in numbers.
+def read_account(row: Any, *, max_waiting: int, max_group_waiting: int) -> Account:
+    """Read the account in numbers, and how much of what may wait does.
 
     Raises:
         InvariantError: it has another width than the layout.
@@ -286,6 +321,9 @@ def read_account(row: Any) -> Account:
             name.decode(): int(ms)
             for name, ms in zip(reply.ahead[::2], reply.ahead[1::2], strict=True)
         },
+        waiting_part=max(int(reply.pending) - int(reply.leases), 0) / max_waiting,
+        fullest_group=printable_group(reply.fullest_group),
+        fullest_part=int(reply.fullest_waiting) / max_group_waiting,
     )
 
 

@@ -8,7 +8,7 @@ In a script or library:
 - ``--- @finally flush()`` in a library: every script that includes it must call ``flush()`` once,
   in a line of its own that is not indented.
 - ``ADMIT.TOKEN`` is the number of a column, ``ADMIT.SIZE`` how many there are,
-  ``DEAD_LETTER.names`` their names, ``STATUS.FENCED`` a word, ``LIMIT.AHEAD_MS`` a number
+  ``DEAD_LETTER.names`` their names, ``STATUS.FENCED`` a word, ``LIMIT.ENTRY_BYTES`` a number
   (:mod:`worker.ledger.layouts`).
 - ``CLAIM{TAIL = tail, ...}`` is a list with every column in its order, and
   ``RECORD.values{STATE = s, ...}`` the values alone, of columns that follow each other;

@@ -15,7 +15,7 @@ from redis.exceptions import NoScriptError, RedisError
 from worker.ledger.connection import Connections, Purpose
 from worker.ledger.errors import LedgerError, LedgerUnavailableError, translate
 from worker.ledger.script_source import NAMES, source
-from worker.ledger.wire import Argument, Wire
+from worker.ledger.wire import Argument, ReplyTooLargeError, Wire
 from worker.runtime.clock import Clock, Random, SystemClock
 
 #: The longest pause before the second repetition; doubled from one to the next, up to the maximum.
@@ -251,7 +251,7 @@ class RedisScripts:
             return await _all([wire.call(*command) for command in commands])
         except NoScriptError:
             raise
-        except (RedisError, ProtocolError, OSError) as error:
+        except (RedisError, ProtocolError, ReplyTooLargeError, OSError) as error:
             failure = translate(error)
             if isinstance(failure, LedgerUnavailableError) and failure.moved:
                 await self._connections.invalidate(wire)

@@ -22,7 +22,8 @@ class Entry(msgspec.Struct, frozen=True, array_like=True):
 
     A sequence without the number of its values. ``group`` is raw: a producer may have put any
     bytes there. ``owner`` is the consumer it is pending for, ``worker`` who was granted it last
-    (empty once it was given back), ``refused`` the question and the code of the refusal it got,
+    (empty once it was given back), ``refused`` the question and the code of the refusal it got, or
+    while it waits behind others what it is counted as (:class:`~worker.ledger.layouts.Line`),
     ``following`` the next entry of its group, ``signal`` the id admitted under it.
     """
 

@@ -12,11 +12,17 @@ from typing import Any, Final, cast
 import hiredis
 from redis.exceptions import NoScriptError, ResponseError
 
+from worker.ledger.limits import MAX_REPLY_BYTES
+
 #: The types of a command's arguments.
 Argument = bytes | str | int | float
 
 #: How long connecting and signing in may take together.
 CONNECT_TIMEOUT_S: Final = 2.0
+
+
+class ReplyTooLargeError(Exception):
+    """A reply has more bytes than any call here expects; it was not read to its end."""
 
 
 class Wire(asyncio.Protocol):
@@ -36,6 +42,7 @@ class Wire(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._watch: asyncio.TimerHandle | None = None
         self._heard = 0.0
+        self._unanswered_bytes = 0
 
     @property
     def is_open(self) -> bool:
@@ -73,12 +80,16 @@ class Wire(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Give every whole reply to its call."""
         self._heard = self._loop.time()
+        self._unanswered_bytes += len(data)
         try:
             self._reader.feed(data)
             while (reply := self._reader.gets()) is not False:
+                self._unanswered_bytes = 0
                 self._answer(reply)
         except (hiredis.ProtocolError, ResponseError) as error:
             self._end(error)
+        if self._unanswered_bytes > MAX_REPLY_BYTES:
+            self._end(ReplyTooLargeError(f"a reply has more than {MAX_REPLY_BYTES} bytes"))
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Fail the calls under way."""

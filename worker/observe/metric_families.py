@@ -126,6 +126,14 @@ class Family(dict[tuple[str, ...], Child], Generic[Child]):
             child = self[bounded] = self._make()
         return child
 
+    def only(self, *values: str) -> Child:
+        """Return the child with these label values, whatever they are, and forget all others."""
+        child = self.get(values) or self._make()
+        self[values] = child
+        for other in [one for one in self if one != values]:
+            del self[other]
+        return child
+
     def collect(self) -> Exposition:
         """Return the metric as the library renders it; may be called from any thread."""
         name = PREFIX + self._metric.name

@@ -150,6 +150,10 @@ METRICS: Final = (
     _account("stream_lag", "Signals not yet claimed by any worker; NaN where Redis cannot tell."),
     _account("pending", "Signals claimed and not yet ended, over all workers."),
     _account("waiting", "Claimed signals that wait for another of their message group."),
+    _account("waiting_part", "Waiting signals, as a part of worker.max_waiting."),
+    _account("fullest_group",
+             "Signals that wait in the message group where most do, as a part of "
+             "worker.max_group_waiting; one series at a time.", group=_OPEN),
     _account("oldest_pending_seconds", "Age of the oldest claimed signal that has not ended."),
     _account("drift", "Differences between the book and the exchanges, seen twice in a row."),
     _account("exposure_quote", "Value of open and reserved positions.", quote=_OPEN),

@@ -107,6 +107,11 @@ class Metrics:
             self._claimed.inc(count)
             self._batches["claim",].observe(count)
 
+    def buried(self, count: int) -> None:
+        """Count entries that were too large to be taken in hand, as claimed and dead."""
+        self._claimed.inc(count)
+        self._ends["dead",].inc(count)
+
     def signal_ended(self, outcome: str, elapsed_s: float) -> None:
         """Count one signal's end.
 
@@ -279,6 +284,9 @@ class Metrics:
         oldest_pending_ms: int,
         leases: int,
         ahead_ms: Mapping[str, int],
+        waiting_part: float,
+        fullest_group: str,
+        fullest_part: float,
     ) -> None:
         """Show the account, from now until ``keeper(elected=False)``.
 
@@ -293,6 +301,9 @@ class Metrics:
             oldest_pending_ms: age of the oldest of those.
             leases: how many of those are being worked on.
             ahead_ms: by how much each stream's last id is ahead of Redis's clock.
+            waiting_part: how much of what may wait in all message groups does.
+            fullest_group: the message group where most wait, a short text.
+            fullest_part: how much of what may wait in that one does.
         """
         gauges = self._gauges
         gauges["unresolved"]().set(unresolved)
@@ -301,6 +312,8 @@ class Metrics:
         gauges["stream_lag"]().set(float("nan") if lag is None else lag)
         gauges["pending"]().set(pending)
         gauges["waiting"]().set(max(pending - leases, 0))
+        gauges["waiting_part"]().set(waiting_part)
+        gauges["fullest_group"].only(fullest_group).set(fullest_part)
         gauges["oldest_pending_seconds"]().set(oldest_pending_ms / 1_000)
         for name, amounts in (("exposure_quote", exposure), ("realized_pnl_quote", realized)):
             for currency, amount in amounts.items():

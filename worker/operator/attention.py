@@ -17,6 +17,8 @@ STUCK_MS: Final = 60_000
 COMPARED_MS: Final = 180_000
 #: So does a sheet older than this while something is open: one is published every 5 s.
 SHEET_MS: Final = 30_000
+#: A message group needs attention when so much of what may wait in it does.
+FULL_PART: Final = 0.8
 
 
 class Severity(StrEnum):
@@ -246,6 +248,16 @@ def _backlog(status: Status) -> Iterator[Attention]:
             subject="signals",
             count=status.stream_length,
             text="the consumer group is missing; a running worker creates it again",
+        )
+    fullest = status.fullest_group
+    if fullest is not None and fullest.waiting >= FULL_PART * fullest.allowed:
+        yield Attention(
+            code=Code.BACKLOG,
+            severity=Severity.WARNING,
+            subject=fullest.name,
+            count=fullest.waiting,
+            text=f"{fullest.waiting} signals of message group {fullest.name} wait for each other; "
+            f"of {fullest.allowed} on, openings end as GROUP_FULL",
         )
     if status.unresolved_count:
         return  # signals of a symbol wait for its unresolved order, which is reported already

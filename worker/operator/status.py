@@ -12,7 +12,7 @@ from worker.domain.trading_asks import Ask
 from worker.domain.trading_state import TradingState
 from worker.ledger.access import Access, split_id
 from worker.ledger.inspection import Snapshot, UnresolvedOrder, read_snapshot
-from worker.ledger.layouts import MAX_AHEAD_MS
+from worker.ledger.limits import AHEAD_MS
 from worker.ledger.published import Heartbeat
 from worker.operator.limits import Limit, limits_of
 from worker.runtime.clock import utc
@@ -38,6 +38,14 @@ class UnresolvedView(msgspec.Struct, frozen=True, kw_only=True):
     age_ms: int | None
 
 
+class FullestGroup(msgspec.Struct, frozen=True, kw_only=True):
+    """The message group where most signals wait, and how many are allowed to."""
+
+    name: str
+    waiting: int
+    allowed: int
+
+
 class Status(msgspec.Struct, frozen=True, kw_only=True):
     """An account at one moment (``at``, Redis time).
 
@@ -46,9 +54,10 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     keeper published wallets and marks, and compared the book with every exchange; None for never.
     ``lag`` counts the signals no worker has seen, None where that cannot be known; ``pending``
     those seen and not finished, of which ``in_flight`` are leased to a worker now and ``waiting``
-    stand behind others of their group. Ages are milliseconds, None for none. ``streams_ahead_ms``
-    has the streams whose last id is too far ahead of Redis's clock; ``dead_letters_trimmed`` counts
-    the letters removed for want of room within a day.
+    stand behind others of their group: most in ``fullest_group``, None if none wait. Ages are
+    milliseconds, None for none. ``streams_ahead_ms`` has the streams whose last id is too far ahead
+    of Redis's clock; ``dead_letters_trimmed`` counts the letters removed for want of room within a
+    day.
     """
 
     account: str
@@ -67,6 +76,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     pending: int
     in_flight: int
     waiting: int
+    fullest_group: FullestGroup | None
     oldest_pending_age_ms: int | None
     oldest_unseen_age_ms: int | None
     unresolved_count: int
@@ -134,6 +144,13 @@ def status_of(account: str, snapshot: Snapshot, config: Config) -> Status:
         pending=backlog.pending,
         in_flight=snapshot.leased,
         waiting=snapshot.waiting,
+        fullest_group=FullestGroup(
+            name=snapshot.fullest_group,
+            waiting=snapshot.fullest_waiting,
+            allowed=config.worker.max_group_waiting,
+        )
+        if snapshot.fullest_waiting
+        else None,
         oldest_pending_age_ms=_age_ms(backlog.oldest_pending, at_ms),
         oldest_unseen_age_ms=_age_ms(backlog.oldest_unseen, at_ms),
         unresolved_count=snapshot.unresolved_count,
@@ -146,7 +163,7 @@ def status_of(account: str, snapshot: Snapshot, config: Config) -> Status:
         realized_today=snapshot.realized_today,
         dead_letters=snapshot.dead_letters,
         dead_letters_trimmed=snapshot.dead_letters_trimmed,
-        streams_ahead_ms={name: ms for name, ms in snapshot.ahead_ms.items() if ms > MAX_AHEAD_MS},
+        streams_ahead_ms={name: ms for name, ms in snapshot.ahead_ms.items() if ms > AHEAD_MS},
         throttled_ms={
             exchange: until_ms - at_ms
             for exchange, until_ms in snapshot.throttled_until_ms.items()

@@ -110,7 +110,10 @@ class ExecutionPipeline:
         if delivery.deliveries > self._max_deliveries:
             return self._exhaust(delivery, custody)
         signal = self._read(delivery)
-        return self._arrive(delivery, signal, custody) if isinstance(signal, Signal) else signal
+        if not isinstance(signal, Signal):
+            return signal
+        arrival = self._arrive(delivery, signal, custody)
+        return self._refuse_surplus(arrival, custody) if delivery.is_surplus else arrival
 
     def needs_market(self, arrival: Arrival) -> bool:
         """Return whether an entry lacks a price or a balance that the exchange may tell."""
@@ -191,6 +194,26 @@ class ExecutionPipeline:
         if arrival.suspect_until_mono_ms is None:
             return failed
         return self._risk.propose_look_up(failed, arrival, custody)
+
+    def _refuse_surplus(self, arrival: Arrival, custody: Custody) -> Proposal | EarlyEnd:
+        """End a signal that its message group has no room for."""
+        signal = arrival.signal
+        if signal.action is OPEN:
+            refusal = Refusal(
+                Stage.VALIDATION,
+                Code.GROUP_FULL,
+                "as many signals wait already as worker.max_group_waiting allows in its message "
+                "group, or worker.max_waiting in all",
+            )
+        else:
+            refusal = Refusal(
+                Stage.VALIDATION,
+                Code.POSITION_BUSY,
+                f"worker.max_group_waiting signals with action {signal.action.value!r} or the like "
+                "wait in its message group already: one more would change nothing",
+            )
+        failed = Failed(refusal=refusal, signal=signal, digest=arrival.digest)
+        return self._refused(failed, arrival, custody)
 
     def _resume(
         self, delivery: Delivery, record: Record, custody: Custody

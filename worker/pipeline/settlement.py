@@ -2,6 +2,7 @@
 
 from datetime import datetime
 from decimal import Decimal
+from typing import Final
 
 import msgspec
 
@@ -48,6 +49,9 @@ from worker.pipeline.sizing import Sizing
 from worker.runtime.clock import Clock, rfc3339, utc
 
 _encode = msgspec.json.Encoder().encode
+
+#: Characters of a dead letter's error, which may quote what a producer has sent.
+MAX_ERROR: Final = 1_000
 
 
 class Ending(msgspec.Struct, frozen=True, kw_only=True):
@@ -245,15 +249,16 @@ class SettlementWriter:
 
     def malformed(self, end: Malformed, custody: Custody, deliveries: int) -> Ending:
         """Build the dead letter of an entry that is no signal."""
+        dead = self._dead(end.reason, end.error, custody, deliveries)
         return Ending(
             item=CommitItem(
                 entry=custody.entry_id,
                 token=custody.token,
                 duplicate=True,
-                dead=self._dead(end.reason, end.error, custody, deliveries),
+                dead=dead,
             ),
             outcome="dead",
-            fields={"reason": end.reason, "error": end.error},
+            fields={"reason": end.reason, "error": dead.error},
         )
 
     def unresolved(self, end: Unresolved) -> tuple[str, str, str]:
@@ -341,7 +346,7 @@ class SettlementWriter:
     ) -> DeadLetterTail:
         return DeadLetterTail(
             reason=reason.value,
-            error=error,
+            error=error if len(error) <= MAX_ERROR else error[: MAX_ERROR - 1] + "…",
             entry_id=custody.entry_id,
             deliveries=str(deliveries),
             worker=self._worker,

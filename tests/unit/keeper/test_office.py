@@ -33,7 +33,7 @@ from worker.keeper.office import TERM_MS, Keeper
 from worker.keeper.readiness import Readiness
 from worker.ledger.calls import Ledger
 from worker.ledger.errors import LedgerRefusedError, LedgerUnavailableError
-from worker.ledger.replies import Account, Book, Delivery, Election
+from worker.ledger.replies import Account, Book, Delivery, Election, Swept
 from worker.observe.health import Health
 from worker.observe.metrics import Metrics
 
@@ -147,9 +147,9 @@ class FakeLedger:
         self._call("account")
         return NOBODY
 
-    async def sweep(self, retention_ms: int) -> tuple[int, int, int]:
+    async def sweep(self, retention_ms: int) -> Swept:
         self._call("sweep")
-        return 0, 0, 0
+        return Swept(0, 0, 0, [])
 
     async def book(self) -> Book:
         self._call("book")
@@ -233,7 +233,7 @@ class Worker:
                 compare,
                 AdoptUnresolved(ledger, self.engine),
                 PublishAccount(ledger, self.metrics),
-                Sweep(ledger, signal_retention_ms=1_000),
+                Sweep(ledger, 1_000, self.metrics),
             ],
             readiness=Readiness(compare, self.health),
             drain=self.engine,

@@ -169,7 +169,7 @@ def test_an_answer_to_an_admission_of_another_width_is_refused(row: Any, complai
 def test_an_account_of_another_width_is_refused() -> None:
     """Its numbers have no names, so a wrong one would be shown as another."""
     with pytest.raises(InvariantError, match="AccountReply"):
-        read_account([0] * 9)
+        read_account([0] * 9, max_waiting=1, max_group_waiting=1)
 
 
 def test_a_broken_rule_stops_the_program() -> None:

@@ -24,6 +24,7 @@ GOOD: Final = Status(
     pending=2,
     in_flight=2,
     waiting=0,
+    fullest_group=None,
     oldest_pending_age_ms=90,
     oldest_unseen_age_ms=None,
     unresolved_count=0,

@@ -4,7 +4,7 @@ from typing import ClassVar
 
 from worker.keeper.duty import Duty
 from worker.ledger.calls import Ledger
-from worker.ledger.layouts import MAX_AHEAD_MS
+from worker.ledger.limits import AHEAD_MS
 from worker.observe.metrics import Metrics
 from worker.runtime.logger import get_logger
 
@@ -46,8 +46,11 @@ class PublishAccount(Duty):
             oldest_pending_ms=account.oldest_pending_ms,
             leases=account.leases,
             ahead_ms=account.ahead_ms,
+            waiting_part=account.waiting_part,
+            fullest_group=account.fullest_group,
+            fullest_part=account.fullest_part,
         )
-        ahead = {name: ms for name, ms in account.ahead_ms.items() if ms > MAX_AHEAD_MS}
+        ahead = {name: ms for name, ms in account.ahead_ms.items() if ms > AHEAD_MS}
         if ahead.keys() != self._said:
             self._said = frozenset(ahead)
             if ahead:

@@ -3,16 +3,19 @@
 -- ARGV[1] worker: consumer name
 -- ARGV[2] room: how many entries to take at most
 -- ARGV[3] lease: ms
--- ARGV[4] ceiling: how many entries may wait in groups before no new ones are read
--- ARGV[5] primary: replication id last seen, '' at start
+-- ARGV[4] ceiling: how many entries may wait in all groups
+-- ARGV[5] bound: how many openings may wait in one group, and how many others
+-- ARGV[6] primary: replication id last seen, '' at start
 -- Returns CLAIM; the tail is 0-0 where there is more
 --- @include "grant"
 --- @include "forget_entry"
 --- @include "enter_groups"
+--- @include "read_new"
+--- @include "last_read"
 --- @include "epoch"
 --- @include "holds"
-local worker, room, lease_ms, ceiling =
-  ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+local worker, room, lease_ms = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+local ceiling, bound = tonumber(ARGV[4]), tonumber(ARGV[5])
 local expires = now_ms + lease_ms
 local pending = call('XPENDING', SIGNALS, GROUP)[1] -- no group, no claim: before any write
 local granted, count, vanished = {}, 0, 0
@@ -26,20 +29,24 @@ local function take(id, overdue_ms)
   while id do
     read_entries({id})
     if not entries[id] then return end
-    local got = grant(id, worker, expires, 1, overdue_ms)
+    local got, large = grant(id, worker, expires, 1, overdue_ms)
     if got then return hand_out(id, got) end
-    vanished = vanished + 1
+    if not large then vanished = vanished + 1
+    elseif not bury_oversize(id, large, entries[id][ENTRY.DELIVERIES] + 1, worker) then
+      return lease(id, expires)
+    end
     id = forget_entry(id)
   end
 end
 
-local primary = epoch(lease_ms, ARGV[5])
+local primary = epoch(lease_ms, ARGV[6])
 local expired = call('ZRANGEBYSCORE', P .. 'leases', '-inf', now_ms, 'WITHSCORES', 'LIMIT', 0, room)
 for n = 1, #expired, 2 do
+  if not has_room() then break end
   call('ZREM', P .. 'leases', expired[n])
   take(expired[n], now_ms - tonumber(expired[n + 1]))
 end
-while count < room do
+while count < room and has_room() do
   local id = call('LPOP', P .. 'released')
   if not id then break end
   read_entries({id})
@@ -51,27 +58,21 @@ while count < room do
 end
 
 local waiting = pending - call('ZCARD', P .. 'leases') - count
-local want = math.min(room - count, ceiling - waiting)
-local more, last = want <= 0 and 1 or 0, nil
-if want > 0 then
-  local read = call('XREADGROUP', 'GROUP', GROUP, worker, 'COUNT', want, 'STREAMS', SIGNALS, '>')
-  local bodies, ids, new = read and read[1][2] or {}, {}, {}
-  for n = 1, #bodies do ids[n] = bodies[n][1] end
-  more, last = #ids == want and 1 or 0, ids[#ids] -- with fewer than wanted, the stream's last
-  read_entries(ids)
-  for n = 1, #ids do -- a recreated group repeats what is granted or waits
-    if not entries[ids[n]] then new[#new + 1] = bodies[n] end
-  end
-  local heads = enter_groups(new, worker, worker)
-  for n = 1, #heads do
-    local id, fields = heads[n][1], heads[n][2]
-    lease(id, expires)
-    hand_out(id, first_delivery_row(fields))
-  end
+local new, more, last = read_new(worker, room - count)
+local ids, unknown = {}, {}
+for n = 1, #new do ids[n] = new[n][1] end
+read_entries(ids)
+for n = 1, #new do -- a recreated group repeats what is granted or waits
+  if not entries[ids[n]] then unknown[#unknown + 1] = new[n] end
+end
+local heads, surplus = enter_groups(unknown, worker, worker, bound, ceiling - waiting)
+for n = 1, #heads do
+  local id, fields = heads[n][1], heads[n][2]
+  lease(id, expires)
+  hand_out(id, surplus[id] and surplus_row(fields) or first_delivery_row(fields))
 end
 flush()
-if more == 0 and not last then
-  last = (call('XREVRANGE', SIGNALS, '+', '-', 'COUNT', 1)[1] or {})[1]
-end
-return CLAIM{DELIVERIES = granted, EPOCH = primary, TAIL = more == 0 and last or '0-0', MORE = more,
-  VANISHED = vanished, HOLDS = holds()}
+end_oversize()
+return CLAIM{DELIVERIES = granted, EPOCH = primary,
+  TAIL = more == 0 and (last or last_read()) or '0-0', MORE = more, VANISHED = vanished,
+  OVERSIZE = oversize, HOLDS = holds()}

@@ -15,6 +15,7 @@ local book = call('HGETALL', P .. 'book')
 for n = 2, #book, 2 do
   if read_position(book[n]) ~= '' then open = open + 1 end
 end
+local fullest = call('ZRANGE', P .. 'lines', 0, 0, 'REV', 'WITHSCORES')
 local pending = call('XPENDING', SIGNALS, GROUP)
 local oldest = pending[2] and now_ms - tonumber(string.match(pending[2], '^%d+')) or 0
 local ahead = {}
@@ -32,5 +33,7 @@ return ACCOUNT{
   PENDING = pending[1],
   OLDEST_PENDING_MS = math.max(oldest, 0),
   LEASES = call('ZCARD', P .. 'leases'),
-  AHEAD = ahead
+  AHEAD = ahead,
+  FULLEST_GROUP = (string.gsub(fullest[1] or '', '^%-?:', '')),
+  FULLEST_WAITING = tonumber(fullest[2] or 0)
 }

@@ -1,5 +1,5 @@
--- Return the entries leased to a worker by replies that were lost. Tokens are unchanged: a reply that
--- is only late says the same.
+-- Return the entries leased to a worker by replies that were lost, as many as one reply holds. Tokens are
+-- unchanged: a reply that is only late says the same.
 -- KEYS[1] {account}:signals
 -- ARGV[1] worker: consumer name
 -- ARGV[2] lease: ms
@@ -12,16 +12,23 @@
 local worker, lease_ms = ARGV[1], tonumber(ARGV[2])
 local expires = now_ms + lease_ms
 local primary = epoch(lease_ms, ARGV[3])
-local known, missed = {}, {}
+local known, missed, more = {}, {}, 0
 for n = 4, #ARGV do known[ARGV[n]] = true end
 local ids = call('ZRANGE', P .. 'leases', 0, -1)
 read_entries(ids)
 for _, id in ipairs(ids) do
   if not known[id] and entries[id] and entries[id][ENTRY.WORKER] == worker then
-    lease(id, expires)
+    if not has_room() then
+      more = 1
+      break
+    end
     local body = call('XRANGE', SIGNALS, id, id)[1]
-    missed[#missed + 1], missed[#missed + 2] = id, delivery_row(id, body, 0)
+    -- One that is too large, which only an earlier version let in, is left to the end of its lease.
+    if not (body and select(2, entry_size(body[2]))) then
+      lease(id, expires)
+      missed[#missed + 1], missed[#missed + 2] = id, delivery_row(id, body, 0)
+    end
   end
 end
 flush()
-return GRANTED{DELIVERIES = missed, EPOCH = primary}
+return GRANTED{DELIVERIES = missed, EPOCH = primary, MORE = more}

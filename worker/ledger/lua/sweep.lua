@@ -6,6 +6,7 @@
 -- Returns SWEPT
 --- @include "clock"
 --- @include "enter_groups"
+--- @include "oversize"
 --- @include "offer"
 --- @include "is_before"
 --- @include "fields_by_name"
@@ -17,11 +18,13 @@ for n, row in ipairs(pending) do ids[n] = row[1] end
 read_entries(ids)
 local heads, gone = {}, {}
 for n, id in ipairs(ids) do
-  if not entries[id] then
-    local body = call('XRANGE', SIGNALS, id, id)[1]
+  if not entries[id] and has_room() then
+    local body, owner = call('XRANGE', SIGNALS, id, id)[1], pending[n][2]
     orphans = orphans + 1
     if not body then gone[#gone + 1] = id
-    elseif enter_groups({body}, pending[n][2], '')[1] then heads[#heads + 1] = id end
+    elseif select(2, entry_size(body[2])) then
+      if bury_oversize(id, body[2], pending[n][4], owner) then gone[#gone + 1] = id end
+    elseif enter_groups({body}, owner, '', math.huge, math.huge)[1] then heads[#heads + 1] = id end
   end
 end
 for _, id in ipairs(heads) do offer(id) end
@@ -56,4 +59,6 @@ for _, info in ipairs(call('XINFO', 'CONSUMERS', SIGNALS, GROUP)) do
     removed = removed + 1
   end
 end
-return SWEPT{ORPHANS = orphans, TRIMMED = trimmed, CONSUMERS_REMOVED = removed}
+forget_empty_lines()
+end_oversize()
+return SWEPT{ORPHANS = orphans, TRIMMED = trimmed, CONSUMERS_REMOVED = removed, OVERSIZE = oversize}

@@ -1,10 +1,15 @@
 --- @include "delivery_row"
 --- @include "lease"
 -- Lease a known entry to `worker`, raising its token; its deliveries grow by `count_as`, 0 or 1.
--- Returns its delivery; nil if its body is gone and no signal was admitted under it.
+-- Returns its delivery; nil if its body is gone and no signal was admitted under it, and with that the
+-- fields of the body if it is not gone but too large, which only an earlier version let in.
 local function grant(id, worker, expires, count_as, overdue_ms)
   local entry = entries[id]
   local body = call('XRANGE', SIGNALS, id, id)[1]
+  if body and select(2, entry_size(body[2])) then
+    if entry[ENTRY.SIGNAL] == '' then return nil, body[2] end
+    body = nil
+  end
   if not body and entry[ENTRY.SIGNAL] == '' then return nil end
   entry[ENTRY.TOKEN] = entry[ENTRY.TOKEN] + 1
   entry[ENTRY.DELIVERIES] = entry[ENTRY.DELIVERIES] + count_as

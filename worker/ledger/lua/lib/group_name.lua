@@ -12,7 +12,8 @@ end
 local EXCHANGE, SYMBOL = '^"exchange": ?"([^"\\]*)"', '^"symbol": ?"([^"\\]*)"'
 
 -- Return the message group of a new entry: its `key` field, else exchange and symbol, else its own.
--- It begins with `:` or `!`, which tells it from an entry's id, for `entries` holds both.
+-- It begins with `:` or `!`, which tells it from an entry's id, for `entries` holds both. That of an
+-- entry its group has no room for is `!*` and its id.
 local function group_name(id, fields)
   local name, data = '', ''
   for n = 1, #fields, 2 do

@@ -14,6 +14,7 @@ local changed, moved = {}, {} -- ids of entries and names of groups to be writte
 local finished = {} -- ids of entries to be forgotten
 local regranted = {} -- of those, the ones granted more than once: they may have been parked
 local leased = {} -- end and id of each lease to be written
+local lines, lines_changed = {}, {} -- how many entries wait in a line (lines.lua), and which changed
 local exposures = {} -- by quote currency: the change of the exposure, millionths
 
 -- Read entries into `entries`, but for those that were read before.
@@ -58,5 +59,9 @@ local function flush()
   end
   call_many('HDEL', P .. 'entries', removed)
   call_many('HSET', P .. 'entries', set)
+  for line in pairs(lines_changed) do
+    if lines[line] > 0 then call('ZADD', P .. 'lines', lines[line], line)
+    else call('ZREM', P .. 'lines', line) end
+  end
   for quote, change in pairs(exposures) do add_to_number(P .. 'totals', quote, change) end
 end

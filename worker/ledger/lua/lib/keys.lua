@@ -6,6 +6,9 @@
 --   dead             stream: dead letters
 --   bell             stream: rung when an entry is given back
 --   entries          hash: entry id -> ENTRY, msgpack; message group -> its last entry
+--   lines            sorted set: message group -> openings that wait in it; and with a '-' before
+--                    it -> others that do
+--   wary             string: an entry was too large lately
 --   leases           sorted set: entry id -> when its lease ends, ms
 --   released         list: entries that any worker may take
 --   unresolved       sorted set: entry id -> when the keeper asks again, ms

@@ -9,7 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import pytest
 import redis
@@ -24,9 +24,14 @@ from tests.exchange_simulator.client import ControlClient
 from tests.integration.test_large_entries import HOSTED, MIB, shipped
 from worker.runtime.embedded_server import EmbeddedServer
 
+#: The library does not say what it returns.
+NO_BACKOFF: Any = NoBackoff
+
 pytestmark = pytest.mark.alone
 
 SIGNALS = "{main}:signals"
+#: As the library wants them.
+Fields = dict[Any, Any]
 #: How soon an honest signal must have ended, this machine's stalls taken off.
 SOON_S = 2.0
 HOT = signals.linear(0)
@@ -88,18 +93,18 @@ def test_large_entries_stop_nobody(limited: Fleet) -> None:
     made = _honest("before", 5)
     fleet.submit(*made.values())
     pieces = max(80 * MIB // size, 1)
-    large = {f"f{n}": b"x" * min(size, 80 * MIB) for n in range(pieces)}
-    middle = {"a": b"x" * (650 * 1024), "b": b"x" * (650 * 1024)}
+    large: Fields = {f"f{n}": b"x" * min(size, 80 * MIB) for n in range(pieces)}
+    middle: Fields = {"a": b"x" * (650 * 1024), "b": b"x" * (650 * 1024)}
     sent = 0
     for number in range(2):
-        fleet.redis.xadd(SIGNALS, large)  # type: ignore[arg-type]
+        fleet.redis.xadd(SIGNALS, large)
         between = _honest(f"large{number}-", 5, first=6 + 5 * number)
         fleet.submit(*between.values())
         made |= between
         sent += 1
     fleet.ask("XADD", SIGNALS, "*", *(["name", "1"] * 1_000_000))
     for number in range(64):
-        fleet.redis.xadd(SIGNALS, middle)  # type: ignore[arg-type]
+        fleet.redis.xadd(SIGNALS, middle)
         if number % 16 == 0:
             between = _honest(f"middle{number}-", 2, first=20 + number // 8)
             fleet.submit(*between.values())
@@ -135,12 +140,17 @@ def _wild(kind: str, count: int, fleet: Fleet) -> list[tuple[Signal, dict[str, s
     market, *_ = signals.markets(fleet.exchange.call("GET", "prices"), [HOT])
     expires = {"expires_at": signals.now(6.0)}
     made = [signals.resting(market, f"wild{n}") | expires for n in range(count)]
-    keys = {
-        "symbol": lambda n: {},
-        "key": lambda n: {"key": "k"},
-        "keys": lambda n: {"key": str(n)},
+    return [(one, _group_of(kind, n)) for n, one in enumerate(made)]
+
+
+def _group_of(kind: str, number: int) -> dict[str, str]:
+    """The entry's field that names its group: none, the same for all, or one for each."""
+    fields: dict[str, dict[str, str]] = {
+        "symbol": {},
+        "key": {"key": "k"},
+        "keys": {"key": str(number)},
     }
-    return [(one, keys[kind](n)) for n, one in enumerate(made)]
+    return fields[kind]
 
 
 @pytest.mark.parametrize(
@@ -159,7 +169,8 @@ def test_one_group_holds_up_no_other(fleet: Fleet, kind: str, count: int) -> Non
     with Stalls() as stalls:
         pipeline = fleet.redis.pipeline(transaction=False)
         for one, key in wild:
-            pipeline.xadd(SIGNALS, {"data": json.dumps(one), **key})
+            fields: Fields = {"data": json.dumps(one), **key}
+            pipeline.xadd(SIGNALS, fields)
         pipeline.execute()
         started = time.monotonic()
         fleet.submit(*honest.values())
@@ -196,7 +207,7 @@ def test_a_worker_survives_a_quarter_of_a_gibibyte(
     fleet.ask("SETRANGE", "text", 250 * MIB - 1, "x")
     script = "return redis.call('XADD', KEYS[1], '*', 'data', redis.call('GETDEL', 'text'))"
     with redis.Redis(
-        port=one_server.port, socket_timeout=60, retry=Retry(NoBackoff(), 0)
+        port=one_server.port, socket_timeout=60, retry=Retry(NO_BACKOFF(), 0)
     ) as patient:
         patient.eval(script, 1, SIGNALS)
     after = _honest("after", 3, first=10)

@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -21,10 +22,14 @@ from tests.integration.fleets import (
     take,
     until,
 )
+from worker.config.keys import Config, RedisConfig, Secret
 from worker.ledger.errors import LedgerUnavailableError
 from worker.ledger.limits import ENTRY_BYTES, ENTRY_FIELDS, MAX_REPLY_BYTES, REPLY_BYTES
 from worker.ledger.replies import Delivery
-from worker.operator.dead_letters import signal_id_of
+from worker.ledger.script_source import assemble
+from worker.operator.dead_letters import DeadLetterError
+from worker.operator.reader import AccountReader
+from worker.runtime.clock import rfc3339
 from worker.runtime.embedded_server import EmbeddedServer
 
 ROOT = Path(__file__).parents[2]
@@ -274,15 +279,29 @@ async def test_an_entry_claimed_by_an_earlier_version_is_buried(plain: Fleet) ->
     assert len(await letters(fleet)) == 1
 
 
-async def test_a_repetition_of_a_dead_letter_that_was_cut_is_none(plain: Fleet) -> None:
+async def test_a_dead_letter_that_was_cut_is_not_replayed(plain: Fleet) -> None:
     """Its payload is whole by chance; replayed it would be another entry than was sent."""
     fleet = plain
     data = json.dumps({"signal_id": "s-1"})
     await fleet.redis.xadd(SIGNALS, {"data": data, "junk": b"x" * MIB})
     await take(fleet["w1"])
-    (letter,) = await letters(fleet)
-    assert signal_id_of(letter[b"data"]) == "s-1"
-    assert letter[b"error"].startswith(b"entry too large: ")
+    async with AccountReader(Config(redis=RedisConfig(url=Secret(fleet.url)))) as reader:
+        (letter,) = await reader.dead.latest(5)
+        assert (letter.signal_id, letter.is_cut) == ("s-1", True)
+        with pytest.raises(DeadLetterError, match="only the beginning"):
+            await reader.dead.replay(letter.id)
+        assert await reader.dead.latest(5) == [letter]
+    assert await fleet.redis.xlen(SIGNALS) == 0
+
+
+async def test_times_in_scripts_are_those_of_python(plain: Fleet) -> None:
+    """Over two hundred years, leap days included."""
+    text = assemble("times", '--- @include "oversize"\nreturn rfc3339(tonumber(ARGV[1]))\n')
+    random = Random(1)
+    days = [951_782_400_000, 1_709_164_800_000, 4_107_542_399_999, 0, 86_399_999]
+    for ms in [*days, *(random.randrange(8_000_000_000_000) for _ in range(300))]:
+        told = await plain.redis.eval(text, 1, SIGNALS, ms)
+        assert told.decode() == rfc3339(ms)
 
 
 async def test_claims_go_on_when_memory_is_full(plain: Fleet) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import pytest
 import uvloop
@@ -11,7 +11,8 @@ from redis.exceptions import NoScriptError, ResponseError
 from worker.config.keys import RedisConfig, Secret
 from worker.config.redis_url import Address
 from worker.ledger.connection import Connections, Purpose
-from worker.ledger.wire import Argument, Wire, connect
+from worker.ledger.limits import MAX_REPLY_BYTES
+from worker.ledger.wire import Argument, ReplyTooLargeError, Wire, connect
 from worker.runtime.embedded_server import EmbeddedServer
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -152,6 +153,44 @@ async def test_a_call_that_crosses_such_an_error_is_told_what_it_says() -> None:
     async with serving(serve) as port:
         with pytest.raises(ResponseError, match="max number of clients"):
             await (await dial(port)).call("PING")
+
+
+async def test_a_reply_without_end_is_not_read_to_its_end() -> None:
+    """Nor kept: the bound is on what has come, whatever the reply says of its length."""
+    sent = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal sent
+        await reader.read(1)
+        writer.write(b"$2000000000\r\n")
+        with suppress(ConnectionError):
+            while True:
+                writer.write(b"x" * 2**20)
+                await writer.drain()
+                sent += 2**20
+
+    async with serving(serve) as port:
+        wire = await dial(port)
+        with pytest.raises(ReplyTooLargeError, match=str(MAX_REPLY_BYTES)):
+            await wire.call("PING")
+        assert not wire.is_open
+    assert MAX_REPLY_BYTES <= sent + 2**20 <= 2 * MAX_REPLY_BYTES
+
+
+async def test_many_large_replies_are_read() -> None:
+    """Each counts for itself."""
+    half = MAX_REPLY_BYTES // 2
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        for _ in range(3):
+            writer.write(b"$%d\r\n%b\r\n" % (half, b"x" * half))
+            await writer.drain()
+
+    async with serving(serve) as port:
+        wire = await dial(port)
+        replies = await asyncio.gather(*(wire.call("PING") for _ in range(3)))
+        assert [len(reply) for reply in replies] == [half] * 3
 
 
 async def test_nonsense_ends_the_connection() -> None:

@@ -127,12 +127,12 @@ def test_a_reservation_is_the_word_that_is_stored() -> None:
 
 
 @pytest.mark.parametrize(
-    "reply", [[[], [0, 0, b"p"], b"0-0", 0], [[], [], b"", 0, 0, [], 0], b"", None]
+    "reply", [[[], [0, 0, b"p"], b"0-0", 0], [[], [], b"", 0, 0, [], [], 0], b"", None]
 )
 def test_a_reply_of_another_width_is_refused(reply: Any) -> None:
     """With a sentence that says what it should be and what it is."""
     with pytest.raises(
-        InvariantError, match=r"must have the 6 values of ClaimReply \(deliv.*, not "
+        InvariantError, match=r"must have the 7 values of ClaimReply \(deliv.*, not "
     ):
         read_row(ClaimReply, reply)
 

@@ -6,6 +6,7 @@ from typing import Final
 
 import pytest
 
+from worker.ledger import limits
 from worker.ledger.layouts import LAYOUTS
 from worker.ledger.script_source import NAMES, ScriptError, assemble, included, read_file, source
 
@@ -93,6 +94,13 @@ def test_columns_are_numbers_and_words_are_text() -> None:
     """Nothing is left to be looked up when the script runs."""
     assembled = assemble("one", "return {ENTRY.TEXT, EVENT.SIZE, STATUS.FENCED, HELD.names}\n")
     assert assembled == "return {1, 3, 'fenced', 'entry', 'token'}\n"
+
+
+def test_a_limit_is_a_number() -> None:
+    """The very one that Python has; an unknown one is refused."""
+    assert assemble("x", "return LIMIT.ENTRY_BYTES\n") == f"return {limits.ENTRY_BYTES}\n"
+    with pytest.raises(ScriptError, match="LIMIT has no SIZE"):
+        assemble("x", "return LIMIT.SIZE\n")
 
 
 def test_a_row_is_written_in_the_order_of_its_layout() -> None:
@@ -187,9 +195,10 @@ def test_nothing_is_gathered_after_flush(name: str) -> None:
         "forget_entry",
         "enter_groups",
         "change_exposure",
+        "change_line",
     }
     assert not gathering & set(re.findall(r"\b(\w+)\(", after))
-    assert not re.search(r"\b(?:changed|moved|finished|regranted|leased|exposures)\[", after)
+    assert not re.search(r"\b(?:changed|moved|finished|regranted|leased|exposures|lines_changed)\[", after)
 
 
 @pytest.mark.parametrize("name", NAMES)

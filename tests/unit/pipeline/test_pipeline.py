@@ -28,7 +28,7 @@ from tests.unit.parts import (
 )
 from worker.config.keys import ExecutionConfig, ReconciliationConfig, RiskConfig, ValidationConfig
 from worker.domain.market import Balance, MarketKind, Ticker
-from worker.domain.refusal import Code
+from worker.domain.refusal import Code, Stage
 from worker.domain.signal import MalformedSignalError
 from worker.domain.signature import Signatures, SigningKey, signed_fields
 from worker.exchanges.errors import Outcome
@@ -253,6 +253,53 @@ async def test_what_is_no_signal_is_a_dead_letter(fields: dict[bytes, bytes], sa
     assert kinds(end) == []
     assert line.exchange.calls == []
     assert line.ledger.admitted == []
+
+
+@pytest.mark.parametrize(
+    ("fields", "code"),
+    [({}, Code.GROUP_FULL), ({"action": "close", "direction": None}, Code.POSITION_BUSY)],
+)
+async def test_a_surplus_signal_ends_with_the_code_of_its_kind(
+    fields: dict[str, Any], code: Code
+) -> None:
+    """One retriable refusal; nothing was asked of ledger or exchange."""
+    line = Line()
+    sent = {name: value for name, value in fields.items() if value is not None}
+    end = await line.run(payload(**sent), is_surplus=True)
+    assert kinds(end) == ["OrderFailed"]
+    assert (end.refusal.code, end.refusal.stage) == (code, Stage.VALIDATION)
+    assert end.refusal.code.retriable
+    assert line.exchange.calls == []
+    assert line.ledger.admitted == []
+
+
+async def test_a_surplus_entry_that_is_no_signal_is_a_dead_letter() -> None:
+    """As any other."""
+    assert dead(await Line().run(b"{", is_surplus=True))["reason"] == "malformed"
+
+
+async def test_what_was_admitted_is_no_surplus() -> None:
+    """Its order may be at the exchange: it goes on whatever the mark says."""
+    line = Line()
+    record = await line.recorded()
+    line.exchange.looking = [report()]
+    end = await line.run(record=record, deliveries=2, is_surplus=True)
+    assert "OrderFilled" in kinds(end)
+
+
+async def test_a_surplus_signal_that_may_have_an_order_is_looked_up_first() -> None:
+    """Made before a primary took over that may lack its record."""
+    line = Line()
+    end = await line.run(is_surplus=True, data_loss_ms=START_MS + 10**9, settled_mono_ms=0.0)
+    assert end.refusal.code is Code.GROUP_FULL
+    assert line.exchange.times("look")
+
+
+async def test_the_error_of_a_dead_letter_is_short() -> None:
+    """It quotes what the producer sent, which may be long."""
+    end = await Line().run(payload(**{"n" * 60_000: 1}))
+    assert len(dead(end)["error"]) == 1_000
+    assert end.fields["error"] == dead(end)["error"]
 
 
 def test_the_type_may_be_left_out() -> None:

@@ -24,7 +24,7 @@ for _, id in ipairs(ids) do
     end
     local body = call('XRANGE', SIGNALS, id, id)[1]
     -- One that is too large, which only an earlier version let in, is left to the end of its lease.
-    if not (body and select(2, entry_size(body[2]))) then
+    if not (body and is_too_large(body[2], entry_size(body[2]))) then
       lease(id, expires)
       missed[#missed + 1], missed[#missed + 2] = id, delivery_row(id, body, 0)
     end

@@ -22,7 +22,7 @@ for n, id in ipairs(ids) do
     local body, owner = call('XRANGE', SIGNALS, id, id)[1], pending[n][2]
     orphans = orphans + 1
     if not body then gone[#gone + 1] = id
-    elseif select(2, entry_size(body[2])) then
+    elseif is_too_large(body[2], entry_size(body[2])) then
       if bury_oversize(id, body[2], pending[n][4], owner) then gone[#gone + 1] = id end
     elseif enter_groups({body}, owner, '', math.huge, math.huge)[1] then heads[#heads + 1] = id end
   end

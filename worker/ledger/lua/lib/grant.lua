@@ -6,7 +6,7 @@
 local function grant(id, worker, expires, count_as, overdue_ms)
   local entry = entries[id]
   local body = call('XRANGE', SIGNALS, id, id)[1]
-  if body and select(2, entry_size(body[2])) then
+  if body and is_too_large(body[2], entry_size(body[2])) then
     if entry[ENTRY.SIGNAL] == '' then return nil, body[2] end
     body = nil
   end

@@ -1,6 +1,5 @@
 --- @include "clock"
 --- @include "entry_size"
---- @include "dead_letters"
 -- Entries that are too large. Each is read once: it becomes a dead letter with no more than its
 -- beginning, and leaves the stream.
 local oversize = {} -- id and error of each

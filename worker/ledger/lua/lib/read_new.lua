@@ -11,8 +11,8 @@ local function read_new(worker, want)
     local bodies = read and read[1][2] or {}
     for n = 1, #bodies do
       local id, fields = bodies[n][1], bodies[n][2]
-      local bytes, is_too_large = entry_size(fields)
-      if not is_too_large then new[#new + 1], replied = bodies[n], replied + bytes
+      local bytes = entry_size(fields)
+      if not is_too_large(fields, bytes) then new[#new + 1], replied = bodies[n], replied + bytes
       elseif bury_oversize(id, fields, 1, worker) then call('XACK', SIGNALS, GROUP, id) end
       last = id
     end

@@ -198,7 +198,9 @@ def test_nothing_is_gathered_after_flush(name: str) -> None:
         "change_line",
     }
     assert not gathering & set(re.findall(r"\b(\w+)\(", after))
-    assert not re.search(r"\b(?:changed|moved|finished|regranted|leased|exposures|lines_changed)\[", after)
+    assert not re.search(
+        r"\b(?:changed|moved|finished|regranted|leased|exposures|lines_changed)\[", after
+    )
 
 
 @pytest.mark.parametrize("name", NAMES)

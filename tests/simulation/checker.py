@@ -17,7 +17,7 @@ from worker.domain.order import TERMINAL as OVER
 from worker.domain.order import OrderRequest, OrderState, Role
 from worker.domain.signal import MalformedSignalError, decode_signal
 from worker.ledger.items import CommitItem
-from worker.ledger.layouts import ADMIT
+from worker.ledger.layouts import ADMIT, DeliveryRow, read_row
 from worker.ledger.stored import read_book_row
 from worker.ledger.wire import Argument
 from worker.pipeline.permissions import PERMISSION_TTL_MS
@@ -212,6 +212,8 @@ class Checker:
         """A script has run."""
         if name not in _SILENT:
             self._trace.note(_who(name, arguments), name, _short(name, arguments, reply))
+        if name in {"claim", "adopt", "resync"}:
+            self._on_granted(reply[0])
         if name == "control":
             self._on_control(str(arguments[2]))
         elif name == "admit":
@@ -257,6 +259,19 @@ class Checker:
     def lost_group(self) -> None:
         """Every entry will be delivered again: ended ones are found to be, dead ones die again."""
         self._dead_again = True
+
+    def _on_granted(self, rows: list[Any]) -> None:
+        """The surplus of a group is no longer of that group: it only comes to its end."""
+        for entry_id, told in zip(rows[::2], rows[1::2], strict=True):
+            entry = self.entries.get(entry_id.decode())
+            is_long = isinstance(told, list) and isinstance(told[0], int)
+            if entry is None or not is_long or not read_row(DeliveryRow, told).is_surplus:
+                continue
+            own = f"!*{entry.entry_id}"
+            if entry.group != own:
+                self._trace.note("CHECK", entry.entry_id, "is surplus of", entry.group)
+                self._groups[entry.group].remove(entry)
+                entry.group, self._groups[own] = own, [entry]
 
     def _on_admit(self, arguments: tuple[Argument, ...], reply: Any) -> None:
         risk = self._story.config.risk
@@ -314,6 +329,16 @@ class Checker:
         if kind in TERMINAL:
             self._check_outcome(signal_id, event)
 
+    def _check_lines(self) -> None:
+        """No opening is turned away while there is room, and no close at all."""
+        for signal_id, events in self._events.items():
+            for event in events:
+                if (
+                    event.get("code") == "GROUP_FULL"
+                    and self._story.config.worker.max_group_waiting > 3
+                ):
+                    self.violate(f"{signal_id}: GROUP_FULL with room for all")
+
     def _check_outcome(self, signal_id: str, event: Mapping[str, Any]) -> None:
         """What is reported must be what the exchange knows."""
         now_s = self._venue._now_s()
@@ -367,6 +392,7 @@ class Checker:
         if left:
             self.violate(f"left behind: {', '.join(left)}")
         self._check_signals()
+        self._check_lines()
         self._check_book()
         for order in self._venue.accepted:
             if order.filled(self._venue._now_s()) > order.request.quantity:

@@ -149,6 +149,13 @@ def tell(seed: int) -> Story:
         happenings=_happenings(random),
         rates=_rates(random),
     )
+    # Of its own, so that everything else of a seed stays what it is.
+    lines = Random(f"{seed}: lines")
+    if lines.random() < 0.5:
+        worker = msgspec.structs.replace(
+            story.config.worker, max_group_waiting=lines.choice((1, 1, 2, 3))
+        )
+        story.config = msgspec.structs.replace(story.config, worker=worker)
     if any(happening.what == "failover" for happening in story.happenings):
         story.productions = _without_contradictions(story.productions)
     return story

@@ -35,7 +35,7 @@ class Status(StrEnum):
 
 
 class Line(StrEnum):
-    """What an entry is counted as while it waits behind others of its group."""
+    """The kinds of entries that wait behind others of their group, each counted for itself."""
 
     OPENING = "opening"
     OTHER = "other"

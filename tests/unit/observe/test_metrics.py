@@ -62,6 +62,32 @@ def test_a_signals_end_is_counted_with_its_delay() -> None:
     assert value(of, "fills_total", exchange="okx") is None
 
 
+def test_only_the_fullest_group_is_shown() -> None:
+    """One series at a time, however many groups there have been."""
+    of = metrics()
+    of.keeper(elected=True)
+    numbers: dict[str, Any] = {
+        "exposure": {}, "realized": {}, "open_positions": 0, "unresolved": 0, "dead_letters": 0,
+        "lag": 0, "pending": 3, "oldest_pending_ms": 0, "leases": 1,
+    }  # fmt: skip
+    for number in range(200):
+        of.account(**numbers, fullest_group=f"k{number}", fullest_part=number / 100)
+    of.account(**numbers, waiting_part=0.5, fullest_group="k199", fullest_part=0.25)
+    shown = of.render().decode()
+    assert shown.count("execution_worker_fullest_group{") == 1
+    assert value(of, "fullest_group", group="k199") == 0.25
+    assert value(of, "waiting_part") == 0.5
+
+
+def test_an_entry_that_was_buried_is_counted() -> None:
+    """As claimed and dead."""
+    of = metrics()
+    of.buried(2)
+    assert (
+        value(of, "signals_claimed_total") == value(of, "signals_ended_total", outcome="dead") == 2
+    )
+
+
 def test_a_step_that_a_batch_shares_counts_for_each_signal() -> None:
     """As many observations as signals, and their whole time."""
     of = metrics()

@@ -27,6 +27,7 @@ from worker.ledger.errors import LedgerUnavailableError
 from worker.ledger.limits import ENTRY_BYTES, ENTRY_FIELDS, MAX_REPLY_BYTES, REPLY_BYTES
 from worker.ledger.replies import Delivery
 from worker.ledger.script_source import assemble
+from worker.operator.attention import needs_attention
 from worker.operator.dead_letters import DeadLetterError
 from worker.operator.reader import AccountReader
 from worker.runtime.clock import rfc3339
@@ -235,6 +236,15 @@ async def test_a_large_entry_rings_and_only_costs_a_connection(
             assert [one.entry_id for one in (*claim.deliveries, *again)] == [entry_id]
             assert len(await letters(fleet)) == 1
             assert fleet["w1"].lost_replies == 1
+
+
+async def test_the_status_can_be_read_before_a_large_entry_is(fleet: Fleet) -> None:
+    """No worker runs, and the server does not send its body: its age is all that is missing."""
+    await send_large(fleet, 80)
+    async with AccountReader(Config(redis=RedisConfig(url=Secret(fleet.url)))) as reader:
+        status = await reader.status()
+    assert (status.lag, status.oldest_unseen_age_ms) == (1, None)
+    assert "no worker is alive and 1 signals wait" in needs_attention(status)
 
 
 # --- entries that came in by other doors ---

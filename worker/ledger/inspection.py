@@ -10,6 +10,7 @@ from worker.domain.money import tidy
 from worker.domain.position import Position
 from worker.domain.position_key import PositionKey
 from worker.ledger.access import STREAMS, Access, value_of
+from worker.ledger.errors import LedgerUnavailableError
 from worker.ledger.published import (
     Heartbeat,
     StoredControl,
@@ -257,14 +258,19 @@ async def _backlog(access: Access, found: Mapping[str, Any]) -> Backlog:
     """Read the consumer group, and the entries it has not delivered.
 
     The server forgets their number once an entry in the middle was deleted; then they are counted.
+    That and the oldest one's age need their bodies: both are unknown if those cannot be sent.
     """
     group = next((g for g in found["groups"] or () if g["name"] == GROUP.encode()), None)
     last = group["last-delivered-id"] if group is not None else b"0-0"
     lag = group["lag"] if group is not None else found["length"]
     limit = 1 if lag is not None else MAX_COUNTED + 1
-    rows = await access.ask_one("XRANGE", access.key("signals"), b"(" + last, "+", "COUNT", limit)
-    rows = rows or []
-    if lag is None and len(rows) <= MAX_COUNTED:
+    after = ("XRANGE", access.key("signals"), b"(" + last, "+", "COUNT", limit)
+    try:
+        rows = await access.ask_one(*after) if lag != 0 else None
+    except LedgerUnavailableError:  # one of them may be too large to be sent
+        rows = None
+    is_read, rows = rows is not None, rows or []
+    if lag is None and is_read and len(rows) <= MAX_COUNTED:
         lag = len(rows)
     pending = found["pending"] or {}
     oldest = pending.get("min")

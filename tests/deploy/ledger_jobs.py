@@ -132,9 +132,22 @@ POSITION: Final = (
 async def produce(config: Config, groups: tuple[str, ...]) -> list[str]:
     """The producer's job: append a signal of each group."""
     connections = Connections(config.redis, key=SIGNALS, name="producer", timeout_s=2.0)
+    entries = [{"data": b"{}", "key": group.encode()} for group in groups]
     try:
-        entries = [{"data": b"{}", "key": group.encode()} for group in groups]
         return await submit(Access(connections, "main"), entries)
+    finally:
+        await connections.close()
+
+
+async def bury_large(ledger: Ledger, config: Config, producer: Config) -> None:
+    """Claim an entry that is too large: it becomes a dead letter and leaves the stream."""
+    connections = Connections(config.redis, key=SIGNALS, name="watcher", timeout_s=2.0)
+    try:
+        access = Access(connections, "main")
+        before = await access.ask_one("XLEN", SIGNALS)
+        await produce(producer, ("k" * 100_000,))
+        assert len((await ledger.claim(50)).oversize) == 1
+        assert await access.ask_one("XLEN", SIGNALS) == before, "it is off the stream"
     finally:
         await connections.close()
 
@@ -165,6 +178,8 @@ async def work(config: Config, producer: Config) -> set[str]:
         ran |= scripts.ran
     async with ledger_of(config, "w4-1-0000") as (idle, _):
         assert await idle.leave() == 0
+    async with ledger_of(config, "w5-1-0000") as (ledger, _):
+        await bury_large(ledger, config, producer)
     return ran
 
 
@@ -276,7 +291,7 @@ async def operate(config: Config) -> None:
         change = await reader.trading.ask(TradingState.HALTED, reason="test", actor="o")
         assert change.before is TradingState.ACTIVE
         await reader.trading.resume(reason="test", actor="o")
-        (letter,) = await reader.dead.latest(1)
+        letter = (await reader.dead.latest(10))[-1]
         assert await reader.dead.replay(letter.id)
 
 
@@ -336,5 +351,5 @@ async def mend(worker: Config, producer: Config, admin: Config) -> None:
 async def discard(config: Config) -> None:
     """The operator throws a dead letter away."""
     async with AccountReader(config) as reader:
-        (letter,) = await reader.dead.latest(1)
+        letter = (await reader.dead.latest(10))[-1]
         await reader.dead.discard(letter.id)

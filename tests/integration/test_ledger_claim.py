@@ -376,7 +376,7 @@ async def test_thousands_of_vanished_entries_do_not_stop_a_claim(fleet: Fleet) -
     for _ in range(9_000):
         pipe.xadd(SIGNALS, {"key": "hot"})
     await pipe.execute()
-    (head,) = await take(fleet.join("w1", max_group_waiting=10_000), 9_000)
+    (head,) = await take(fleet.join("w1", max_group_waiting=10_000, timeout_s=10.0), 9_000)
     await fleet.redis.xtrim(SIGNALS, maxlen=0, approximate=False)
     await fleet.expire(head.entry_id)
     last = await fleet.send("hot")

@@ -195,7 +195,7 @@ def test_nothing_is_gathered_after_flush(name: str) -> None:
         "forget_entry",
         "enter_groups",
         "change_exposure",
-        "change_line",
+        "add_to_line",
     }
     assert not gathering & set(re.findall(r"\b(\w+)\(", after))
     assert not re.search(

@@ -14,7 +14,7 @@ local granted = {}
 local due = call('ZRANGEBYSCORE', P .. 'unresolved', '-inf', now_ms, 'LIMIT', 0, ARGV[3])
 read_entries(due)
 for _, id in ipairs(due) do
-  if not has_room() then break end
+  if replied >= LIMIT.REPLY_BYTES then break end
   if entries[id] and not call('ZSCORE', P .. 'leases', id) then
     local got = grant(id, worker, expires, 0)
     if got then granted[#granted + 1], granted[#granted + 2] = id, got end

@@ -11,7 +11,7 @@
 --- @include "forget_entry"
 --- @include "enter_groups"
 --- @include "read_new"
---- @include "last_read"
+--- @include "fields_by_name"
 --- @include "epoch"
 --- @include "holds"
 local worker, room, lease_ms = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
@@ -42,11 +42,11 @@ end
 local primary = epoch(lease_ms, ARGV[6])
 local expired = call('ZRANGEBYSCORE', P .. 'leases', '-inf', now_ms, 'WITHSCORES', 'LIMIT', 0, room)
 for n = 1, #expired, 2 do
-  if not has_room() then break end
+  if replied >= LIMIT.REPLY_BYTES then break end
   call('ZREM', P .. 'leases', expired[n])
   take(expired[n], now_ms - tonumber(expired[n + 1]))
 end
-while count < room and has_room() do
+while count < room and replied < LIMIT.REPLY_BYTES do
   local id = call('LPOP', P .. 'released')
   if not id then break end
   read_entries({id})
@@ -69,10 +69,17 @@ local heads, surplus = enter_groups(unknown, worker, worker, bound, ceiling - wa
 for n = 1, #heads do
   local id, fields = heads[n][1], heads[n][2]
   lease(id, expires)
-  hand_out(id, surplus[id] and surplus_row(fields) or first_delivery_row(fields))
+  hand_out(id, not surplus[id] and first_delivery_row(fields) or DELIVERY{TOKEN = 1, DELIVERIES = 1,
+    SIGNAL = '', RECORD = false, OVERDUE_MS = 0, VERDICT = false, IS_SURPLUS = 1, FIELDS = fields})
 end
 flush()
-end_oversize()
+if #oversize > 0 then pcall(collectgarbage) end
+if more == 0 and not last then -- XINFO GROUPS tells it without a body
+  for _, info in ipairs(call('XINFO', 'GROUPS', SIGNALS)) do
+    local group = fields_by_name(info)
+    if group.name == GROUP then last = group['last-delivered-id'] end
+  end
+end
 return CLAIM{DELIVERIES = granted, EPOCH = primary,
-  TAIL = more == 0 and (last or last_read()) or '0-0', MORE = more, VANISHED = vanished,
-  OVERSIZE = oversize, HOLDS = holds()}
+  TAIL = more == 0 and last or '0-0', MORE = more, VANISHED = vanished, OVERSIZE = oversize,
+  HOLDS = holds()}

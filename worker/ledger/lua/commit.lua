@@ -94,7 +94,7 @@ end
 read_book_rows(position_keys)
 local primary = #followers > 0 and epoch(lease_ms, ARGV[5])
 read_entries(followers) -- in one go, though not all of them may be wanted
-for n = 1, #followers do read_line(followers[n]) end
+if #followers > 0 then call('ZCARD', P .. 'lines') end -- as above
 local statuses = {}
 for n = 1, #items do statuses[n] = commit(n, items[n], records_at[n]) end
 write_book_rows()

@@ -18,13 +18,14 @@ local ids = call('ZRANGE', P .. 'leases', 0, -1)
 read_entries(ids)
 for _, id in ipairs(ids) do
   if not known[id] and entries[id] and entries[id][ENTRY.WORKER] == worker then
-    if not has_room() then
+    if replied >= LIMIT.REPLY_BYTES then
       more = 1
       break
     end
     local body = call('XRANGE', SIGNALS, id, id)[1]
     -- One that is too large, which only an earlier version let in, is left to the end of its lease.
-    if not (body and is_too_large(body[2], entry_size(body[2]))) then
+    local _, is_too_large = entry_size(body and body[2] or {})
+    if not is_too_large then
       lease(id, expires)
       missed[#missed + 1], missed[#missed + 2] = id, delivery_row(id, body, 0)
     end

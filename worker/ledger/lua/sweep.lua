@@ -7,6 +7,7 @@
 --- @include "clock"
 --- @include "enter_groups"
 --- @include "oversize"
+--- @include "forget_empty_lines"
 --- @include "offer"
 --- @include "is_before"
 --- @include "fields_by_name"
@@ -18,11 +19,12 @@ for n, row in ipairs(pending) do ids[n] = row[1] end
 read_entries(ids)
 local heads, gone = {}, {}
 for n, id in ipairs(ids) do
-  if not entries[id] and has_room() then
+  if not entries[id] and replied < LIMIT.REPLY_BYTES then
     local body, owner = call('XRANGE', SIGNALS, id, id)[1], pending[n][2]
+    local _, is_too_large = entry_size(body and body[2] or {})
     orphans = orphans + 1
     if not body then gone[#gone + 1] = id
-    elseif is_too_large(body[2], entry_size(body[2])) then
+    elseif is_too_large then
       if bury_oversize(id, body[2], pending[n][4], owner) then gone[#gone + 1] = id end
     elseif enter_groups({body}, owner, '', math.huge, math.huge)[1] then heads[#heads + 1] = id end
   end
@@ -60,5 +62,5 @@ for _, info in ipairs(call('XINFO', 'CONSUMERS', SIGNALS, GROUP)) do
   end
 end
 forget_empty_lines()
-end_oversize()
+if #oversize > 0 then pcall(collectgarbage) end
 return SWEPT{ORPHANS = orphans, TRIMMED = trimmed, CONSUMERS_REMOVED = removed, OVERSIZE = oversize}

@@ -14,9 +14,13 @@ local function put_following(id, following)
   end
 end
 
--- Return the groups of new entries, and read the last entry of each group into `tails` and `entries`.
-local function read_groups(new)
-  local names, unknown, last = {}, {}, {}
+-- Add new entries (id and fields, as the stream has them), pending for `owner`, to their groups.
+-- Each that is the head of its group is granted to `worker` under token 1 unless `worker` is ''.
+-- Others wait, as long as fewer than `bound` of their kind do so in that group and, for openings, fewer
+-- than `ceiling` more in all. What has no room is the surplus: each a group of its own.
+-- Returns the heads, and the set of the ids of the surplus, which is part of them.
+local function enter_groups(new, owner, worker, bound, ceiling)
+  local names, unknown, last, heads, surplus = {}, {}, {}, {}, {}
   for n = 1, #new do
     local name = group_name(new[n][1], new[n][2])
     names[n] = name
@@ -27,16 +31,6 @@ local function read_groups(new)
     if stored[n] then tails[unknown[n]], last[#last + 1] = stored[n], stored[n] end
   end
   read_entries(last)
-  return names
-end
-
--- Add new entries (id and fields, as the stream has them), pending for `owner`, to their groups.
--- Each that is the head of its group is granted to `worker` under token 1 unless `worker` is ''.
--- Others wait, as long as fewer than `bound` of their kind do so in that group and, for openings, fewer
--- than `ceiling` more in all. What has no room is the surplus: each a group of its own.
--- Returns the heads, and the set of the ids of the surplus, which is part of them.
-local function enter_groups(new, owner, worker, bound, ceiling)
-  local names, heads, surplus = read_groups(new), {}, {}
   local times = worker ~= '' and 1 or 0
   local granted = encode(ENTRY.rest{OWNER = owner, WORKER = worker, TOKEN = times,
     DELIVERIES = times, REFUSED = '', FOLLOWING = '', SIGNAL = ''})
@@ -45,11 +39,11 @@ local function enter_groups(new, owner, worker, bound, ceiling)
     local before, rest = tails[name], granted
     if before and entries[before] then
       local kind = line_kind(new[n][2])
-      local line = line_of(name, kind)
-      if line_length(line) >= bound or kind == LINE.OPENING and ceiling <= 0 then
+      local line = (kind == LINE.OTHER and '-' or '') .. name
+      if add_to_line(line, 0) >= bound or kind == LINE.OPENING and ceiling <= 0 then
         name, surplus[id] = '!*' .. id, true
       else
-        change_line(line, 1)
+        add_to_line(line, 1)
         ceiling = ceiling - 1
         put_following(before, id)
         rest = encode(ENTRY.rest{OWNER = owner, WORKER = '', TOKEN = 0, DELIVERIES = 0,

@@ -5,9 +5,3 @@ local function first_delivery_row(fields)
   if #fields == 2 and fields[1] == 'data' then return fields[2] end
   return fields
 end
-
--- Return the first delivery of an entry that its group has no room for.
-local function surplus_row(fields)
-  return DELIVERY{TOKEN = 1, DELIVERIES = 1, SIGNAL = '', RECORD = false, OVERDUE_MS = 0,
-    VERDICT = false, IS_SURPLUS = 1, FIELDS = fields}
-end

@@ -6,9 +6,10 @@
 local function grant(id, worker, expires, count_as, overdue_ms)
   local entry = entries[id]
   local body = call('XRANGE', SIGNALS, id, id)[1]
-  if body and is_too_large(body[2], entry_size(body[2])) then
-    if entry[ENTRY.SIGNAL] == '' then return nil, body[2] end
-    body = nil
+  if body then
+    local _, is_too_large = entry_size(body[2])
+    if is_too_large and entry[ENTRY.SIGNAL] == '' then return nil, body[2] end
+    if is_too_large then body = nil end
   end
   if not body and entry[ENTRY.SIGNAL] == '' then return nil end
   entry[ENTRY.TOKEN] = entry[ENTRY.TOKEN] + 1

@@ -8,7 +8,6 @@
 --   entries          hash: entry id -> ENTRY, msgpack; message group -> its last entry
 --   lines            sorted set: message group -> openings that wait in it; and with a '-' before
 --                    it -> others that do
---   wary             string: an entry was too large lately
 --   leases           sorted set: entry id -> when its lease ends, ms
 --   released         list: entries that any worker may take
 --   unresolved       sorted set: entry id -> when the keeper asks again, ms
@@ -27,7 +26,8 @@
 --   keeper, said     string: the keeper's consumer name and its readiness note, for a term
 --   sheet            string: when it was published, ms, and the keeper's Sheet, JSON; expires
 --   key:<digest>     hash: seat at an API key -> until when it is held, ms, and by whom
---   epoch            hash: the primary's replication id, and since when writes may be missing, ms
+--   epoch            hash: the primary's replication id, since when writes may be missing, ms, and
+--                    until when new entries are read one by one, ms
 --   replayed:<id>    string: the new entry of a dead letter that was replayed
 --   letters-trimmed  hash: dead letters removed within a day for want of room, and when last, ms
 --   mending:<stream>, mending-ids:<stream>

@@ -64,7 +64,7 @@ def limited(request: pytest.FixtureRequest, server: EmbeddedServer) -> Iterator[
 
 @pytest.fixture
 async def fleet(limited: EmbeddedServer) -> AsyncIterator[Fleet]:
-    async with fleet_on(limited.url) as made:
+    async with fleet_on(limited.url, timeout_s=20.0) as made:
         yield made
 
 
@@ -84,9 +84,11 @@ async def send_large(fleet: Fleet, mebibytes: int) -> str:
 
 async def make_large(fleet: Fleet, mebibytes: int) -> None:
     """An entry of one field, which need not travel to the server."""
-    await fleet.redis.setrange("text", mebibytes * MIB - 1, "x")
+    patient: Any = Redis.from_url(fleet.url, socket_timeout=60)
+    await patient.setrange("text", mebibytes * MIB - 1, "x")
     script = "return redis.call('XADD', KEYS[1], '*', 'data', redis.call('GETDEL', 'text'))"
-    await fleet.redis.eval(script, 1, SIGNALS)
+    await patient.eval(script, 1, SIGNALS)
+    await patient.aclose()
 
 
 async def send_many_fields(fleet: Fleet, count: int) -> str:
@@ -181,7 +183,7 @@ async def test_many_large_entries_at_once_stop_nobody(fleet: Fleet) -> None:
 async def test_a_quarter_of_a_gibibyte_is_read_once(server: EmbeddedServer) -> None:
     """On a server without any limit: the cost is one read, and its memory is given back."""
     with EmbeddedServer(binary=server._binary) as own:
-        async with fleet_on(own.url, timeout_s=5.0) as fleet:
+        async with fleet_on(own.url, timeout_s=20.0) as fleet:
             await make_large(fleet, 250)
             entry_id = await fleet.send("a")
             found, _ = await claim_all(fleet)
@@ -219,7 +221,7 @@ async def test_a_large_entry_rings_and_only_costs_a_connection(
 ) -> None:
     """The wait brings its body: a worker does not read it to the end, though the server would."""
     with EmbeddedServer(binary=server._binary) as own:
-        async with fleet_on(own.url, timeout_s=5.0) as fleet:
+        async with fleet_on(own.url, timeout_s=20.0) as fleet:
             tail = (await fleet["w1"].claim(5)).tail
             waiting = asyncio.create_task(fleet["w1"].claim(5, after=tail, wait_ms=30_000))
 
@@ -229,7 +231,7 @@ async def test_a_large_entry_rings_and_only_costs_a_connection(
             await until(waits, what="the claim waits")
             await make_large(fleet, mebibytes)
             with pytest.raises(LedgerUnavailableError, match=str(MAX_REPLY_BYTES)):
-                await asyncio.wait_for(waiting, 10)
+                await asyncio.wait_for(waiting, 30)
             entry_id = await fleet.send("a")
             claim = await fleet["w1"].claim(5)
             again = await fleet["w1"].resync(one.entry_id for one in claim.deliveries)

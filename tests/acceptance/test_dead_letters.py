@@ -13,8 +13,9 @@ import pytest
 import redis
 
 from tests.acceptance.test_commands import Site, _environment
-from worker.ledger.layouts import CUT_FIELD, DeadLetterTail
+from worker.ledger.layouts import DeadLetterTail
 from worker.ledger.limits import LETTER_BYTES
+from worker.ledger.words import CUT_FIELD
 from worker.runtime.embedded_server import EmbeddedServer
 
 DEAD = "{main}:dead"

@@ -10,8 +10,9 @@ from tests.integration.accounts import Account, configuration, working
 from tests.integration.fleets import SIGNALS, Fleet, commit, fleet_on, outcome, take_one, until
 from worker.config.keys import Config, RedisConfig, Secret
 from worker.ledger.items import NO_RECORD
-from worker.ledger.layouts import CUT_FIELD, DeadLetterTail
+from worker.ledger.layouts import DeadLetterTail
 from worker.ledger.limits import LETTER_BYTES
+from worker.ledger.words import CUT_FIELD
 from worker.operator.attention import needs_attention
 from worker.operator.dead_letters import DeadLetterError
 from worker.operator.reader import AccountReader

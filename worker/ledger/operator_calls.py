@@ -13,8 +13,9 @@ from worker.domain.position import Position
 from worker.domain.trading_asks import Ask, Control
 from worker.domain.verdict import Verdict
 from worker.ledger.inspection import StoredPosition
-from worker.ledger.layouts import MendedReply, Mending, read_row
+from worker.ledger.layouts import MendedReply, read_row
 from worker.ledger.scripts import Scripts
+from worker.ledger.words import Mending
 
 #: How long a replay is remembered, so that asking again after a lost reply adds nothing.
 REPLAY_MEMORY_MS: Final = 3_600_000

@@ -16,10 +16,10 @@ from worker.ledger.layouts import (
     AdmissionRow,
     DeliveryRow,
     RefusalRow,
-    Status,
     read_row,
 )
 from worker.ledger.stored import Record, decode_record, read_book_row
+from worker.ledger.words import Status
 from worker.runtime.errors import InvariantError
 
 #: Characters that are shown of a message group's name.

@@ -9,7 +9,7 @@ In a script or library:
   in a line of its own that is not indented.
 - ``ADMIT.TOKEN`` is the number of a column, ``ADMIT.SIZE`` how many there are,
   ``DEAD_LETTER.names`` their names, ``STATUS.FENCED`` a word, ``LIMIT.ENTRY_BYTES`` a number
-  (:mod:`worker.ledger.layouts`).
+  (:mod:`worker.ledger.layouts`, :mod:`worker.ledger.words`).
 - ``CLAIM{TAIL = tail, ...}`` is a list with every column in its order, and
   ``RECORD.values{STATE = s, ...}`` the values alone, of columns that follow each other;
   ``ENTRY.rest{SIGNAL = s, ...}`` the same, of columns up to the last. Values are evaluated in the
@@ -22,7 +22,8 @@ from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Final
 
-from worker.ledger.layouts import LAYOUTS, NUMBERS, WORDS
+from worker.ledger.layouts import LAYOUTS
+from worker.ledger.words import NUMBERS, WORDS
 from worker.runtime.errors import InvariantError
 
 #: Every script.

@@ -7,8 +7,9 @@ import msgspec
 
 from worker.domain.refusal import DeadReason
 from worker.ledger.access import DEAD_STREAM, LARGE_PAGE, Access, StreamEntry, entries_of
-from worker.ledger.layouts import CUT_FIELD, DeadLetterTail
+from worker.ledger.layouts import DeadLetterTail
 from worker.ledger.operator_calls import OperatorCalls, Replayed
+from worker.ledger.words import CUT_FIELD
 from worker.runtime.errors import WorkerError
 
 

@@ -12,8 +12,8 @@ from worker.domain.event import (
 )
 from worker.domain.event_text import encode, share
 from worker.domain.identity import event_id
-from worker.ledger.layouts import Mending
 from worker.ledger.operator_calls import OperatorCalls
+from worker.ledger.words import Mending
 from worker.runtime.clock import Clock, utc
 
 #: Entries copied in one step, during which the server answers nobody else: some 10 ms.

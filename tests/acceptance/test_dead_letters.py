@@ -14,10 +14,10 @@ import redis
 
 from tests.acceptance.test_commands import Site, _environment
 from worker.ledger.layouts import DeadLetterTail
-from worker.ledger.limits import LETTER_BYTES
 from worker.ledger.words import CUT_FIELD
 from worker.runtime.embedded_server import EmbeddedServer
 
+MIB = 2**20
 DEAD = "{main}:dead"
 SIGNALS = "{main}:signals"
 
@@ -118,7 +118,7 @@ def test_a_long_letter_is_cut_for_people_and_whole_for_programs(
     site: Site, client: redis.Redis
 ) -> None:
     """Nothing in it can move the cursor either."""
-    data = '{"signal_id": "a\\u001b[2J"}' + " " * (LETTER_BYTES - 1_000)
+    data = '{"signal_id": "a\\u001b[2J"}' + " " * (MIB - 1_000)
     letter = bury(client, data)
     shown = site.output("dead", "show", letter)
     assert len(shown) < 6_000
@@ -198,7 +198,7 @@ def test_letters_of_250_mebibytes_are_read_and_removed_in_small_portions(
 ) -> None:
     """No reply comes near the 64 MiB at which a server with our settings hangs up."""
     client.config_set("client-output-buffer-limit", "normal 67108864 16777216 30")
-    body = b"x" * (LETTER_BYTES - 100)
+    body = b"x" * (MIB - 100)
     for _ in range(250):
         bury(client, body)
     before = time.monotonic()

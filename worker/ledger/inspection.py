@@ -9,15 +9,15 @@ import msgspec
 from worker.domain.money import tidy
 from worker.domain.position import Position
 from worker.domain.position_key import PositionKey
-from worker.ledger.access import STREAMS, Access, value_of
+from worker.ledger.access import Access, value_of
 from worker.ledger.errors import LedgerUnavailableError
 from worker.ledger.published import (
     Heartbeat,
     StoredControl,
     StoredSheet,
-    ahead_of_clock,
     control_of_hash,
     heartbeats_of,
+    read_ahead,
     sheet_of,
     text_of,
     unix_ms,
@@ -111,7 +111,7 @@ class StoredPosition(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def read_snapshot(access: Access) -> Snapshot:
-    """Read an account in four round trips; the first reads all but the streams' details at once.
+    """Read an account in nine round trips; the first reads all but the streams' details at once.
 
     Raises:
         LedgerError: Redis cannot be asked, or refuses.
@@ -147,7 +147,7 @@ async def read_snapshot(access: Access) -> Snapshot:
         realized=_amounts(found["realized"]),
         dead_letters=found["dead"],
         dead_letters_trimmed=int(found["trimmed"] or 0),
-        ahead_ms=ahead_of_clock(found, at_ms),
+        ahead_ms=await read_ahead(access),
         throttled_until_ms={
             text_of(name): int(until) for name, until in sorted((found["throttle"] or {}).items())
         },
@@ -235,7 +235,6 @@ def _commands(access: Access) -> dict[str, tuple[Argument, ...]]:
         "realized": ("HGETALL", key("realized")),
         "dead": ("XLEN", key("dead")),
         "trimmed": ("HGET", key("letters-trimmed"), "letters"),
-        **{f"stream {name}": ("XINFO STREAM", key(name)) for name in STREAMS},
         "throttle": ("HGETALL", key("throttle")),
         "sheet": ("GET", key("sheet")),
     }

@@ -24,10 +24,6 @@ WARY_MS: Final = 60_000
 #: The bytes of one reply that a worker reads before it closes the connection. A script's stays far
 #: below; the wait for new signals brings the body of the entry that ends it, whatever its size.
 MAX_REPLY_BYTES: Final = 32 * 2**20
-#: A dead letter keeps at most this much of an entry, names and values together, ...
-LETTER_BYTES: Final = 1_048_576
-#: ... in so many names and values; a script's call takes no more than about 8,000.
-LETTER_PARTS: Final = 6_000
 #: A stream's last id may be ahead of Redis's clock by this: clocks of a failed-over server differ.
 AHEAD_MS: Final = 60_000
 
@@ -40,7 +36,5 @@ IN_SCRIPTS: Final[Mapping[str, int]] = {
     "FIELD_COST": FIELD_COST,
     "PORTION": PORTION,
     "WARY_MS": WARY_MS,
-    "LETTER_BYTES": LETTER_BYTES,
-    "LETTER_PARTS": LETTER_PARTS,
     "AHEAD_MS": AHEAD_MS,
 }

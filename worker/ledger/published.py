@@ -9,6 +9,7 @@ from worker.domain.sheet import Sheet
 from worker.domain.trading_asks import Ask, Control, add, is_at_least, state_of
 from worker.domain.trading_state import TradingState
 from worker.ledger.access import STREAMS, Access, split_id, value_of
+from worker.ledger.errors import LedgerUnavailableError
 
 _decode_asks: Final = msgspec.json.Decoder(tuple[Ask, ...]).decode
 _decode_sheet: Final = msgspec.json.Decoder(Sheet).decode
@@ -58,24 +59,20 @@ async def read_heartbeats(access: Access) -> tuple[int, dict[str, Heartbeat]]:
 async def read_ahead(access: Access) -> dict[str, int]:
     """Read by how many milliseconds the last id of each stream is ahead of Redis's clock.
 
+    A stream is left out whose first or last entry, which come along, is too large to be sent.
+
     Raises:
-        LedgerError: Redis cannot be asked, or refuses.
+        LedgerError: Redis refuses.
     """
-    commands = {"time": ("TIME",)} | {
-        f"stream {name}": ("XINFO STREAM", access.key(name)) for name in STREAMS
-    }
-    replies = await access.ask(*commands.values(), atomic=False)
-    found = dict(zip(commands, map(value_of, replies), strict=True))
-    return ahead_of_clock(found, unix_ms(found["time"]))
-
-
-def ahead_of_clock(found: Mapping[str, Any], at_ms: int) -> dict[str, int]:
-    """Return the same from the replies to ``XINFO STREAM``, each under ``stream <name>``."""
-    ahead = {}
+    ahead: dict[str, int] = {}
     for name in STREAMS:
-        info = found[f"stream {name}"]
+        try:
+            now, reply = await access.ask(("TIME",), ("XINFO STREAM", access.key(name)))
+        except LedgerUnavailableError:
+            continue
+        info = value_of(reply)
         last_ms = split_id(info["last-generated-id"].decode())[0] if info else 0
-        ahead[name] = max(last_ms - at_ms, 0)
+        ahead[name] = max(last_ms - unix_ms(value_of(now)), 0)
     return ahead
 
 

@@ -50,9 +50,6 @@ from worker.runtime.clock import Clock, rfc3339, utc
 
 _encode = msgspec.json.Encoder().encode
 
-#: Characters of a dead letter's error, which may quote what a producer has sent.
-MAX_ERROR: Final = 1_000
-
 
 class Ending(msgspec.Struct, frozen=True, kw_only=True):
     """One signal's end: the item to commit, the fields of its log line, and what metrics count."""
@@ -346,7 +343,7 @@ class SettlementWriter:
     ) -> DeadLetterTail:
         return DeadLetterTail(
             reason=reason.value,
-            error=error if len(error) <= MAX_ERROR else error[: MAX_ERROR - 1] + "…",
+            error=error,
             entry_id=custody.entry_id,
             deliveries=str(deliveries),
             worker=self._worker,

@@ -42,6 +42,9 @@ NUMBERS: Mapping[str, Any] = {
     "oldest_pending_ms": 2_500,
     "leases": 4,
     "ahead_ms": {"signals": 3_000, "orders": 0, "positions": 0, "system": 0, "dead": 0},
+    "waiting_part": 0.0,
+    "fullest_group": "",
+    "fullest_part": 0.0,
 }
 SETTLED: Mapping[str, Any] = {
     "exchange": "okx",
@@ -66,13 +69,11 @@ def test_only_the_fullest_group_is_shown() -> None:
     """One series at a time, however many groups there have been."""
     of = metrics()
     of.keeper(elected=True)
-    numbers: dict[str, Any] = {
-        "exposure": {}, "realized": {}, "open_positions": 0, "unresolved": 0, "dead_letters": 0,
-        "lag": 0, "pending": 3, "oldest_pending_ms": 0, "leases": 1,
-    }  # fmt: skip
     for number in range(200):
-        of.account(**numbers, fullest_group=f"k{number}", fullest_part=number / 100)
-    of.account(**numbers, waiting_part=0.5, fullest_group="k199", fullest_part=0.25)
+        fullest = {"fullest_group": f"k{number}", "fullest_part": number / 100}
+        of.account(**{**NUMBERS, **fullest})
+    fullest = {"fullest_group": "k199", "fullest_part": 0.25}
+    of.account(**{**NUMBERS, "waiting_part": 0.5, **fullest})
     shown = of.render().decode()
     assert shown.count("execution_worker_fullest_group{") == 1
     assert value(of, "fullest_group", group="k199") == 0.25

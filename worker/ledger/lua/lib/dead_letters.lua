@@ -17,28 +17,10 @@ local function is_cut(fields)
   return fields[#fields - TAIL_LENGTH - 1] == LETTER.CUT
 end
 
--- Return an entry's fields, or if they are too much for a dead letter their beginning, with one field
--- more that has the size of all.
-local function beginning(fields)
-  local kept, size = {}, 0
-  for n = 1, #fields, 2 do
-    local room = LIMIT.LETTER_BYTES - size
-    if room > 0 and n < LIMIT.LETTER_PARTS then
-      local field = string.sub(fields[n], 1, room)
-      kept[n], kept[n + 1] = field, string.sub(fields[n + 1], 1, room - #field)
-    end
-    size = size + #fields[n] + #fields[n + 1]
-  end
-  if size > LIMIT.LETTER_BYTES or #kept < #fields then
-    kept[#kept + 1], kept[#kept + 2] = LETTER.CUT, size
-  end
-  return kept
-end
-
 -- Write an entry to the stream of dead letters; `tail` is the columns of DEAD_LETTER.
 local function bury(id, tail)
   local body = call('XRANGE', SIGNALS, id, id)[1]
-  local fields = body and beginning(body[2]) or {}
+  local fields = body and body[2] or {}
   for _, part in ipairs(tail) do fields[#fields + 1] = part end
   call('XADD', P .. 'dead', '*', unpack(fields))
 end

@@ -24,7 +24,7 @@ def is_confirmed(reader: AccountReader, options: Namespace, mode: str, what: str
         mode: the account's, as the status tells it.
         what: what is going to be done, a sentence.
     """
-    if options.yes or mode == "paper" or not (sys.stdin.isatty() and sys.stderr.isatty()):
+    if options.yes or mode == "paper" or not sys.stdin.isatty():
         return True
     account = reader.access.account
     output.ask(f"{what}. This account is LIVE.", f"Type its name, {account}, to go on: ")

@@ -2,7 +2,6 @@
 
 from datetime import datetime
 from decimal import Decimal
-from typing import Final
 
 import msgspec
 
@@ -246,16 +245,15 @@ class SettlementWriter:
 
     def malformed(self, end: Malformed, custody: Custody, deliveries: int) -> Ending:
         """Build the dead letter of an entry that is no signal."""
-        dead = self._dead(end.reason, end.error, custody, deliveries)
         return Ending(
             item=CommitItem(
                 entry=custody.entry_id,
                 token=custody.token,
                 duplicate=True,
-                dead=dead,
+                dead=self._dead(end.reason, end.error, custody, deliveries),
             ),
             outcome="dead",
-            fields={"reason": end.reason, "error": dead.error},
+            fields={"reason": end.reason, "error": end.error},
         )
 
     def unresolved(self, end: Unresolved) -> tuple[str, str, str]:

@@ -4,7 +4,7 @@ Validate all, size all, ask the ledger once, send, settle all that ended, commit
 """
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from time import perf_counter
 from typing import assert_never
 
@@ -30,6 +30,7 @@ from worker.pipeline.flow import (
     Postponed,
     Proposal,
     Repeated,
+    Settlement,
     Submission,
     Unresolved,
     ValidSignal,
@@ -37,6 +38,9 @@ from worker.pipeline.flow import (
 from worker.pipeline.pipeline import ExecutionPipeline
 from worker.runtime.clock import Clock
 from worker.runtime.logger import bind_ids
+
+#: Takes the order of an entry that came by itself: the task it was read in sends it, too.
+_Alone = list[tuple[Work, AdmittedOrder]]
 
 
 class Batches:
@@ -78,16 +82,22 @@ class Batches:
 
     # -- taking --------------------------------------------------------------------------------
 
-    def take(self, deliveries: Iterable[Delivery]) -> "asyncio.Task[None] | None":
+    def take(
+        self, deliveries: Iterable[Delivery], on_admitted: Callable[[], None] | None = None
+    ) -> bool:
         """Start work on granted entries, but for grants that are in hand already.
 
+        Args:
+            deliveries: the entries.
+            on_admitted: called once the ledger has been asked for their admission.
+
         Returns:
-            The task that is done once the ledger has been asked for their admission.
+            Whether it will be called.
         """
         new = [one for one in deliveries if not self._grants.knows(one)]
         for _ in (one for one in new if one.deliveries > 1):
             self._metrics.takeover()
-        return self._start(new)
+        return self._start(new, on_admitted)
 
     def hand_on(self, following: Sequence[Delivery]) -> None:
         """Start the next entries of the groups whose entries have just ended."""
@@ -97,7 +107,9 @@ class Batches:
             self._metrics.claimed(1)
         self._start(new)
 
-    def _start(self, deliveries: Sequence[Delivery]) -> "asyncio.Task[None] | None":
+    def _start(
+        self, deliveries: Sequence[Delivery], on_admitted: Callable[[], None] | None = None
+    ) -> bool:
         works: list[Work] = []
         for delivery in deliveries:
             custody = self._grants.take(delivery)
@@ -107,7 +119,9 @@ class Batches:
                 )
             else:
                 works.append(self._work(delivery, custody))
-        return self._tasks.spawn(self._run(works)) if works else None
+        if works:
+            self._tasks.spawn(self._run(works, on_admitted))
+        return bool(works)
 
     def _work(self, delivery: Delivery, custody: Custody) -> Work:
         if self._tracing is None:
@@ -133,12 +147,22 @@ class Batches:
 
     # -- before sending ------------------------------------------------------------------------
 
-    async def _run(self, works: Sequence[Work]) -> None:
+    async def _run(
+        self, works: Sequence[Work], on_admitted: Callable[[], None] | None = None
+    ) -> None:
+        """Have entries admitted, then trade: a lone order in this task, others each in its own."""
         bind_ids()  # what started this task may have been another signal's
+        alone: _Alone | None = [] if len(works) == 1 else None
         for start in range(0, len(works), MAX_BATCH):
-            await self._run_batch(works[start : start + MAX_BATCH])
+            await self._run_batch(works[start : start + MAX_BATCH], alone)
+        if on_admitted is not None:
+            # In the loop's next turn: first come the orders, and what ends at once.
+            asyncio.get_running_loop().call_soon(on_admitted)
+        for work, order in alone or ():
+            await self._trade(work, order)
 
-    async def _run_batch(self, works: Sequence[Work]) -> None:
+    async def _run_batch(self, works: Sequence[Work], alone: "_Alone | None") -> None:
+        """Have a batch admitted; ``alone`` gets the order of an entry that is all of it."""
         arrivals: list[tuple[Work, Arrival]] = []
         proposals: list[tuple[Work, Proposal]] = []
         for work in works:
@@ -148,12 +172,12 @@ class Batches:
                 self._endings.fail(work, error)
                 continue
             if not isinstance(step, Arrival):
-                self._go_on(work, step, proposals)
+                self._go_on(work, step, proposals, alone)
             elif self._pipeline.needs_market(step):
                 self._tasks.spawn(self._ask_market(work, step))
             else:
                 arrivals.append((work, step))
-        await self._judge(arrivals, proposals)
+        await self._judge(arrivals, proposals, alone)
 
     async def _ask_market(self, work: Work, arrival: Arrival) -> None:
         """Wait for the exchange's price or balance; nobody else waits for that."""
@@ -163,10 +187,16 @@ class Batches:
         except (Exception, asyncio.CancelledError) as error:
             self._interrupted(work, error)
             return
-        await self._judge([(work, arrival)], [])
+        alone: _Alone = []
+        await self._judge([(work, arrival)], [], alone)
+        for _, order in alone:
+            await self._trade(work, order)
 
     async def _judge(
-        self, arrivals: list[tuple[Work, Arrival]], proposals: list[tuple[Work, Proposal]]
+        self,
+        arrivals: list[tuple[Work, Arrival]],
+        proposals: list[tuple[Work, Proposal]],
+        alone: "_Alone | None",
     ) -> None:
         """Validate and size all, then have all admitted."""
         started = perf_counter()
@@ -180,7 +210,7 @@ class Batches:
             if isinstance(checked, ValidSignal):
                 valid.append((work, checked))
             else:
-                self._go_on(work, checked, proposals)
+                self._go_on(work, checked, proposals, alone)
         if arrivals:
             share_s = (perf_counter() - started) / len(arrivals)
             self._observe("validation", share_s, [work for work, _ in arrivals])
@@ -195,12 +225,15 @@ class Batches:
                 proposals.append((work, proposed))  # its step ends with the admission
             else:
                 self._observe("risk", perf_counter() - started, [work])
-                self._go_on(work, proposed, proposals)
+                self._go_on(work, proposed, proposals, alone)
         while proposals:
-            proposals = await self._admit(proposals, started)
+            proposals = await self._admit(proposals, started, alone)
 
     async def _admit(
-        self, proposals: list[tuple[Work, Proposal]], started: float
+        self,
+        proposals: list[tuple[Work, Proposal]],
+        started: float,
+        alone: "_Alone | None",
     ) -> list[tuple[Work, Proposal]]:
         """Ask the ledger once; returns what it has to be asked about again."""
         asked_mono_ms = self._clock.monotonic_ms()
@@ -217,7 +250,7 @@ class Batches:
             except Exception as error:
                 self._endings.fail(work, error)
                 continue
-            self._go_on(work, decided, again)
+            self._go_on(work, decided, again, alone)
         return again
 
     def _go_on(
@@ -225,11 +258,15 @@ class Batches:
         work: Work,
         step: Proposal | AdmittedOrder | EarlyEnd,
         proposals: list[tuple[Work, Proposal]],
+        alone: "_Alone | None",
     ) -> None:
         """Let one entry take its next step: be admitted with the batch, be sent, or end."""
         match step:
             case AdmittedOrder():
-                self._tasks.spawn(self._trade(work, step))
+                if alone is None:
+                    self._tasks.spawn(self._trade(work, step))
+                else:
+                    alone.append((work, step))
             case Proposal():
                 proposals.append((work, step))
             case Failed() | Repeated() | Malformed() | Lost() | Postponed() | Unresolved():
@@ -249,18 +286,21 @@ class Batches:
             self._observe_execution(now - started)
             if work.trace is not None:
                 work.trace.step("execution", now - started)
-            if not isinstance(sent, Submission):
-                self._endings.end(work, sent)
-                return
-            end = await self._pipeline.follow(sent, work.custody)
-            followed_s = perf_counter() - now
-            self._observe_reconciliation(followed_s)
-            if work.trace is not None:
-                work.trace.step("reconciliation", followed_s)
+            end: Settlement | EarlyEnd
+            if isinstance(sent, Submission):
+                end = await self._pipeline.follow(sent, work.custody)
+                followed_s = perf_counter() - now
+                self._observe_reconciliation(followed_s)
+                if work.trace is not None:
+                    work.trace.step("reconciliation", followed_s)
+            else:
+                end = sent
         except (Exception, asyncio.CancelledError) as error:
             self._interrupted(work, error)
             return
-        self._endings.end(work, end)
+        if self._endings.add(work, end):
+            await asyncio.sleep(0)  # whatever else ends in this turn of the loop is written with it
+            await self._endings.finish()
 
     def _interrupted(self, work: Work, error: Exception | asyncio.CancelledError) -> None:
         """Give back one delivery; a cancellation by the drain is left to the drain.

@@ -102,12 +102,18 @@ class Endings:
 
     def end(self, work: Work, end: Settlement | EarlyEnd) -> None:
         """Have an entry's end written together with all others of this turn of the loop."""
-        if self._ended is None:
-            self._ended = []
-            self._tasks.spawn(self._finish())
-        self._ended.append((work, end))
+        if self.add(work, end):
+            self._tasks.spawn(self.finish())
 
-    async def _finish(self) -> None:
+    def add(self, work: Work, end: Settlement | EarlyEnd) -> bool:
+        """Keep an entry's end until :meth:`finish`; return whether nobody is to call that yet."""
+        if self._ended is not None:
+            self._ended.append((work, end))
+            return False
+        self._ended = [(work, end)]
+        return True
+
+    async def finish(self) -> None:
         """Settle what has ended, then commit it, or leave it to the commit under way."""
         bind_ids()
         ended, self._ended = self._ended or [], None

@@ -88,6 +88,8 @@ class ExecutionEngine:
         self._hurry = asyncio.Event()
         #: Set when the claim loop has something to look at: room, an answered admission, the stop.
         self._news = asyncio.Event()
+        #: Whether the admission of what was claimed last is not answered yet.
+        self._is_admitting = False
         self._seen_lost_replies = 0
         self._fatal: BaseException | None = None
         self._grants = Grants()
@@ -259,13 +261,14 @@ class ExecutionEngine:
         The next claim waits on the server for new entries: it is sent after the admission, so that
         no new signal waits behind it. A stop is not held up.
         """
-        admission = self._batches.take(deliveries)
-        if admission is None:
-            return
-        admission.add_done_callback(lambda _task: self._news.set())
-        while not admission.done() and not self._state.draining:
+        self._is_admitting = self._batches.take(deliveries, self._note_admitted)
+        while self._is_admitting and not self._state.draining:
             self._news.clear()
             await self._news.wait()
+
+    def _note_admitted(self) -> None:
+        self._is_admitting = False
+        self._news.set()
 
     async def _decline(self, deliveries: Iterable[Delivery]) -> None:
         """Hand back at once what came after stopping was asked for."""

@@ -779,11 +779,13 @@ async def test_a_stop_does_not_give_back_what_a_commit_has_just_handed_on() -> N
     bench = Bench()
     asked, answered = asyncio.Event(), asyncio.Event()
     bench.ledger.answers = [Committed(CommitStatus.COMMITTED, delivery(7))]
-    bench.ledger.commit_gate = asyncio.Event()
+    first = bench.ledger.commit_gate = asyncio.Event()
+    second = asyncio.Event()
 
     async def resync(known: Iterable[str]) -> list[Delivery]:
         asked.set()
         await answered.wait()
+        asyncio.get_running_loop().call_soon(second.set)  # it ends once this reply was looked at
         return [delivery(7)]
 
     bench.ledger.resync = resync  # type: ignore[method-assign]
@@ -793,8 +795,9 @@ async def test_a_stop_does_not_give_back_what_a_commit_has_just_handed_on() -> N
         bench.ledger.lost_replies = 1  # the waiting claim was cut short
         bench.stop()
         await asyncio.wait_for(asked.wait(), 5)
-        bench.ledger.commit_gate.set()
-        await bench.settle(lambda: len(bench.line.seen) == 2)
+        bench.ledger.commit_gate = second
+        first.set()
+        await bench.settle(lambda: len(bench.ledger.commits) == 2)
         answered.set()
     assert bench.ledger.released == []
     assert [item.entry for item in bench.ledger.committed] == bench.line.seen

@@ -25,6 +25,10 @@ class CloseReason(StrEnum):
     FLATTEN = "flatten"
 
 
+#: Short name of a member, for speed as in :mod:`worker.domain.signal`.
+BY_SIGNAL = CloseReason.SIGNAL
+
+
 class Severity(StrEnum):
     """How urgent a system error is."""
 

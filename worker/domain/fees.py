@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Final
 
-from worker.domain.market import MarketKind, SymbolInfo
+from worker.domain.market import SPOT, SymbolInfo
 from worker.domain.money import ZERO, floor_to, ratio, tidy
 from worker.domain.order import BUY, Fill, Side, total_quantity
 from worker.domain.signal import LONG, Direction
@@ -54,35 +54,39 @@ def _in_quote(currency: str, fee: Decimal, price: Decimal, info: SymbolInfo) -> 
     return fee * price if currency == info.base else ZERO
 
 
-def fee_in_base(fees: Mapping[str, Decimal], direction: Direction, info: SymbolInfo) -> Decimal:
-    """Return how many base units fees took out of the coins that a position holds.
+def fee_in_base(fills: tuple[Fill, ...], direction: Direction, info: SymbolInfo) -> Decimal:
+    """Return how many base units the fills' fees took out of the coins that a position holds.
 
     On spot a fee in the base currency comes out of the coins that were bought, or out of those
     that are left after a sale; a rebate adds to them. A short position holds no coins, and
     derivatives are no coins at all: no fee changes their quantity, whatever it is paid in.
 
     Args:
-        fees: by currency.
+        fills: of one order.
         direction: of the position.
         info: the market's rules.
     """
-    if info.kind is not MarketKind.SPOT or direction is not LONG:
-        return ZERO
-    return fees.get(info.base, ZERO)
+    total = ZERO
+    if info.kind is not SPOT or direction is not LONG:
+        return total
+    for fill in fills:
+        if fill.fee_currency == info.base:
+            total += fill.fee
+        for currency, fee in fill.more_fees:
+            if currency == info.base:
+                total += fee
+    return total
 
 
-def received_quantity(
-    fills: tuple[Fill, ...], fees: Mapping[str, Decimal], direction: Direction, info: SymbolInfo
-) -> Decimal:
+def received_quantity(fills: tuple[Fill, ...], direction: Direction, info: SymbolInfo) -> Decimal:
     """Return the base units that an entry's fills add to its position.
 
     Args:
         fills: the entry's, at least one.
-        fees: their :func:`total_fees`.
         direction: of the position they open.
         info: the market's rules.
     """
-    return total_quantity(fills) - fee_in_base(fees, direction, info)
+    return total_quantity(fills) - fee_in_base(fills, direction, info)
 
 
 def sellable_after_fee(quantity: Decimal, info: SymbolInfo) -> Decimal:
@@ -111,7 +115,7 @@ def estimated_fee(
         The fee, and its currency.
     """
     fee = quantity * info.taker_fee
-    if info.kind is MarketKind.SPOT and side is BUY:
+    if info.kind is SPOT and side is BUY:
         return tidy(fee), info.base
     return tidy(fee * price), info.quote
 

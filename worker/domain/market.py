@@ -16,6 +16,10 @@ class MarketKind(StrEnum):
     LINEAR = "linear"
 
 
+#: Short names of members, for speed as in :mod:`worker.domain.signal`.
+SPOT, LINEAR = MarketKind.SPOT, MarketKind.LINEAR
+
+
 class SymbolInfo(msgspec.Struct, kw_only=True, frozen=True):
     """One market's rules; quantities in base units, prices and notionals in quote units.
 
@@ -31,7 +35,7 @@ class SymbolInfo(msgspec.Struct, kw_only=True, frozen=True):
     base: str
     quote: str
     settle: str
-    kind: MarketKind = MarketKind.SPOT
+    kind: MarketKind = SPOT
     active: bool = True
     limit_only: bool = False
     restriction: str = ""
@@ -63,7 +67,7 @@ def largest_order(info: SymbolInfo, price: Decimal | None, *, at_market: bool) -
         if price and info.max_market_notional:
             most = info.max_market_notional / price
             largest = min(largest, most) if largest else most
-    return floor_to(largest, info.quantity_step)
+    return floor_to(largest, info.quantity_step) if largest else ZERO
 
 
 def quote_currency(symbol: str) -> str:

@@ -82,6 +82,8 @@ ENTRY, EXIT, TAKE_PROFIT = Role.ENTRY, Role.EXIT, Role.TAKE_PROFIT
 FILLED, CANCELLED = OrderState.FILLED, OrderState.CANCELLED
 PENDING, PARTIALLY_FILLED = OrderState.PENDING, OrderState.PARTIALLY_FILLED
 
+SENT = Fact.SENT
+
 _S = OrderState
 TRANSITIONS: Final[dict[tuple[OrderState, Fact], OrderState]] = {
     (_S.PENDING, Fact.SENT): _S.SUBMITTED,

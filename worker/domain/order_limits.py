@@ -6,7 +6,7 @@ from typing import Final
 import msgspec
 
 from worker.domain.fees import sellable_after_fee
-from worker.domain.market import MarketKind, SymbolInfo, largest_order
+from worker.domain.market import SPOT, SymbolInfo, largest_order
 from worker.domain.money import (
     HUNDRED,
     MAX_MILLIONTHS,
@@ -103,7 +103,7 @@ def _check_minimum(quantity: Decimal, price: Decimal, info: SymbolInfo) -> Refus
             f"the order is worth {rounded_text(notional)} {info.quote}, under the market's "
             f"minimum of {text(info.min_notional)}",
         )
-    if info.kind is not MarketKind.SPOT or not info.taker_fee:
+    if info.kind is not SPOT or not info.taker_fee:
         return None  # fees are paid on top, and what only reduces has no minimum
     least = max(info.quantity_step, info.min_quantity)
     if notional > SAFE_MULTIPLE * info.min_notional and quantity > SAFE_MULTIPLE * least:

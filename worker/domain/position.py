@@ -14,7 +14,7 @@ from worker.domain.fees import (
     split_fees,
     total_fees,
 )
-from worker.domain.market import MarketKind, SymbolInfo
+from worker.domain.market import SPOT, SymbolInfo
 from worker.domain.money import HUNDRED, ZERO, floor_to, ratio, tidy
 from worker.domain.order import Fill, average_price, total_quantity, total_value
 from worker.domain.signal import LONG, Direction
@@ -84,8 +84,7 @@ def open_position(
     take_profit: Decimal | None,
 ) -> Position:
     """Open the position that an entry order's fills (at least one) make."""
-    fees = total_fees(fills)
-    received = tidy(received_quantity(fills, fees, direction, info))
+    received = tidy(received_quantity(fills, direction, info))
     fee = tidy(fees_in_quote(fills, info))
     return Position(
         position_id=position_id,
@@ -101,7 +100,7 @@ def open_position(
         stop_loss=stop_loss,
         take_profit=take_profit,
         fee=fee,
-        fees=fees,
+        fees=total_fees(fills),
         entry_fee_open=fee,
     )
 
@@ -180,7 +179,7 @@ def is_untradable(quantity: Decimal, price: Decimal | None, info: SymbolInfo) ->
     """
     if quantity <= ZERO or quantity < info.quantity_step or quantity < info.min_quantity:
         return True
-    if price is None or info.kind is not MarketKind.SPOT:
+    if price is None or info.kind is not SPOT:
         return False
     return floor_to(quantity, info.quantity_step) * price < info.min_notional
 
@@ -204,9 +203,9 @@ def reduce_position(
     """
     sold, value = total_quantity(fills), total_value(fills)
     fee, fees = fees_in_quote(fills, info), total_fees(fills, position.fees)
-    taken = fee_in_base(total_fees(fills), position.direction, info)
+    taken = fee_in_base(fills, position.direction, info)
     left = position.quantity - sold - missing
-    price = ratio(value, sold) if sold else ZERO
+    price = average_price(fills) or ZERO
     if taken:
         # Not more than is left: the wallet paid the rest from coins the book knows nothing of.
         taken = min(taken, max(left, ZERO))

@@ -5,6 +5,7 @@ from decimal import Decimal
 from typing import Final
 
 from worker.domain.event import (
+    BY_SIGNAL,
     CloseReason,
     PositionChanged,
     PositionClosed,
@@ -64,4 +65,4 @@ def closed(position: Position, at: datetime, reason: CloseReason) -> PositionClo
 def close_reason(signal: Signal) -> CloseReason:
     """Return the reason of a close that ``signal`` asked for."""
     is_flatten = signal.signal_id.startswith(FLATTEN_PREFIX)
-    return CloseReason.FLATTEN if is_flatten else CloseReason.SIGNAL
+    return CloseReason.FLATTEN if is_flatten else BY_SIGNAL

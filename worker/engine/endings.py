@@ -15,7 +15,7 @@ from worker.engine.work import Work
 from worker.ledger.calls import Ledger
 from worker.ledger.errors import LedgerUnavailableError
 from worker.ledger.items import CommitItem
-from worker.ledger.replies import CommitStatus, Committed, Delivery
+from worker.ledger.replies import CONFLICT, DUPLICATE, FENCED, Committed, Delivery
 from worker.observe.metrics import Metrics
 from worker.observe.tracing import Trace
 from worker.pipeline.flow import EarlyEnd, Lost, Postponed, Settlement, Unresolved
@@ -163,11 +163,11 @@ class Endings:
                     else:
                         again.append((work, ending))
                         pause_s = COMMIT_PAUSE_S
-                elif answer.status is CommitStatus.CONFLICT:
+                elif answer.status is CONFLICT:
                     signal_id = ending.item.signal
                     dead = self._pipeline.conflict(signal_id, work.delivery, work.custody)
                     again.append((work, dead))
-                elif answer.status is CommitStatus.FENCED:
+                elif answer.status is FENCED:
                     self._lost(work)
                 else:
                     try:
@@ -194,7 +194,7 @@ class Endings:
     ) -> None:
         """Count and log one signal's end."""
         delivery = work.delivery
-        is_duplicate = answer.status is CommitStatus.DUPLICATE
+        is_duplicate = answer.status is DUPLICATE
         outcome = "duplicate" if is_duplicate else ending.outcome
         elapsed_s = (answered_mono_ms - delivery.received_mono_ms) / 1000
         count_end(self._metrics, outcome, ending, elapsed_s)

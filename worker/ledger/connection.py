@@ -34,6 +34,10 @@ class Purpose(StrEnum):
     DOORBELL = "doorbell"  # answers when there is something new
 
 
+#: Short names of members, for speed as in :mod:`worker.domain.signal`.
+SCRIPTS, REPLICATED, DOORBELL = Purpose.SCRIPTS, Purpose.REPLICATED, Purpose.DOORBELL
+
+
 class Connections:
     """Connections to the account's primary: wires for a worker's scripts, clients for the tools.
 
@@ -110,7 +114,7 @@ class Connections:
             return wire
 
     async def _dial(self, address: Address, purpose: Purpose) -> Wire:
-        timeout_s = self._timeout_s + (2 if purpose is Purpose.DOORBELL else 0)
+        timeout_s = self._timeout_s + (2 if purpose is DOORBELL else 0)
         credentials = self._credentials()
         setup: list[tuple[str | int, ...]] = [("CLIENT", "SETNAME", self._name)]
         if self._target.db:

@@ -107,6 +107,11 @@ class CommitStatus(StrEnum):
     FENCED = Status.FENCED
 
 
+#: Short names of members, for speed as in :mod:`worker.domain.signal`.
+DUPLICATE, CONFLICT = CommitStatus.DUPLICATE, CommitStatus.CONFLICT
+FENCED = CommitStatus.FENCED
+
+
 class Committed(msgspec.Struct, frozen=True):
     """A commit's answer, with the group's next entry if it was handed to this worker."""
 

@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple, Protocol
 from hiredis import ProtocolError
 from redis.exceptions import NoScriptError, RedisError
 
-from worker.ledger.connection import Connections, Purpose
+from worker.ledger.connection import DOORBELL, REPLICATED, SCRIPTS, Connections, Purpose
 from worker.ledger.errors import LedgerError, LedgerUnavailableError, translate
 from worker.ledger.script_source import NAMES, source
 from worker.ledger.wire import Argument, ReplyTooLargeError, Wire
@@ -146,10 +146,10 @@ class RedisScripts:
     async def _once(self, name: str, arguments: tuple[Argument, ...]) -> Any:
         script = ("EVALSHA", self._digests[name], 1, self._signals, *arguments)
         try:
-            (reply,) = await self._calls(Purpose.SCRIPTS, script)
+            (reply,) = await self._calls(SCRIPTS, script)
         except NoScriptError:
             return await self._call(
-                Purpose.SCRIPTS, "EVAL", self._sources[name], 1, self._signals, *arguments
+                SCRIPTS, "EVAL", self._sources[name], 1, self._signals, *arguments
             )
         return reply
 
@@ -158,10 +158,10 @@ class RedisScripts:
         script = ("EVALSHA", self._digests[name], 1, self._signals, *arguments)
         wait = ("WAIT", self._replicas, self._replicas_timeout_ms)
         try:
-            reply, replicas = await self._calls(Purpose.REPLICATED, script, wait)
+            reply, replicas = await self._calls(REPLICATED, script, wait)
         except NoScriptError:
-            await self._call(Purpose.REPLICATED, "SCRIPT", "LOAD", self._sources[name])
-            reply, replicas = await self._calls(Purpose.REPLICATED, script, wait)
+            await self._call(REPLICATED, "SCRIPT", "LOAD", self._sources[name])
+            reply, replicas = await self._calls(REPLICATED, script, wait)
         if int(replicas) < self._replicas:
             raise LedgerUnavailableError(
                 f"only {replicas} of {self._replicas} replicas have the record", kind="replicas"
@@ -203,10 +203,10 @@ class RedisScripts:
         )  # fmt: skip
         script = ("EVALSHA", self._digests[name], 1, self._signals, *arguments)
         try:
-            rung, reply = await self._calls(Purpose.DOORBELL, block, script)
+            rung, reply = await self._calls(DOORBELL, block, script)
         except NoScriptError:
-            await self._call(Purpose.DOORBELL, "SCRIPT", "LOAD", self._sources[name])
-            rung, reply = await self._calls(Purpose.DOORBELL, block, script)
+            await self._call(DOORBELL, "SCRIPT", "LOAD", self._sources[name])
+            rung, reply = await self._calls(DOORBELL, block, script)
         for key, entries in rung or ():
             if key == self._bell.encode():
                 bell = entries[-1][0]
@@ -215,7 +215,7 @@ class RedisScripts:
     def hang_up(self) -> None:
         """End the wait: with its connection Redis drops a script that has not begun."""
         self._is_hung_up = True
-        wire = self._connections.ready(Purpose.DOORBELL)
+        wire = self._connections.ready(DOORBELL)
         if wire is not None:
             wire.close()
 
@@ -226,7 +226,7 @@ class RedisScripts:
         """
         try:
             await self._call(
-                Purpose.SCRIPTS, "XGROUP", "CREATE", self._signals, "execution", "0", "MKSTREAM"
+                SCRIPTS, "XGROUP", "CREATE", self._signals, "execution", "0", "MKSTREAM"
             )
         except LedgerError as error:
             if "BUSYGROUP" not in str(error):

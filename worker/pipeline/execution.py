@@ -7,7 +7,7 @@ from tenacity import AsyncRetrying, RetryCallState, wait_exponential
 
 from worker.config.keys import ExecutionConfig
 from worker.domain.money import text
-from worker.domain.order import Fact, OrderReport
+from worker.domain.order import SENT, Fact, OrderReport
 from worker.domain.refusal import Code, Refusal, Stage
 from worker.exchanges.errors import (
     ClockSkewError,
@@ -113,7 +113,7 @@ class OrderExecutorHandler:
     ) -> Submission | Failed | Lost | Unresolved | None:
         """Look for what an earlier delivery may have sent; None if it may be sent now."""
         adapter = self._exchange(order)
-        self._orders.note(custody.order, Fact.SENT)
+        self._orders.note(custody.order, SENT)
         try:
             found = await self._look_up.find(adapter, order, custody, before.absent_after_mono_ms)
         except SilentError as silence:
@@ -237,7 +237,7 @@ class OrderExecutorHandler:
         """Send once; None to go round again, an order to go round with that one."""
         managed = custody.order
         managed.attempts = attempts
-        self._orders.note(managed, Fact.SENT)
+        self._orders.note(managed, SENT)
         # As long as a lease would have to last: a successor reckons back from where it ends.
         custody.doubt(window.expires_mono_ms + self._config.skew_margin_ms)
         try:

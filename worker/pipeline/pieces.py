@@ -79,6 +79,12 @@ class Pieces:
         return await self._reconciliation.check_refused(sent) if isinstance(sent, Failed) else sent
 
 
+def leaves_something(end: Settlement) -> bool:
+    """Return whether an order has left something of what its signal is to close."""
+    position = end.order.position
+    return position is not None and end.filled < (end.order.signal.quantity or position.quantity)
+
+
 def _may_go_on(end: Settlement) -> bool:
     """Return whether the order traded whole, by the exchange's own word, and may be followed.
 

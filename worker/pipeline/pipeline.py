@@ -35,7 +35,7 @@ from worker.pipeline.flow import (
     Unresolved,
     ValidSignal,
 )
-from worker.pipeline.pieces import Pieces
+from worker.pipeline.pieces import Pieces, leaves_something
 from worker.pipeline.reconciliation import ReconciliationHandler
 from worker.pipeline.risk import RiskManagementHandler, recorded
 from worker.pipeline.settlement import Ending, SettlementWriter
@@ -293,7 +293,7 @@ class ExecutionPipeline:
     ) -> Settlement | Failed | Lost | Postponed | Unresolved:
         """Follow the order to its end and its trades, then those that close what it left."""
         end = await self._reconciliation.handle(submission, custody)
-        if submission.order.position is None or not isinstance(end, Settlement):
+        if not isinstance(end, Settlement) or not leaves_something(end):
             return end
         return await self._pieces.finish(end, custody)
 

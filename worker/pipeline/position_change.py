@@ -27,7 +27,7 @@ from worker.domain.position import (
 from worker.domain.position_events import changed, close_reason, closed, opened
 from worker.domain.refusal import Code
 from worker.domain.signal import OPEN
-from worker.pipeline.flow import AdmittedOrder, Failed, Settlement, WriteOff
+from worker.pipeline.flow import GONE, AdmittedOrder, Failed, Settlement
 from worker.pipeline.sizing import Sizing
 from worker.runtime.errors import InvariantError
 
@@ -52,7 +52,7 @@ class PositionChange(msgspec.Struct, frozen=True):
 def change_position(end: Settlement, sizing: Sizing, header: str, now: datetime) -> PositionChange:
     """Return what the fills of a finished order do to the position it was admitted for."""
     order, before = end.order, end.order.position
-    if before is not None and order.write_off is WriteOff.GONE:
+    if before is not None and order.write_off is GONE:
         return _ended_elsewhere(end, before, header, now)
     if not end.fills:
         return PositionChange(None, 0, ZERO, [])
@@ -74,7 +74,7 @@ def change_after_failure(end: Failed, header: str, now: datetime) -> PositionCha
     """Return what becomes of the position of a close that could not trade: mostly nothing."""
     order = end.order
     if order is not None and order.position is not None:
-        if order.write_off is WriteOff.GONE:
+        if order.write_off is GONE:
             change = _written_off(order, order.position, CloseReason.EXTERNAL, header, now)
             return msgspec.structs.replace(change, note=_gone(order, order.position))
         if order.write_off is not None and end.refusal.code is Code.BELOW_MINIMUM:
@@ -93,7 +93,7 @@ def alarms(
         header: the members that all events of the signal have.
         is_whole: all that was ordered has traded.
     """
-    is_gone = order.write_off is WriteOff.GONE
+    is_gone = order.write_off is GONE
     if not change.note or not (is_gone or is_whole):
         return []
     error = SystemError(

@@ -9,7 +9,7 @@ import msgspec
 
 from worker.config.keys import ReconciliationConfig
 from worker.domain.fees import total_fees
-from worker.domain.market import MarketKind
+from worker.domain.market import LINEAR, SPOT
 from worker.domain.order import (
     TERMINAL,
     Fill,
@@ -140,7 +140,7 @@ class ReconciliationHandler:
         order, refusal = failed.order, failed.refusal
         if order is None or order.position is None or refusal.code is not Code.ORDER_REJECTED:
             return failed
-        if order.info.kind is MarketKind.SPOT:
+        if order.info.kind is SPOT:
             return await self._check_dust(failed, order, order.position)
         if not await self._is_flat(order, looks=1):
             return failed
@@ -360,4 +360,4 @@ class ReconciliationHandler:
 
 def _reduces(order: AdmittedOrder) -> bool:
     """Return whether the order only reduces a position that the exchange itself keeps."""
-    return order.request.reduce_only and order.info.kind is MarketKind.LINEAR
+    return order.request.reduce_only and order.info.kind is LINEAR

@@ -33,13 +33,13 @@ from worker.ledger.layouts import DeadLetterTail
 from worker.ledger.stored import Reservation
 from worker.pipeline.custody import Custody
 from worker.pipeline.flow import (
+    GONE,
     AdmittedOrder,
     Failed,
     Malformed,
     Repeated,
     Settlement,
     Unresolved,
-    WriteOff,
     leg_of,
     reservation_of,
 )
@@ -118,6 +118,9 @@ class SettlementWriter:
         events = self._order_events(
             end, header, filled, average, slippage, latency_ms, change.note, is_whole=is_whole
         )
+        events += change.events
+        if change.note:
+            events += alarms(order, change, header, is_whole=is_whole)
         summary = OrderSummary(
             state=report.state if is_whole or report.state is not FILLED else CANCELLED,
             client_order_id=request.client_order_id,
@@ -139,7 +142,7 @@ class SettlementWriter:
             signal=signal.signal_id,
             digest=order.digest,
             record=record,
-            events=(*events, *change.events, *alarms(order, change, header, is_whole=is_whole)),
+            events=tuple(events),
             reservation=reservation_of(order),
             position_key=position_key(signal.exchange, signal.symbol),
             position=change.stored,
@@ -328,7 +331,7 @@ class SettlementWriter:
             )
             events.append(encode(whole, event_id(client_id, "filled"), facts))
         else:
-            is_cut = order.write_off is WriteOff.GONE
+            is_cut = order.write_off is GONE
             reason = order_events.why_ended(
                 report, end.filled, order.request.quantity, note, is_cut=is_cut
             )

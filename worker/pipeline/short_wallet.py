@@ -4,7 +4,7 @@ from decimal import Decimal
 
 import msgspec
 
-from worker.domain.market import MarketKind
+from worker.domain.market import SPOT
 from worker.domain.money import ZERO, floor_to, rounded_text, text
 from worker.domain.order import FILLED, SELL, OrderReport
 from worker.domain.position import WALLET_TOLERANCE, Position
@@ -20,7 +20,7 @@ log = get_logger()
 def sells_coins(order: AdmittedOrder) -> bool:
     """Return whether the order sells what a spot position holds."""
     request = order.request
-    return request.reduce_only and request.side is SELL and order.info.kind is MarketKind.SPOT
+    return request.reduce_only and request.side is SELL and order.info.kind is SPOT
 
 
 async def cut_to_wallet(

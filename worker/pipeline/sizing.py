@@ -4,7 +4,7 @@ from decimal import Decimal
 
 from worker.config.keys import RiskConfig
 from worker.domain.identity import client_order_id
-from worker.domain.market import MarketKind, SymbolInfo, largest_order
+from worker.domain.market import SPOT, SymbolInfo, largest_order
 from worker.domain.money import ZERO, ceil_to, floor_to, rounded_text, text, tidy
 from worker.domain.order import BUY, ENTRY, EXIT, OrderRequest, Side, opening_side
 from worker.domain.order_limits import RewardRule, SizeRule, StopRule
@@ -197,7 +197,7 @@ def check_exit(
     if not is_untradable(request.quantity, price, info):
         return None
     least = f"{text(max(info.min_quantity, info.quantity_step))} {info.base}"
-    if info.kind is MarketKind.SPOT and info.min_notional:
+    if info.kind is SPOT and info.min_notional:
         least += f" and {text(info.min_notional)} {info.quote}"
     held = f"{rounded_text(position.quantity)} {info.base}"
     if is_untradable(position.quantity, market, info):

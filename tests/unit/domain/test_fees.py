@@ -15,7 +15,6 @@ from worker.domain.fees import (
     received_quantity,
     sellable_after_fee,
     split_fees,
-    total_fees,
 )
 from worker.domain.market import SymbolInfo
 from worker.domain.order import Side
@@ -29,9 +28,8 @@ LINEAR = msgspec.structs.replace(PERPETUAL, taker_fee=D("0.001"))
 def test_only_a_purchase_pays_a_base_fee_out_of_what_it_bought() -> None:
     """A short position's fee in the base currency is not taken off its quantity."""
     trades = (fill("2", "100", fee="0.01", currency=SPOT.base),)
-    fees = total_fees(trades)
-    assert received_quantity(trades, fees, Direction.LONG, SPOT) == D("1.99")
-    assert received_quantity(trades, fees, Direction.SHORT, SPOT) == 2
+    assert received_quantity(trades, Direction.LONG, SPOT) == D("1.99")
+    assert received_quantity(trades, Direction.SHORT, SPOT) == 2
 
 
 @pytest.mark.parametrize(

@@ -179,7 +179,6 @@ class Parts:
             config.validation,
             exchanges=config.valid_exchanges,
             max_size_pct=config.risk.max_position_size_pct,
-            clock=clock,
         )
         sizing = Sizing(config.risk, account=config.account)
         self.risk = RiskManagementHandler(
@@ -273,6 +272,7 @@ class Parts:
                 digest=digest,
                 view=view,
                 lifetime=self.validation.lifetime(signal),
+                seen_ms=self.clock.now_ms(),
             )
             for signal, one, digest, view in zip(read, written, digests, views, strict=True)
         ]

@@ -330,6 +330,7 @@ def arrival(
         digest=one.digest(),
         view=view,
         lifetime=Lifetime(one.created_ms, expires_ms(one)),
+        seen_ms=START_MS,
         suspect_until_mono_ms=suspect_until_mono_ms,
     )
 

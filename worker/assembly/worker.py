@@ -181,7 +181,6 @@ class Worker:
             config.validation,
             exchanges=config.valid_exchanges,
             max_size_pct=config.risk.max_position_size_pct,
-            clock=clock,
         )
         sizing = Sizing(config.risk, account=config.account)
         risk = RiskManagementHandler(

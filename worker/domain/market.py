@@ -85,7 +85,7 @@ def quote_currency(symbol: str) -> str:
     return quote
 
 
-class Ticker(msgspec.Struct, kw_only=True, frozen=True):
+class Ticker(msgspec.Struct, kw_only=True, frozen=True, gc=False):
     """The market's price at ``at_ms`` (local wall clock, Unix milliseconds)."""
 
     symbol: str

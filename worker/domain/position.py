@@ -24,7 +24,14 @@ from worker.domain.signal import LONG, Direction
 WALLET_TOLERANCE: Final = Decimal("0.002")
 
 
-class Position(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
+class Position(
+    msgspec.Struct,
+    kw_only=True,
+    frozen=True,
+    forbid_unknown_fields=True,
+    omit_defaults=True,
+    gc=False,
+):
     """The account's net position in one symbol of one exchange.
 
     ``quantity`` is held now, ``opened_quantity`` was opened in total (base units, net of fees taken

@@ -72,7 +72,7 @@ MARKET, LIMIT, STOP = OrderType.MARKET, OrderType.LIMIT, OrderType.STOP
 GTC, IOC, FOK = TimeInForce.GTC, TimeInForce.IOC, TimeInForce.FOK
 
 
-class Signal(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
+class Signal(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True, gc=False):
     """One ``TradingSignalGenerated``; prices in quote units, quantity in base units."""
 
     signal_id: Annotated[str, msgspec.Meta(pattern=SIGNAL_ID_PATTERN)]

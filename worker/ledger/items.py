@@ -79,7 +79,7 @@ class RecordEnd(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 NO_RECORD: Final = RecordEnd()
 
 
-class CommitItem(msgspec.Struct, frozen=True, kw_only=True):
+class CommitItem(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One entry's end; amounts in millionths of the quote currency.
 
     Its fields are those of COMMIT in that order, then the end of the record.

@@ -26,7 +26,7 @@ from worker.runtime.errors import InvariantError
 MAX_GROUP_SHOWN: Final = 64
 
 
-class Delivery(msgspec.Struct, frozen=True, kw_only=True):
+class Delivery(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One entry granted to this worker.
 
     ``lease_mono_ms`` is the local monotonic time at which the lease may have run out; it is taken
@@ -77,7 +77,7 @@ class Swept(NamedTuple):
     oversize: list[tuple[str, str]]
 
 
-class Admitted(msgspec.Struct, frozen=True):
+class Admitted(msgspec.Struct, frozen=True, gc=False):
     """Limits reserved, record written (at Redis's ``at_ms``); to be sent after ``pause_ms``."""
 
     position: bytes
@@ -112,7 +112,7 @@ DUPLICATE, CONFLICT = CommitStatus.DUPLICATE, CommitStatus.CONFLICT
 FENCED = CommitStatus.FENCED
 
 
-class Committed(msgspec.Struct, frozen=True):
+class Committed(msgspec.Struct, frozen=True, gc=False):
     """A commit's answer, with the group's next entry if it was handed to this worker."""
 
     status: CommitStatus

@@ -1,11 +1,13 @@
 """The values a signal becomes on its way through the stages; none of them carries a service.
 
 ``Arrival -> ValidSignal -> Proposal -> AdmittedOrder -> Submission -> Settlement``; any stage may
-end the signal's way early with one of the values in :data:`EarlyEnd`.
+end the signal's way early with one of the values in :data:`EarlyEnd`. The garbage collector does
+not look at them (``gc=False``): a frozen value cannot become part of a cycle.
 """
 
 from decimal import Decimal
 from enum import StrEnum
+from typing import Final
 
 import msgspec
 
@@ -20,6 +22,9 @@ from worker.ledger.items import AdmitItem
 from worker.ledger.stored import Reservation
 from worker.market.data import MarketView
 
+#: A signal first delivered later than this is looked up before it is sent.
+OLD_MS: Final = 5_000
+
 
 class Lifetime(msgspec.Struct, frozen=True, gc=False):
     """When a signal was made, and when it may no longer be sent; Unix milliseconds."""
@@ -28,14 +33,15 @@ class Lifetime(msgspec.Struct, frozen=True, gc=False):
     expires_ms: float
 
 
-class Arrival(msgspec.Struct, frozen=True, kw_only=True):
+class Arrival(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A decoded signal with its market as it is known now.
 
     ``written`` is the signal as JSON, whole; ``digest`` tells it from another one under its id.
 
+    ``seen_ms`` is when its market was looked at, Unix milliseconds: it is judged as of then.
+
     ``suspect_until_mono_ms`` is set where Redis lost writes since the signal was made: an order
-    of it may exist, or arrive until then, of which no record speaks. ``is_old`` is set where the
-    signal has waited so long that this may have happened without anybody being left who knows.
+    of it may exist, or arrive until then, of which no record speaks.
     """
 
     signal: Signal
@@ -43,11 +49,19 @@ class Arrival(msgspec.Struct, frozen=True, kw_only=True):
     digest: str
     view: MarketView
     lifetime: Lifetime
+    seen_ms: int
     suspect_until_mono_ms: float | None = None
-    is_old: bool = False
+
+    @property
+    def is_old(self) -> bool:
+        """Whether the order of an earlier delivery may exist without anybody left who knows.
+
+        A whole fleet and what Redis knew may have been lost while the signal waited.
+        """
+        return self.seen_ms - self.lifetime.created_ms > OLD_MS
 
 
-class ValidSignal(msgspec.Struct, frozen=True, kw_only=True):
+class ValidSignal(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A signal that passed validation; ``reference`` is the price it is sized and judged by."""
 
     arrival: Arrival
@@ -55,7 +69,7 @@ class ValidSignal(msgspec.Struct, frozen=True, kw_only=True):
     reference: Decimal | None
 
 
-class Plan(msgspec.Struct, frozen=True, kw_only=True):
+class Plan(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The plan for a signal: its order, and what admission reserved for it.
 
     ``request`` is absent for an exit, which follows from the position it closes. ``reserved`` is
@@ -71,13 +85,13 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     refusal: Refusal | None = None
 
 
-class StoredPlan(Plan, frozen=True, kw_only=True):
+class StoredPlan(Plan, frozen=True, kw_only=True, gc=False):
     """The plan as the record keeps it, enough for any worker to go on from."""
 
     signal: Signal
 
 
-class Proposal(msgspec.Struct, frozen=True, kw_only=True):
+class Proposal(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """An order to be admitted: ``item`` is the question to the ledger."""
 
     valid: ValidSignal
@@ -125,7 +139,7 @@ GONE = WriteOff.GONE
 _OPENING, _CLOSING = Reservation.OPENING, Reservation.CLOSING
 
 
-class AdmittedOrder(msgspec.Struct, frozen=True, kw_only=True):
+class AdmittedOrder(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """An order whose limits are reserved and whose record is durable.
 
     ``admitted_at`` and ``unresolved_since`` (0 for never) are Redis's Unix milliseconds.
@@ -154,7 +168,7 @@ class AdmittedOrder(msgspec.Struct, frozen=True, kw_only=True):
     piece: int = 1
 
 
-class Submission(msgspec.Struct, frozen=True, kw_only=True):
+class Submission(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """An order that the exchange has, with its first report."""
 
     order: AdmittedOrder
@@ -162,7 +176,7 @@ class Submission(msgspec.Struct, frozen=True, kw_only=True):
     attempts: int
 
 
-class Settlement(msgspec.Struct, frozen=True, kw_only=True):
+class Settlement(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """An order that is over, with everything that traded.
 
     ``filled`` is in base units, ``average_price`` in quote units, ``fees`` by currency; all three
@@ -180,7 +194,7 @@ class Settlement(msgspec.Struct, frozen=True, kw_only=True):
     pieces: tuple["Settlement", ...] = ()
 
 
-class Failed(msgspec.Struct, frozen=True, kw_only=True):
+class Failed(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """No order, for a reason that its event states. ``order`` where limits were reserved for it."""
 
     refusal: Refusal
@@ -189,31 +203,31 @@ class Failed(msgspec.Struct, frozen=True, kw_only=True):
     order: AdmittedOrder | None = None
 
 
-class Repeated(msgspec.Struct, frozen=True, kw_only=True):
+class Repeated(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The signal's id has been used: by itself, or (``conflict``) by another signal."""
 
     signal: Signal
     conflict: bool
 
 
-class Malformed(msgspec.Struct, frozen=True, kw_only=True):
+class Malformed(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The entry is no signal, or not one to believe; ``error`` is a sentence."""
 
     reason: DeadReason
     error: str
 
 
-class Lost(msgspec.Struct, frozen=True, kw_only=True):
+class Lost(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The entry is no longer this worker's; there is nothing left to do for it."""
 
 
-class Postponed(msgspec.Struct, frozen=True, kw_only=True):
+class Postponed(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A delivery without an ending: no order of it is known to be there; the entry goes back."""
 
     reason: str
 
 
-class Unresolved(msgspec.Struct, frozen=True, kw_only=True):
+class Unresolved(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The exchange does not tell now whether it has the order, or what became of it."""
 
     order: AdmittedOrder

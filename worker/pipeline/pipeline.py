@@ -24,7 +24,6 @@ from worker.pipeline.flow import (
     Arrival,
     EarlyEnd,
     Failed,
-    Lifetime,
     Lost,
     Malformed,
     Postponed,
@@ -44,9 +43,6 @@ from worker.runtime.clock import Clock
 
 #: A lease is noticed to have ended within about this time.
 MAX_OVERDUE_MS = 1_000
-#: A signal first delivered later than this is looked up before it is sent: a whole fleet and what
-#: Redis knew may have been lost since an earlier delivery sent it.
-OLD_MS = 5_000
 
 
 class ExecutionPipeline:
@@ -123,7 +119,7 @@ class ExecutionPipeline:
     async def ask_market(self, arrival: Arrival) -> Arrival:
         """Ask the exchange for what memory lacks."""
         view = await self._market.complete(arrival.view)
-        return msgspec.structs.replace(arrival, view=view, is_old=self._is_old(arrival.lifetime))
+        return msgspec.structs.replace(arrival, view=view, seen_ms=self._clock.now_ms())
 
     def validate(self, arrival: Arrival, custody: Custody) -> ValidSignal | Proposal | EarlyEnd:
         """Take one signal through validation."""
@@ -256,11 +252,8 @@ class ExecutionPipeline:
             view=view,
             lifetime=lifetime,
             suspect_until_mono_ms=suspect_until_mono_ms,
-            is_old=self._is_old(lifetime),
+            seen_ms=self._clock.now_ms(),
         )
-
-    def _is_old(self, lifetime: Lifetime) -> bool:
-        return self._clock.now_ms() - lifetime.created_ms > OLD_MS
 
     def _absent_after_mono_ms(self, arrival: Arrival, delivery: Delivery) -> float:
         """Return from when on "not found" proves that no earlier delivery's request was accepted.

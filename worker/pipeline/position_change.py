@@ -34,7 +34,7 @@ from worker.runtime.errors import InvariantError
 _encode = msgspec.json.Encoder().encode
 
 
-class PositionChange(msgspec.Struct, frozen=True):
+class PositionChange(msgspec.Struct, frozen=True, gc=False):
     """The change of a position: ``realized`` in quote units, and the events about it.
 
     ``stored`` is what the book is to hold: JSON, "" for no position, None for no change.

@@ -50,7 +50,7 @@ from worker.runtime.clock import Clock, rfc3339, utc
 _encode = msgspec.json.Encoder().encode
 
 
-class Ending(msgspec.Struct, frozen=True, kw_only=True):
+class Ending(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One signal's end: the item to commit, the fields of its log line, and what metrics count."""
 
     item: CommitItem

@@ -9,7 +9,7 @@ from worker.domain.money import HUNDRED, ratio, rounded_text, text
 from worker.domain.refusal import Code, Refusal, Stage
 from worker.domain.signal import CLOSE, FOK, IOC, LIMIT, LONG, MARKET, OPEN, SHORT, STOP, Signal
 from worker.pipeline.flow import Arrival, Failed, Lifetime, ValidSignal
-from worker.runtime.clock import Clock, utc
+from worker.runtime.clock import utc
 
 
 class ValidationHandler:
@@ -21,7 +21,6 @@ class ValidationHandler:
         config: the ``validation`` section.
         exchanges: the names a signal may use.
         max_size_pct: ``risk.max_position_size_pct``, checked here because it needs no balance.
-        clock: for expiry.
     """
 
     def __init__(
@@ -30,12 +29,10 @@ class ValidationHandler:
         *,
         exchanges: Iterable[str],
         max_size_pct: Decimal,
-        clock: Clock,
     ) -> None:
         self._config = config
         self._exchanges = frozenset(exchanges)
         self._max_size_pct = max_size_pct
-        self._clock = clock
         self._max_age_ms = config.max_signal_age_seconds * 1000
         self._max_lifetime_ms = config.max_signal_lifetime_seconds * 1000
         self._max_ahead_ms = config.max_clock_ahead_seconds * 1000
@@ -76,7 +73,7 @@ class ValidationHandler:
         return Lifetime(created_ms, signal.expires_ms(created_ms, self._max_age_ms))
 
     def _check_time(self, arrival: Arrival) -> Refusal | None:
-        signal, now_ms = arrival.signal, self._clock.now_ms()
+        signal, now_ms = arrival.signal, arrival.seen_ms
         if now_ms >= arrival.lifetime.expires_ms:
             return _refuse(
                 Code.SIGNAL_EXPIRED,

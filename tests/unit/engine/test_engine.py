@@ -191,7 +191,12 @@ ORDER = AdmittedOrder(
 
 PROPOSAL = Proposal(valid=cast("Any", None), plan=ORDER.plan, item=cast("Any", None))
 ARRIVAL = Arrival(
-    signal=signal(), written=b"", digest="d", view=cast("Any", None), lifetime=Lifetime(0.0, 0.0)
+    signal=signal(),
+    written=b"",
+    digest="d",
+    view=cast("Any", None),
+    lifetime=Lifetime(0.0, 0.0),
+    seen_ms=0,
 )
 
 

@@ -120,9 +120,7 @@ class Line:
             market=self.market,
             orders=orders,
         )
-        validation = ValidationHandler(
-            ValidationConfig(), exchanges=["paper"], max_size_pct=D(5), clock=clock
-        )
+        validation = ValidationHandler(ValidationConfig(), exchanges=["paper"], max_size_pct=D(5))
         self.pipeline = ExecutionPipeline(
             signatures=Signatures(
                 account="main", keys=keys, required=signed, now=lambda: utc(clock.now_ms())

@@ -11,7 +11,6 @@ from tests.unit.parts import (
     SPOT,
     START,
     D,
-    ManualClock,
     arrival,
     signal,
 )
@@ -41,12 +40,10 @@ def judge(
     price: str | None = "100",
     is_quoted: bool = True,
 ) -> ValidSignal | Failed:
-    clock = ManualClock()
     handler = ValidationHandler(
         ValidationConfig(min_signal_strength=0.5, min_confluence_score=3.0),
         exchanges=["paper", "other"],
         max_size_pct=D(5),
-        clock=clock,
     )
     if fields.get("symbol") == PERPETUAL.symbol and info is SPOT:
         info = PERPETUAL

@@ -141,11 +141,12 @@ class Ledger:
         else:
             doorbell = Doorbell(after, self._bell, wait_ms)
             reply, self._bell = await self._scripts.run_after(doorbell, "claim", *asked)
+        received = self._clock.monotonic_ms()
         claimed = read_row(ClaimReply, reply)
-        self._learn(claimed.epoch)
+        self._learn(claimed.epoch, received)
         self._learn_holds(claimed.holds)
         return Claim(
-            deliveries=self._deliveries(claimed.deliveries, sent),
+            deliveries=self._deliveries(claimed.deliveries, sent, received),
             tail=claimed.tail,
             more=bool(claimed.more),
             vanished=int(claimed.vanished),
@@ -178,12 +179,13 @@ class Ledger:
             self._primary,
             *arguments(items, self.worker),
         )
+        received = self._clock.monotonic_ms()
         statuses, epoch, handing, handed, holds = read_row(CommittedReply, reply)
         self._learn_holds(holds)
         if epoch:
-            self._learn(epoch)
-        self._on_batch("commit", len(items), (self._clock.monotonic_ms() - sent) / 1000)
-        following = dict(zip(handing, self._deliveries(handed, sent), strict=True))
+            self._learn(epoch, received)
+        self._on_batch("commit", len(items), (received - sent) / 1000)
+        following = dict(zip(handing, self._deliveries(handed, sent, received), strict=True))
         return [
             Committed(STATUS_OF[status], following.get(number))
             for number, status in enumerate(statuses, 1)
@@ -351,26 +353,29 @@ class Ledger:
             pairs = zip(flat[::2], flat[1::2], strict=True)
             self._budgets.learn_holds({name.decode(): float(ms) for name, ms in pairs})
 
-    def _learn(self, row: Any) -> None:
-        """Note which primary answered, and since when it may lack writes."""
+    def _learn(self, row: Any, received: float) -> None:
+        """Note which primary answered at ``received``, and since when it may lack writes."""
         epoch = read_row(Epoch, row)
         self._primary = epoch.primary
         self._data_loss_ms = epoch.since_ms
-        self._settled_mono_ms = self._clock.monotonic_ms() + epoch.settled_in_ms
+        self._settled_mono_ms = received + epoch.settled_in_ms
 
     def _granted(self, reply: Any, sent: float) -> tuple[list[Delivery], bool]:
         """Return what a reply granted, and whether there is more."""
+        received = self._clock.monotonic_ms()
         rows, epoch, more = read_row(GrantedReply, reply)
-        self._learn(epoch)
-        return self._deliveries(rows, sent), bool(more)
+        self._learn(epoch, received)
+        return self._deliveries(rows, sent, received), bool(more)
 
-    def _deliveries(self, rows: Sequence[Any], sent: float) -> list[Delivery]:
-        """Return what a reply granted, to a call made at ``sent`` (local monotonic)."""
+    def _deliveries(self, rows: Sequence[Any], sent: float, received: float) -> list[Delivery]:
+        """Return what a reply granted: to a call made at ``sent``, by local monotonic time."""
+        if not rows:
+            return []
         return read_deliveries(
             rows,
             lease_mono_ms=sent + self.lease_ms,
             # Others' leases are reckoned from the reply: the call may have taken long.
-            received_mono_ms=self._clock.monotonic_ms(),
+            received_mono_ms=received,
             data_loss_ms=self._data_loss_ms,
             settled_mono_ms=self._settled_mono_ms,
         )

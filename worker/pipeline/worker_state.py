@@ -10,16 +10,13 @@ class WorkerState:
 
     Attributes:
         trading_state: of the account, as the last heartbeat said.
+        draining: whether the worker is to stop: nothing new is begun.
     """
 
     def __init__(self) -> None:
         self.trading_state = TradingState.ACTIVE
-        self._draining = asyncio.Event()
-
-    @property
-    def draining(self) -> bool:
-        """Return whether the worker is to stop: nothing new is begun."""
-        return self._draining.is_set()
+        self.draining = False
+        self._drains = asyncio.Event()
 
     @property
     def may_open(self) -> bool:
@@ -28,8 +25,9 @@ class WorkerState:
 
     def drain(self) -> None:
         """Begin nothing new from here on."""
-        self._draining.set()
+        self.draining = True
+        self._drains.set()
 
     async def until_draining(self) -> None:
         """Wait until the worker has been told to stop."""
-        await self._draining.wait()
+        await self._drains.wait()

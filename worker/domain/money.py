@@ -15,6 +15,7 @@ from typing import Final
 ZERO: Final = Decimal(0)
 ONE: Final = Decimal(1)
 HUNDRED: Final = Decimal(100)
+PERCENT: Final = Decimal("0.01")
 BPS: Final = Decimal(10_000)
 
 #: Significant digits that no sum or product of prices and quantities reaches: a number of a signal
@@ -28,6 +29,8 @@ SHOWN_QUANTUM: Final = Decimal("1e-18")
 _SHORT: Final = 20
 _CONTEXT: Final = Context(prec=PRECISION, rounding=ROUND_HALF_EVEN)
 _quantize, _normalize = _CONTEXT.quantize, _CONTEXT.normalize
+_floor: Final = Context(prec=PRECISION, rounding=ROUND_FLOOR).quantize
+_ceil: Final = Context(prec=PRECISION, rounding=ROUND_CEILING).quantize
 _divide: Final = Context(prec=QUOTIENT_DIGITS, rounding=ROUND_HALF_EVEN).divide
 #: The steps that one ``quantize`` rounds to, however they are written (0.1, 0.10).
 _DECIMAL_STEPS: Final = {step: step for step in (Decimal(1).scaleb(-n) for n in range(19))}
@@ -49,7 +52,7 @@ def floor_to(value: Decimal, step: Decimal) -> Decimal:
         return value
     digits = _DECIMAL_STEPS.get(step)
     if digits is not None:
-        return value.quantize(digits, ROUND_FLOOR, _CONTEXT)
+        return _floor(value, digits)
     return _on_grid(_CONTEXT.subtract(value, _above_grid(value, step)), step)
 
 
@@ -59,7 +62,7 @@ def ceil_to(value: Decimal, step: Decimal) -> Decimal:
         return value
     digits = _DECIMAL_STEPS.get(step)
     if digits is not None:
-        return value.quantize(digits, ROUND_CEILING, _CONTEXT)
+        return _ceil(value, digits)
     above = _above_grid(value, step)
     below = _CONTEXT.subtract(value, above)
     return _on_grid(_CONTEXT.add(below, step) if above else below, step)
@@ -102,7 +105,7 @@ def rounded_text(value: Decimal) -> str:
     shown = str(value)
     if len(shown) <= _SHORT and "E" not in shown:
         return shown
-    shown = format(_quantize(value, SHOWN_QUANTUM), "f").rstrip("0").rstrip(".")
+    shown = text(_quantize(value, SHOWN_QUANTUM)).rstrip("0").rstrip(".")
     return "0" if shown == "-0" else shown
 
 

@@ -10,6 +10,7 @@ from worker.domain.market import SPOT, SymbolInfo, largest_order
 from worker.domain.money import (
     HUNDRED,
     MAX_MILLIONTHS,
+    PERCENT,
     ZERO,
     ceil_to,
     floor_to,
@@ -59,9 +60,9 @@ class SizeRule(msgspec.Struct, frozen=True, kw_only=True):
         Returns:
             The quantity, or the refusal of an order that is too large or too small.
         """
-        cap = free * self.max_pct / HUNDRED
+        cap = free * self.max_pct * PERCENT
         if asked is None:
-            budget = free * (self.default_pct if size_pct is None else size_pct) / HUNDRED
+            budget = free * (self.default_pct if size_pct is None else size_pct) * PERCENT
             room = (
                 min(budget, cap) / price
                 if cap_price is price

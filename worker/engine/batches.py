@@ -95,8 +95,9 @@ class Batches:
             Whether it will be called.
         """
         new = [one for one in deliveries if not self._grants.knows(one)]
-        for _ in (one for one in new if one.deliveries > 1):
-            self._metrics.takeover()
+        for one in new:
+            if one.deliveries > 1:
+                self._metrics.takeover()
         return self._start(new, on_admitted)
 
     def hand_on(self, following: Sequence[Delivery]) -> None:
@@ -299,7 +300,8 @@ class Batches:
             self._interrupted(work, error)
             return
         if self._endings.add(work, end):
-            await asyncio.sleep(0)  # whatever else ends in this turn of the loop is written with it
+            if len(self._grants) > 1:
+                await asyncio.sleep(0)  # what else ends in this turn of the loop is written with it
             await self._endings.finish()
 
     def _interrupted(self, work: Work, error: Exception | asyncio.CancelledError) -> None:

@@ -176,7 +176,8 @@ class Endings:
                         self.fail(work, error)
                     if answer.following is not None:
                         handed_on.append(answer.following)
-            self._hand_on(handed_on)
+            if handed_on:
+                self._hand_on(handed_on)
             if pause_s:
                 await self._clock.sleep(pause_s)
             batch = again

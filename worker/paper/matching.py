@@ -1,7 +1,7 @@
 """Matching of one simulated order: a pure function of seed, client id, request and price."""
 
 import hashlib
-from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
+from decimal import Context, Decimal
 from typing import Final
 
 import msgspec
@@ -208,8 +208,8 @@ def simulated_price(price: Decimal, *, up: bool) -> Decimal:
     quantum = _USUAL_QUANTUM
     if price < _SMALL:
         quantum = max(ONE.scaleb(price.adjusted() - _SIGNIFICANT), PRICE_TICK)
-    rounding = ROUND_CEILING if up else ROUND_FLOOR
-    return _CONTEXT.normalize(price.quantize(quantum, rounding, _CONTEXT)) or PRICE_TICK
+    rounded = ceil_to(price, quantum) if up else floor_to(price, quantum)
+    return tidy(rounded) or PRICE_TICK
 
 
 def _to_tick(price: Decimal, tick: Decimal, *, up: bool) -> Decimal:

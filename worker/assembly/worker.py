@@ -172,7 +172,7 @@ class Worker:
             max_waiting=config.worker.max_waiting,
             max_group_waiting=config.worker.max_group_waiting,
             budgets=self.budgets,
-            on_batch=self._note_batch,
+            on_batch=self.metrics.round_trip,
         )
 
     def _pipeline(self) -> ExecutionPipeline:
@@ -363,10 +363,6 @@ class Worker:
 
     def _side_tasks(self) -> list[SideTask]:
         return [("keeper", self.keeper.run), *self.supervisor.side_tasks()]
-
-    def _note_batch(self, step: str, size: int, seconds: float) -> None:
-        self.metrics.batch(step, size)
-        self.metrics.stage(step, seconds)
 
 
 async def run_worker(config: Config, log_signal: LogSignal) -> int:

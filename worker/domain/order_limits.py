@@ -23,7 +23,7 @@ from worker.domain.refusal import Code, Refusal, refuse
 from worker.domain.signal import LONG, Direction
 
 #: An order of this many times the market's minimum stays above it after any fee (half at most).
-SAFE_MULTIPLE: Final = 3
+SAFE_MULTIPLE: Final = Decimal(3)
 #: ``MAX_MILLIONTHS`` in quote units.
 MAX_NOTIONAL: Final = MAX_MILLIONTHS / Decimal(1_000_000)
 
@@ -86,7 +86,7 @@ class SizeRule(msgspec.Struct, frozen=True, kw_only=True):
                 f"quantity {text(quantity)} is worth {rounded_text(most)} {info.quote}, more than "
                 "the account's limits can count",
             )
-        if quantity <= 0 or quantity < info.min_quantity:
+        if quantity <= ZERO or quantity < info.min_quantity:
             return refuse(
                 Code.BELOW_MINIMUM,
                 f"quantity {text(quantity)} is under the market's minimum of "

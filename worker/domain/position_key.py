@@ -1,6 +1,6 @@
 """The key under which an account holds one position."""
 
-from typing import NewType
+from typing import NewType, cast
 
 #: ``<exchange>:<symbol>``: a field of the ledger's hash ``book``, and the default message group.
 PositionKey = NewType("PositionKey", str)
@@ -13,4 +13,4 @@ def position_key(exchange: str, symbol: str) -> PositionKey:
         exchange: its name; a configured one never holds a colon, so the first colon ends it.
         symbol: CCXT unified, as signals spell it (``BTC/USDT`` or ``BTC/USDT:USDT``).
     """
-    return PositionKey(f"{exchange}:{symbol}")
+    return cast("PositionKey", f"{exchange}:{symbol}")

@@ -261,7 +261,8 @@ class Endings:
         self._let_go(work)
 
     def _let_go(self, work: Work, error: Exception | None = None) -> None:
-        self._close_trace(work, error)
+        if work.trace is not None:
+            self._close_trace(work.trace, error)
         self._grants.let_go(work.custody)
         self._on_room()
 
@@ -271,7 +272,8 @@ class Endings:
             self._let_go(work, error)
             self._on_fatal(error)
             return
-        self._close_trace(work, error)
+        if work.trace is not None:
+            self._close_trace(work.trace, error)
         is_redis = isinstance(error, LedgerUnavailableError)
         if is_redis:
             # Redis's trouble is not the signal's: it counts towards no dead letter.
@@ -281,10 +283,9 @@ class Endings:
             self._metrics.delivery_failed()
         self._tasks.spawn(self._give_back(work, died=not is_redis))
 
-    def _close_trace(self, work: Work, error: Exception | None) -> None:
-        if work.trace is not None:
-            work.trace.close(error)
-            self._traces.discard(work.trace)
+    def _close_trace(self, trace: Trace, error: Exception | None) -> None:
+        trace.close(error)
+        self._traces.discard(trace)
 
 
 def _ids(work: Work) -> dict[str, str]:

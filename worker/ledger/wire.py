@@ -31,6 +31,9 @@ class Wire(asyncio.Protocol):
     Args:
         timeout_s: how long a reply may take; then the connection is given up, for whatever comes
             on it afterwards could belong to any call.
+
+    Attributes:
+        is_open: True while calls can be made.
     """
 
     def __init__(self, timeout_s: float) -> None:
@@ -40,14 +43,10 @@ class Wire(asyncio.Protocol):
         #: Calls without a reply, oldest first, with the time each was made.
         self._waiting: deque[tuple[asyncio.Future[Any], float]] = deque()
         self._transport: asyncio.Transport | None = None
+        self.is_open = False
         self._watch: asyncio.TimerHandle | None = None
         self._heard = 0.0
         self._unanswered_bytes = 0
-
-    @property
-    def is_open(self) -> bool:
-        """True while calls can be made."""
-        return self._transport is not None
 
     def call(self, *command: Argument) -> "asyncio.Future[Any]":
         """Send one command; the future gets its reply.
@@ -76,6 +75,7 @@ class Wire(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport; calls can be made."""
         self._transport = cast("asyncio.Transport", transport)
+        self.is_open = True
 
     def data_received(self, data: bytes) -> None:
         """Give every whole reply to its call."""
@@ -123,6 +123,7 @@ class Wire(asyncio.Protocol):
 
     def _end(self, error: Exception) -> None:
         transport, self._transport = self._transport, None
+        self.is_open = False
         if self._watch is not None:
             self._watch.cancel()
             self._watch = None

@@ -194,9 +194,10 @@ class Metrics:
         """Observe that one of ``STEPS`` took each of ``count`` signals or calls so long."""
         self._stage_of[name].observe(seconds, count)
 
-    def batch(self, step: str, size: int) -> None:
-        """Observe the number of signals in one round trip: ``claim``, ``admit`` or ``commit``."""
+    def round_trip(self, step: str, size: int, seconds: float) -> None:
+        """Observe how many signals one ``admit`` or ``commit`` had, and how long it took."""
         self._batches[step,].observe(size)
+        self._stage_of[step].observe(seconds)
 
     # --- exchanges ---
 

@@ -297,7 +297,7 @@ def read_row(kind: type[Row], reply: Any) -> Row:
             f"a reply of the ledger must have the {len(columns)} values of {kind.__name__} "
             f"({', '.join(columns)}), not {reply!r}"
         )
-    return kind(*reply)
+    return tuple.__new__(kind, reply)  # kind(*reply) would call a function in Python for that
 
 
 #: The columns of every layout by the name it has in the scripts. In a script's memory an entry

@@ -81,7 +81,7 @@ def as_it_was_cut(order: AdmittedOrder, report: OrderReport) -> AdmittedOrder:
     if position is None or report.state is not FILLED or not sells_coins(order):
         return order
     wanted = order.request.quantity
-    if not wanted * (1 - WALLET_TOLERANCE) - order.info.quantity_step <= filled < wanted:
+    if filled >= wanted or filled < wanted * (1 - WALLET_TOLERANCE) - order.info.quantity_step:
         return order
     request = msgspec.structs.replace(order.request, quantity=filled)
     missing = _within(position.quantity - filled, position)

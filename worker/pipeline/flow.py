@@ -7,7 +7,6 @@ not look at them (``gc=False``): a frozen value cannot become part of a cycle.
 
 from decimal import Decimal
 from enum import StrEnum
-from typing import Final
 
 import msgspec
 
@@ -21,9 +20,6 @@ from worker.domain.verdict import Verdict
 from worker.ledger.items import AdmitItem
 from worker.ledger.stored import Reservation
 from worker.market.data import MarketView
-
-#: A signal first delivered later than this is looked up before it is sent.
-OLD_MS: Final = 5_000
 
 
 class Lifetime(msgspec.Struct, frozen=True, gc=False):
@@ -41,7 +37,8 @@ class Arrival(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     ``seen_ms`` is when its market was looked at, Unix milliseconds: it is judged as of then.
 
     ``suspect_until_mono_ms`` is set where Redis lost writes since the signal was made: an order
-    of it may exist, or arrive until then, of which no record speaks.
+    of it may exist, or arrive until then, of which no record speaks. ``is_old`` is set where the
+    signal has waited so long that this may have happened without anybody being left who knows.
     """
 
     signal: Signal
@@ -51,14 +48,7 @@ class Arrival(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     lifetime: Lifetime
     seen_ms: int
     suspect_until_mono_ms: float | None = None
-
-    @property
-    def is_old(self) -> bool:
-        """Whether the order of an earlier delivery may exist without anybody left who knows.
-
-        A whole fleet and what Redis knew may have been lost while the signal waited.
-        """
-        return self.seen_ms - self.lifetime.created_ms > OLD_MS
+    is_old: bool = False
 
 
 class ValidSignal(msgspec.Struct, frozen=True, kw_only=True, gc=False):

@@ -43,6 +43,9 @@ from worker.runtime.clock import Clock
 
 #: A lease is noticed to have ended within about this time.
 MAX_OVERDUE_MS = 1_000
+#: A signal first delivered later than this is looked up before it is sent: a whole fleet and what
+#: Redis knew may have been lost since an earlier delivery sent it.
+OLD_MS = 5_000
 
 
 class ExecutionPipeline:
@@ -119,7 +122,9 @@ class ExecutionPipeline:
     async def ask_market(self, arrival: Arrival) -> Arrival:
         """Ask the exchange for what memory lacks."""
         view = await self._market.complete(arrival.view)
-        return msgspec.structs.replace(arrival, view=view, seen_ms=self._clock.now_ms())
+        now_ms = self._clock.now_ms()
+        is_old = now_ms - arrival.lifetime.created_ms > OLD_MS
+        return msgspec.structs.replace(arrival, view=view, seen_ms=now_ms, is_old=is_old)
 
     def validate(self, arrival: Arrival, custody: Custody) -> ValidSignal | Proposal | EarlyEnd:
         """Take one signal through validation."""
@@ -244,7 +249,7 @@ class ExecutionPipeline:
         suspect_until_mono_ms = None
         if delivery.data_loss_ms and _is_older(delivery, lifetime.created_ms):
             suspect_until_mono_ms = delivery.settled_mono_ms + self._visibility_ms(view)
-        written = signal.written()
+        written, now_ms = signal.written(), self._clock.now_ms()
         return Arrival(
             signal=signal,
             written=written,
@@ -252,7 +257,8 @@ class ExecutionPipeline:
             view=view,
             lifetime=lifetime,
             suspect_until_mono_ms=suspect_until_mono_ms,
-            seen_ms=self._clock.now_ms(),
+            seen_ms=now_ms,
+            is_old=now_ms - lifetime.created_ms > OLD_MS,
         )
 
     def _absent_after_mono_ms(self, arrival: Arrival, delivery: Delivery) -> float:

@@ -5,7 +5,7 @@
 
 import asyncio
 import hashlib
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -98,7 +98,7 @@ class RedisScripts:
         self._on_error = on_error
         self._is_hung_up = False
 
-    async def run(self, name: str, *arguments: Argument) -> Any:
+    def run(self, name: str, *arguments: Argument) -> Coroutine[Any, Any, Any]:
         """Run one script; repeated with backoff for ``patience_s`` while Redis cannot serve.
 
         Raises:
@@ -106,16 +106,16 @@ class RedisScripts:
                 ran is unknown, calling it again is safe.
             LedgerError: any other answer.
         """
-        return await self._patiently(self._once, name, arguments)
+        return self._patiently(self._once, name, arguments)
 
-    async def run_durably(self, name: str, *arguments: Argument) -> Any:
+    def run_durably(self, name: str, *arguments: Argument) -> Coroutine[Any, Any, Any]:
         """Run one script and wait until ``replicas`` replicas have its writes.
 
         Raises:
             LedgerUnavailableError: as :meth:`run`; also when too few replicas answered in time.
         """
         once = self._once_replicated if self._replicas else self._once
-        return await self._patiently(once, name, arguments)
+        return self._patiently(once, name, arguments)
 
     async def _patiently(
         self,

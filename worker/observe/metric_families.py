@@ -75,7 +75,12 @@ class Histogram:
         self._counts = [0] * (len(bounds) + 1)
         self._sum = 0.0
 
-    def observe(self, amount: float, count: int = 1) -> None:
+    def observe(self, amount: float) -> None:
+        """Count one observation."""
+        self._sum += amount
+        self._counts[bisect_left(self._bounds, amount)] += 1
+
+    def observe_each(self, amount: float, count: int) -> None:
         """Count ``count`` observations of the same amount."""
         self._sum += amount * count
         self._counts[bisect_left(self._bounds, amount)] += count

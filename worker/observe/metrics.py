@@ -192,7 +192,7 @@ class Metrics:
 
     def stage(self, name: str, seconds: float, count: int = 1) -> None:
         """Observe that one of ``STEPS`` took each of ``count`` signals or calls so long."""
-        self._stage_of[name].observe(seconds, count)
+        self._stage_of[name].observe_each(seconds, count)
 
     def round_trip(self, step: str, size: int, seconds: float) -> None:
         """Observe how many signals one ``admit`` or ``commit`` had, and how long it took."""

@@ -751,6 +751,31 @@ async def test_stopping_waits_for_what_is_in_hand_and_begins_nothing_new() -> No
     assert [item.take_next for item in bench.ledger.committed] == [False]
 
 
+async def test_a_lone_order_at_its_exchange_holds_up_no_claim() -> None:
+    """It is sent by the task that had it admitted, and the next claim waits for the admission only.
+
+    What ends beside it is committed together with it.
+    """
+    bench = Bench()
+    gate = asyncio.Event()
+
+    async def wait(one: Delivery, custody: Custody) -> Any:
+        await gate.wait()
+        return await bench.line.end(one, custody)
+
+    bench.line.act = wait
+    async with running(bench):
+        bench.ledger.give(delivery(0))
+        await bench.settle(lambda: bench.line.under_way == 1)
+        bench.ledger.give(delivery(1))
+        await bench.settle(lambda: bench.line.under_way == 2)
+        assert len(bench.engine._tasks) == 2
+        gate.set()
+        await bench.settle(lambda: bench.ledger.commits)
+    assert bench.ledger.commits == [2]
+    assert [item.entry for item in bench.ledger.committed] == bench.line.seen
+
+
 async def test_what_a_waiting_claim_brings_after_the_stop_is_handed_back() -> None:
     """Entries that arrive after the stop are given back at once, without counting as died."""
     bench = Bench()

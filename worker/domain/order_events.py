@@ -11,7 +11,9 @@ from worker.domain.event import (
     OrderPartiallyFilled,
     OrderPlaced,
 )
+from worker.domain.event_text import EventText, encode
 from worker.domain.fees import leading_currency
+from worker.domain.identity import event_id
 from worker.domain.money import (
     ZERO,
     maybe_rounded_text,
@@ -166,3 +168,17 @@ def failed(refusal: Refusal, client_order_id: str) -> OrderFailed:
 
 def _texts(fees: Mapping[str, Decimal]) -> dict[str, str]:
     return {currency: rounded_text(fee) for currency, fee in fees.items()}
+
+
+def partials(client_id: str, fills: tuple[Fill, ...], facts: str) -> list[EventText]:
+    """Build and encode an `OrderPartiallyFilled` for each of ``fills``.
+
+    Args:
+        client_id: of the order.
+        fills: in the order in which they traded.
+        facts: the parts that the order's events share, encoded.
+    """
+    return [
+        encode(part, event_id(client_id, "partial", number), facts)
+        for number, part in enumerate(partly_filled(fills), start=1)
+    ]

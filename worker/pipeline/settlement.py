@@ -24,7 +24,7 @@ from worker.domain.money import (
     rounded_text,
     text,
 )
-from worker.domain.order import BUY, CANCELLED, FILLED, Fill, OrderState
+from worker.domain.order import BUY, CANCELLED, FILLED, OrderState
 from worker.domain.position_key import position_key
 from worker.domain.refusal import DeadReason, Refusal
 from worker.domain.signal import Signal
@@ -317,7 +317,7 @@ class SettlementWriter:
         if not end.pieces:
             events.append(announce(OrderPlaced, event_id(client_id, "placed"), facts))
         if not end.pieces and (not is_whole or len(fills) > 1):
-            events += _partials(client_id, fills[:-1] if is_whole else fills, facts)
+            events += order_events.partials(client_id, fills[:-1] if is_whole else fills, facts)
         if is_whole:
             whole = order_events.filled(
                 filled,
@@ -368,15 +368,7 @@ def _events_of_piece(piece: Settlement, header: str) -> list[EventText]:
     client_id = request.client_order_id
     facts = f"{header},{share(order_events.placed(request, piece.report, piece.attempts))}"
     placed = announce(OrderPlaced, event_id(client_id, "placed"), facts)
-    return [placed, *_partials(client_id, piece.fills, facts)]
-
-
-def _partials(client_id: str, fills: tuple[Fill, ...], facts: str) -> list[EventText]:
-    """Build an `OrderPartiallyFilled` for each of ``fills``."""
-    return [
-        encode(part, event_id(client_id, "partial", number), facts)
-        for number, part in enumerate(order_events.partly_filled(fills), start=1)
-    ]
+    return [placed, *order_events.partials(client_id, piece.fills, facts)]
 
 
 def _own_expiry_ms(signal: Signal) -> int:

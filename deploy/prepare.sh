@@ -1,6 +1,7 @@
 #!/bin/sh
-# Makes the secrets that compose.yaml mounts, once; what is there already is kept.
-#   deploy/prepare.sh [ACCOUNT]
+# Makes the secrets that compose.yaml mounts, once; what is there already is kept. Writes into .env
+# where the runbook is to be read, which alerts lead to: this checkout's, if nothing is said.
+#   deploy/prepare.sh [ACCOUNT [RUNBOOK_URL]]
 # Then put the pager's routing key and the channel's address into the two files it names.
 set -eu
 umask 077
@@ -24,3 +25,7 @@ for name in pagerduty_key slack_url; do
 done
 chmod 444 "$secrets"/grafana_admin "$secrets"/redis_exporter_passwords
 chmod 644 "$secrets"/pagerduty_key "$secrets"/slack_url
+if [ ! -e "$here/.env" ] || [ -n "${2:-}" ]; then
+  docs=$(cd "$here/.." && pwd)/docs
+  echo "RUNBOOK_URL=${2:-file://$docs/runbook.md}" >"$here/.env"
+fi

@@ -44,6 +44,7 @@ from worker.domain.signal import (
     TimeInForce,
     decode_signal,
 )
+from worker.domain.signal_encoding import encode_fields, encode_signals
 from worker.domain.signature import Signer
 from worker.ledger.access import OUTPUT_STREAMS, Access, StreamEntry
 from worker.ledger.connection import Connections
@@ -67,7 +68,6 @@ __all__ = [
 DEFAULT_URL: Final = "redis://127.0.0.1:6379/0"
 #: Event ids remembered by :func:`unique_events`: some 10 MB.
 DEFAULT_MEMORY: Final = 100_000
-_encode = msgspec.json.Encoder().encode
 
 #: A price, quantity or percentage; text and ``Decimal`` keep every digit.
 Number = str | Decimal | int | float
@@ -124,29 +124,12 @@ def new_signal(
     """
     created_at = fields.pop("created_at", None) or datetime.now(UTC)
     return decode_signal(
-        _encode(
+        encode_fields(
             {"signal_id": signal_id, "created_at": created_at, "exchange": exchange}
             | {"symbol": symbol}
             | dict(fields)
         )
     )
-
-
-def _payload(signal: Signal) -> bytes:
-    """Encode a signal as JSON, fields at their default left out, and check it.
-
-    Raises:
-        MalformedSignalError: a field breaks its rule; msgspec does not check structs built in
-            Python.
-    """
-    fields = {
-        entry.name: value
-        for entry in msgspec.structs.fields(signal)
-        if (value := getattr(signal, entry.name)) is not entry.default
-    }
-    data = _encode(fields)
-    decode_signal(data)
-    return data
 
 
 def _access(url: str, account: str, redis: RedisConfig | None) -> Access:
@@ -202,12 +185,17 @@ class AsyncSignalProducer:
         await self._access.connections.close()
 
     async def send(
-        self, signal: Signal, *, key: str | None = None, traceparent: str | None = None
+        self,
+        signal: Signal | Mapping[str, Any],
+        *,
+        key: str | None = None,
+        traceparent: str | None = None,
     ) -> str:
         """Put one signal on the stream.
 
         Args:
-            signal: checked before it is sent.
+            signal: from :func:`new_signal`, or the fields of the contract by name (times aware or
+                as RFC 3339 text); checked before it is sent.
             key: message group; by default exchange and symbol.
             traceparent: W3C trace context of the producer, which the worker's trace continues.
 
@@ -222,7 +210,7 @@ class AsyncSignalProducer:
 
     async def send_many(
         self,
-        signals: Sequence[Signal],
+        signals: Sequence[Signal | Mapping[str, Any]],
         *,
         key: str | None = None,
         traceparent: str | None = None,
@@ -230,12 +218,12 @@ class AsyncSignalProducer:
         """Put several signals on the stream, in order, in as few round trips as possible.
 
         Raises:
-            MalformedSignalError: one of them breaks a rule; nothing was sent.
+            MalformedSignalError: says which of them breaks a rule; nothing was sent.
             LedgerError: as :meth:`send`; some may have been sent, sending all again is harmless.
         """
         given = {"key": key, "traceparent": traceparent}
         beside = {name: text.encode() for name, text in given.items() if text is not None}
-        entries = [self._signer.sign({"data": _payload(signal), **beside}) for signal in signals]
+        entries = [self._signer.sign({"data": data, **beside}) for data in encode_signals(signals)]
         async for attempt in AsyncRetrying(
             retry=retry_if_exception(_is_passing),
             wait=wait_random_exponential(multiplier=0.05, max=1.0),
@@ -275,14 +263,18 @@ class SignalProducer:
         self._runner.close()
 
     def send(
-        self, signal: Signal, *, key: str | None = None, traceparent: str | None = None
+        self,
+        signal: Signal | Mapping[str, Any],
+        *,
+        key: str | None = None,
+        traceparent: str | None = None,
     ) -> str:
         """Put one signal on the stream; as :meth:`AsyncSignalProducer.send`."""
         return self._runner.run(self._producer.send(signal, key=key, traceparent=traceparent))
 
     def send_many(
         self,
-        signals: Sequence[Signal],
+        signals: Sequence[Signal | Mapping[str, Any]],
         *,
         key: str | None = None,
         traceparent: str | None = None,

@@ -219,6 +219,7 @@ def _change_trading_state(desk: Desk) -> None:
     fields = dict(desk.opening("resumed-open", "NEAR/USDT", "5", quantity="10"))
     desk.sent.append("resumed-open")
     desk.act("submit", "-", stdin=f"{json.dumps(fields)}\nnot a signal\n")
+    desk.act("submit", "--force", "-", stdin=f"{json.dumps(fields)}\nnot a signal\n")
     desk.until_ended("resumed-open")
     desk.until_dead(len(desk.dead_ids) + 1)
     desk.act("submit", "--strict", "-", stdin=json.dumps(fields | {"strength": 7}))

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import redis
 
-from tests.acceptance.test_commands import Site, _environment
+from tests.acceptance.site import Site, environment
 from worker.ledger.layouts import DeadLetterTail
 from worker.ledger.words import CUT_FIELD
 from worker.runtime.embedded_server import EmbeddedServer
@@ -156,7 +156,7 @@ def at_a_terminal(environ: Mapping[str, str], answer: str, *arguments: str) -> t
     ours, theirs = pty.openpty()
     with subprocess.Popen(
         [sys.executable, "-m", "worker", *arguments],
-        env=_environment(environ),
+        env=environment(environ),
         stdin=theirs,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -290,3 +290,27 @@ def test_what_a_stopping_worker_cannot_finish_another_gets_at_once(fleet: Fleet)
     tally = Audit(fleet, made).run()
     assert tally.breaches == []
     assert tally.orders_accepted == 8
+
+
+def test_the_line_of_a_signal_says_what_was_traded(fleet: Fleet) -> None:
+    """Exchange, symbol, side, quantity and price, of orders and of what came to none."""
+    (worker,) = fleet.start_ready(1)
+    symbol = signals.linear(0)
+    fleet.submit(
+        signals.opening("traded", symbol, quantity="2"),
+        signals.opening("refused", "NO/SUCH", quantity="3", direction="short"),
+    )
+    ends = fleet.until_ended(["traded", "refused"])
+    line = worker.until_logged("signal_ended", signal_id="traded")
+    told = {name: line[name] for name in ("exchange", "symbol", "side", "quantity", "price")}
+    assert told == {
+        "exchange": "binance", "symbol": symbol, "side": "buy",
+        "quantity": ends["traded"]["quantity"],
+        "price": ends["traded"]["average_price"],
+    }  # fmt: skip
+    line = worker.until_logged("signal_ended", signal_id="refused")
+    assert (line["exchange"], line["symbol"], line["side"]) == ("binance", "NO/SUCH", "sell")
+    assert (line["quantity"], line["code"]) == ("3", "UNKNOWN_SYMBOL")
+    _, metrics = worker.get("/metrics")
+    (info,) = [one for one in metrics.splitlines() if one.startswith("execution_worker_info{")]
+    assert 'account="main"' in info

@@ -48,7 +48,7 @@ def test_a_thousand_signals_become_orders_once_each_and_in_order(fleet: Fleet) -
     for worker in workers:
         worker.until_ready()
     made = _all_signals(fleet)
-    ids = fleet.command("submit", stdin="\n".join(map(json.dumps, made.values()))).split()
+    ids = fleet.command("submit", stdin="\n".join(map(json.dumps, made.values()))).splitlines()
     assert len(ids) == len(made) == SYMBOLS * ROUNDS
     ends = fleet.until_ended(made)
     fleet.until_quiet()

@@ -71,6 +71,8 @@ def problems(directory: Path) -> list[str]:
             found.append(f"prepare.sh makes no {name}")
     if "worker" in services:
         found += _worker(services["worker"], directory)
+    if "prometheus" in services:
+        found += _runbook(services["prometheus"])
     if "redis" in services and "aclfile" not in (directory / "redis" / "redis.conf").read_text():
         found.append("Redis has no users")
     return found
@@ -103,6 +105,16 @@ def _hardening(name: str, service: dict[str, Any]) -> list[str]:
     image = service.get("image", "")
     if name != "worker" and not re.search(r":v?\d+\.\d+", image):
         found.append(f"the image {image} is not pinned")
+    return found
+
+
+def _runbook(service: dict[str, Any]) -> list[str]:
+    url = (service.get("environment") or {}).get("RUNBOOK_URL", "")
+    found = []
+    if not re.fullmatch(r"(https?|file)://\S+/runbook\.md", url) or "example.com" in url:
+        found.append(f"alerts lead to {url or 'nowhere'}, which is no runbook")
+    if "--enable-feature=expand-external-labels" not in service["command"]:
+        found.append("Prometheus does not read where the runbook is")
     return found
 
 
@@ -154,6 +166,10 @@ def test_everything_is_as_it_must_be(copy: Path) -> None:
         ("compose.yaml", "condition: service_healthy", "condition: healthy", "healthy"),
         ("compose.yaml", "  grafana:\n    <<", "  graphs:\n    <<", "the services are"),
         ("redis/redis.conf", "aclfile", "#acl", "Redis has no users"),
+        (".env", "RUNBOOK_URL", "RUNBOOK", "say where docs/runbook.md is to be read"),
+        (".env", "=file://", "=https://example.com/", "which is no runbook"),
+        ("compose.yaml", "--enable-feature=expand-external-labels", "--web.enable-lifecycle",
+         "does not read where the runbook is"),
     ],
 )  # fmt: skip
 def test_a_broken_file_is_found(copy: Path, file: str, old: str, new: str, sentence: str) -> None:

@@ -16,7 +16,8 @@ PROMETHEUS: Final = DEPLOY / "prometheus"
 ALERTMANAGER: Final = DEPLOY / "alertmanager" / "alertmanager.yml"
 CASES: Final = PROMETHEUS / "tests" / "alerts.test.yaml"
 RUNBOOK: Final = ROOT / "docs" / "runbook.md"
-RUNBOOK_URL: Final = "https://example.com/execution-worker/docs/runbook.md#"
+#: Where alerts lead to: the one setting, and a section of the runbook.
+RUNBOOK_URL: Final = "{{ $externalLabels.runbook }}#"
 #: What the issue asks to be paged for, by the alert that does it.
 ASKED: Final = (
     "ExecutionWorkerDown", "ExecutionSignalsStuck", "ExecutionBacklogGrowing",
@@ -60,6 +61,13 @@ def rule_problems(directory: Path) -> list[str]:
             for one in promql.selected(rule["expr"])
             if ":" in one.name and one.name not in recorded
         ]
+    configuration = document(directory / "prometheus.yml")
+    if configuration["global"].get("external_labels", {}).get("runbook") != "${RUNBOOK_URL}":
+        found.append("nothing says where the runbook is to be read")
+    if {"action": "labeldrop", "regex": "runbook"} not in configuration["alerting"].get(
+        "alert_relabel_configs", ()
+    ):
+        found.append("alerts are told apart by where the runbook is")
     headings = set(re.findall(r"^## (\w+)$", RUNBOOK.read_text(), re.MULTILINE))
     for name, alert in alerts(directory).items():
         notes = alert.get("annotations", {})
@@ -130,7 +138,9 @@ def test_rules_name_only_what_is_exported() -> None:
         ("alerts.yaml", "(account, exchange) (abs", "(account, venue) (abs", "the label venue"),
         ("alerts.yaml", "account:execution_worker_unresolved:max", "account:unresolved:max",
          "nothing records|nobody exports"),
-        ("alerts.yaml", "runbook.md#executionhalted", "runbook.md#halted", "leads to no section"),
+        ("alerts.yaml", "}}#executionhalted", "}}#halted", "leads to no section"),
+        ("../prometheus.yml", "runbook: ${RUNBOOK_URL}", "place: x", "runbook is to be read"),
+        ("../prometheus.yml", "regex: runbook", "regex: x", "told apart by where the runbook is"),
         ("alerts.yaml", "alert: ExecutionHalted", "alert: ExecutionStopped", "has no section in"),
         ("alerts.yaml", "severity: page", "severity: critical", "no severity that is routed"),
         ("recording.yaml", 'outcome="unknown"', 'outcome="unsure"', "never has outcome=unsure"),

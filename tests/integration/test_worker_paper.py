@@ -127,20 +127,24 @@ async def test_workers_share_one_limit(server: EmbeddedServer, account: Account)
 
 MALFORMED: dict[str, tuple[bytes, str, str]] = {
     "no JSON": (b"buy!", "data", "not a JSON object"),
-    "no UTF-8": (b'{"signal_id": "\xff"}', "data", "utf-8"),
+    "no UTF-8": (b'{"signal_id": "\xff"}', "data", "UTF-8"),
     "a megabyte": (b"[" + b" " * 1_000_000 + b"]", "data", "65536"),
-    "half a document": (b'{"signal_id": "a"', "data", "truncated"),
+    "half a document": (b'{"signal_id": "a"', "data", "ends too early"),
     "a list": (b"[1]", "data", "object"),
-    "nothing": (b"", "data", "truncated"),
+    "nothing": (b"", "data", "ends too early"),
 }
 BAD_FIELDS: dict[str, tuple[dict[str, Any], str, str]] = {
-    "a misspelt stop": ({"stop_los": "99"}, "stop_los", "unknown field"),
+    "a misspelt stop": ({"stop_los": "99"}, "stop_los", "did you mean"),
     "a price that is none": ({"entry_price": "NaN"}, "entry_price", "finite"),
     "an endless price": ({"entry_price": "Infinity"}, "entry_price", "finite"),
     "a huge quantity": ({"quantity": "1e400"}, "quantity", "outside"),
-    "a time without its zone": ({"created_at": "2026-03-01T12:00:00"}, "created_at", "timezone"),
-    "a strength as text": ({"strength": "strong"}, "strength", "float"),
-    "a bad id": ({"signal_id": "no spaces"}, "signal_id", "regex"),
+    "a time without its zone": (
+        {"created_at": "2026-03-01T12:00:00"},
+        "created_at",
+        "with its zone",
+    ),
+    "a strength as text": ({"strength": "strong"}, "strength", "number"),
+    "a bad id": ({"signal_id": "no spaces"}, "signal_id", "letters"),
     "a list of metadata": ({"metadata": []}, "metadata", "object"),
 }
 REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {

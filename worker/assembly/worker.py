@@ -36,6 +36,7 @@ from worker.ledger.calls import Ledger
 from worker.ledger.connection import Connections
 from worker.ledger.scripts import RedisScripts
 from worker.market.data import MarketData
+from worker.market.symbol_hint import SymbolHints
 from worker.observe.health import Health, loop_monitor
 from worker.observe.http import HttpServer
 from worker.observe.metrics import Metrics
@@ -101,7 +102,7 @@ class Worker:
         )
         self.clock = clock or SystemClock()
         self.random = Random(config.worker.seed)  # noqa: S311 (jitter, not secrets)
-        self.metrics = Metrics(version=__version__, mode=config.mode)
+        self.metrics = Metrics(version=__version__, mode=config.mode, account=config.account)
         self.health = Health(self.clock, ("redis", "group", "markets", RECONCILIATION))
         self.state = WorkerState()
         self.orders = OrderManager(clock=self.clock)
@@ -181,6 +182,7 @@ class Worker:
             config.validation,
             exchanges=config.valid_exchanges,
             max_size_pct=config.risk.max_position_size_pct,
+            hint=SymbolHints(self.adapters, config.exchanges),
         )
         sizing = Sizing(config.risk, account=config.account)
         risk = RiskManagementHandler(

@@ -77,6 +77,21 @@ def moment(written: str) -> Callable[[int], int]:
     return lambda _now_ms: at_ms
 
 
+def duration(written: str) -> int:
+    """Read a time span as ``90s``, ``10m``, ``2h`` or ``1d``; returns milliseconds."""
+    found = _AGE.fullmatch(written)
+    if found is None or not int(found[1]):
+        raise ArgumentTypeError(f"{written!r} is not a time span, as 90s, 10m, 2h or 1d is")
+    return int(found[1]) * _UNIT_MS[found[2]]
+
+
+def name(written: str) -> str:
+    """Read an id or a name, which must not be blank."""
+    if not written.strip():
+        raise ArgumentTypeError("it is empty")
+    return written
+
+
 def reason(written: str) -> str:
     """Read a reason, which must not be blank."""
     if not written.strip():

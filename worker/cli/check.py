@@ -22,6 +22,7 @@ from worker.ledger.limits import AHEAD_MS
 from worker.operator.attention import stream_ahead
 from worker.operator.reader import AccountReader
 from worker.runtime.clock import Clock, SystemClock
+from worker.runtime.counted import count_of
 from worker.runtime.errors import ConfigError, WorkerError
 
 #: An exchange that has not loaded its markets in this time counts as unreachable.
@@ -221,4 +222,6 @@ def _clock(adapter: ExchangeAdapter, subject: str, config: Config) -> Finding:
     if abs(clock.offset_ms) > allowed_ms:
         limit = f"more than execution.max_clock_skew_ms, {allowed_ms}"
         return Finding("FAIL", subject, f"{measured}: {limit}")
-    return Finding("ok", subject, f"{markets} markets, credentials accepted, {measured}")
+    return Finding(
+        "ok", subject, f"{count_of(markets, 'market')}, credentials accepted, {measured}"
+    )

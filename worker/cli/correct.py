@@ -14,8 +14,8 @@ def configure(parser: ArgumentParser) -> None:
         "Set a position in the book to the quantity really held, after it was traded by hand or "
         "liquidated. Nothing is sent to the exchange."
     )
-    parser.add_argument("exchange", metavar="EXCHANGE")
-    parser.add_argument("symbol", metavar="SYMBOL")
+    parser.add_argument("exchange", metavar="EXCHANGE", type=arguments.name)
+    parser.add_argument("symbol", metavar="SYMBOL", type=arguments.name)
     parser.add_argument(
         "--quantity",
         type=arguments.amount,

@@ -2,26 +2,32 @@
 
 from argparse import ArgumentParser, Namespace
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
-from worker.cli import output, session, wording
+from worker.cli import arguments, output, session, wording
 from worker.operator.history import History
 from worker.operator.reader import AccountReader
 from worker.runtime.errors import WorkerError
 from worker.runtime.printable import printable
 
+#: Where a line goes on that is too long for the screen.
+INDENT: Final = 6
 _encode = msgspec.json.Encoder(decimal_format="string").encode
 
 
 class UnknownSignalError(WorkerError):
-    """The account knows no signal of this id."""
+    """No signal of the account has this id, or more than one."""
 
 
 def configure(parser: ArgumentParser) -> None:
     """Add the command's arguments."""
-    parser.add_argument("signal_id", metavar="SIGNAL_ID")
+    parser.description = (
+        "Show what became of one signal. Its order's client or exchange id, its position's id and "
+        "its entry's id find it as well."
+    )
+    parser.add_argument("id", metavar="ID", type=arguments.name)
     parser.add_argument("--json", action="store_true", help="one JSON object")
 
 
@@ -32,24 +38,39 @@ def run(options: Namespace) -> int:
 
 async def _order(reader: AccountReader, options: Namespace) -> int:
     async with reader:
-        history = await reader.order(options.signal_id)
+        found = await reader.find(options.id)
+        if len(found.kinds) > 1:
+            raise UnknownSignalError(
+                f"{options.id} belongs to several signals: {', '.join(sorted(found.kinds))}; "
+                "ask for one of them"
+            )
+        signal_id, kind = next(iter(found.kinds.items()), (options.id, "signal_id"))
+        history = await reader.order(signal_id)
     if not history.is_known:
-        where = "" if history.complete else " among the newest entries"
+        where = "" if history.complete and found.complete else " among the newest entries"
         raise UnknownSignalError(
-            f"nothing is known of signal {options.signal_id}{where}: it was never submitted to "
-            f"account {reader.access.account}, or its record has expired "
-            "(redis.record_retention_seconds)"
+            f"nothing is known of {printable(options.id)}{where}: no signal, order, "
+            f"position or entry of account {reader.access.account} has this id, or its record has "
+            "expired (redis.record_retention_seconds)"
         )
     if options.json:
-        output.say_json(to_json(history))
-    else:
-        output.say(*lines(history))
+        output.say_json(to_json(history, kind))
+        return 0
+    width = wording.line_width()
+    shown = lines(history)
+    if kind != "signal_id":
+        shown.insert(1, f"  found by its {kind.replace('_', ' ')} {options.id}")
+    output.say(*(line if width is None else wording.fitted(line, width, INDENT) for line in shown))
     return 0
 
 
-def to_json(history: History) -> bytes:
-    """Encode as JSON, the form programs may rely on: every field of ``History``."""
+def to_json(history: History, found_by: str = "signal_id") -> bytes:
+    """Encode as JSON, the form programs may rely on: every field of ``History``.
+
+    ``found_by`` is the kind of id that it was found by.
+    """
     fields: dict[str, Any] = {name: getattr(history, name) for name in history.__struct_fields__}
+    fields["found_by"] = found_by
     fields["dead_letters"] = [
         {name: getattr(letter, name) for name in letter.__struct_fields__}
         | {"fields": {n: value.decode(errors="replace") for n, value in letter.fields.items()}}

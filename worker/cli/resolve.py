@@ -26,7 +26,7 @@ def configure(parser: ArgumentParser) -> None:
         "State what became of an unresolved order that its exchange does not report. The exchange "
         "is asked once more; its report, if there is one, takes precedence."
     )
-    parser.add_argument("signal_id", metavar="SIGNAL_ID")
+    parser.add_argument("signal_id", metavar="SIGNAL_ID", type=arguments.name)
     became = parser.add_mutually_exclusive_group(required=True)
     became.add_argument("--absent", action="store_true", help="the exchange has no such order")
     became.add_argument(

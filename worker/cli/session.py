@@ -5,6 +5,8 @@ import getpass
 import os
 import signal
 import socket
+import stat
+import sys
 import threading
 from argparse import Namespace
 from collections.abc import Coroutine
@@ -39,11 +41,37 @@ def run(work: Coroutine[Any, Any, T]) -> T:
 
 
 def run_until_interrupted(work: Coroutine[Any, Any, int]) -> int:
-    """Run ``work`` until it ends or Ctrl-C interrupts it, which counts as success."""
+    """Run ``work`` until it ends or Ctrl-C interrupts it, which counts as success.
+
+    Raises:
+        BrokenPipeError: whoever read the output is gone, noticed also while nothing is written.
+    """
     try:
-        return run(work)
+        return run(_while_read(work))
     except KeyboardInterrupt:
         return 0
+
+
+async def _while_read(work: Coroutine[Any, Any, T]) -> T:
+    """Run ``work`` as long as somebody reads standard output."""
+    task = asyncio.ensure_future(work)
+    gone = asyncio.ensure_future(_reader_gone())
+    try:
+        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise BrokenPipeError
+        return task.result()
+    finally:
+        await cancel_all({task, gone})
+
+
+async def _reader_gone() -> None:
+    """Return once the other end of standard output is closed; only a pipe has one."""
+    gone, file = asyncio.Event(), sys.stdout.fileno()
+    if stat.S_ISFIFO(os.fstat(file).st_mode):
+        # Nothing can be read from this end: what makes it readable is that the other is closed.
+        asyncio.get_running_loop().add_reader(file, gone.set)
+    await gone.wait()
 
 
 async def _interruptible(work: Coroutine[Any, Any, T]) -> T:

@@ -1,169 +1,208 @@
-"""``submit``: put signals from a file or a pipe on the stream.
+"""``submit``: put signals from a file, a pipe or options on the stream, and follow them.
 
-Three forms are accepted: one JSON object, a JSON array, JSON Lines. Only a document in none of
-these forms is refused. A signal that is malformed is submitted with a warning, because the
-worker accounts for it as a dead letter; so is a line of JSON Lines that is not JSON.
+Three forms are accepted: one JSON object, a JSON array, JSON Lines. What would become a dead letter
+is refused, and then nothing is submitted. What this configuration's validation would refuse is
+submitted with a warning: it ends as a failed signal, with its event.
 """
 
 import argparse
 import sys
 from argparse import ArgumentParser, Namespace
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Final, NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
 
 import msgspec
 
-from worker.cli import output, session, signing
+from worker.cli import arguments, output, session, signal_options, signing, wording
 from worker.cli.environment import configuration
-from worker.domain.signal import MalformedSignalError, decode_signal
+from worker.cli.exit_codes import FAILURE, NOT_KNOWN, OK
+from worker.cli.signal_input import Item, parse, read
+from worker.config.keys import Config
+from worker.domain.signal import MalformedSignalError, Signal, decode_signal
+from worker.domain.signal_encoding import encode_fields
 from worker.ledger.streams import SubmissionError
+from worker.operator.dead_letters import signal_id_of
+from worker.operator.outcomes import ENDING_STREAMS, Outcome, Outcomes, Sent
 from worker.operator.reader import AccountReader
-from worker.runtime.errors import WorkerError
+from worker.pipeline.validation import ValidationHandler
+from worker.runtime.clock import SystemClock
 
-#: Larger input is refused; the client library has no such limit.
-MAX_INPUT_BYTES: Final = 268_435_456
 MAX_WARNINGS: Final = 10
-_decode_array = msgspec.json.Decoder(list[msgspec.Raw]).decode
-_decode_value = msgspec.json.Decoder(msgspec.Raw).decode
-
-
-class InputError(WorkerError):
-    """The input cannot be read as signals; the message says why."""
-
-
-class Item(NamedTuple):
-    """One signal's payload, and its position in the input in words."""
-
-    place: str
-    data: bytes
+_encode = msgspec.json.Encoder(decimal_format="string").encode
 
 
 def configure(parser: ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.description = (
-        "Put signals on the stream and print their entry ids, one a line. FILE holds a JSON "
-        "object, a JSON array or JSON Lines. A signal that is malformed is submitted with a "
-        "warning and becomes a dead letter."
+        "Put signals on the stream, and print a line each: its entry's id and its own. FILE holds "
+        "a JSON object, a JSON array or JSON Lines; or the options describe one signal. Where one "
+        "would become a dead letter, nothing is submitted and the exit code is 1."
     )
-    parser.add_argument("file", metavar="FILE", nargs="?", default="-", help="- is standard input")
+    parser.add_argument("file", metavar="FILE", nargs="?", help="- (default) is standard input")
     parser.add_argument(
-        "--key", help="message group of all of them; by default each one's exchange and symbol"
+        "--key",
+        type=arguments.name,
+        help="message group of all of them; by default each one's exchange and symbol",
+    )
+    parser.add_argument(
+        "--force", action="store_true", help="submit what would become a dead letter all the same"
     )
     parser.add_argument(
         "--strict",
         action=argparse.BooleanOptionalAction,
-        default=False,
-        help="submit nothing if the worker would refuse the form of any signal",
+        default=None,
+        help="what is the default now; --no-strict is --force",
     )
+    parser.add_argument(
+        "--wait",
+        metavar="S",
+        type=arguments.seconds,
+        help="follow each to its end, at most S seconds: exit 0 if all are filled or completed, 1 "
+        "if one is not, 75 if an end is not known in time",
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON object a line")
     signing.configure(parser)
+    signal_options.configure(parser)
+    parser.set_defaults(refuse_usage=parser.error)
 
 
 def run(options: Namespace) -> int:
-    """Submit, print the entry ids, and warn of malformed signals."""
+    """Submit, and print ids, warnings, and with ``--wait`` the outcomes."""
     config = configuration(options)
+    _check_usage(options, config)
     reader = AccountReader(config)
     signer = signing.signer(options, config)
-    items = parse(_read(options.file))
-    problems = [f"{item.place}: {problem}" for item in items if (problem := _problem(item))]
-    _warn(problems, strict=options.strict)
-    if problems and options.strict:
-        return 1
+    items = _items(options, config)
+    decoded = [_decoded(item) for item in items]
+    problems = [
+        f"{item.place}: {found}"
+        for item, found in zip(items, decoded, strict=True)
+        if isinstance(found, str)
+    ]
+    is_forced = options.force or options.strict is False
+    _warn(
+        problems,
+        "submitted all the same, will be a dead letter" if is_forced else "not submitted",
+    )
+    if problems and not is_forced:
+        if len(items) > 1:
+            output.complain("nothing was submitted")
+        return FAILURE
+    _warn(list(_refusals(items, decoded, config)), "submitted; a worker configured so refuses it")
     group = {"key": options.key.encode()} if options.key else {}
     entries = [signer.sign({"data": item.data, **group}) for item in items]
-    return session.run(_submit(reader, entries))
+    return session.run(_submit(reader, entries, decoded, options))
 
 
-async def _submit(reader: AccountReader, entries: Sequence[Mapping[str, bytes]]) -> int:
+def _check_usage(options: Namespace, config: Config) -> None:
+    """Refuse combinations of arguments that argparse cannot express."""
+    if options.force and options.strict:
+        options.refuse_usage("--force and --strict contradict each other")
+    described = signal_options.given(options)
+    if not described:
+        return
+    if options.file is not None:
+        options.refuse_usage(f"either FILE or {described[0]} and the like: both are signals")
+    if lacking := signal_options.missing(options, config):
+        options.refuse_usage(f"{described[0]} describes a signal, which also needs {lacking}")
+
+
+def _items(options: Namespace, config: Config) -> list[Item]:
+    if signal_options.given(options):
+        fields = signal_options.fields(options, config, SystemClock())
+        return [Item("the signal", encode_fields(fields))]
+    return parse(read(options.file or "-"))
+
+
+def _decoded(item: Item) -> Signal | str:
+    """Return the signal, or what is wrong with it."""
+    try:
+        return decode_signal(item.data)
+    except MalformedSignalError as error:
+        return str(error)
+
+
+def _refusals(
+    items: Sequence[Item], decoded: Sequence[Signal | str], config: Config
+) -> Iterator[str]:
+    """Yield a sentence for each signal that a worker of this configuration would refuse."""
+    validation = ValidationHandler(
+        config.validation,
+        exchanges=config.valid_exchanges,
+        max_size_pct=config.risk.max_position_size_pct,
+    )
+    now_ms = SystemClock().now_ms()
+    for item, signal in zip(items, decoded, strict=True):
+        if isinstance(signal, Signal):
+            refusal = validation.check_alone(signal, validation.lifetime(signal), now_ms)
+            if refusal is not None:
+                yield f"{item.place}: {refusal.reason}"
+
+
+def _warn(problems: list[str], consequence: str) -> None:
+    output.complain(*(f"{problem} ({consequence})" for problem in problems[:MAX_WARNINGS]))
+    if len(problems) > MAX_WARNINGS:
+        more = len(problems) - MAX_WARNINGS
+        output.complain(f"and {more} more like these ({consequence})")
+
+
+async def _submit(
+    reader: AccountReader,
+    entries: Sequence[Mapping[str, bytes]],
+    decoded: Sequence[Signal | str],
+    options: Namespace,
+) -> int:
+    names = [
+        (one.signal_id if isinstance(one, Signal) else signal_id_of(entry["data"])) or "-"
+        for entry, one in zip(entries, decoded, strict=True)
+    ]
     async with reader:
+        tail = reader.tail(ENDING_STREAMS)
+        if options.wait is not None:
+            await tail.start()
         try:
             ids = await reader.submit(entries)
         except SubmissionError as error:
-            _print(error.ids)
+            _print_ids(error.ids, names, options)
             raise
-    _print(ids)
-    return 0
+        if options.wait is None or not options.json:
+            _print_ids(ids, names, options)
+        if options.wait is None:
+            return OK
+        sent = [
+            Sent(entry_id, name, one.digest() if isinstance(one, Signal) else "")
+            for entry_id, name, one in zip(ids, names, decoded, strict=True)
+        ]
+        return await _follow(Outcomes(reader.access, tail, sent), options)
 
 
-def _print(ids: list[str]) -> None:
-    output.say(*ids)
-
-
-def _read(file: str) -> bytes:
-    try:
-        if file == "-":
-            data = sys.stdin.buffer.read(MAX_INPUT_BYTES + 1)
+def _print_ids(ids: Sequence[str], names: Sequence[str], options: Namespace) -> None:
+    for entry_id, name in zip(ids, names, strict=False):
+        if options.json:
+            output.say_json(_encode({"entry_id": entry_id, "signal_id": name}))
         else:
-            with Path(file).open("rb") as source:
-                data = source.read(MAX_INPUT_BYTES + 1)
-    except OSError as error:
-        raise InputError(f"cannot read {file}: {error.strerror}") from None
-    if len(data) > MAX_INPUT_BYTES:
-        raise InputError(f"the input is larger than {MAX_INPUT_BYTES} bytes")
-    return data
+            output.say(f"{entry_id}  {name}")
+    sys.stdout.flush()
 
 
-def parse(document: bytes) -> list[Item]:
-    """Split a document into signals, in order.
-
-    Lines are kept byte for byte, without the white space around them; the elements of an array, and
-    an object that spans lines, are written compactly, numbers as they were spelt.
-
-    Raises:
-        InputError: the document is neither one JSON value nor JSON Lines.
-    """
-    text = document.removeprefix(b"\xef\xbb\xbf").strip()
-    if not text:
-        raise InputError("the input is empty: a JSON object, an array or JSON Lines is expected")
-    if text.startswith(b"["):
-        try:
-            elements = _decode_array(text)
-        except (msgspec.DecodeError, RecursionError) as error:
-            raise InputError(f"the input is not a JSON array: {error}") from None
-        return [Item(f"element {n}", _compact(bytes(raw))) for n, raw in enumerate(elements, 1)]
-    if b"\n" in text and _is_json(text):
-        return [Item("the object", _compact(text))]
-    lines = [
-        Item(f"line {number}", stripped)
-        for number, line in enumerate(document.removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1)
-        if (stripped := line.strip())
-    ]
-    if not any(line.data.startswith(b"{") and _is_json(line.data) for line in lines):
-        raise InputError(
-            "the input is not JSON Lines: no line of it is a JSON object"
-            + (f" ({problem})" if (problem := _json_problem(text)) else "")
-        )
-    return lines
-
-
-def _compact(raw: bytes) -> bytes:
-    return msgspec.json.format(raw, indent=-1)
-
-
-def _is_json(data: bytes) -> bool:
-    return not _json_problem(data)
-
-
-def _json_problem(data: bytes) -> str:
+async def _follow(outcomes: Outcomes, options: Namespace) -> int:
+    good: list[bool | None] = []
     try:
-        _decode_value(data)
-    except (msgspec.DecodeError, RecursionError) as error:
-        return str(error)
-    return ""
+        async for outcome in outcomes.follow(options.wait):
+            good.append(outcome.is_good)
+            _print_outcome(outcome, options)
+    finally:  # interrupted: the ids of what is open must not be lost
+        for outcome in outcomes.unknown("interrupted"):
+            _print_outcome(outcome, options)
+    if False in good:
+        return FAILURE
+    return NOT_KNOWN if None in good else OK
 
 
-def _problem(item: Item) -> str:
-    """Return the reason why the signal is malformed; empty if it is not."""
-    try:
-        decode_signal(item.data)
-    except MalformedSignalError as error:
-        return str(error)
-    return ""
-
-
-def _warn(problems: list[str], *, strict: bool) -> None:
-    what = "not submitted" if strict else "submitted all the same, will be a dead letter"
-    output.complain(*(f"{problem} ({what})" for problem in problems[:MAX_WARNINGS]))
-    if len(problems) > MAX_WARNINGS:
-        more = len(problems) - MAX_WARNINGS
-        output.complain(f"and {more} more like these ({what})")
+def _print_outcome(outcome: Outcome, options: Namespace) -> None:
+    if options.json:
+        fields: dict[str, Any] = msgspec.structs.asdict(outcome)
+        output.say_json(_encode(fields), flush=True)
+        return
+    shown = wording.spell(wording.details(outcome.event)) if outcome.event else outcome.reason
+    output.say(f"{outcome.entry_id}  {outcome.signal_id}  {outcome.outcome} {shown}", flush=True)

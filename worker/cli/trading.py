@@ -11,6 +11,7 @@ from worker.domain.trading_state import TradingState
 from worker.ledger.errors import LedgerUnavailableError
 from worker.operator.reader import AccountReader
 from worker.operator.trading import Change, Holding
+from worker.runtime.errors import UncertainError
 
 #: How long to wait for the workers by default, seconds: they ask for the state every few seconds.
 TIMEOUT_S: Final = 20.0
@@ -48,8 +49,11 @@ async def _set(reader: AccountReader, state: TradingState, options: Namespace) -
             else:
                 change = await reader.trading.ask(state, reason=options.reason, actor=actor)
         except LedgerUnavailableError as error:
-            output.complain(f"{error}: it is not known whether this was noted, ask again")
-            return NOT_KNOWN
+            if not error.may_have_run:
+                raise
+            raise UncertainError(
+                f"{error}: it is not known whether this was noted, ask again"
+            ) from error
         output.say(sentence(reader.access.account, change, state), flush=True)
         held = await until_held(reader, change.control.trading_state, options.timeout)
     still_asked = state is TradingState.ACTIVE and change.control.trading_state is not state

@@ -1,13 +1,20 @@
 """Text and JSON of stream entries; times, ages and amounts in words."""
 
+import os
+import shutil
+import sys
+import textwrap
+from collections.abc import Callable, Mapping
 from datetime import datetime
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 
 import msgspec
 
+from worker.cli.output import screen_width
 from worker.domain.money import text
-from worker.ledger.access import DEAD_STREAM, StreamEntry
+from worker.ledger.access import DEAD_STREAM, INPUT_STREAM, StreamEntry
+from worker.runtime.counted import count_of as count_of  # noqa: PLC0414 (for the commands)
 from worker.runtime.printable import printable
 
 _encode = msgspec.json.Encoder().encode
@@ -43,11 +50,6 @@ def age(ms: int | None) -> str:
     return f"{seconds // 86400} d {seconds % 86400 // 3600} h"
 
 
-def count_of(number: int, singular: str, plural: str = "") -> str:
-    """Format a number of things: ``1 close``, ``2 closes``."""
-    return f"{number} {singular if number == 1 else plural or singular + 's'}"
-
-
 def price(value: Decimal | None) -> str:
     """Format a price for people: as it is on its grid, an average rounded; empty for None."""
     if value is None:
@@ -79,6 +81,13 @@ def size(count: int) -> str:
     return f"{count / 1_048_576:.1f} MiB"
 
 
+#: How amounts in events are written for people.
+_FORMS: Final[Mapping[str, Callable[[Decimal], str]]] = {
+    "fee": money, "realized_pnl": money, "slippage_bps": money,
+    "average_price": price, "entry_price": price, "exit_price": price,
+}  # fmt: skip
+
+
 def clock_time(at: datetime) -> str:
     """Format the time of day in UTC, to the millisecond."""
     return at.strftime("%H:%M:%S.%f")[:-3]
@@ -97,24 +106,58 @@ def payload(data: bytes) -> dict[str, Any]:
         return {}
 
 
+def kind_of(entry: StreamEntry) -> str:
+    """Return the type of an entry: an event's own, ``Signal`` or ``DeadLetter``."""
+    return {INPUT_STREAM: "Signal", DEAD_STREAM: "DeadLetter"}.get(entry.stream, entry.text("type"))
+
+
 def one_line(entry: StreamEntry, at: datetime) -> str:
     """Format one entry of any stream as a line of text."""
     data = payload(entry.fields.get("data", b""))
-    if entry.stream == "dead":
-        kind, shown = "DeadLetter", {name: entry.text(name) for name in ("reason", "error")}
-    elif entry.stream == "signals":
-        kind, shown = "Signal", pick(data, _SIGNAL)
+    kind = kind_of(entry)
+    if entry.stream == DEAD_STREAM:
+        shown: dict[str, Any] = {name: entry.text(name) for name in ("reason", "error")}
+    elif entry.stream == INPUT_STREAM:
+        shown = pick(data, _SIGNAL)
     else:
-        kind, shown = entry.text("type"), details(data)
+        shown = details(data)
     where = " ".join(str(data[name]) for name in ("exchange", "symbol") if data.get(name))
     subject = str(data.get("signal_id") or "-")
-    head = printable(f"{kind:<20} {where:<22} {subject:<24}")
-    return f"{clock_time(at)}  {head} {spell(shown)}".rstrip()
+    head = f"{kind:<20} {where:<22} {subject:<24}"
+    return f"{clock_time(at)}  {printable(head)} {spell(shown)}".rstrip()
+
+
+def fitted(line: str, width: int, indent: int) -> str:
+    """Break a line between words so that it fits ``width``; later lines are indented.
+
+    A number stays whole. Blanks that align columns are given up where they would not fit.
+    """
+    if len(line) <= width:
+        return line
+    return "\n".join(
+        textwrap.wrap(
+            " ".join(line.split()),
+            max(width, 2 * indent),
+            initial_indent=" " * (len(line) - len(line.lstrip())),
+            subsequent_indent=" " * indent,
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+    )
 
 
 def details(data: dict[str, Any]) -> dict[str, Any]:
-    """Return the fields of an event that are shown on its line."""
-    return pick(data, _SHOWN)
+    """Return the fields of an event that are shown on its line, amounts as people read them."""
+    shown = pick(data, _SHOWN)
+    return {name: _for_people(name, value) for name, value in shown.items()}
+
+
+def _for_people(name: str, value: Any) -> Any:
+    form = _FORMS.get(name)
+    try:
+        return form(Decimal(value)) if form and isinstance(value, str) else value
+    except (InvalidOperation, ValueError):
+        return value  # anybody may write to a stream
 
 
 def pick(data: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
@@ -166,3 +209,13 @@ def _embedded(data: bytes) -> Any:
         return msgspec.Raw(msgspec.json.format(data, indent=-1))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return _escaped(data)
+
+
+def line_width() -> int | None:
+    """Return the width that lines of text are broken to; None for whole lines.
+
+    A file or a pipe has a line an entry, unless ``COLUMNS`` says how wide it is.
+    """
+    if sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdecimal():
+        return screen_width() or shutil.get_terminal_size().columns
+    return None

@@ -1,6 +1,5 @@
 """Loading the configuration: a TOML file, then the environment, then rules across keys."""
 
-import difflib
 import tomllib
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
@@ -29,6 +28,7 @@ from worker.config.keys import (
     SignaturesConfig,
 )
 from worker.config.rules import EXCHANGE_NAME, check_rules
+from worker.domain.nearest import hint
 from worker.domain.signature import MAX_KEY_ID_LENGTH, is_key_id
 from worker.runtime.errors import ConfigError
 
@@ -181,9 +181,7 @@ def _unknown(path: _Path, origin: str) -> ConfigError:
         if path[: len(prefix)] == prefix and len(path) > len(prefix)
     ]
     names = [_dotted(known) for known, _ in walk(named=next(iter(chosen), ANY_NAME))]
-    near = difflib.get_close_matches(key, names, n=1, cutoff=0.5)
-    hint = f"; did you mean {near[0]}?" if near else ""
-    return ConfigError(key, f"there is no such key (from {origin}){hint}")
+    return ConfigError(key, f"there is no such key (from {origin}){hint(key, names)}")
 
 
 def _build(given: Mapping[_Path, _Given], names: _Names) -> Config:

@@ -10,6 +10,7 @@ from typing import Annotated, Final
 
 import msgspec
 
+from worker.domain.decoding import complaint, why_not_json
 from worker.domain.identity import SIGNAL_ID_PATTERN, payload_digest
 
 MAX_PAYLOAD_BYTES: Final = 65_536
@@ -139,12 +140,9 @@ _DECIMAL_FIELDS: Final = (
     "quantity",
     "size_pct",
 )
-#: Fields that name one of a few things.
-_CHOICES: Final[dict[str, type[StrEnum]]] = {
-    "action": Action,
-    "direction": Direction,
-    "order_type": OrderType,
-    "time_in_force": TimeInForce,
+#: Rules that read better than the pattern.
+_RULES: Final = {
+    "signal_id": "1 to 64 letters, digits, dots, underscores, colons or hyphens",
 }
 _decoder = msgspec.json.Decoder(Signal)
 _name_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
@@ -180,9 +178,9 @@ def decode_signal(data: bytes) -> Signal:
     try:
         signal = _decoder.decode(data)
     except msgspec.ValidationError as error:
-        raise MalformedSignalError(_sentence(error)) from None
+        raise MalformedSignalError(complaint(error, data, Signal, _RULES)) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise MalformedSignalError(f"data: not a JSON object: {error}") from None
+        raise MalformedSignalError(f"data: not a JSON object: {why_not_json(error)}") from None
     if signal.signal_id.endswith("\n"):  # the pattern's "$" lets one through
         raise MalformedSignalError("signal_id: must not end with a line break")
     fields = _name_fields(data)
@@ -261,14 +259,4 @@ def _check_metadata(raw: bytes) -> None:
     try:
         msgspec.json.decode(raw)  # decoding the signal skips over it without looking at its text
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise MalformedSignalError(f"metadata: not a JSON object: {error}") from None
-
-
-def _sentence(error: msgspec.ValidationError) -> str:
-    """Put the field's name first: msgspec says ``Expected `float` - at `$.strength```."""
-    problem, _, path = str(error).partition(" - at `$")
-    field = path.rstrip("`").lstrip(".")
-    value = problem.removeprefix("Invalid enum value ")
-    if field in _CHOICES and value != problem:
-        problem = f"{value} is none of {', '.join(_CHOICES[field])}"
-    return f"{field}: {problem}" if field else f"data: {problem}"
+        raise MalformedSignalError(f"metadata: not a JSON object: {why_not_json(error)}") from None

@@ -19,13 +19,17 @@ class LedgerError(WorkerError):
 class LedgerUnavailableError(LedgerError):
     """Redis cannot serve now; a script may be called again with the same arguments.
 
-    ``moved`` says that the primary must be looked for again.
+    ``moved`` says that the primary must be looked for again, ``may_have_run`` that the command may
+    have reached it: its answer is what was lost.
     """
 
-    def __init__(self, message: str, *, kind: str, moved: bool = False) -> None:
+    def __init__(
+        self, message: str, *, kind: str, moved: bool = False, may_have_run: bool = False
+    ) -> None:
         super().__init__(message)
         self.kind = kind
         self.moved = moved
+        self.may_have_run = may_have_run
 
 
 class LedgerRefusedError(LedgerError):
@@ -82,12 +86,18 @@ def translate(error: Exception) -> LedgerError:
     if isinstance(error, foreign.BusyLoadingError):
         return LedgerUnavailableError(f"Redis: {text}", kind="loading")
     if isinstance(error, foreign.TimeoutError | TimeoutError | asyncio.TimeoutError):
-        return LedgerUnavailableError("Redis did not answer in time", kind="timeout", moved=True)
+        return LedgerUnavailableError(
+            "Redis did not answer in time", kind="timeout", moved=True, may_have_run=True
+        )
     if isinstance(error, ReplyTooLargeError):
-        return LedgerUnavailableError(f"Redis: {text}", kind="connection")
+        return LedgerUnavailableError(f"Redis: {text}", kind="connection", may_have_run=True)
     reason = text or type(error).__name__
     return LedgerUnavailableError(
-        f"Redis cannot be reached: {reason}", kind="connection", moved=True
+        f"Redis cannot be reached: {reason}",
+        kind="connection",
+        moved=True,
+        # The library's words where it could not open a connection, before anything is sent.
+        may_have_run="connecting to" not in text,
     )
 
 

@@ -14,8 +14,9 @@ from worker.ledger.access import (
     entries_of,
     split_id,
 )
-from worker.ledger.errors import LedgerError, map_exceptions
+from worker.ledger.errors import LedgerError, LedgerUnavailableError, map_exceptions
 from worker.ledger.wire import Argument
+from worker.runtime.errors import UncertainError
 
 #: How many entries of one output stream a read returns at most.
 READ_COUNT: Final = 500
@@ -33,6 +34,10 @@ class SubmissionError(LedgerError):
         self.ids = ids
 
 
+class UncertainSubmissionError(SubmissionError, UncertainError):
+    """A submission whose answer was lost: entries beside ``ids`` may be on the stream."""
+
+
 async def submit(access: Access, entries: Sequence[Mapping[str, bytes]]) -> list[str]:
     """Append entries to the signals stream, in order, pipelined.
 
@@ -48,6 +53,7 @@ async def submit(access: Access, entries: Sequence[Mapping[str, bytes]]) -> list
 
     Raises:
         SubmissionError: a call failed; its ``ids`` are those of the entries that were added.
+        UncertainSubmissionError: the same, and more may have been added.
     """
     ids: list[str] = []
     key = access.key(INPUT_STREAM)
@@ -59,7 +65,9 @@ async def submit(access: Access, entries: Sequence[Mapping[str, bytes]]) -> list
             ids += [reply.decode() for reply in replies if isinstance(reply, bytes)]
             _raise_first(replies)
         except LedgerError as error:
-            raise SubmissionError(
+            is_lost = isinstance(error, LedgerUnavailableError) and error.may_have_run
+            kind = UncertainSubmissionError if is_lost else SubmissionError
+            raise kind(
                 f"{error}; {len(ids)} of {len(entries)} signals are known to be submitted "
                 "(submitting all of them again is safe: a repeated signal_id is not traded twice)",
                 ids,
@@ -113,6 +121,11 @@ class Tail:
             stream: info["last-generated-id"].decode() if isinstance(info, dict) else "0-0"
             for stream, info in zip(self._streams, infos, strict=True)
         }
+
+    @property
+    def places(self) -> dict[str, str]:
+        """The id of each stream after which it will be read next; empty before :meth:`start`."""
+        return dict(self._places)
 
     async def read(self, block_ms: int = BLOCK_MS) -> list[StreamEntry]:
         """Return entries since the last read, waiting up to ``block_ms`` for the first.

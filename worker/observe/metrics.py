@@ -42,9 +42,10 @@ class Metrics:
     Args:
         version: of this program.
         mode: ``paper`` or ``live``.
+        account: the trading account.
     """
 
-    def __init__(self, *, version: str, mode: str) -> None:
+    def __init__(self, *, version: str, mode: str, account: str = "main") -> None:
         self.registry = prometheus.CollectorRegistry()
         # Shown by the account's keeper only: a sum over the workers would count it N times.
         self._of_account = FamilyCollector(shown=False)
@@ -60,7 +61,7 @@ class Metrics:
             self._add(metric, self._of_account if metric.of_account else of_process)
         self._lags: deque[float] = deque(maxlen=LAG_SAMPLES)
         self._bind()
-        self._gauges["info"](version, mode).set(1)
+        self._gauges["info"](version, mode, account).set(1)
 
     def _add(self, metric: Metric, collector: FamilyCollector) -> None:
         match metric.kind:

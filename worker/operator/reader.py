@@ -18,6 +18,7 @@ from worker.ledger.replies import Book
 from worker.ledger.scripts import RedisScripts
 from worker.operator.dead_letters import DeadLetters
 from worker.operator.decisions import Decisions
+from worker.operator.finding import Found, find_signals
 from worker.operator.history import History, read_history
 from worker.operator.mending import StreamMending
 from worker.operator.pnl import Balances, Pnl, balances_of, pnl_of
@@ -106,6 +107,10 @@ class AccountReader:
     async def order(self, signal_id: str) -> History:
         """Read one signal's history: record, events, dead letters."""
         return await read_history(self.access, signal_id)
+
+    async def find(self, identity: str) -> Found:
+        """Find the signals that an id of any kind belongs to."""
+        return await find_signals(self.access, identity)
 
     async def positions(self) -> Book:
         """Read the open positions by position key, and the keys a signal is changing now."""

@@ -40,6 +40,7 @@ from worker.pipeline.risk import RiskManagementHandler, recorded
 from worker.pipeline.settlement import Ending, SettlementWriter
 from worker.pipeline.validation import ValidationHandler
 from worker.runtime.clock import Clock
+from worker.runtime.counted import count_of
 
 #: A lease is noticed to have ended within about this time.
 MAX_OVERDUE_MS = 1_000
@@ -180,10 +181,7 @@ class ExecutionPipeline:
 
     def _exhaust(self, delivery: Delivery, custody: Custody) -> Proposal | EarlyEnd:
         """End an entry that no delivery brought as far as an admission."""
-        error = (
-            f"{delivery.deliveries - 1} deliveries died before an order was admitted; "
-            "nothing was sent"
-        )
+        error = f"{_deliveries(delivery)} died before an order was admitted; nothing was sent"
         signal = self._read(delivery)
         if isinstance(signal, Malformed):
             if signal.reason is DeadReason.SIGNATURE:
@@ -236,7 +234,7 @@ class ExecutionPipeline:
                 give_up=Refusal(
                     Stage.EXECUTION,
                     Code.DELIVERIES_EXHAUSTED,
-                    f"{delivery.deliveries - 1} deliveries died (worker.max_deliveries is "
+                    f"{_deliveries(delivery)} died (worker.max_deliveries is "
                     f"{self._max_deliveries}) and {stored.signal.exchange} has no order of it",
                 ),
             )
@@ -351,3 +349,8 @@ def _is_older(delivery: Delivery, created_ms: float) -> bool:
     """Return whether the signal is from before a primary took over that may lack writes."""
     entry_ms = int(delivery.entry_id.partition("-")[0])
     return min(entry_ms, created_ms) <= delivery.data_loss_ms
+
+
+def _deliveries(delivery: Delivery) -> str:
+    """Return the number of deliveries before this one, in words."""
+    return count_of(delivery.deliveries - 1, "delivery", "deliveries")

@@ -40,6 +40,7 @@ from worker.pipeline.flow import (
 )
 from worker.pipeline.orders import OrderManager
 from worker.pipeline.sizing import Sizing, check_exit
+from worker.runtime.counted import count_of
 from worker.runtime.errors import InvariantError
 from worker.runtime.logger import get_logger
 
@@ -336,6 +337,9 @@ class RiskManagementHandler:
 
     def _sentence(self, code: Code, signal: Signal, info: SymbolInfo) -> str:
         config = self._config
+        places = "the only place is"
+        if config.max_concurrent_positions != 1:
+            places = f"all {config.max_concurrent_positions} places are"
         return {
             Code.TRADING_HALTED: "trading_state: the account is HALTED; resume it to trade again",
             Code.TRADING_REDUCING: "trading_state: the account is REDUCING; only closes may trade",
@@ -348,14 +352,13 @@ class RiskManagementHandler:
             Code.NOT_THE_OPENER: f"strategy_id: the position in {signal.symbol} on "
             f"{signal.exchange} is not one that {signal.strategy_id or 'a nameless strategy'} "
             "opened; risk.close_only_own is on",
-            Code.MAX_POSITIONS: "risk.max_concurrent_positions: all "
-            f"{config.max_concurrent_positions} places are taken or reserved",
+            Code.MAX_POSITIONS: f"risk.max_concurrent_positions: {places} taken or reserved",
             Code.MAX_EXPOSURE: "risk.max_total_exposure_pct: the order would take the account's "
             f"exposure over {config.max_total_exposure_pct}% of its {info.settle}",
             Code.DAILY_LOSS_LIMIT: "risk.max_daily_loss_pct: today's realised loss has reached "
             f"{config.max_daily_loss_pct}% of the account's {info.settle}",
             Code.ORDER_RATE_LIMIT: "risk.max_orders_per_minute: the account has sent its "
-            f"{config.max_orders_per_minute} orders of this minute",
+            f"{count_of(config.max_orders_per_minute, 'order')} of this minute",
         }.get(code, code.meaning)
 
     def _may_double(self, exchange: str) -> bool:

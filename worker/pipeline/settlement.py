@@ -32,6 +32,7 @@ from worker.ledger.items import CommitItem, RecordEnd
 from worker.ledger.layouts import DeadLetterTail
 from worker.ledger.stored import Reservation
 from worker.pipeline.custody import Custody
+from worker.pipeline.ended_line import asked_for, traded
 from worker.pipeline.flow import (
     GONE,
     AdmittedOrder,
@@ -156,6 +157,7 @@ class SettlementWriter:
             item=item,
             outcome="filled" if is_whole else "cancelled",
             fields={
+                **traded(order, average),
                 "client_order_id": request.client_order_id,
                 "exchange_order_id": report.exchange_order_id,
                 "filled": filled,
@@ -209,7 +211,12 @@ class SettlementWriter:
         return Ending(
             item=item,
             outcome="failed",
-            fields={"stage": refusal.stage, "code": refusal.code, "reason": refusal.reason},
+            fields={
+                **(traded(order, None) if order else asked_for(signal)),
+                "stage": refusal.stage,
+                "code": refusal.code,
+                "reason": refusal.reason,
+            },
             refusal=refusal,
             realized=ended.realized,
         )
@@ -229,7 +236,7 @@ class SettlementWriter:
         item = CommitItem(
             entry=custody.entry_id, token=custody.token, signal=end.signal.signal_id, duplicate=True
         )
-        return Ending(item=item, outcome="duplicate", fields={})
+        return Ending(item=item, outcome="duplicate", fields=asked_for(end.signal))
 
     def conflict(self, signal_id: str, custody: Custody, deliveries: int) -> Ending:
         """Build the dead letter of a signal id that was used for another signal."""

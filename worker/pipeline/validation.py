@@ -1,6 +1,6 @@
 """The validation stage: checks form, quality, age and market of a signal."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from decimal import Decimal
 
 from worker.config.keys import ValidationConfig
@@ -21,6 +21,7 @@ class ValidationHandler:
         config: the ``validation`` section.
         exchanges: the names a signal may use.
         max_size_pct: ``risk.max_position_size_pct``, checked here because it needs no balance.
+        hint: the end of a sentence about a symbol that an exchange does not list.
     """
 
     def __init__(
@@ -29,8 +30,10 @@ class ValidationHandler:
         *,
         exchanges: Iterable[str],
         max_size_pct: Decimal,
+        hint: Callable[[str, str], str] = lambda _exchange, _symbol: "",
     ) -> None:
         self._config = config
+        self._hint = hint
         self._exchanges = frozenset(exchanges)
         self._max_size_pct = max_size_pct
         self._max_age_ms = config.max_signal_age_seconds * 1000
@@ -42,24 +45,18 @@ class ValidationHandler:
     def check(self, arrival: Arrival) -> ValidSignal | Failed:
         """Check one signal against every rule; the first breach ends it."""
         signal, view = arrival.signal, arrival.view
-        refusal = (
-            self._check_time(arrival) or self._check_form(signal) or self._check_quality(signal)
-        )
-        if refusal is None and signal.exchange not in self._exchanges:
-            refusal = _refuse(
-                Code.UNKNOWN_EXCHANGE,
-                f"exchange: {signal.exchange!r} is not one of validation.valid_exchanges "
-                f"({', '.join(sorted(self._exchanges))})",
-            )
+        refusal = self.check_alone(signal, arrival.lifetime, arrival.seen_ms)
         if refusal is None and (view.info is None):
             refusal = _refuse(
-                Code.UNKNOWN_SYMBOL, f"symbol: {signal.exchange} lists no market {signal.symbol!r}"
+                Code.UNKNOWN_SYMBOL,
+                f"symbol: {signal.exchange} lists no market {signal.symbol!r}"
+                f"{self._hint(signal.exchange, signal.symbol)}",
             )
         if refusal is not None or view.info is None:
             assert refusal is not None  # noqa: S101 (an absent market was refused above)
             return Failed(refusal=refusal, signal=signal, digest=arrival.digest)
         market = view.ticker.last if view.ticker is not None else None
-        reference, refusal = self._reference(signal, market)
+        reference, refusal = self._reference(signal, market, is_quoted=view.is_quoted)
         refusal = refusal or self._check_market(signal, view.info, reference, market)
         if refusal is None and market is not None and view.is_quoted:
             refusal = _check_trigger(signal, market)
@@ -67,27 +64,41 @@ class ValidationHandler:
             return Failed(refusal=refusal, signal=signal, digest=arrival.digest)
         return ValidSignal(arrival=arrival, info=view.info, reference=reference)
 
+    def check_alone(self, signal: Signal, lifetime: Lifetime, now_ms: int) -> Refusal | None:
+        """Check what needs no market: time, form, quality and the exchange's name."""
+        refusal = (
+            self._check_time(signal, lifetime, now_ms)
+            or self._check_form(signal)
+            or self._check_quality(signal)
+        )
+        if refusal is None and signal.exchange not in self._exchanges:
+            refusal = _refuse(
+                Code.UNKNOWN_EXCHANGE,
+                f"exchange: {signal.exchange!r} is not one of validation.valid_exchanges "
+                f"({', '.join(sorted(self._exchanges))})",
+            )
+        return refusal
+
     def lifetime(self, signal: Signal) -> Lifetime:
         """Return when the signal was made and when it may no longer be sent."""
         created_ms = signal.created_ms
         return Lifetime(created_ms, signal.expires_ms(created_ms, self._max_age_ms))
 
-    def _check_time(self, arrival: Arrival) -> Refusal | None:
-        signal, now_ms = arrival.signal, arrival.seen_ms
-        if now_ms >= arrival.lifetime.expires_ms:
+    def _check_time(self, signal: Signal, lifetime: Lifetime, now_ms: int) -> Refusal | None:
+        if now_ms >= lifetime.expires_ms:
             return _refuse(
                 Code.SIGNAL_EXPIRED,
                 f"expires_at: the signal of {signal.created_at.isoformat()} expired at "
                 f"{self._expiry(signal)}, it is {utc(now_ms).isoformat()}",
             )
-        if arrival.lifetime.created_ms - now_ms > self._max_ahead_ms:
+        if lifetime.created_ms - now_ms > self._max_ahead_ms:
             return _refuse(
                 Code.SIGNAL_FROM_FUTURE,
                 f"created_at: {signal.created_at.isoformat()} is over "
                 f"{self._config.max_clock_ahead_seconds:g} s ahead of our clock: "
                 f"{utc(now_ms).isoformat()}",
             )
-        if arrival.lifetime.expires_ms - arrival.lifetime.created_ms > self._max_lifetime_ms:
+        if lifetime.expires_ms - lifetime.created_ms > self._max_lifetime_ms:
             return _refuse(
                 Code.LIFETIME_TOO_LONG,
                 f"expires_at: {self._expiry(signal)} is more than "
@@ -157,11 +168,17 @@ class ValidationHandler:
         return None
 
     def _reference(
-        self, signal: Signal, market: Decimal | None
+        self, signal: Signal, market: Decimal | None, *, is_quoted: bool
     ) -> tuple[Decimal | None, Refusal | None]:
         """Return the price to size and judge by, or why the market refutes it."""
         if signal.action is CLOSE:  # closing must not fail for want of a price
             return signal.entry_price or signal.stop_price or market, None
+        if market is None and not is_quoted:
+            return None, _refuse(
+                Code.NO_REFERENCE_PRICE,
+                f"entry_price: {signal.exchange} is simulated and has no price of {signal.symbol} "
+                "until a signal states one",
+            )
         if market is None:
             return None, _refuse(
                 Code.NO_REFERENCE_PRICE,

@@ -15,3 +15,7 @@ class ConfigError(WorkerError):
 
 class InvariantError(WorkerError):
     """A broken invariant; the process stops before money moves (exit code 70)."""
+
+
+class UncertainError(WorkerError):
+    """A lost answer: what was asked for may or may not have happened (exit code 75)."""

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.cli.submit import InputError, parse
+from worker.cli.signal_input import InputError, parse
 
 _NAMES = st.text(max_size=5)
 _PLAIN = st.none() | st.booleans() | st.integers() | _NAMES

@@ -112,6 +112,69 @@ async def test_key_and_traceparent_go_beside_every_payload(
     assert beside == [{b"key": b"group", b"traceparent": TRACEPARENT.encode()}] * 2
 
 
+FIELDS: dict[str, Any] = {
+    "signal_id": "s1",
+    "created_at": datetime(2026, 1, 1, tzinfo=UTC),
+    "exchange": "paper",
+    "symbol": "BTC/USDT",
+    "direction": "long",
+    "strength": 0.8,
+    "confluence_score": 7,
+    "stop_loss": Decimal("64000.10"),
+}
+
+
+async def test_a_mapping_is_a_signal_too(
+    producer: AsyncSignalProducer, fake_redis: FakeRedis
+) -> None:
+    """The contract's fields by name, as a decision engine has them; both forms in one batch."""
+    await producer.send(FIELDS)
+    await producer.send_many([FIELDS | {"signal_id": "s2"}, a_signal("s3")])
+    first, second, third = signals_of(fake_redis)
+    assert (first.created_at, str(first.stop_loss)) == (FIELDS["created_at"], "64000.10")
+    assert [first.signal_id, second.signal_id, third.signal_id] == ["s1", "s2", "s3"]
+
+
+MISTAKES: list[tuple[Any, str]] = [
+    ({"stop_los": 1}, "stop_los: there is no such field; did you mean stop_loss?"),
+    ({"strength": "high"}, 'strength: "high" is not a number from 0 to 1'),
+    ({"direction": "up"}, 'direction: "up" is not one of long, short'),
+    ({"created_at": datetime(2026, 1, 1)}, "created_at: "),  # noqa: DTZ001 (the mistake)
+    ({"stop_loss": float("nan")}, "stop_loss: nan is not a finite number"),
+    ({"stop_loss": Decimal("NaN")}, "stop_loss: NaN is not a finite decimal number"),
+    ({"strength": float("inf")}, "strength: inf is not a finite number"),
+    ({"symbol": object()}, "symbol: a value of type object cannot be written as JSON"),
+    ({"metadata": {1: object()}}, "metadata: a value of type dict cannot be written as JSON"),
+    ({"symbol": None}, "symbol: null is not text of 1 to 64 characters"),
+]
+
+
+@pytest.mark.parametrize(("wrong", "sentence"), MISTAKES, ids=range(len(MISTAKES)))
+def test_what_is_wrong_with_a_mapping_is_one_sentence(
+    wrong: dict[str, Any], sentence: str, fake_redis: FakeRedis
+) -> None:
+    """It names field and rule, from both producers, and nothing is sent."""
+    with SignalProducer(fake_redis.url) as producer:
+        with pytest.raises(MalformedSignalError) as caught:
+            producer.send(FIELDS | wrong)
+        assert str(caught.value).startswith(sentence)
+        assert str(caught.value).count("\n") == 0
+        with pytest.raises(MalformedSignalError, match=r"^signal 2 of 2: "):
+            producer.send_many([FIELDS, FIELDS | wrong])
+    assert fake_redis.stored("signals") == []
+
+
+def test_what_is_no_signal_at_all_is_said_likewise(fake_redis: FakeRedis) -> None:
+    """Neither mapping nor Signal; and a float that is no number is none for ``new_signal`` too."""
+    with SignalProducer(fake_redis.url) as producer:
+        with pytest.raises(MalformedSignalError, match="data: a signal is a mapping"):
+            producer.send("buy!")  # type: ignore[arg-type]
+        with pytest.raises(MalformedSignalError, match="signal_id: it is missing"):
+            producer.send({})
+    with pytest.raises(MalformedSignalError, match="stop_loss: nan is not a finite number"):
+        new_signal("s1", "paper", "BTC/USDT", stop_loss=float("nan"))
+
+
 @pytest.mark.parametrize("key", [None, "group"])
 async def test_a_signature_is_good_for_the_entry_as_stored(
     fake_redis: FakeRedis, key: str | None

@@ -264,7 +264,7 @@ def test_children_with_known_labels_exist_from_the_start() -> None:
     assert {value(of, "signals_ended_total", outcome=end) for end in ENDS} == {0}
     assert {value(of, "stage_seconds_count", stage=step) for step in STEPS} == {0}
     assert value(of, "signals_claimed_total") == 0
-    assert value(of, "info", version="1.2.3", mode="paper") == 1
+    assert value(of, "info", version="1.2.3", mode="paper", account="main") == 1
 
 
 def test_the_output_is_what_prometheus_reads() -> None:

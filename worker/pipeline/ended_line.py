@@ -1,0 +1,39 @@
+"""The part of a signal's canonical log line that says what was traded, or was to be."""
+
+from typing import Any
+
+from worker.domain.money import maybe_text, text
+from worker.domain.order import Side
+from worker.domain.signal import LONG, OPEN, Signal
+from worker.pipeline.flow import AdmittedOrder
+
+
+def traded(order: AdmittedOrder, price: str | None) -> dict[str, Any]:
+    """Return exchange, symbol, side, quantity and price of an order.
+
+    Args:
+        order: the order.
+        price: its average price, None where nothing was traded; then its limit is shown.
+    """
+    signal, request = order.signal, order.request
+    return {
+        "exchange": signal.exchange,
+        "symbol": signal.symbol,
+        "side": request.side.value,
+        "quantity": text(request.quantity),
+        "price": price or maybe_text(request.price),
+    }
+
+
+def asked_for(signal: Signal) -> dict[str, Any]:
+    """Return the same of a signal that has no order; None where it does not say."""
+    side = None
+    if signal.action is OPEN and signal.direction is not None:
+        side = (Side.BUY if signal.direction is LONG else Side.SELL).value
+    return {
+        "exchange": signal.exchange,
+        "symbol": signal.symbol,
+        "side": side,
+        "quantity": maybe_text(signal.quantity),
+        "price": maybe_text(signal.entry_price),
+    }

@@ -107,6 +107,10 @@ class Signal(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=Tr
             return self.expires_at.timestamp() * 1000
         return created_ms + max_age_ms
 
+    def own_expiry_ms(self) -> int:
+        """Return ``expires_at`` as Unix milliseconds, 0 if there is none."""
+        return int(self.expires_at.timestamp() * 1000) if self.expires_at is not None else 0
+
     def written(self) -> bytes:
         """Encode the signal as JSON, every field in order, ``metadata`` last and as it was sent."""
         return _encode(self)

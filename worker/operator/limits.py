@@ -12,6 +12,8 @@ from worker.ledger.inspection import DAY_MS, MINUTE_MS, Snapshot
 from worker.runtime.clock import utc
 
 _PERCENT: Final = "%"
+#: Digits of a percentage behind the point.
+_PERCENT_DIGITS: Final = 6
 
 
 class Limit(msgspec.Struct, frozen=True, kw_only=True):
@@ -105,4 +107,4 @@ def _wallets(snapshot: Snapshot) -> dict[str, Decimal]:
 def _percent(amount: Decimal, wallet: Decimal | None) -> Decimal | None:
     if not amount:
         return Decimal(0)
-    return tidy(ratio(amount * HUNDRED, wallet)) if wallet else None
+    return tidy(round(ratio(amount * HUNDRED, wallet), _PERCENT_DIGITS)) if wallet else None

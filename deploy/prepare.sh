@@ -16,6 +16,9 @@ password=$(cat "$secrets/redis_metrics")
 rm -f "$secrets/redis_exporter_passwords"
 printf '{"redis://redis:6379": "%s", "redis://metrics@redis:6379": "%s"}' "$password" "$password" \
   >"$secrets/redis_exporter_passwords"
+if [ -e "$secrets/redis_admin" ]; then
+  echo "keep $secrets/redis_admin offline: nothing here uses it (docs/deployment.md)"
+fi
 for name in pagerduty_key slack_url; do
   if [ ! -e "$secrets/$name" ]; then
     # A place that nothing listens at: alerts are kept in Alertmanager until it is filled in.

@@ -65,7 +65,8 @@ EVENT_FIELDS: Final[Mapping[str, str]] = {
     "closed_at": "When it ended.",
     "code": "The reason as a word: of `OrderFailed` one of the codes below, of `SystemError` "
     "`ORDER_UNRESOLVED`, `ORDER_DECIDED`, `POSITION_DRIFT`, `POSITION_CORRECTED`, "
-    "`ENTRY_TOO_SMALL`, `STREAM_MENDED` or `DEAD_LETTERS_TRIMMED`.",
+    "`ENTRY_TOO_SMALL`, `STREAM_MENDED`, `DEAD_LETTERS_TRIMMED`, "
+    "`TRADING_STATE_UNANNOUNCED` or `EVENTS_REMOVED`.",
     "component": "Which part of the worker speaks.",
     "direction": "Which way the position profits.",
     "drift": "What differs between book and exchange, a sentence each.",

@@ -107,4 +107,6 @@ def _key_pattern(name: str, form: Form) -> str:
         return f"{kind}:<number>"
     if kind == "replayed":
         return f"{kind}:<entry>"
+    if kind == "corrected":
+        return f"{kind}:<request>"
     return f"{kind}:{form.text(rest)}" if rest else kind

@@ -12,6 +12,7 @@ need() { # need COMMAND PACKAGE
   command -v "$1" >/dev/null 2>&1 || wanted="$wanted $2"
 }
 need redis-server redis-server
+need redis-cli redis-tools
 need prometheus prometheus
 need promtool prometheus
 need amtool prometheus-alertmanager

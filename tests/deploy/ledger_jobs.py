@@ -1,7 +1,8 @@
 """What each user of Redis has to be able to do, done through the project's own calls."""
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from decimal import Decimal
 from typing import Any, Final
 
@@ -10,16 +11,19 @@ import pytest
 from redis.asyncio import Redis
 
 from tests.integration.fleets import admit_one, commit_one
+from worker.assembly.people import duties_to_people
 from worker.config.keys import Config
+from worker.domain.position_key import position_key
 from worker.domain.sheet import Sheet
 from worker.domain.trading_state import TradingState
 from worker.domain.verdict import Verdict
 from worker.ledger.access import STREAMS, Access
 from worker.ledger.calls import Ledger
-from worker.ledger.connection import Connections
+from worker.ledger.connection import Connections, Purpose
 from worker.ledger.errors import LedgerUnavailableError
 from worker.ledger.items import NO_RECORD, AdmitItem, CommitItem, RecordEnd
 from worker.ledger.layouts import DeadLetterTail
+from worker.ledger.operator_calls import OperatorCalls
 from worker.ledger.replies import Admitted, CommitStatus, Delivery
 from worker.ledger.scripts import RedisScripts
 from worker.ledger.streams import submit
@@ -164,7 +168,7 @@ async def work(config: Config, producer: Config) -> set[str]:
         await durable.leave()
         ran = set(ran_durably.ran)
     async with ledger_of(config, "w1-1-0000") as (ledger, scripts):
-        await _work(ledger, first["b"].entry_id)
+        await _work(ledger, scripts, first["b"].entry_id)
         ran |= scripts.ran
     async with ledger_of(config, "w2-1-0000", lease_ms=1) as (hasty, _):
         await produce(producer, ("e",))
@@ -183,7 +187,55 @@ async def work(config: Config, producer: Config) -> set[str]:
     return ran
 
 
-async def _work(ledger: Ledger, entry_b: str) -> None:
+async def _correct(scripts: RedisScripts) -> None:
+    """A position is made another one, and what it was."""
+    other = POSITION.replace('"quantity":"1"', '"quantity":"2"')
+    texts = [f"text{n}" for n in range(7)]
+    for before, after in ((POSITION, other), (other, POSITION)):
+        values: tuple[Argument, ...] = (
+            "paper:sa",
+            before,
+            after,
+            "USDT",
+            5,
+            5,
+            *texts,
+            1_000,
+            "",
+            "",
+        )
+        assert await scripts.run("correct", *values) == b"corrected"
+    gone: tuple[Argument, ...] = (
+        "paper:sa",
+        POSITION,
+        "",
+        "USDT",
+        5,
+        5,
+        *texts,
+        1_000,
+        "absent",
+        "{}",
+    )
+    assert await scripts.run("correct", *gone) == b"withdrawn"
+
+
+async def _serve_people(ledger: Ledger, scripts: RedisScripts) -> None:
+    """The keeper carries corrections out, refuses others, and watches."""
+    calls = OperatorCalls(scripts, output_length=1_000)
+    assert await calls.requested_corrections() == {}
+    await calls.refuse_correction("absent", b"{}")
+    assert await calls.held(position_key("paper", "absent")) is None
+    requests = ("bad", "{}", "long", "x" * 9_000)
+    await scripts._call(Purpose.SCRIPTS, "HSET", "{main}:corrections", *requests)
+    carry_out, watch = duties_to_people(Config(), scripts, ledger, SystemClock())
+    for _ in range(2):
+        await carry_out.run()
+        await watch.run()
+    assert await calls.requested_corrections() == {}, "each was refused or removed"
+
+
+async def _work(ledger: Ledger, scripts: RedisScripts, entry_b: str) -> None:
     """One worker's hour, in short."""
     await ledger.elect(10_000, "done")
     await ledger.resign()
@@ -208,6 +260,7 @@ async def _work(ledger: Ledger, entry_b: str) -> None:
     )  # fmt: skip
     assert done.status is CommitStatus.COMMITTED
     assert done.following is not None, "the group's next entry is handed on"
+    await _correct(scripts)
     closing = done.following
     assert isinstance(
         await admit_one(ledger, admission(closing, "sa2", position_key="paper:sa", action="close")),
@@ -242,6 +295,7 @@ async def _work(ledger: Ledger, entry_b: str) -> None:
     assert await ledger.publish(Sheet(), 60_000)
     account = await ledger.account()
     assert account.dead_letters == 1
+    await _serve_people(ledger, scripts)
     assert not (await ledger.book()).positions
     await ledger.sweep(0)
     assert await ledger.leave() > 0
@@ -254,6 +308,28 @@ async def _bury(ledger: Ledger, delivery: Delivery) -> Delivery | None:
     buried = await commit_one(ledger, item)
     assert buried.status is CommitStatus.COMMITTED
     return buried.following
+
+
+@asynccontextmanager
+async def keeping(ledger: Ledger, scripts: RedisScripts) -> AsyncIterator[None]:
+    """The keeper's duties towards people, done all the time."""
+    duties = duties_to_people(Config(), scripts, ledger, SystemClock())
+
+    async def keep() -> None:
+        while True:
+            await ledger.elect(10_000, "")
+            for duty in duties:
+                await duty.run()
+            await asyncio.sleep(0.01)
+
+    task = asyncio.create_task(keep())
+    try:
+        yield
+        assert not task.done(), "no duty failed"
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
 
 
 async def read(config: Config) -> None:
@@ -298,7 +374,7 @@ async def operate(config: Config) -> None:
 async def decide(worker: Config, producer: Config, operator: Config) -> None:
     """The operator decides an order in doubt, halves a position and ends another."""
     whole = msgspec.json.decode(POSITION) | {"opened_quantity": "1", "signal_id": "held"}
-    async with ledger_of(worker, "w5-1-0000") as (ledger, _):
+    async with ledger_of(worker, "w5-1-0000") as (ledger, scripts):
         await produce(producer, ("x", "y", "z"))
         doubted, *held = (await ledger.claim(3)).deliveries
         await admit_one(ledger, admission(doubted, "doubted"))
@@ -310,7 +386,7 @@ async def decide(worker: Config, producer: Config, operator: Config) -> None:
             await admit_one(ledger, admission(delivery, signal, position_key=f"paper:{symbol}"))
             position = msgspec.json.encode(whole | {"symbol": symbol}).decode()
             await commit_one(ledger, outcome(delivery, signal, position=position, **item))
-        async with AccountReader(operator) as reader:
+        async with AccountReader(operator) as reader, keeping(ledger, scripts):
             verdict = Verdict(actor="o", reason="test")
             await reader.decisions.decide("doubted", verdict)
             for symbol, quantity in (("H0/USDT", "0.5"), ("H1/USDT", "0")):

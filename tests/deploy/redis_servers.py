@@ -15,7 +15,7 @@ from worker.config.keys import Config, RedisConfig, Secret
 from worker.runtime.embedded_server import EmbeddedServer, EmbeddedServerError, find_server
 
 REDIS: Final = DEPLOY / "redis"
-USERS: Final = ("producer", "worker", "reader", "operator", "admin", "metrics", "replica")
+USERS: Final = ("producer", "worker", "reader", "operator", "metrics", "replica", "admin")
 #: The two servers everything is tried on.
 KINDS: Final = ("redis", "valkey")
 
@@ -67,11 +67,11 @@ class Server:
             socket_timeout=5,
         )
 
-    def config(self, user: str) -> Config:
+    def config(self, user: str, *, url: str = "") -> Config:
         """The worker's configuration for this server and user."""
         return Config(
             redis=RedisConfig(
-                url=Secret(f"redis://127.0.0.1:{self.port}/0"),
+                url=Secret(url or f"redis://127.0.0.1:{self.port}/0"),
                 username=user,
                 password=Secret(self.password(user)),
             )

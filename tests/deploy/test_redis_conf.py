@@ -19,6 +19,8 @@ from tests.deploy.tools import changed, run, said, tool
 from worker.config.keys import Config, RedisConfig, Secret
 from worker.domain.trading_state import TradingState
 from worker.ledger.errors import LedgerError
+from worker.ledger.script_source import NAMES
+from worker.ledger.script_source import source as script_text
 from worker.operator.reader import AccountReader
 from worker.runtime.embedded_server import free_port
 
@@ -172,6 +174,8 @@ def test_a_full_server_refuses_signals_and_still_lets_go(installed: Installed, k
     port = installed.start(kind, "redis.conf", "--maxmemory", "4mb")
     producer = installed.client(port, "producer")
     until(producer.ping)
+    for name in NAMES:  # as workers do when they connect
+        installed.client(port, "worker").script_load(script_text(name))
     producer.xadd("{main}:signals", {"data": "first"})
     filling = producer.pipeline(transaction=False)
     for _ in range(1_000):

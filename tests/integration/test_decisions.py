@@ -254,7 +254,7 @@ async def test_a_position_that_changes_meanwhile_is_looked_at_again(
     await correct(decisions, "0.5")
     totals = await fleet.hash("totals")
 
-    async def as_seen(_exchange: str, _symbol: str) -> StoredPosition:
+    async def as_seen(_exchange: str, _symbol: str) -> StoredPosition | None:
         return seen
 
     monkeypatch.setattr(decisions, "_held", as_seen)

@@ -31,7 +31,7 @@ _LASTING: Final = frozenset(
     {
         "signals", "orders", "positions", "system", "dead", "control", "epoch", "bell", "book",
         "exposure", "totals", "realized", "workers", "keeper", "said", "sheet",
-        "throttle",
+        "throttle", "watched",
     }
 )  # fmt: skip
 
@@ -445,8 +445,8 @@ class Checker:
 
 _SILENT: Final = frozenset(
     {
-        "announce", "elect", "heartbeat", "publish", "read_account", "read_book", "sweep",
-        "trim_letters",
+        "announce", "elect", "heartbeat", "publish", "read_account", "read_book",
+        "requested_corrections", "sweep", "trim_letters", "watch",
     }
 )  # fmt: skip
 

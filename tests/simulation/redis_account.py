@@ -144,8 +144,11 @@ class Inspection(msgspec.Struct, frozen=True, kw_only=True):
 MAX_TERM_MS: Final = 4_000
 #: Scripts that change nothing the invariants look at.
 _QUIET: Final = frozenset(
-    {"authorize", "elect", "heartbeat", "publish", "read_account", "read_book", "throttle"}
-)
+    {
+        "authorize", "elect", "heartbeat", "publish", "read_account", "read_book",
+        "requested_corrections", "throttle", "watch",
+    }
+)  # fmt: skip
 
 
 class RedisAccount:

@@ -281,7 +281,8 @@ class World:
         """What an operator does."""
         before = self.account.command("HGET", STATE_KEY, "asks") or b""
         asks = f'[{{"asker":"operator","state":"{state.value}","at":"{self.loop.time()}"}}]'
-        told = ("TradingStateChanged", f"state-{self.loop.time()}-{state}", "{}", 1000)
+        data = f'{{"trading_state":"{state}"}}'
+        told = ("TradingStateChanged", f"state-{self.loop.time()}-{state}", data)
         self.account.run("control", (before, asks, state.value, "test", "operator", "", *told))
 
     def fail_over(self) -> None:

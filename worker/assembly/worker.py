@@ -16,6 +16,7 @@ from worker.assembly.api_keys import ApiKeys
 from worker.assembly.budget_sharing import SharedBudgets
 from worker.assembly.exchange_supervisor import ExchangeSupervisor, note_exchange_error
 from worker.assembly.factory import ExchangeFactory
+from worker.assembly.people import duties_to_people
 from worker.assembly.self_report import SelfReport
 from worker.config.keys import Config, Secret
 from worker.domain.identity import account_key
@@ -153,7 +154,7 @@ class Worker:
 
     def _ledger(self, signals: str) -> Ledger:
         config = self.config
-        scripts = RedisScripts(
+        self.scripts = RedisScripts(
             self.connections,
             signals=signals,
             replicas=config.redis.replicas_required,
@@ -162,9 +163,10 @@ class Worker:
             clock=self.clock,
             random=self.random,
             on_error=lambda error: self.metrics.ledger_error(error.kind),
+            loads=True,
         )
         return Ledger(
-            scripts,
+            self.scripts,
             clock=self.clock,
             worker=self.name,
             lease_ms=int(config.worker.lease_seconds * 1000),
@@ -274,6 +276,7 @@ class Worker:
                 ),
                 Sweep(self.ledger, retention_ms, self.metrics),
                 TrimLetters(self.ledger, self.config, self.metrics, self.clock),
+                *duties_to_people(self.config, self.scripts, self.ledger, self.clock),
             ],
             readiness=Readiness(compare, self.health),
             drain=self.engine,

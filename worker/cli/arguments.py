@@ -7,8 +7,8 @@ from datetime import datetime
 from decimal import Decimal, InvalidOperation
 from typing import Final
 
-#: Amounts have no more digits than this on either side of the point.
-MAX_DIGITS: Final = 18
+from worker.domain.verdict import MAX_DIGITS
+
 #: The longest time a command may wait, seconds.
 LONGEST_S: Final = 3_600.0
 _AGE: Final = re.compile(r"(\d{1,6})([smhd])")

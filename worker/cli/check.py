@@ -209,7 +209,7 @@ async def _key_in_use(adapter: ExchangeAdapter, name: str, config: Config) -> st
     try:
         async with AccountReader(config, name="check") as reader:
             digest = key_digest(config.account, section)
-            holder = await reader.key_holder(name, digest, adapter.workers_per_key)
+            holder = await reader.key_holder(digest)
     except (LedgerError, ConfigError):
         return ""  # the finding on Redis says it
     return sentence(name, holder, adapter.workers_per_key) if holder else ""

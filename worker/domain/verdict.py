@@ -1,11 +1,16 @@
-"""An operator's decision on an order whose outcome its exchange does not report."""
+"""An operator's decisions: on an order in doubt, and on a position of the book."""
 
 from decimal import Decimal
+from typing import Final
 
 import msgspec
 
 from worker.domain.money import ZERO
 from worker.domain.order import CANCELLED, FILLED, Fill, OrderReport, OrderRequest
+from worker.domain.position import Position
+
+#: Digits that an amount a person states may have on each side of the point.
+MAX_DIGITS: Final = 18
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -41,3 +46,41 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             fills=(trade,),
             reason=f"decided by {self.actor}: {self.reason}",
         )
+
+
+class Correction(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An operator's statement of what the account really holds, which a worker puts in the book.
+
+    ``quantity`` base units (0 for nothing) are held; what differs from the book traded at
+    ``price`` (quote units). ``actor`` and ``reason`` are kept for the record.
+    """
+
+    exchange: str
+    symbol: str
+    quantity: Decimal
+    price: Decimal
+    actor: str
+    reason: str
+
+    def __post_init__(self) -> None:
+        """Refuse amounts that no position and no price can be: the request may come from anybody.
+
+        Raises:
+            ValueError: the quantity is below 0, the price is not above 0, or one has too many
+                digits.
+        """
+        for number in (self.quantity, self.price):
+            if not number.is_finite() or number.adjusted() >= MAX_DIGITS:
+                raise ValueError(f"{number} is not an amount")
+            if int(number.as_tuple().exponent) < -MAX_DIGITS:
+                raise ValueError(f"{number} has more than {MAX_DIGITS} decimal places")
+        if self.quantity < 0 or self.price <= 0:
+            raise ValueError("a quantity is 0 or more, a price more than 0")
+
+
+class CorrectionAnswer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A worker's answer to a correction: the position before and after, or why there is none."""
+
+    refusal: str = ""
+    before: Position | None = None
+    after: Position | None = None

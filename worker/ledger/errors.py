@@ -1,11 +1,14 @@
 """Errors of the ledger, one class for each thing a caller can do next."""
 
 import asyncio
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Final
 
 import redis.exceptions as foreign
 
+from worker.ledger.redis_users import users_for
 from worker.ledger.wire import ReplyTooLargeError
 from worker.runtime.errors import WorkerError
 
@@ -36,6 +39,21 @@ class LedgerRefusedError(LedgerError):
     """Redis refuses until somebody changes its configuration or ours: a password, a permission."""
 
 
+class NotPermittedError(LedgerRefusedError):
+    """The Redis user may not do this; the message says which users may."""
+
+
+class ScriptsMissingError(LedgerRefusedError):
+    """Redis does not have the ledger's scripts, and the Redis user may not load them."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"Redis does not have the script {name} (it forgets scripts when it restarts), and "
+            f"this Redis user may not load it: start a worker, which loads all of them, then try "
+            f"again"
+        )
+
+
 class GroupMissingError(LedgerError):
     """The stream or its consumer group is gone: create it before the next claim."""
 
@@ -61,7 +79,12 @@ _TRANSIENT = (
     ("non local key", "moved", True),
     ("max number of clients", "clients", False),
 )
-_REFUSED = ("NOAUTH", "WRONGPASS", "NOPERM", "invalid username-password", "AUTH ")
+_REFUSED = ("NOAUTH", "WRONGPASS", "invalid username-password", "AUTH ")
+#: Redis's words for a right that is missing: to a command (7.0 and later), to a key, in a script.
+_DENIED: Final = re.compile(
+    r"NOPERM|no permissions to (run|access)|can't (run this command|access)|ACL failure in script"
+)
+_COMMAND: Final = re.compile(r"the '([^']+)' command")
 #: What XADD says of a stream that has had the largest id.
 _EXHAUSTED = "exhausted the last possible ID"
 _GROUP = ("NOGROUP", "no longer exists", "no such key")
@@ -70,9 +93,9 @@ _GROUP = ("NOGROUP", "no longer exists", "no such key")
 def translate(error: Exception) -> LedgerError:
     """Return the ledger's error for one of the Redis library or of a socket."""
     text = str(error)
-    if isinstance(error, foreign.AuthenticationError | foreign.NoPermissionError) or any(
-        mark in text for mark in _REFUSED
-    ):
+    if isinstance(error, foreign.NoPermissionError) or _DENIED.search(text):
+        return NotPermittedError(_denial(text))
+    if isinstance(error, foreign.AuthenticationError) or any(mark in text for mark in _REFUSED):
         return LedgerRefusedError(f"Redis refuses this worker: {text}")
     if isinstance(error, foreign.ResponseError | foreign.ReadOnlyError):
         for mark, kind, moved in _TRANSIENT:
@@ -98,6 +121,22 @@ def translate(error: Exception) -> LedgerError:
         moved=True,
         # The library's words where it could not open a connection, before anything is sent.
         may_have_run="connecting to" not in text,
+    )
+
+
+def _denial(text: str) -> str:
+    """Return a sentence about a missing right, with the Redis users that have it."""
+    words = text if "NOPERM" in text else f"NOPERM {text}"
+    command = _COMMAND.search(text)
+    if command is None:
+        return (
+            f"Redis refuses this Redis user (redis.username): {words}; each user reaches the keys "
+            "of one account, those of its job"
+        )
+    users = users_for(command[1])
+    return (
+        f"Redis refuses {command[1].upper()} to this Redis user (redis.username): {words}; "
+        f"it takes the user {users}"
     )
 
 

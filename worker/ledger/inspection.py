@@ -172,8 +172,12 @@ async def find_position(access: Access, key: PositionKey) -> StoredPosition | No
     Raises:
         LedgerError: Redis cannot be asked, or refuses.
     """
-    place = await access.ask_one("HGET", access.key("book"), key)
-    raw = read_book_row(place).position if place else b""
+    return stored_position(key, await access.ask_one("HGET", access.key("book"), key))
+
+
+def stored_position(key: PositionKey, row: bytes | None) -> StoredPosition | None:
+    """Read a row of the book; None if it has no position."""
+    raw = read_book_row(row).position if row else b""
     return StoredPosition(key=key, position=_decode_position(raw), raw=raw) if raw else None
 
 
@@ -185,6 +189,19 @@ async def find_record(access: Access, signal_id: str) -> Record | None:
     """
     raw = await access.ask_one("GET", _record_key(access, signal_id))
     return decode_record(raw) if raw else None
+
+
+async def read_seat_holder(access: Access, key_digest: str) -> str:
+    """Read who holds the first seat at an API key (lua/seat.lua); empty if nobody does now.
+
+    Raises:
+        LedgerError: Redis cannot be asked, or refuses.
+    """
+    seats = access.key(f"key:{key_digest}")
+    replies = await access.ask(("TIME",), ("HGET", seats, 0), atomic=False)
+    time, seat = map(value_of, replies)
+    ends_ms, _, holder = (seat or b"0 ").partition(b" ")
+    return str(holder.decode()) if int(ends_ms) > unix_ms(time) else ""
 
 
 async def find_records(access: Access, signal_ids: Sequence[str]) -> list[Record | None]:

@@ -282,6 +282,24 @@ class ReplayReply(NamedTuple):
     detail: bytes
 
 
+class StreamCounts(NamedTuple):
+    """The entries a stream was ever given and those it has, counted, and its last id."""
+
+    added: int
+    length: int
+    last: bytes
+
+
+class WatchedReply(NamedTuple):
+    """One look of the keeper; ``events`` are entry id, type, id and data in turn."""
+
+    control: list[bytes]
+    marks: list[bytes]
+    system: list[Any]
+    dead: list[Any]
+    events: list[bytes]
+
+
 Row = TypeVar("Row", bound=tuple[Any, ...])
 
 
@@ -307,6 +325,8 @@ LAYOUTS: Final[Mapping[str, tuple[str, ...]]] = {
     "COMMIT": COMMIT,
     "EVENT": EVENT,
     "HELD": Held._fields,
+    "STREAM_COUNTS": StreamCounts._fields,
+    "WATCHED": WatchedReply._fields,
     "RELEASED": Released._fields,
     "AUTHORIZE": Authorize._fields,
     "ENTRY": ("text", *Entry.__struct_fields__),

@@ -10,9 +10,10 @@ import msgspec
 from worker.domain.event_text import EventText
 from worker.domain.money import millionths, millionths_signed
 from worker.domain.position import Position
+from worker.domain.position_key import PositionKey
 from worker.domain.trading_asks import Ask, Control
 from worker.domain.verdict import Verdict
-from worker.ledger.inspection import StoredPosition
+from worker.ledger.inspection import StoredPosition, stored_position
 from worker.ledger.layouts import MendedReply, read_row
 from worker.ledger.scripts import Scripts
 from worker.ledger.words import Mending
@@ -22,6 +23,11 @@ REPLAY_MEMORY_MS: Final = 3_600_000
 #: The same for the mending of a stream.
 MENDING_MEMORY_MS: Final = 3_600_000
 _encode: Final = msgspec.json.Encoder().encode
+
+
+def encode_asks(asks: Sequence[Ask]) -> bytes:
+    """Return requests for trading states as the hash ``control`` has them."""
+    return _encode(list(asks))
 
 
 class Decided(StrEnum):
@@ -38,6 +44,7 @@ class Corrected(StrEnum):
     DONE = "corrected"
     BUSY = "busy"
     CHANGED = "changed"
+    WITHDRAWN = "withdrawn"
 
 
 class Replayed(StrEnum):
@@ -80,9 +87,7 @@ class OperatorCalls:
             ``NOTED``; ``UNKNOWN`` for a signal without a record; ``LOST`` where its record was
             lost with a primary; any other text is the state of a record that is not unresolved.
         """
-        reply = await self._scripts.run(
-            "decide", signal_id, _encode(verdict), *audit[1:], self._output_length
-        )
+        reply = await self._scripts.run("decide", signal_id, _encode(verdict), *audit[1:])
         state = str(reply.decode())
         return next((answer for answer in Decided if answer == state), state)
 
@@ -95,6 +100,8 @@ class OperatorCalls:
         quote: str,
         event: EventText,
         audit: EventText,
+        request: str = "",
+        answer: bytes = b"",
     ) -> Corrected:
         """Replace a position in the book, or remove it where ``after`` holds nothing.
 
@@ -105,10 +112,12 @@ class OperatorCalls:
             quote: the currency exposure and profit count in.
             event: about the position.
             audit: about the correction, for the stream ``system``.
+            request: the id of the request that this answers; empty if nobody requested it.
+            answer: to the request, JSON.
 
         Returns:
             ``DONE``; ``BUSY`` while a signal is changing the position; ``CHANGED`` if the book
-            holds something else now.
+            holds something else now; ``WITHDRAWN`` if the request is gone.
         """
         reply = await self._scripts.run(
             "correct",
@@ -122,6 +131,8 @@ class OperatorCalls:
             *audit[1:],
             before.position.signal_id,
             self._output_length,
+            request,
+            answer,
         )
         return Corrected(reply.decode())
 
@@ -142,15 +153,32 @@ class OperatorCalls:
         reply = await self._scripts.run(
             "control",
             before,
-            _encode(list(asks)),
+            encode_asks(asks),
             control.trading_state.value,
             control.reason,
             control.actor,
             control.changed_at,
             *event[1:],
-            self._output_length,
         )
         return bool(reply)
+
+    async def requested_corrections(self) -> dict[str, bytes]:
+        """Return some of the corrections that operators ask for, JSON by request id."""
+        flat = await self._scripts.run("requested_corrections")
+        return {
+            request.decode(errors="replace"): raw
+            for request, raw in zip(flat[::2], flat[1::2], strict=True)
+        }
+
+    async def refuse_correction(self, request: str, answer: bytes) -> None:
+        """Answer a request that is not carried out."""
+        await self._scripts.run("refuse_correction", request, answer)
+
+    async def held(self, key: PositionKey) -> StoredPosition | None:
+        """Return one position of the book; None if the account holds none under ``key``."""
+        flat = await self._scripts.run("read_book")
+        rows = dict(zip(flat[::2], flat[1::2], strict=True))
+        return stored_position(key, rows.get(key.encode()))
 
     async def replay(self, letter_id: str, unused_signal_id: str) -> tuple[Replayed, str]:
         """Move a dead letter's own fields back to the signals stream.

@@ -67,7 +67,8 @@ async def read_ahead(access: Access) -> dict[str, int]:
     ahead: dict[str, int] = {}
     for name in STREAMS:
         try:
-            now, reply = await access.ask(("TIME",), ("XINFO STREAM", access.key(name)))
+            info_of = ("XINFO STREAM", access.key(name))
+            now, reply = await access.ask(("TIME",), info_of, atomic=False)
         except LedgerUnavailableError:
             continue
         info = value_of(reply)

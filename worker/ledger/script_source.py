@@ -45,13 +45,16 @@ NAMES: Final = (
     "publish",
     "read_account",
     "read_book",
+    "refuse_correction",
     "release",
     "replay",
+    "requested_corrections",
     "resync",
     "seat",
     "sweep",
     "throttle",
     "trim_letters",
+    "watch",
 )
 
 _FLAGS: Final = re.compile(r"#!lua[^\n]*\n")

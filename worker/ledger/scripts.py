@@ -13,7 +13,13 @@ from hiredis import ProtocolError
 from redis.exceptions import NoScriptError, RedisError
 
 from worker.ledger.connection import DOORBELL, REPLICATED, SCRIPTS, Connections, Purpose
-from worker.ledger.errors import LedgerError, LedgerUnavailableError, translate
+from worker.ledger.errors import (
+    LedgerError,
+    LedgerUnavailableError,
+    NotPermittedError,
+    ScriptsMissingError,
+    translate,
+)
 from worker.ledger.script_source import NAMES, source
 from worker.ledger.wire import Argument, ReplyTooLargeError, Wire
 from worker.runtime.clock import Clock, Random, SystemClock
@@ -56,7 +62,11 @@ class Scripts(Protocol):
 
 
 class RedisScripts:
-    """The scripts on a real server: EVALSHA, loaded on demand, repeated when a reply is lost.
+    """The scripts on a real server: EVALSHA, repeated when a reply is lost.
+
+    A server that does not have a script is given all of them, if it lets this user load scripts.
+    A worker also loads them whenever it connects, those included that only operators run: they may
+    load none, and a server forgets its scripts when it restarts.
 
     Args:
         connections: to the account's primary.
@@ -67,6 +77,7 @@ class RedisScripts:
         clock: for pauses and for the end of the patience.
         random: for the length of pauses.
         on_error: called with the error of every call that failed.
+        loads: whether to load the scripts on every new connection.
     """
 
     def __init__(
@@ -78,6 +89,7 @@ class RedisScripts:
         replicas_timeout_ms: int = 1_000,
         patience_s: float = 10.0,
         on_error: Callable[[LedgerError], None] = lambda _error: None,
+        loads: bool = False,
         clock: Clock | None = None,
         random: Random | None = None,
     ) -> None:
@@ -96,6 +108,7 @@ class RedisScripts:
         }
         self.lost_replies = 0
         self._on_error = on_error
+        self._loads = loads
         self._is_hung_up = False
 
     def run(self, name: str, *arguments: Argument) -> Coroutine[Any, Any, Any]:
@@ -148,9 +161,7 @@ class RedisScripts:
         try:
             (reply,) = await self._calls(SCRIPTS, script)
         except NoScriptError:
-            return await self._call(
-                SCRIPTS, "EVAL", self._sources[name], 1, self._signals, *arguments
-            )
+            (reply,) = await self._loaded(name, SCRIPTS, script)
         return reply
 
     async def _once_replicated(self, name: str, arguments: tuple[Argument, ...]) -> Any:
@@ -160,8 +171,7 @@ class RedisScripts:
         try:
             reply, replicas = await self._calls(REPLICATED, script, wait)
         except NoScriptError:
-            await self._call(REPLICATED, "SCRIPT", "LOAD", self._sources[name])
-            reply, replicas = await self._calls(REPLICATED, script, wait)
+            reply, replicas = await self._loaded(name, REPLICATED, script, wait)
         if int(replicas) < self._replicas:
             raise LedgerUnavailableError(
                 f"only {replicas} of {self._replicas} replicas have the record", kind="replicas"
@@ -205,8 +215,7 @@ class RedisScripts:
         try:
             rung, reply = await self._calls(DOORBELL, block, script)
         except NoScriptError:
-            await self._call(DOORBELL, "SCRIPT", "LOAD", self._sources[name])
-            rung, reply = await self._calls(DOORBELL, block, script)
+            rung, reply = await self._loaded(name, DOORBELL, block, script)
         for key, entries in rung or ():
             if key == self._bell.encode():
                 bell = entries[-1][0]
@@ -232,6 +241,39 @@ class RedisScripts:
             if "BUSYGROUP" not in str(error):
                 raise
 
+    async def _loaded(
+        self, name: str, purpose: Purpose, *commands: tuple[Argument, ...]
+    ) -> list[Any]:
+        """Give the server all scripts, then make calls that failed for want of ``name``.
+
+        Raises:
+            ScriptsMissingError: this user may not load scripts.
+            LedgerError: anything else went wrong.
+        """
+        try:
+            await self._calls(purpose, *self._load_commands())
+            return await self._calls(purpose, *commands)
+        except NotPermittedError as error:
+            raise ScriptsMissingError(name) from error
+        except NoScriptError:
+            raise LedgerUnavailableError(
+                "Redis: the scripts are gone again as soon as they are loaded", kind="loading"
+            ) from None
+
+    def _load_commands(self) -> list[tuple[Argument, ...]]:
+        return [("SCRIPT", "LOAD", text) for text in self._sources.values()]
+
+    async def _open(self, purpose: Purpose) -> Wire:
+        """Open a wire; a worker's first thing on a new one is to load all scripts."""
+        wire = await self._connections.open(purpose)
+        if self._loads and purpose is SCRIPTS:
+            try:
+                await _all([wire.call(*command) for command in self._load_commands()])
+            except BaseException:
+                wire.close()  # so that the next call loads them
+                raise
+        return wire
+
     async def _call(self, purpose: Purpose, *command: Argument) -> Any:
         (reply,) = await self._calls(purpose, command)
         return reply
@@ -245,7 +287,7 @@ class RedisScripts:
         """
         wire: Wire | None = None
         try:
-            wire = self._connections.ready(purpose) or await self._connections.open(purpose)
+            wire = self._connections.ready(purpose) or await self._open(purpose)
             if len(commands) == 1:
                 return [await wire.call(*commands[0])]
             return await _all([wire.call(*command) for command in commands])
@@ -259,11 +301,16 @@ class RedisScripts:
 
 
 async def _all(calls: Sequence[asyncio.Future[Any]]) -> list[Any]:
-    """Return the replies of two calls that were made on one wire; raise the first failure."""
+    """Return the replies of calls that were made on one wire; raise the first failure."""
     try:
         with suppress(Exception):
             await calls[-1]  # replies come in order: once this one is there, all are
         return [await call for call in calls]
+    except Exception:
+        for call in calls:
+            if not call.cancelled():
+                call.exception()  # of several failures the first is raised, none goes unheard
+        raise
     except asyncio.CancelledError:
         for call in calls:
             call.cancel()

@@ -5,29 +5,20 @@ Every decision is written to the stream ``system`` with its author and reason.
 
 from decimal import Decimal
 
-from worker.domain.event import (
-    CloseReason,
-    Header,
-    Severity,
-    SystemError,  # noqa: A004 (its public name)
-)
-from worker.domain.event_text import EventText, encode, share
-from worker.domain.identity import event_id
-from worker.domain.market import quote_currency
 from worker.domain.money import text
-from worker.domain.position import Position, correct_position
-from worker.domain.position_events import changed, closed
+from worker.domain.position import Position
 from worker.domain.position_key import position_key
-from worker.domain.verdict import Verdict
+from worker.domain.verdict import Correction, Verdict
 from worker.ledger.access import Access
+from worker.ledger.errors import NotPermittedError, ScriptsMissingError
 from worker.ledger.inspection import StoredPosition, find_position
-from worker.ledger.operator_calls import Corrected, Decided, OperatorCalls
-from worker.runtime.clock import Clock, utc
-from worker.runtime.errors import WorkerError
+from worker.ledger.operator_calls import Decided, OperatorCalls
+from worker.ledger.operator_writes import keeper_name
+from worker.operator.audit import DecisionError, audit, audit_header
+from worker.operator.corrections import ask_for_correction, correct
+from worker.runtime.clock import Clock
 
-
-class DecisionError(WorkerError):
-    """The decision does not fit what the ledger has; the message says why."""
+__all__ = ["DecisionError", "Decisions"]
 
 
 class Decisions:
@@ -57,13 +48,14 @@ class Decisions:
         became = "is not there"
         if verdict.filled:
             became = f"filled {text(verdict.filled)} at {text(verdict.price)}"
-        audit = self._audit(
+        now_ms = self._clock.now_ms()
+        event = audit(
             "ORDER_DECIDED",
             f"{verdict.actor} decided that the order of {signal_id} {became}: {verdict.reason}",
-            f"{signal_id}-{self._clock.now_ms()}",
-            self._header(signal_id),
+            f"{signal_id}-{now_ms}",
+            audit_header(self._access.account, now_ms, signal_id),
         )
-        decided = await self._calls.decide(signal_id, verdict, audit)
+        decided = await self._calls.decide(signal_id, verdict, event)
         if decided == Decided.NOTED:
             return
         if decided == Decided.UNKNOWN:
@@ -87,6 +79,9 @@ class Decisions:
     ) -> tuple[Position, Position]:
         """Set a position in the book to what is really held.
 
+        The account's keeper does it. Without one it is done from here, if this Redis user may
+        write the book: the user ``operator`` may not.
+
         Args:
             exchange: the position's.
             symbol: as signals spell it.
@@ -99,62 +94,30 @@ class Decisions:
             The position before and after.
 
         Raises:
-            DecisionError: there is no such position, a signal is changing it, or it has changed.
+            DecisionError: there is no such position, a signal is changing it, it has changed, or
+                no worker carried it out.
             LedgerError: Redis cannot be asked.
         """
+        correction = Correction(
+            exchange=exchange,
+            symbol=symbol,
+            quantity=quantity,
+            price=price,
+            actor=actor,
+            reason=reason,
+        )
+        if await keeper_name(self._access):
+            return await ask_for_correction(self._access, correction, clock=self._clock)
         held = await self._held(exchange, symbol)
-        before = held.position
-        if quantity == before.quantity:
-            raise DecisionError(f"the book has {text(quantity)} of {symbol} on {exchange} already")
-        after, realized = correct_position(before, quantity, price)
-        header = self._header(before.signal_id, before)
-        now_ms = self._clock.now_ms()
-        subject = f"{before.position_id}-{now_ms}"
-        audit = self._audit(
-            "POSITION_CORRECTED",
-            f"{actor} corrected {symbol} on {exchange} from {text(before.quantity)} to "
-            f"{text(quantity)}, traded at {text(price)}: {reason}",
-            subject,
-            header,
-        )
-        if quantity:
-            change = changed(after, realized, f"corrected by {actor}: {reason}")
-            event = encode(change, event_id(subject, "corrected"), header)
-        else:
-            end = closed(after, utc(now_ms), CloseReason.EXTERNAL)
-            event = encode(end, event_id(subject, "closed"), header)
-        corrected = await self._calls.correct(
-            held, after, realized, quote=quote_currency(symbol), event=event, audit=audit
-        )
-        if corrected is Corrected.BUSY:
-            raise DecisionError(f"a signal is working on {symbol} on {exchange}: try again")
-        if corrected is Corrected.CHANGED:
+        account, now_ms = self._access.account, self._clock.now_ms()
+        try:
+            return await correct(self._calls, held, correction, account=account, now_ms=now_ms)
+        except (NotPermittedError, ScriptsMissingError):
             raise DecisionError(
-                f"the position in {symbol} on {exchange} has just changed: look at it again"
-            )
-        return before, after
+                "no worker of the account is running, and this Redis user may not change the book "
+                "itself: start a worker (halt first if it must not trade), then correct; nothing "
+                "was changed"
+            ) from None
 
-    async def _held(self, exchange: str, symbol: str) -> StoredPosition:
-        held = await find_position(self._access, position_key(exchange, symbol))
-        if held is None:
-            raise DecisionError(f"the book has no position {exchange} {symbol}")
-        return held
-
-    def _audit(self, code: str, sentence: str, subject: str, header: str) -> EventText:
-        event = SystemError(
-            component="operator", code=code, reason=sentence, severity=Severity.WARNING
-        )
-        return encode(event, event_id(subject, code.lower()), header)
-
-    def _header(self, signal_id: str, position: Position | None = None) -> str:
-        return share(
-            Header(
-                occurred_at=utc(self._clock.now_ms()),
-                account=self._access.account,
-                exchange=position.exchange if position else "",
-                symbol=position.symbol if position else "",
-                signal_id=signal_id,
-                strategy_id=position.strategy_id if position else None,
-                worker="",
-            )
-        )
+    async def _held(self, exchange: str, symbol: str) -> StoredPosition | None:
+        return await find_position(self._access, position_key(exchange, symbol))

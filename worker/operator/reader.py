@@ -11,7 +11,12 @@ from worker.ledger import streams
 from worker.ledger.access import OUTPUT_STREAMS, Access, StreamEntry
 from worker.ledger.calls import Ledger
 from worker.ledger.connection import Connections
-from worker.ledger.inspection import Snapshot, read_positions, read_snapshot
+from worker.ledger.inspection import (
+    Snapshot,
+    read_positions,
+    read_seat_holder,
+    read_snapshot,
+)
 from worker.ledger.operator_calls import OperatorCalls
 from worker.ledger.published import read_ahead
 from worker.ledger.replies import Book
@@ -81,10 +86,9 @@ class AccountReader:
             silent_after_ms=int(config.worker.lease_seconds * 1000),
         )
 
-    async def key_holder(self, exchange: str, key_digest: str, seats: int) -> str:
-        """Return who holds a seat at an API key if all ``seats`` are taken; empty otherwise."""
-        seat = await self._ledger.take_seat(exchange, key_digest, seats, 0)
-        return seat.holder if seats == 1 else ""
+    async def key_holder(self, key_digest: str) -> str:
+        """Return the worker that holds the only seat at an API key; empty if nobody does."""
+        return await read_seat_holder(self.access, key_digest)
 
     async def __aenter__(self) -> Self:
         return self

@@ -19,7 +19,9 @@ from worker.domain.trading_asks import (
 )
 from worker.domain.trading_state import TradingState
 from worker.ledger.access import Access
+from worker.ledger.errors import ScriptsMissingError
 from worker.ledger.operator_calls import OperatorCalls
+from worker.ledger.operator_writes import change_control_plainly
 from worker.ledger.published import StoredControl, read_control, read_heartbeats
 from worker.runtime.clock import Clock, rfc3339, utc
 from worker.runtime.errors import WorkerError
@@ -163,12 +165,21 @@ class Trading:
             event = self._event(
                 f"{now_ms}-{number}", action, actor, reason, before, control.trading_state
             )
-            if await self._calls.change_control(stored.raw, asks, control, event):
+            if await self._store(stored.raw, asks, control, event):
                 return Change(before=before, control=control, asks=asks)
         raise TradingStateBusyError(
             f"the trading state of account {self._access.account} was changed by others "
             f"{MAX_TRIES} times while this tried to change it: try again"
         )
+
+    async def _store(
+        self, before: bytes, asks: Sequence[Ask], control: Control, event: EventText
+    ) -> bool:
+        """Store a change if nobody was faster, even with Redis just restarted and no worker."""
+        try:
+            return await self._calls.change_control(before, asks, control, event)
+        except ScriptsMissingError:
+            return await change_control_plainly(self._access, before, asks, control, event)
 
     def _event(
         self,

@@ -18,6 +18,7 @@
 --- @include "used_signal_ids"
 --- @include "settle_position"
 --- @include "write_events"
+--- @include "trim_stream"
 --- @include "dead_letters"
 --- @include "forget_entry"
 --- @include "hand_on"

@@ -11,7 +11,6 @@
 -- ARGV[7] type of the event
 -- ARGV[8] its id
 -- ARGV[9] its data, JSON
--- ARGV[10] length: about how many entries an output stream keeps
 -- Returns 1 if it is so, 0 if somebody else was faster
 --- @include "append_event"
 --- @include "ring_bell"
@@ -21,6 +20,5 @@ if asks ~= ARGV[1] then return 0 end
 call('HSET', P .. 'control', 'asks', ARGV[2], 'trading_state', ARGV[3], 'reason', ARGV[4],
   'actor', ARGV[5], 'at', ARGV[6])
 append_event('system', ARGV[7], ARGV[8], ARGV[9], '')
-trim('system', ARGV[10])
 ring_bell()
 return 1

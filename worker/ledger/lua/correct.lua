@@ -15,13 +15,19 @@
 -- ARGV[12] its data, JSON
 -- ARGV[13] signal: the one that opened the position
 -- ARGV[14] length: about how many entries an output stream keeps
+-- ARGV[15] request: its id in `corrections`, '' for a correction that nobody asked for there
+-- ARGV[16] answer to the request, JSON
 -- Returns 'corrected', also when asked again; 'busy' if a signal is working on it; 'changed' if it is
---   no longer as it was
+--   no longer as it was; 'withdrawn' if the request is gone
 --- @include "read_position"
 --- @include "book_profit"
 --- @include "append_event"
+--- @include "trim_stream"
+--- @include "answer_correction"
 local key, before, after, quote, exposure, profit =
   ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
+local request = ARGV[15]
+if request ~= '' and call('HEXISTS', P .. 'corrections', request) == 0 then return 'withdrawn' end
 local position, reservation = read_position(call('HGET', P .. 'book', key))
 if reservation then return 'busy' end
 if position == after then return 'corrected' end
@@ -33,4 +39,5 @@ append_event('positions', ARGV[7], ARGV[8], ARGV[9], ARGV[13])
 append_event('system', ARGV[10], ARGV[11], ARGV[12], ARGV[13])
 trim('positions', ARGV[14])
 trim('system', ARGV[14])
+if request ~= '' then answer_correction(request, ARGV[16]) end
 return 'corrected'

@@ -7,7 +7,6 @@
 -- ARGV[3] type of the event
 -- ARGV[4] its id
 -- ARGV[5] its data, JSON
--- ARGV[6] length: about how many entries an output stream keeps
 -- Returns 'decided'; else the state of the signal's record, '' for none, 'LOST' where the admission
 --   was lost with a primary
 --- @include "find_record"
@@ -19,6 +18,5 @@ if not call('ZSCORE', P .. 'unresolved', id) then return record[RECORD.STATE] en
 if call('HGET', P .. 'verdicts', id) ~= ARGV[2] then
   call('HSET', P .. 'verdicts', id, ARGV[2])
   append_event('system', ARGV[3], ARGV[4], ARGV[5], ARGV[1])
-  trim('system', ARGV[6])
 end
 return 'decided'

@@ -16,6 +16,7 @@
 --- @include "put_field"
 --- @include "find_record"
 --- @include "append_event"
+--- @include "trim_stream"
 local worker, id, signal = ARGV[1], ARGV[2], ARGV[4]
 read_entries({id})
 if not passes_fence(id, worker, tonumber(ARGV[3])) then

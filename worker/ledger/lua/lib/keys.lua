@@ -12,6 +12,8 @@
 --   released         list: entries that any worker may take
 --   unresolved       sorted set: entry id -> when the keeper asks again, ms
 --   verdicts         hash: entry id -> what a person says became of its order, JSON
+--   corrections      hash: request -> what a person says the account holds, JSON
+--   corrected:<id>   string: the answer to such a request, JSON, for a minute
 --   record:<signal>  string: RECORD, msgpack
 --   book             hash: position key -> position and reservation (read_position.lua)
 --   totals           hash: quote currency -> exposure, millionths
@@ -22,6 +24,7 @@
 --   throttle         hash: exchange, or its API key -> until when it is asked nothing, ms
 --   budget:<name>    sorted set: workers that share a budget of requests -> last heartbeat, ms
 --   control          hash: trading state, reason, actor, time; `asks`: who asks for which state, JSON
+--   watched          hash: what the keeper has seen and logged of what people do
 --   workers          hash: consumer -> time and status of its last heartbeat
 --   keeper, said     string: the keeper's consumer name and its readiness note, for a term
 --   sheet            string: when it was published, ms, and the keeper's Sheet, JSON; expires

@@ -1,0 +1,61 @@
+"""Carries out what operators ask for: corrections of the book."""
+
+from typing import ClassVar, Final
+
+import msgspec
+
+from worker.domain.position_key import position_key
+from worker.domain.verdict import Correction, CorrectionAnswer
+from worker.keeper.duty import Duty
+from worker.ledger.operator_calls import OperatorCalls
+from worker.operator.audit import DecisionError
+from worker.operator.corrections import correct
+from worker.runtime.clock import Clock
+from worker.runtime.logger import get_logger
+
+log = get_logger()
+_decode: Final = msgspec.json.Decoder(Correction).decode
+#: What a request may raise that nobody but its author is to blame for.
+_UNFIT: Final = (DecisionError, msgspec.MsgspecError, ArithmeticError, ValueError, RecursionError)
+_encode: Final = msgspec.json.Encoder().encode
+
+
+class CarryOutCorrections(Duty):
+    """Correct the book as operators ask, and answer each.
+
+    Args:
+        calls: read the requests, change the book.
+        account: the account's id.
+        clock: the events' time.
+    """
+
+    name: ClassVar[str] = "correct"
+    interval_ms: ClassVar[int] = 0
+
+    def __init__(self, calls: OperatorCalls, *, account: str, clock: Clock) -> None:
+        self._calls = calls
+        self._account = account
+        self._clock = clock
+
+    async def run(self) -> None:
+        """Carry out or refuse some of the requests there are.
+
+        Raises:
+            LedgerError: Redis failed; what was not answered is taken up again.
+        """
+        for request, raw in (await self._calls.requested_corrections()).items():
+            try:
+                correction = _decode(raw)
+                key = position_key(correction.exchange, correction.symbol)
+                await correct(
+                    self._calls,
+                    await self._calls.held(key),
+                    correction,
+                    account=self._account,
+                    now_ms=self._clock.now_ms(),
+                    request=request,
+                )
+            except _UNFIT as error:  # none may stop the keeper, and the next one after it
+                log.warning("correction_refused", request=request, error=str(error))
+                answer = CorrectionAnswer(refusal=str(error))
+                await self._calls.refuse_correction(request, _encode(answer))

@@ -1,0 +1,98 @@
+"""Writes of operators without a script: requests to the workers, a state in an emergency."""
+
+from collections.abc import Sequence
+
+from redis.exceptions import WatchError
+
+from worker.domain.event_text import EventText
+from worker.domain.trading_asks import Ask, Control
+from worker.ledger.access import Access
+from worker.ledger.operator_calls import encode_asks
+
+
+async def change_control_plainly(
+    access: Access, before: bytes, asks: Sequence[Ask], control: Control, event: EventText
+) -> bool:
+    """Do what the script ``control`` does without it, on a server that lost its scripts.
+
+    One transaction, which somebody else's change of the hash ``control`` stops; unlike the script,
+    a server whose memory is full refuses it.
+
+    Args:
+        access: the account.
+        before: the requests as they were read.
+        asks: the requests as they are to be.
+        control: the state that follows from them.
+        event: about the change.
+
+    Returns:
+        False if somebody else has changed them since; nothing was written then.
+
+    Raises:
+        LedgerError: Redis cannot be asked, or refuses.
+    """
+    key, wanted = access.key("control"), encode_asks(asks)
+    async with access.client() as client, client.pipeline(transaction=True) as pipeline:
+        await pipeline.watch(key)
+        stored = await pipeline.execute_command("HGET", key, "asks") or b""
+        if stored == wanted:
+            return True
+        if stored != before:
+            return False
+        pipeline.multi()
+        pipeline.execute_command(
+            "HSET", key, "asks", wanted, "trading_state", control.trading_state.value,
+            "reason", control.reason, "actor", control.actor, "at", control.changed_at,
+        )  # fmt: skip
+        _, kind, identity, data = event
+        pipeline.execute_command(
+            "XADD", access.key("system"), "*",
+            "type", kind, "id", identity, "subject", "", "data", data,
+        )  # fmt: skip
+        pipeline.execute_command("XADD", access.key("bell"), "MAXLEN", 1, "*", "r", "1")
+        try:
+            *replies, _bell = await pipeline.execute(raise_on_error=False)
+        except WatchError:
+            return False
+        for reply in replies:  # without the bell, which only wakes workers sooner
+            if isinstance(reply, Exception):
+                raise reply
+    return True
+
+
+async def keeper_name(access: Access) -> str:
+    """Read which worker is the account's keeper; empty if none is.
+
+    Raises:
+        LedgerError: Redis cannot be asked, or refuses.
+    """
+    name = await access.ask_one("GET", access.key("keeper"))
+    return str(name.decode()) if name else ""
+
+
+async def request_correction(access: Access, request: str, correction: bytes) -> None:
+    """Ask the workers for a correction (JSON) under a new id.
+
+    Raises:
+        LedgerError: Redis cannot be asked, or refuses.
+    """
+    await access.ask_one("HSET", access.key("corrections"), request, correction)
+
+
+async def read_answer(access: Access, request: str) -> bytes | None:
+    """Read the answer to a requested correction, JSON; None while there is none.
+
+    Raises:
+        LedgerError: Redis cannot be asked, or refuses.
+    """
+    answer: bytes | None = await access.ask_one("GET", access.key(f"corrected:{request}"))
+    return answer
+
+
+async def withdraw_correction(access: Access, request: str) -> bool:
+    """Withdraw a requested correction; whether it was still there to withdraw.
+
+    Raises:
+        LedgerError: Redis cannot be asked, or refuses.
+    """
+    return bool(await access.ask_one("HDEL", access.key("corrections"), request))

@@ -1,7 +1,8 @@
 """What is recorded of a day, with everything replaced that differs from one run to the next.
 
-The list of replacements is complete: ``NUMBERS``, ``PUBLISHED``, ``LOCAL`` and ``_TEXTS`` below, ids of stream
-entries, and ids that ``flatten`` makes from the time. Everything else is pinned literally.
+The list of replacements is complete: ``NUMBERS``, ``PUBLISHED``, ``LOCAL`` and ``_TEXTS`` below,
+ids of stream entries, and ids that ``flatten`` makes from the time. Everything else is pinned
+literally.
 """
 
 import getpass

@@ -26,6 +26,7 @@ EMITTED: Final = frozenset(
         "PositionClosed",
         "SystemError",
         "TradingStateChanged",
+        "OperatorAction",
         "ReconciliationCompleted",
     }
 )

@@ -49,7 +49,7 @@ UNREADABLE: list[tuple[str, Spoil, tuple[str, ...]]] = [
     ("bad id", _with(signal_id="a b"), ("signal_id: ", "1 to 64 letters")),
     ("no id", _without("signal_id"), ("signal_id: ", "missing")),
     ("metadata of 5 KiB", _with(metadata={"x": "y" * 5_120}), ("metadata: ", "4096 allowed")),
-    ("1 MB", lambda good: json.dumps(good) + " " * 1_000_000, ("data: ", "65536")),
+    ("68 kB", lambda good: json.dumps(good) + " " * 68_000, ("data: ", "65536")),
 ]
 #: What is a signal and may not trade: name, how it is spoilt, code, what its reason must name.
 REFUSED: list[tuple[str, Spoil, str, tuple[str, ...]]] = [

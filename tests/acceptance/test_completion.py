@@ -43,7 +43,7 @@ def _offered(line: str, cwd: Path) -> set[str]:
         ("execution-worker submit --st", {"--stop-price", "--stop-loss", "--strict"}, {"--tif"}),
         ("execution-worker submit --type st", {"stop", "stop_limit"}, {"limit"}),
         ("execution-worker dead ", {"list", "replay"}, {"run"}),
-        ("execution-worker dead list --", {"--json"}, {"--reason"}),
+        ("execution-worker dead list --", {"--json", "--reason"}, {"--wait"}),
         ("execution-worker --config ", {"worker.toml"}, {"run"}),
     ],
 )

@@ -217,7 +217,7 @@ def test_mend_stream_and_check_as_a_person_meets_them(site: Site, client: redis.
     largest = "18446744073709551615-18446744073709551615"
     client.xadd(SIGNALS, {"data": "{}"}, id=largest)
     client.xadd("{main}:system", {"data": "{}", "type": "x"}, id=largest)
-    refused = site.execute("submit", stdin='{"signal_id": "s"}')
+    refused = site.execute("submit", "--force", stdin='{"signal_id": "s"}')
     assert refused.returncode == 1
     assert "mend-stream" in refused.stderr
     for stream in ("signals", "system"):
@@ -240,6 +240,6 @@ def test_mend_stream_and_check_as_a_person_meets_them(site: Site, client: redis.
         "dead: sound",
     ]
     assert site.execute("check").returncode == 0
-    assert site.output("submit", stdin='{"signal_id": "s"}')
+    assert site.output("submit", "--force", stdin='{"signal_id": "s"}')
     assert site.execute("mend-stream", "bell").returncode == 2
     assert site.execute("mend-stream", "").returncode == 2

@@ -24,6 +24,7 @@ NOT_HERE: Final = {
     "make demo": "ten seconds of what test_commands.py runs as `execution-worker demo`",
     "make check": "the tests themselves",
     "make test": "the tests themselves",
+    "make pin-images": "asks the registries of images",
     "export WORKER_EXCHANGES__BINANCE__API_KEY_FILE=": "an exchange's key, which nobody has here",
     "export WORKER_EXCHANGES__BINANCE__SECRET_FILE=": "as above",
     "execution-worker --config worker.toml check": "asks a real exchange",

@@ -148,4 +148,4 @@ def test_order_and_positions_fit_the_screen(site: Site, columns: str) -> None:
     if columns == "60":
         assert ["quantity", position["quantity"]] in map(str.split, done.stdout.splitlines())
     else:
-        assert done.stdout.split()[:2] == ["position", "side"]
+        assert done.stdout.splitlines()[1].split()[:2] == ["position", "side"]

@@ -277,7 +277,7 @@ async def test_fills_come_from_all_pages() -> None:
             "order_id": "X-1",
             "trade_time": "2023-11-14T22:13:20.123Z",
             "price": "60000",
-            "size": "0.001",
+            "size": "0.0005",
             "commission": "0.1",
             "product_id": "BTC-USDT",
             "side": "BUY",

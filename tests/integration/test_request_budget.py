@@ -140,7 +140,7 @@ async def test_polls_of_one_symbol_on_binance_share_a_listing() -> None:
             "status": status,
             "type": "LIMIT",
             "side": "BUY",
-            "time": 1,
+            "time": 1_700_000_000_000,
         }
 
     def one_order(asked: Asked) -> dict[str, object]:

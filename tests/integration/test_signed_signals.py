@@ -213,7 +213,9 @@ async def test_a_position_is_closed_by_its_opener_alone_where_that_is_asked(
         }
         flatten = ("flatten", "--reason", "x", "--key-id", "desk")
         done = await _off_loop(one_server.url, *flatten, **settings)
-        assert "is HALTED, 1 closes submitted, no position is open" in done.stdout, done.stderr
+        assert "is HALTED, no position is open: 1 position closed, 1 attempt" in done.stdout, (
+            done.stderr
+        )
     reasons = [one.get("close_reason") for one in await account.events("positions")]
     assert reasons == [None, None, "signal", "flatten"]
 
@@ -404,7 +406,9 @@ async def test_submit_and_flatten_sign(
         states = [one for one in await account.events("system") if "trading_state" in one]
         assert states == []
         done = await _off_loop(url, "flatten", "--reason", "x", "--key-id", "new", **REQUIRED)
-        assert "is HALTED, 2 closes submitted, no position is open" in done.stdout, done.stderr
+        assert "is HALTED, no position is open: 2 positions closed, 2 attempts" in done.stdout, (
+            done.stderr
+        )
     assert await account.redis.xlen("{main}:dead") == 0
 
 

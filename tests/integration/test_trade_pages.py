@@ -179,7 +179,7 @@ async def read(adapter: CCXTAdapter, market: str) -> tuple[Fill, ...]:
         role=Role.ENTRY,
         side=Side.BUY,
         order_type=OrderType.MARKET,
-        quantity=D(1),
+        quantity=D(10_000_000),  # no less than all trades together
     )
     report = OrderReport(
         client_order_id="c",

@@ -128,7 +128,8 @@ async def test_workers_share_one_limit(server: EmbeddedServer, account: Account)
 MALFORMED: dict[str, tuple[bytes, str, str]] = {
     "no JSON": (b"buy!", "data", "not a JSON object"),
     "no UTF-8": (b'{"signal_id": "\xff"}', "data", "UTF-8"),
-    "a megabyte": (b"[" + b" " * 1_000_000 + b"]", "data", "65536"),
+    "68 kilobytes": (b"[" + b" " * 68_000 + b"]", "data", "65536"),
+    "a megabyte": (b"[" + b" " * 1_000_000 + b"]", "entry too large", "73728"),
     "half a document": (b'{"signal_id": "a"', "data", "ends too early"),
     "a list": (b"[1]", "data", "object"),
     "nothing": (b"", "data", "ends too early"),

@@ -2,8 +2,10 @@
 
 from worker.cli import wording
 from worker.operator.status import Status
+from worker.runtime.printable import printable
 
 
 def heading(status: Status) -> str:
     """Return for example ``PAPER  account main  2026-03-01 12:00:00.000 UTC``."""
-    return f"{status.mode.upper()}  account {status.account}  {wording.moment(status.at)} UTC"
+    mode = printable(status.mode.upper())
+    return f"{mode}  account {status.account}  {wording.moment(status.at)} UTC"

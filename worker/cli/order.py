@@ -60,7 +60,8 @@ async def _order(reader: AccountReader, options: Namespace) -> int:
     shown = lines(history)
     if kind != "signal_id":
         shown.insert(1, f"  found by its {kind.replace('_', ' ')} {options.id}")
-    output.say(*(line if width is None else wording.fitted(line, width, INDENT) for line in shown))
+    for line in shown:
+        output.say(*wording.fitted(line, width, INDENT))
     return 0
 
 

@@ -182,4 +182,4 @@ def _show(entry: StreamEntry, options: Namespace) -> None:
         output.say_json(wording.as_json(entry))
         return
     line, width = wording.one_line(entry, utc(entry.order[0])), wording.line_width()
-    output.say(line if width is None else wording.fitted(line, width, INDENT))
+    output.say(*wording.fitted(line, width, INDENT))

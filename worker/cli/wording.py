@@ -127,22 +127,21 @@ def one_line(entry: StreamEntry, at: datetime) -> str:
     return f"{clock_time(at)}  {printable(head)} {spell(shown)}".rstrip()
 
 
-def fitted(line: str, width: int, indent: int) -> str:
+def fitted(line: str, width: int | None, indent: int) -> list[str]:
     """Break a line between words so that it fits ``width``; later lines are indented.
 
-    A number stays whole. Blanks that align columns are given up where they would not fit.
+    A number stays whole. Blanks that align columns are given up where they would not fit. Without a
+    width the line is whole.
     """
-    if len(line) <= width:
-        return line
-    return "\n".join(
-        textwrap.wrap(
-            " ".join(line.split()),
-            max(width, 2 * indent),
-            initial_indent=" " * (len(line) - len(line.lstrip())),
-            subsequent_indent=" " * indent,
-            break_long_words=False,
-            break_on_hyphens=False,
-        )
+    if width is None or len(line) <= width:
+        return [line]
+    return textwrap.wrap(
+        " ".join(line.split()),
+        max(width, 2 * indent),
+        initial_indent=" " * (len(line) - len(line.lstrip())),
+        subsequent_indent=" " * indent,
+        break_long_words=False,
+        break_on_hyphens=False,
     )
 
 

@@ -265,7 +265,7 @@ def _flat(rows: list[Any]) -> list[Any]:
 def _amounts(raw: Mapping[bytes, bytes]) -> dict[str, Decimal]:
     """Read amounts by currency, stored in millionths."""
     return {
-        currency.decode(): tidy(Decimal(int(amount)) / 1_000_000)
+        text_of(currency): tidy(Decimal(int(amount)) / 1_000_000)
         for currency, amount in sorted(raw.items())
     }
 
@@ -294,9 +294,9 @@ async def _backlog(access: Access, found: Mapping[str, Any]) -> Backlog:
         group_exists=group is not None,
         length=found["length"],
         lag=lag,
-        oldest_unseen=rows[0][0].decode() if rows else None,
+        oldest_unseen=text_of(rows[0][0]) if rows else None,
         pending=pending.get("pending", 0),
-        oldest_pending=oldest.decode() if oldest else None,
+        oldest_pending=text_of(oldest) if oldest else None,
     )
 
 
@@ -312,7 +312,7 @@ class _StoredSignal(msgspec.Struct, frozen=True):
 
 
 async def _unresolved(access: Access, entries: list[bytes]) -> tuple[UnresolvedOrder, ...]:
-    names = [entry.decode() for entry in entries]
+    names = [text_of(entry) for entry in entries]
     if not names:
         return ()
     stored = await access.ask_one("HMGET", access.key("entries"), *names)

@@ -263,7 +263,7 @@ def _pairs(fields: Sequence[bytes]) -> dict[bytes, bytes]:
 
 def read_book(rows: Mapping[bytes, bytes]) -> Book:
     """Read the hash ``book``."""
-    book = {key.decode(): read_book_row(raw) for key, raw in rows.items()}
+    book = {key.decode(errors="replace"): read_book_row(raw) for key, raw in rows.items()}
     return Book(
         positions={
             key: _decode_position(row.position) for key, row in book.items() if row.position

@@ -17,6 +17,7 @@ from worker.config.showing import config_table
 from worker.domain.event import STREAM_OF, Header
 from worker.domain.refusal import Code, DeadReason
 from worker.observe.metric_table import METRICS, PREFIX, MetricKind, metrics_table
+from worker.operator.attention import Code as Attention
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 _SCHEMAS: Final = schemas()
@@ -157,6 +158,11 @@ def codes_table() -> str:
     return _table(("code", "meaning", "retriable"), rows)
 
 
+def attention_table() -> str:
+    """Return the table of attention codes."""
+    return _table(("code", "meaning"), [(f"`{one}`", one.meaning) for one in Attention])
+
+
 def dead_table() -> str:
     """Return the table of a dead letter's reasons."""
     return _table(("reason", "meaning"), [(f"`{one}`", one.meaning) for one in DeadReason])
@@ -208,6 +214,7 @@ BLOCKS: Final[Mapping[str, Callable[[], str]]] = {
     "common": common_table,
     "events": events_section,
     "codes": codes_table,
+    "attention": attention_table,
     "dead": dead_table,
     "capabilities": capabilities_table,
     "cards": cards_table,

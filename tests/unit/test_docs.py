@@ -26,6 +26,7 @@ from worker.domain.event import STREAM_OF, OrderFailed, payload_struct
 from worker.domain.refusal import Code, DeadReason
 from worker.domain.signal import Signal, decode_signal
 from worker.domain.signature import sign
+from worker.operator.attention import Code as Attention
 
 DOCS = ROOT / "docs"
 CONFIGURATION, MESSAGES = DOCS / "configuration.md", DOCS / "messages.md"
@@ -141,8 +142,11 @@ def test_every_toml_example_is_a_configuration(tmp_path: Path) -> None:
 
 
 def test_every_variable_named_exists() -> None:
-    """``WORKER_...`` in any document is a key, a secret's file, or the file's own variable."""
-    known = {"WORKER_CONFIG"}
+    """``WORKER_...`` in any document is a key, a secret's file, or the file's own variable.
+
+    Or a code of what needs attention.
+    """
+    known = {"WORKER_CONFIG", *Attention}
     for key, _ in walk(named="NAME"):
         variable = "WORKER_" + "__".join(key).upper()
         known |= {variable, variable + "_FILE"}

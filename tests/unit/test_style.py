@@ -47,6 +47,7 @@ RETIRED: Final = frozenset(
         "Tell", "Watch", "has_book", "keep_heap",
     }
 )  # fmt: skip
+_LEFT_OUT: Final = re.compile(r"--| +--- @include ")
 _SUPPRESSION: Final = re.compile(r"#\s*(?:noqa|type:\s*ignore)")
 _CODED: Final = re.compile(r"#\s*(?:noqa: [A-Z]+\d+|type: ignore\[[\w, -]+\])")
 _CODE_TYPE: Final = re.compile(r"`+([\w.]+)`+")
@@ -75,7 +76,7 @@ def short_module(path: Path, text: str) -> Iterator[Offence]:
 
 def short_script(path: Path, text: str) -> Iterator[Offence]:
     """A script and each library count by themselves, without their comments and includes."""
-    lines = sum(not line.startswith("--") for line in text.splitlines())
+    lines = sum(not _LEFT_OUT.match(line) for line in text.splitlines())
     if path.suffix == ".lua" and lines > MAX_SCRIPT_LINES:
         yield lines, f"{lines} lines"
 

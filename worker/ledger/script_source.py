@@ -5,6 +5,9 @@ In a script or library:
 - ``--- @include "fence"`` stands for ``lua/lib/fence.lua``, which may include others; each comes
   once, before whatever includes it. A call builds every function of its script anew, needed or
   not, so libraries are small.
+- Where such a line is indented, the library comes right there, in its block, with what it needs
+  and the script does not have yet: its functions are only built when that line is reached. Each
+  such block has them, and their variables, for itself.
 - ``--- @finally flush()`` in a library: every script that includes it must call ``flush()`` once,
   in a line of its own that is not indented.
 - ``ADMIT.TOKEN`` is the number of a column, ``ADMIT.SIZE`` how many there are,
@@ -58,7 +61,10 @@ NAMES: Final = (
 )
 
 _FLAGS: Final = re.compile(r"#!lua[^\n]*\n")
-_INCLUDE: Final = re.compile(r'^--- @include(?: "(\w+)")?.*\n', re.MULTILINE)
+_INCLUDE: Final = re.compile(r'^( *)--- @include(?: "(\w+)")?.*\n', re.MULTILINE)
+_IN_FRONT: Final = re.compile(r"^--- @include.*\n", re.MULTILINE)
+#: Lines of one block that stand together.
+_IN_PLACE: Final = re.compile(r"(?:^ +--- @include.*\n)+", re.MULTILINE)
 _FINALLY: Final = re.compile(r"^--- @finally (.+)\n", re.MULTILINE)
 _ROW: Final = re.compile(rf"\b({'|'.join(LAYOUTS)})(\.values|\.rest)?\{{")
 _NAME: Final = re.compile(rf"\b({'|'.join((*LAYOUTS, *WORDS, *NUMBERS))})\.(\w+)")
@@ -104,25 +110,36 @@ def assemble(name: str, body: str, read: Callable[[str], str] = read_file) -> st
     Raises:
         ScriptError: as :func:`source`.
     """
-    libraries = included(name, body, read)
-    own = _INCLUDE.sub("", body)
-    for text in libraries.values():
+    for text in included(name, body, read).values():
         for demand in _FINALLY.findall(text):
-            if own.split("\n")[:-1].count(demand) != 1:
+            if body.split("\n")[:-1].count(demand) != 1:
                 raise ScriptError(f"{name}.lua must have one line `{demand}`")
-    parts = [_FINALLY.sub("", _INCLUDE.sub("", text)) for text in libraries.values()]
-    return _written_out(name, "".join((*parts, own)))
+    in_front: dict[str, str] = {}
+    _include(name, body, read, in_front, (), is_all=False)
+    text = _joined(in_front) + _IN_FRONT.sub("", body)
+    while match := _IN_PLACE.search(text):
+        libraries = dict(in_front)
+        lines = re.sub("^ +", "", match[0], flags=re.MULTILINE)
+        _include(name, lines, read, libraries, (), is_all=False)
+        there = {key: value for key, value in libraries.items() if key not in in_front}
+        text = text[: match.start()] + _joined(there) + text[match.end() :]
+    return _written_out(name, text)
 
 
 def included(name: str, body: str, read: Callable[[str], str] = read_file) -> dict[str, str]:
-    """Return the libraries that ``body`` needs by name, each after those it needs itself.
+    """Return all libraries that ``body`` needs by name, each after those it needs itself.
 
     Raises:
         ScriptError: one is not there, or includes form a circle.
     """
     libraries: dict[str, str] = {}
-    _include(name, body, read, libraries, ())
+    _include(name, body, read, libraries, (), is_all=True)
     return libraries
+
+
+def _joined(libraries: dict[str, str]) -> str:
+    """Return the text of libraries, but for the includes that are in front of them."""
+    return "".join(_FINALLY.sub("", _IN_FRONT.sub("", text)) for text in libraries.values())
 
 
 def _include(
@@ -131,11 +148,16 @@ def _include(
     read: Callable[[str], str],
     libraries: dict[str, str],
     path: tuple[str, ...],
+    *,
+    is_all: bool,
 ) -> None:
+    """Add the libraries that a text includes; those it includes in place only if ``is_all``."""
     for match in _INCLUDE.finditer(text):
-        library = match[1]
-        if not library or match[0] != f'--- @include "{library}"\n':
+        indent, library = match[1], match[2]
+        if not library or match[0] != f'{indent}--- @include "{library}"\n':
             raise ScriptError(f'{name}: write --- @include "name", not {match[0].strip()}')
+        if indent and not is_all:
+            continue
         if library in path:
             raise ScriptError(f"libraries include each other: {' -> '.join((*path, library))}")
         if library in libraries:
@@ -144,7 +166,7 @@ def _include(
             other = read(f"lib/{library}.lua")
         except FileNotFoundError:
             raise ScriptError(f"{name} includes {library!r}: there is no such library") from None
-        _include(library, other, read, libraries, (*path, library))
+        _include(library, other, read, libraries, (*path, library), is_all=is_all)
         libraries[library] = other
 
 

@@ -15,7 +15,7 @@ LIBRARIES: Final = sorted({name for script in NAMES for name in included(
 #: What Lua and Redis provide.
 PROVIDED: Final = {"error", "ipairs", "pairs", "pcall", "tonumber", "type", "unpack"}
 _KEYWORDS: Final = {"and", "function", "if", "in", "not", "or", "return", "while"}
-_INCLUDE: Final = re.compile(r'^--- @include "(\w+)"\n', re.MULTILINE)
+_INCLUDE: Final = re.compile(r'^ *--- @include "(\w+)"\n', re.MULTILINE)
 _ARGUMENT: Final = re.compile(r"^-- ARGV\[(\d+)(\.\.\.)?\] \w", re.MULTILINE)
 
 
@@ -63,6 +63,39 @@ def test_libraries_come_once_and_before_what_needs_them() -> None:
     )
 
 
+def test_an_indented_include_stands_where_it_is() -> None:
+    """With what it needs and the script does not have; lines that stand together share that."""
+    read = files({
+        "one.lua": (
+            '--- @include "a"\nif a then\n  --- @include "c"\n  --- @include "d"\n  c(d)\nend\n'
+            'if b then\n  --- @include "d"\n  d()\nend\n'
+        ),
+        "lib/a.lua": "local a = 1\n",
+        "lib/b.lua": '--- @include "a"\nlocal b = a\n',
+        "lib/c.lua": '--- @include "b"\nlocal c = b\n',
+        "lib/d.lua": '--- @include "b"\nlocal d = b\n',
+    })  # fmt: skip
+    assert source("one", read) == (
+        "local a = 1\nif a then\nlocal b = a\nlocal c = b\nlocal d = b\n  c(d)\nend\n"
+        "if b then\nlocal b = a\nlocal d = b\n  d()\nend\n"
+    )
+    assert list(included("one", read("one.lua"), read)) == ["a", "b", "c", "d"]
+
+
+def test_a_library_may_include_in_place() -> None:
+    """What it includes so comes where the line stands; a circle is refused there as well."""
+    texts = {
+        "one.lua": '--- @include "a"\nreturn a()\n',
+        "lib/a.lua": 'local function a()\n  --- @include "b"\n  return b\nend\n',
+        "lib/b.lua": "local b = 2\n",
+    }
+    assert source("one", files(texts)) == (
+        "local function a()\nlocal b = 2\n  return b\nend\nreturn a()\n"
+    )
+    with pytest.raises(ScriptError, match="a -> b -> a"):
+        source("one", files(texts | {"lib/b.lua": '  --- @include "a"\n'}))
+
+
 def test_an_unknown_library_is_refused() -> None:
     """The error names the missing library and the script that includes it."""
     with pytest.raises(ScriptError, match=r"one includes 'c': there is no such library"):
@@ -80,7 +113,9 @@ def test_a_circle_of_libraries_is_refused() -> None:
         source("one", read)
 
 
-@pytest.mark.parametrize("line", ["--- @include a", "--- @include", '--- @include "a" first'])
+@pytest.mark.parametrize(
+    "line", ["--- @include a", "--- @include", '--- @include "a" first', '  --- @include "a" x']
+)
 def test_a_malformed_include_is_refused(line: str) -> None:
     """It is never taken for a comment."""
     with pytest.raises(ScriptError, match="--- @include"):
@@ -275,5 +310,6 @@ def test_a_script_reads_the_arguments_it_documents(name: str) -> None:
 @pytest.mark.parametrize("name", [*NAMES, *(f"lib/{name}" for name in LIBRARIES)])
 def test_no_file_is_long(name: str) -> None:
     """A script reads on a page or two."""
-    code_lines = [line for line in read_file(f"{name}.lua").splitlines() if line[:2] != "--"]
+    text = read_file(f"{name}.lua")
+    code_lines = [line for line in text.splitlines() if not re.match("--| +--- @include ", line)]
     assert len(code_lines) <= 80

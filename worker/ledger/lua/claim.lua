@@ -7,11 +7,10 @@
 -- ARGV[5] bound: how many openings may wait in one group, and how many others
 -- ARGV[6] primary: replication id last seen, '' at start
 -- Returns CLAIM; the tail is 0-0 where there is more
---- @include "grant"
---- @include "forget_entry"
+--- @include "first_delivery_row"
+--- @include "lease"
 --- @include "enter_groups"
 --- @include "read_new"
---- @include "fields_by_name"
 --- @include "epoch"
 --- @include "holds"
 local worker, room, lease_ms = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
@@ -25,35 +24,42 @@ local function hand_out(id, row)
   granted[2 * count - 1], granted[2 * count] = id, row
 end
 
-local function take(id, overdue_ms)
-  while id do
-    read_entries({id})
-    if not entries[id] then return end
-    local got, large = grant(id, worker, expires, 1, overdue_ms)
-    if got then return hand_out(id, got) end
-    if not large then vanished = vanished + 1
-    elseif not bury_oversize(id, large, entries[id][ENTRY.DELIVERIES] + 1, worker) then
-      return lease(id, expires)
-    end
-    id = forget_entry(id)
-  end
-end
-
 local primary = epoch(lease_ms, ARGV[6])
 local expired = call('ZRANGEBYSCORE', P .. 'leases', '-inf', now_ms, 'WITHSCORES', 'LIMIT', 0, room)
-for n = 1, #expired, 2 do
-  if replied >= LIMIT.REPLY_BYTES then break end
-  call('ZREM', P .. 'leases', expired[n])
-  take(expired[n], now_ms - tonumber(expired[n + 1]))
-end
-while count < room and replied < LIMIT.REPLY_BYTES do
-  local id = call('LPOP', P .. 'released')
-  if not id then break end
-  read_entries({id})
-  -- Nobody has taken it meanwhile, and it is not in the keeper's care again.
-  if entries[id] and entries[id][ENTRY.WORKER] == ''
-    and not call('ZSCORE', P .. 'unresolved', id) then
-    take(id)
+if #expired > 0 or call('EXISTS', P .. 'released') == 1 then
+  --- @include "grant"
+  --- @include "oversize"
+  --- @include "forget_entry"
+  --- @include "leave_line"
+  local function take(id, overdue_ms)
+    while id do
+      read_entries({id})
+      if not entries[id] then return end
+      local got, large = grant(id, worker, expires, 1, overdue_ms)
+      if got then return hand_out(id, got) end
+      if not large then vanished = vanished + 1
+      elseif not bury_oversize(id, large, entries[id][ENTRY.DELIVERIES] + 1, worker) then
+        return lease(id, expires)
+      end
+      id = forget_entry(id)
+      if id then leave_line(id) end
+    end
+  end
+
+  for n = 1, #expired, 2 do
+    if replied >= LIMIT.REPLY_BYTES then break end
+    call('ZREM', P .. 'leases', expired[n])
+    take(expired[n], now_ms - tonumber(expired[n + 1]))
+  end
+  while count < room and replied < LIMIT.REPLY_BYTES do
+    local id = call('LPOP', P .. 'released')
+    if not id then break end
+    read_entries({id})
+    -- Nobody has taken it meanwhile, and it is not in the keeper's care again.
+    if entries[id] and entries[id][ENTRY.WORKER] == ''
+      and not call('ZSCORE', P .. 'unresolved', id) then
+      take(id)
+    end
   end
 end
 
@@ -75,6 +81,7 @@ end
 flush()
 if #oversize > 0 then pcall(collectgarbage) end
 if more == 0 and not last then -- XINFO GROUPS tells it without a body
+  --- @include "fields_by_name"
   for _, info in ipairs(call('XINFO', 'GROUPS', SIGNALS)) do
     local group = fields_by_name(info)
     if group.name == GROUP then last = group['last-delivered-id'] end

@@ -19,17 +19,15 @@
 --- @include "settle_position"
 --- @include "write_events"
 --- @include "trim_stream"
---- @include "dead_letters"
 --- @include "forget_entry"
---- @include "hand_on"
---- @include "epoch"
 --- @include "holds"
-local worker, lease_ms, retention_ms, length =
-  ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
+local worker, lease_ms, retention_ms, length = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
 local OUTLIVES_MS = 60000 -- by how much a record outlives its signal, at least: clocks differ
 local expires = now_ms + lease_ms
 local fields, at_records = unpack_items(6)
 local ended = encode(RECORD.rest{ENDED_AT = now_ms})
+local handing, handed = {}, {} -- numbers of items that handed on; id and delivery of those entries
+local primary, pass_on = false, nil -- EPOCH and `hand_on`, where an entry follows another
 
 -- Write the outcome of item `number`: COMMIT after fields[before], its record in ARGV[at_record].
 -- Returns the item's status.
@@ -60,20 +58,17 @@ local function commit(number, before, at_record)
     end
   end
   local tail = fields[before + COMMIT.DEAD]
-  if tail then bury(id, tail) end
+  if tail then
+    --- @include "bury"
+    bury(id, tail)
+  end
   local following = forget_entry(id)
-  if following then
-    hand_on(number, following, worker, expires, fields[before + COMMIT.TAKE_NEXT])
+  local got = following and pass_on(following, worker, expires, fields[before + COMMIT.TAKE_NEXT])
+  if got then
+    local count = #handing
+    handing[count + 1], handed[2 * count + 1], handed[2 * count + 2] = number, following, got
   end
   return status
-end
-
--- A key of another type, or a stream that takes no more ids, would stop the script half-way, its first
--- events written.
-local LAST = '18446744073709551615-18446744073709551614' -- but one
-if call('XREAD', 'STREAMS', P .. 'orders', P .. 'positions', P .. 'system', P .. 'dead',
-  LAST, LAST, LAST, LAST) then
-  error('a stream has exhausted the last possible ID', 0)
 end
 
 local items, ids, records_at = outcome_items(fields, at_records)
@@ -93,14 +88,21 @@ for n = 1, #items do
   end
 end
 read_book_rows(position_keys)
-local primary = #followers > 0 and epoch(lease_ms, ARGV[5])
-read_entries(followers) -- in one go, though not all of them may be wanted
-if #followers > 0 then call('ZCARD', P .. 'lines') end -- as above
+if #followers > 0 then
+  --- @include "epoch"
+  --- @include "hand_on"
+  primary, pass_on = epoch(lease_ms, ARGV[5]), hand_on
+  read_entries(followers) -- in one go, though not all of them may be wanted
+  call('ZCARD', P .. 'lines') -- another type must not stop the script half-way
+end
 local statuses = {}
 for n = 1, #items do statuses[n] = commit(n, items[n], records_at[n]) end
 write_book_rows()
 flush()
 for stream in pairs(grown) do trim(stream, length) end
-write_profits()
+for quote, profit in pairs(profits) do
+  --- @include "book_profit"
+  book_profit(quote, profit)
+end
 return COMMITTED{STATUSES = statuses, EPOCH = primary, HANDING = handing, HANDED = handed,
   HOLDS = holds()}

@@ -6,7 +6,7 @@
 -- Returns REPLAY: replayed + new id, also when asked again within the memory; used + state; empty if
 --   its own fields are gone; cut if it has only the beginning of its entry; absent
 --- @include "find_record"
---- @include "dead_letters"
+--- @include "expect_tail"
 local id, signal = ARGV[1], ARGV[2]
 local before = call('GET', P .. 'replayed:' .. id)
 if before then return REPLAY{STATUS = 'replayed', DETAIL = before} end
@@ -18,7 +18,8 @@ if signal ~= '' then
 end
 local fields, own = letter[2], {}
 expect_tail(fields)
-if is_cut(fields) then return REPLAY{STATUS = 'cut', DETAIL = ''} end
+-- One that was cut has only the beginning of its entry.
+if fields[#fields - TAIL_LENGTH - 1] == LETTER.CUT then return REPLAY{STATUS = 'cut', DETAIL = ''} end
 for n = 1, #fields - TAIL_LENGTH do own[n] = fields[n] end
 if #own == 0 then return REPLAY{STATUS = 'empty', DETAIL = ''} end
 local added = call('XADD', SIGNALS, '*', unpack(own))

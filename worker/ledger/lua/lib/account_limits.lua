@@ -31,12 +31,6 @@ local function limit_broken(fields, before)
   end
 end
 
--- Return the strategy that opened a position (JSON), '' for one without a name.
-local function opened_by(position)
-  local strategy = cjson.decode(position).strategy_id
-  return type(strategy) == 'string' and strategy or ''
-end
-
 -- Return the code of the first rule an order breaks, or nil.
 local function rule_broken(fields, before, position, reservation)
   -- An order that may exist already will not be sent: it needs its position whatever the limits.
@@ -48,7 +42,9 @@ local function rule_broken(fields, before, position, reservation)
     if reservation then return 'POSITION_BUSY' end
     if position == '' then return 'NO_POSITION' end
     local opener = fields[before + ADMIT.OPENER]
-    return sends and opener and opener ~= opened_by(position) and 'NOT_THE_OPENER' or nil
+    if not (sends and opener) then return nil end
+    local strategy = cjson.decode(position).strategy_id -- of the signal that opened it
+    return opener ~= (type(strategy) == 'string' and strategy or '') and 'NOT_THE_OPENER' or nil
   end
   if sends and trading_state == 'REDUCING' then return 'TRADING_REDUCING' end
   if reservation == RESERVATION.OPENING or reservation and not sends then return 'POSITION_BUSY' end

@@ -2,7 +2,6 @@
 --- @include "entry_size"
 -- Entries that are too large. Each is read once: it becomes a dead letter with no more than its
 -- beginning, and leaves the stream. A script that buried any calls `collectgarbage` at its end.
-local oversize = {} -- id and error of each
 
 -- Bury an entry that is too large, on behalf of `worker`. Returns whether that could be done: if not it
 -- stays on the stream, still pending.

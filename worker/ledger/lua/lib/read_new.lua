@@ -1,4 +1,4 @@
---- @include "oversize"
+--- @include "entry_size"
 --- @include "epoch"
 -- Read new entries for `worker`, `want` at most and a few at a time, for their size is only known once
 -- they are read. Reading ends where the reply is full; what is too large is buried and counts as well.
@@ -13,7 +13,10 @@ local function read_new(worker, want)
       local id, fields = bodies[n][1], bodies[n][2]
       local bytes, is_too_large = entry_size(fields)
       if not is_too_large then new[#new + 1], replied = bodies[n], replied + bytes
-      elseif bury_oversize(id, fields, 1, worker) then call('XACK', SIGNALS, GROUP, id) end
+      else
+        --- @include "oversize"
+        if bury_oversize(id, fields, 1, worker) then call('XACK', SIGNALS, GROUP, id) end
+      end
       last = id
     end
     if #bodies < count then return new, 0, last end

@@ -1,6 +1,5 @@
 --- @include "book_rows"
 --- @include "change_exposure"
---- @include "book_profit"
 local profits = {} -- by quote currency: what was earned, millionths
 
 -- Give a reservation back and write the position, as COMMIT after fields[before] says. Where the entry
@@ -17,8 +16,4 @@ local function settle_position(admitted, fields, before)
   change_exposure(quote, fields[before + COMMIT.EXPOSURE])
   local realized = fields[before + COMMIT.REALIZED]
   if realized ~= 0 then profits[quote] = (profits[quote] or 0) + realized end
-end
-
-local function write_profits()
-  for quote, profit in pairs(profits) do book_profit(quote, profit) end
 end

@@ -1,10 +1,13 @@
---- @include "find_record"
+--- @include "keys"
 -- The records under the signal ids of a commit's items. They are read before the first write, for
 -- reading may fail.
 local records = {} -- by signal: RECORD, or false for none
 
 local function recorded(signal)
-  if records[signal] == nil then records[signal] = find_record(signal) or false end
+  if records[signal] == nil then
+    --- @include "find_record"
+    records[signal] = find_record(signal) or false
+  end
   return records[signal]
 end
 

@@ -150,7 +150,7 @@ class Ledger:
             tail=claimed.tail,
             more=bool(claimed.more),
             vanished=int(claimed.vanished),
-            oversize=read_oversize(claimed.oversize),
+            oversize=read_oversize(claimed.oversize) if claimed.oversize else [],
         )
 
     def hang_up(self) -> None:

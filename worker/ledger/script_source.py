@@ -8,8 +8,8 @@ In a script or library:
 - Where such a line is indented, the library comes right there, in its block, with what it needs
   and the script does not have yet: its functions are only built when that line is reached. Each
   such block has them, and their variables, for itself.
-- ``--- @finally flush()`` in a library: every script that includes it must call ``flush()`` once,
-  in a line of its own that is not indented.
+- ``--- @finally "flush"`` in a library: every script that includes it must have one block, not
+  indented, ``do`` ... ``end`` around ``--- @include "flush"`` and nothing else.
 - ``ADMIT.TOKEN`` is the number of a column, ``ADMIT.SIZE`` how many there are,
   ``DEAD_LETTER.names`` their names, ``STATUS.FENCED`` a word, ``LIMIT.ENTRY_BYTES`` a number
   (:mod:`worker.ledger.layouts`, :mod:`worker.ledger.words`).
@@ -65,7 +65,7 @@ _INCLUDE: Final = re.compile(r'^( *)--- @include(?: "(\w+)")?.*\n', re.MULTILINE
 _IN_FRONT: Final = re.compile(r"^--- @include.*\n", re.MULTILINE)
 #: Lines of one block that stand together.
 _IN_PLACE: Final = re.compile(r"(?:^ +--- @include.*\n)+", re.MULTILINE)
-_FINALLY: Final = re.compile(r"^--- @finally (.+)\n", re.MULTILINE)
+_FINALLY: Final = re.compile(r'^--- @finally "(\w+)"\n', re.MULTILINE)
 _ROW: Final = re.compile(rf"\b({'|'.join(LAYOUTS)})(\.values|\.rest)?\{{")
 _NAME: Final = re.compile(rf"\b({'|'.join((*LAYOUTS, *WORDS, *NUMBERS))})\.(\w+)")
 _COLUMN: Final = re.compile(r"\s*(\w+)\s*=\s*(.*\S)\s*", re.DOTALL)
@@ -112,8 +112,8 @@ def assemble(name: str, body: str, read: Callable[[str], str] = read_file) -> st
     """
     for text in included(name, body, read).values():
         for demand in _FINALLY.findall(text):
-            if body.split("\n")[:-1].count(demand) != 1:
-                raise ScriptError(f"{name}.lua must have one line `{demand}`")
+            if body.count(f'\ndo\n  --- @include "{demand}"\nend\n') != 1:
+                raise ScriptError(f'{name}.lua must have one block that includes "{demand}"')
     in_front: dict[str, str] = {}
     _include(name, body, read, in_front, (), is_all=False)
     text = _joined(in_front) + _IN_FRONT.sub("", body)

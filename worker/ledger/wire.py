@@ -80,22 +80,30 @@ class Wire(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Give every whole reply to its call."""
         self._heard = self._loop.time()
-        self._unanswered_bytes += len(data)
         try:
             self._reader.feed(data)
-            while (reply := self._reader.gets()) is not False:
-                self._unanswered_bytes = 0
+            reply = self._reader.gets()
+            if reply is False:
+                self._wait_for_more(len(data))
+                return
+            self._unanswered_bytes = 0
+            while reply is not False:
                 self._answer(reply)
+                reply = self._reader.gets()
         except (hiredis.ProtocolError, ResponseError) as error:
             self._end(error)
-        if self._unanswered_bytes > MAX_REPLY_BYTES:
-            self._end(ReplyTooLargeError(f"a reply has more than {MAX_REPLY_BYTES} bytes"))
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Fail the calls under way."""
         self._end(exc or ConnectionError("the server closed the connection"))
 
     # -- inside --------------------------------------------------------------------------------
+
+    def _wait_for_more(self, count: int) -> None:
+        """Note that so many bytes came and no reply has come to its end; end if they are too many."""
+        self._unanswered_bytes += count
+        if self._unanswered_bytes > MAX_REPLY_BYTES:
+            self._end(ReplyTooLargeError(f"a reply has more than {MAX_REPLY_BYTES} bytes"))
 
     def _answer(self, reply: Any) -> None:
         if not self._waiting:  # "max number of clients reached" comes unasked

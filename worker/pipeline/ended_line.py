@@ -19,7 +19,7 @@ def traded(order: AdmittedOrder, price: str | None) -> dict[str, Any]:
     return {
         "exchange": signal.exchange,
         "symbol": signal.symbol,
-        "side": request.side.value,
+        "side": str(request.side),
         "quantity": text(request.quantity),
         "price": price or maybe_text(request.price),
     }
@@ -29,7 +29,7 @@ def asked_for(signal: Signal) -> dict[str, Any]:
     """Return the same of a signal that has no order; None where it does not say."""
     side = None
     if signal.action is OPEN and signal.direction is not None:
-        side = (Side.BUY if signal.direction is LONG else Side.SELL).value
+        side = str(Side.BUY if signal.direction is LONG else Side.SELL)
     return {
         "exchange": signal.exchange,
         "symbol": signal.symbol,

@@ -9,9 +9,12 @@ from worker.pipeline.flow import AdmittedOrder
 
 def reported_fills(report: OrderReport) -> tuple[Fill, ...] | None:
     """Return the order's trades where the report has all of them, at the price it states."""
-    if not report.filled_quantity:
+    filled, fills = report.filled_quantity, report.fills
+    if not filled:
         return ()
-    return None if mismatch(report.fills, report) else report.fills
+    if len(fills) == 1 and fills[0].quantity == filled and fills[0].price == report.average_price:
+        return fills  # one trade that is what the report says needs no arithmetic
+    return None if mismatch(fills, report) else fills
 
 
 def mismatch(fills: tuple[Fill, ...], report: OrderReport) -> str:

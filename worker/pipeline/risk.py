@@ -271,19 +271,20 @@ class RiskManagementHandler:
 
     def _item(self, valid: ValidSignal, plan: Plan, custody: Custody) -> AdmitItem:
         arrival, config = valid.arrival, self._config
-        balance = arrival.view.balance
+        signal, balance = arrival.signal, arrival.view.balance
         total = balance.total if balance is not None else ZERO
         if total is not self._limits_total:
             self._limits, self._limits_total = self._limits_of(total), total
         max_exposure, max_loss = self._limits
-        return AdmitItem(
+        # More than 15 arguments by name would be gathered in a dictionary first.
+        item = AdmitItem(
             entry=custody.entry_id,
             token=custody.token,
-            signal=arrival.signal.signal_id,
+            signal=signal.signal_id,
             digest=arrival.digest,
-            exchange=arrival.signal.exchange,
-            position_key=position_key(arrival.signal.exchange, arrival.signal.symbol),
-            action=arrival.signal.action,
+            exchange=signal.exchange,
+            position_key=position_key(signal.exchange, signal.symbol),
+            action=signal.action,
             quote=valid.info.quote,
             plan=_written(arrival, plan),
             notional=plan.reserved,
@@ -292,8 +293,10 @@ class RiskManagementHandler:
             max_loss=max_loss,
             max_rate=config.max_orders_per_minute,
             only_look=plan.refusal is not None,
-            opener=(arrival.signal.strategy_id or "") if self._close_only_own else False,
         )
+        if self._close_only_own:
+            return msgspec.structs.replace(item, opener=signal.strategy_id or "")
+        return item
 
     def _limits_of(self, total: Decimal) -> tuple[int, int]:
         """Return the largest exposure and daily loss with a balance of ``total``, millionths."""

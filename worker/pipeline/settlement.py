@@ -156,8 +156,8 @@ class SettlementWriter:
         return Ending(
             item=item,
             outcome="filled" if is_whole else "cancelled",
-            fields={
-                **traded(order, average),
+            fields=traded(order, average)
+            | {
                 "client_order_id": request.client_order_id,
                 "exchange_order_id": report.exchange_order_id,
                 "filled": filled,

@@ -11,7 +11,6 @@
 --- @include "unpack_items"
 --- @include "fence"
 --- @include "decode_record"
---- @include "put_field"
 --- @include "put_signal"
 --- @include "account_limits"
 --- @include "reserve"
@@ -63,6 +62,7 @@ local function admit(n)
   local position, reservation = read_position(book[position_keys[n]])
   local code = rule_broken(fields, before, position, reservation)
   if code then
+    --- @include "put_field"
     put_field(id, ENTRY.REFUSED, token .. question .. code)
     return REFUSAL{STATUS = 'refused', CODE = code}
   end
@@ -84,5 +84,7 @@ local answers = {}
 for n = 1, count do answers[n] = admit(n) end
 if #written > 0 then call('MSET', unpack(written)) end
 write_book_rows()
-flush()
+do
+  --- @include "flush"
+end
 return ADMISSIONS{NOW_MS = now_ms, ANSWERS = answers}

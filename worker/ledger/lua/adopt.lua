@@ -21,5 +21,7 @@ for _, id in ipairs(due) do
   end
   call('ZADD', P .. 'unresolved', expires, id)
 end
-flush()
+do
+  --- @include "flush"
+end
 return GRANTED{DELIVERIES = granted, EPOCH = primary, MORE = 0}

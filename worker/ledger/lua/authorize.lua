@@ -23,5 +23,7 @@ for n, id in ipairs(ids) do
   orders[n] = AUTHORIZATION{HELD = ours and 1 or 0,
     PAUSE_MS = exchange_pause(ARGV[before + AUTHORIZE.EXCHANGE])}
 end
-flush()
+do
+  --- @include "flush"
+end
 return AUTHORIZATIONS{TRADING_STATE = trading_state, ORDERS = orders}

@@ -78,7 +78,9 @@ for n = 1, #heads do
   hand_out(id, not surplus[id] and first_delivery_row(fields) or DELIVERY{TOKEN = 1, DELIVERIES = 1,
     SIGNAL = '', RECORD = false, OVERDUE_MS = 0, VERDICT = false, IS_SURPLUS = 1, FIELDS = fields})
 end
-flush()
+do
+  --- @include "flush"
+end
 if #oversize > 0 then pcall(collectgarbage) end
 if more == 0 and not last then -- XINFO GROUPS tells it without a body
   --- @include "fields_by_name"

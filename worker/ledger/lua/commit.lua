@@ -98,11 +98,12 @@ end
 local statuses = {}
 for n = 1, #items do statuses[n] = commit(n, items[n], records_at[n]) end
 write_book_rows()
-flush()
+do
+  --- @include "flush"
+end
 for stream in pairs(grown) do trim(stream, length) end
 for quote, profit in pairs(profits) do
   --- @include "book_profit"
   book_profit(quote, profit)
 end
-return COMMITTED{STATUSES = statuses, EPOCH = primary, HANDING = handing, HANDED = handed,
-  HOLDS = holds()}
+return COMMITTED{STATUSES = statuses, EPOCH = primary, HANDING = handing, HANDED = handed, HOLDS = holds()}

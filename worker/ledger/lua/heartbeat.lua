@@ -25,6 +25,8 @@ for n, id in ipairs(ids) do
   if passes_fence(id, worker, token) then lease(id, expires) else lost[#lost + 1] = id end
 end
 call('HSET', P .. 'workers', worker, now_ms .. ' ' .. ARGV[3])
-flush()
+do
+  --- @include "flush"
+end
 return HEARTBEAT{LOST = lost, TRADING_STATE = trading_state,
   SHARES = shares(ARGV[4], worker, tonumber(ARGV[2])), HOLDS = holds()}

@@ -56,7 +56,9 @@ if at_end then
   if name == 'signals' and entries_renamed > 0 then rename_entries() end
   status = MENDING.MENDED
 end
-flush()
+do
+  --- @include "flush"
+end
 local entries_copied = call('XLEN', new)
 if at_end then
   if call('EXISTS', new) == 1 then call('RENAME', new, old) else call('DEL', old) end

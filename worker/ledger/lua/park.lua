@@ -34,5 +34,7 @@ if record[RECORD.UNRESOLVED_SINCE] == 0 then
   append_event('system', ARGV[7], ARGV[8], ARGV[9], signal)
   trim('system', ARGV[6])
 end
-flush()
+do
+  --- @include "flush"
+end
 return 1

@@ -31,5 +31,7 @@ for n, id in ipairs(ids) do
     end
   end
 end
-flush()
+do
+  --- @include "flush"
+end
 return count

@@ -31,5 +31,7 @@ for _, id in ipairs(ids) do
     end
   end
 end
-flush()
+do
+  --- @include "flush"
+end
 return GRANTED{DELIVERIES = missed, EPOCH = primary, MORE = more}

@@ -31,7 +31,9 @@ for n, id in ipairs(ids) do
 end
 for _, id in ipairs(heads) do offer(id) end
 for _, id in ipairs(gone) do call('XACK', SIGNALS, GROUP, id) end
-flush()
+do
+  --- @include "flush"
+end
 
 local kept_from = string.format('%.0f-0', math.max(now_ms - tonumber(ARGV[2]), 0))
 local floor -- the oldest entry that some group has not acknowledged, or the last that all have

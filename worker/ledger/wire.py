@@ -100,7 +100,7 @@ class Wire(asyncio.Protocol):
     # -- inside --------------------------------------------------------------------------------
 
     def _wait_for_more(self, count: int) -> None:
-        """Note that so many bytes came and no reply has come to its end; end if they are too many."""
+        """Note that so many bytes came without the end of a reply; stop where they are too many."""
         self._unanswered_bytes += count
         if self._unanswered_bytes > MAX_REPLY_BYTES:
             self._end(ReplyTooLargeError(f"a reply has more than {MAX_REPLY_BYTES} bytes"))

@@ -452,3 +452,20 @@ def test_every_stream_of_the_contract_can_be_followed() -> None:
     """The five stream names are the contract's."""
     assert STREAMS == ("signals", "orders", "positions", "system", "dead")
     assert Status.__struct_fields__[0] == "account"
+
+
+async def test_a_state_set_behind_the_requests_can_be_resumed(account: Account) -> None:
+    """Nobody asks for it any more, so the requests stay as they are; the state changes."""
+    trading = account.reader.trading
+    await trading.resume(reason="", actor="me")
+    await account.redis.hset("{main}:control", "trading_state", "HALTED")
+    change = await trading.resume(reason="again", actor="me")
+    assert (change.before, change.control.trading_state) == ("HALTED", "ACTIVE")
+    assert (await trading.read()).control.trading_state is TradingState.ACTIVE
+
+
+async def test_every_try_leaves_an_event(account: Account) -> None:
+    """Also a resume of what trades already."""
+    for _ in range(2):
+        await account.reader.trading.resume(reason="", actor="me")
+    assert len(await account.redis.xrange("{main}:system")) == 2

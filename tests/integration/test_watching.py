@@ -185,6 +185,17 @@ async def test_a_mended_stream_is_watched_from_where_it_ends(
     assert await codes(fleet) == []
 
 
+@pytest.mark.parametrize(
+    "data", ['{"a":' + "[" * 4_000, "{", '{"trading_state":1e999999999}', "\x00", "[]", "null"]
+)
+async def test_a_hostile_event_ends_no_keeper(fleet: Fleet, keeper: Keeper, data: str) -> None:
+    """Whoever may write to `system` may write anything: it is looked at once, and passed."""
+    for kind in ("x", "TradingStateChanged", "OperatorAction"):
+        await fleet.redis.xadd(fleet.key("system"), {"type": kind, "id": "y", "data": data})
+    await keeper.look()
+    assert await keeper.look() == []
+
+
 async def test_a_flood_is_read_in_turns(fleet: Fleet, keeper: Keeper) -> None:
     """Large and malformed events are logged, cut, and no judgement overtakes them."""
     for number in range(40):

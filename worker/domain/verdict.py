@@ -27,6 +27,17 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     fee: Decimal = ZERO
     fee_currency: str = ""
 
+    def __post_init__(self) -> None:
+        """Refuse amounts that no trade can have: the verdict may come from anybody.
+
+        Raises:
+            ValueError: an amount is below 0, no number, or has too many digits; or something traded
+                at no price.
+        """
+        _check_amounts(self.filled, self.price, self.fee)
+        if self.filled and not self.price:
+            raise ValueError("what traded has a price")
+
     def report(self, request: OrderRequest) -> OrderReport:
         """Build the report the exchange would have given; the rest of the order is cancelled."""
         trade = Fill(
@@ -69,13 +80,9 @@ class Correction(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             ValueError: the quantity is below 0, the price is not above 0, or one has too many
                 digits.
         """
-        for number in (self.quantity, self.price):
-            if not number.is_finite() or number.adjusted() >= MAX_DIGITS:
-                raise ValueError(f"{number} is not an amount")
-            if int(number.as_tuple().exponent) < -MAX_DIGITS:
-                raise ValueError(f"{number} has more than {MAX_DIGITS} decimal places")
-        if self.quantity < 0 or self.price <= 0:
-            raise ValueError("a quantity is 0 or more, a price more than 0")
+        _check_amounts(self.quantity, self.price)
+        if not self.price:
+            raise ValueError("a price is more than 0")
 
 
 class CorrectionAnswer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -84,3 +91,16 @@ class CorrectionAnswer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     refusal: str = ""
     before: Position | None = None
     after: Position | None = None
+
+
+def _check_amounts(*numbers: Decimal) -> None:
+    """Check that each is finite, 0 or more, and not longer than amounts are.
+
+    Raises:
+        ValueError: one is not.
+    """
+    for number in numbers:
+        if not number.is_finite() or number < 0 or number.adjusted() >= MAX_DIGITS:
+            raise ValueError(f"{number} is not an amount of 0 or more")
+        if int(number.as_tuple().exponent) < -MAX_DIGITS:
+            raise ValueError(f"{number} has more than {MAX_DIGITS} decimal places")

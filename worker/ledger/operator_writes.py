@@ -1,6 +1,7 @@
 """Writes of operators without a script: requests to the workers, a state in an emergency."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from redis.exceptions import WatchError
 
@@ -34,14 +35,16 @@ async def change_control_plainly(
     key, wanted = access.key("control"), encode_asks(asks)
     async with access.client() as client, client.pipeline(transaction=True) as pipeline:
         await pipeline.watch(key)
-        stored = await pipeline.execute_command("HGET", key, "asks") or b""
-        if stored == wanted:
-            return True
-        if stored != before:
+        found: Any = await pipeline.execute_command("HMGET", key, "event", "asks")
+        last, stored = found
+        if last == event[2].encode():
+            return True  # repeated
+        if (stored or b"") != before:
             return False
         pipeline.multi()
         pipeline.execute_command(
-            "HSET", key, "asks", wanted, "trading_state", control.trading_state.value,
+            "HSET", key, "event", event[2], "asks", wanted,
+            "trading_state", control.trading_state.value,
             "reason", control.reason, "actor", control.actor, "at", control.changed_at,
         )  # fmt: skip
         _, kind, identity, data = event

@@ -21,6 +21,9 @@ from worker.ledger.layouts import (
 from worker.ledger.stored import Record, decode_record, read_book_row
 from worker.ledger.words import Status
 from worker.runtime.errors import InvariantError
+from worker.runtime.logger import get_logger
+
+log = get_logger()
 
 #: Characters that are shown of a message group's name.
 MAX_GROUP_SHOWN: Final = 64
@@ -222,7 +225,7 @@ def read_deliveries(
             if again.signal:
                 record = read_record(again.signal.decode(), again.record)
             if again.verdict is not None:
-                verdict = _decode_verdict(again.verdict)
+                verdict = read_verdict(again.verdict)
             fields = _pairs(again.fields)
         else:
             fields = _pairs(row)
@@ -243,6 +246,15 @@ def read_deliveries(
             )
         )
     return deliveries
+
+
+def read_verdict(raw: bytes) -> Verdict | None:
+    """Read what a person says of an order; None, with a warning, for what nobody can have meant."""
+    try:
+        return _decode_verdict(raw)
+    except (msgspec.MsgspecError, RecursionError, ValueError) as error:
+        log.warning("verdict_ignored", error=str(error))
+        return None
 
 
 def read_oversize(flat: Sequence[bytes]) -> list[tuple[str, str]]:

@@ -31,7 +31,7 @@ LISTED: Final = Bound(4 * _MIB, 250_000)
 ONE_ORDER: Final = Bound(1 * _MIB, 50_000)
 PRICES: Final = Bound(16 * _MIB, 1_000_000, is_strict=False)
 #: Binance's list of spot markets, the longest there is, has about 20 MB.
-MARKETS: Final = Bound(32 * _MIB, 1_500_000, is_strict=False)
+MARKETS: Final = Bound(32 * _MIB, 4_000_000, is_strict=False)
 FRAME: Final = Bound(1 * _MIB, 50_000)
 #: By the operation of the running ``Call``; ``LISTED`` for any other.
 BOUNDS: Final[Mapping[str, Bound]] = {

@@ -151,7 +151,7 @@ def _log(event: WatchedEvent) -> str:
     """Log an event that tells of people; return the trading state that it announces, if it does."""
     try:
         data = msgspec.json.decode(event.data, type=dict[str, Any])
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, RecursionError, ValueError):
         data = {"data": event.data}
     if event.type in _TELLING or data.get("component") == "operator":
         log.warning("operator_action", type=event.type, event_id=event.event_id, data=data)

@@ -14,10 +14,10 @@
 -- Returns 1 if it is so, 0 if somebody else was faster
 --- @include "append_event"
 --- @include "ring_bell"
-local asks = call('HGET', P .. 'control', 'asks') or ''
-if asks == ARGV[2] then return 1 end
-if asks ~= ARGV[1] then return 0 end
-call('HSET', P .. 'control', 'asks', ARGV[2], 'trading_state', ARGV[3], 'reason', ARGV[4],
+local stored = call('HMGET', P .. 'control', 'event', 'asks')
+if stored[1] == ARGV[8] then return 1 end -- repeated
+if (stored[2] or '') ~= ARGV[1] then return 0 end
+call('HSET', P .. 'control', 'event', ARGV[8], 'asks', ARGV[2], 'trading_state', ARGV[3], 'reason', ARGV[4],
   'actor', ARGV[5], 'at', ARGV[6])
 append_event('system', ARGV[7], ARGV[8], ARGV[9], '')
 ring_bell()

@@ -5,10 +5,10 @@
 --- @include "read_position"
 --- @include "fields_by_name"
 --- @include "stream_ahead"
-local lag = -1
+local lag, delivered = -1, '0-0'
 for _, info in ipairs(call('XINFO', 'GROUPS', SIGNALS)) do
   local group = fields_by_name(info)
-  if group.name == GROUP and group.lag then lag = group.lag end
+  if group.name == GROUP then lag, delivered = group.lag or lag, group['last-delivered-id'] end
 end
 local open = 0
 local book = call('HGETALL', P .. 'book')
@@ -20,7 +20,13 @@ local pending = call('XPENDING', SIGNALS, GROUP)
 local oldest = pending[2] and now_ms - tonumber(string.match(pending[2], '^%d+')) or 0
 local ahead = {}
 for _, name in ipairs(STREAMS) do
-  ahead[#ahead + 1], ahead[#ahead + 2] = name, string.format('%.0f', stream_ahead(name))
+  local ms
+  if name == 'signals' and lag ~= 0 then -- XINFO STREAM would read an entry nobody has bounded yet
+    ms = math.max(tonumber(string.match(delivered, '^%d+')) - now_ms, 0)
+  else
+    ms = stream_ahead(name)
+  end
+  ahead[#ahead + 1], ahead[#ahead + 2] = name, string.format('%.0f', ms)
 end
 return ACCOUNT{
   NOW_MS = now_ms,

@@ -203,6 +203,7 @@ async def _correct(scripts: RedisScripts) -> None:
             1_000,
             "",
             "",
+            0,
         )
         assert await scripts.run("correct", *values) == b"corrected"
     gone: tuple[Argument, ...] = (
@@ -216,6 +217,7 @@ async def _correct(scripts: RedisScripts) -> None:
         1_000,
         "absent",
         "{}",
+        0,
     )
     assert await scripts.run("correct", *gone) == b"withdrawn"
 

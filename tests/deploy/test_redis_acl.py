@@ -355,7 +355,7 @@ def test_a_script_cannot_do_what_its_caller_may_not(clean: Server) -> None:
         "seat": ("me", "digest", "1", "1000"), "sweep": ("1", "0"), "watch": ("state", "HALTED"),
         "heartbeat": ("me", "60000", "{}", ""), "announce": ("SystemError", "1", "{}", "0"),
         "resync": ("me", "1000", ""), "claim": ("me", "60000", "9", "", "9"),
-        "correct": ("paper:sa", "", POSITION, "USDT", "1", "1", *"abcdefg", "10", "", ""),
+        "correct": ("paper:sa", "", POSITION, "USDT", "1", "1", *"abcdefg", "10", "", "", "0"),
     }  # fmt: skip
     for name in NAMES:
         digest = sha1(source(name).encode(), usedforsecurity=False).hexdigest()

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator, MutableMapping
 from decimal import Decimal
 from typing import Any
@@ -18,6 +19,7 @@ from worker.domain.trading_state import TradingState
 from worker.domain.verdict import Correction
 from worker.keeper.duty import Duty
 from worker.ledger.connection import Connections
+from worker.ledger.errors import LedgerError
 from worker.ledger.scripts import RedisScripts
 from worker.operator.audit import DecisionError
 from worker.operator.corrections import ask_for_correction
@@ -237,8 +239,21 @@ def correction(**fields: Any) -> Correction:
 
 async def hold(fleet: Fleet) -> None:
     """Let the book have a position."""
-    held = position(exchange="x", symbol="B/USDT", quantity=Decimal(1), entry_price=Decimal(100))
-    await fleet.redis.hset("{main}:book", "x:B/USDT", msgspec.json.encode(held))
+    await fleet.redis.hset("{main}:book", "x:B/USDT", msgspec.json.encode(SEEN))
+
+
+SEEN = position(exchange="x", symbol="B/USDT", quantity=Decimal(1), entry_price=Decimal(100))
+
+
+async def request(fleet: Fleet, **fields: Any) -> None:
+    """Ask as somebody does who saw the position and waits."""
+    whole = msgspec.structs.asdict(correction()) | {
+        "position_id": SEEN.position_id,
+        "seen_quantity": SEEN.quantity,
+        "valid_until_ms": await fleet.now_ms() + 20_000,
+    }
+    raw = msgspec.json.encode({k: v for k, v in (whole | fields).items() if v is not None})
+    await fleet.redis.hset("{main}:corrections", "r", raw)
 
 
 async def answered(keeper: Keeper, asking: "asyncio.Task[Any]") -> None:
@@ -253,7 +268,7 @@ async def test_the_keeper_corrects_and_answers(
     """The one who asked sees the position before and after; nothing of the request is left."""
     await hold(fleet)
     asking = asyncio.create_task(
-        ask_for_correction(reader.access, correction(), clock=SystemClock())
+        ask_for_correction(reader.access, correction(), SEEN, clock=SystemClock())
     )
     await answered(keeper, asking)
     before, after = asking.result()
@@ -268,7 +283,7 @@ async def test_a_correction_that_does_not_fit_is_refused_in_a_sentence(
 ) -> None:
     """As if it had been carried out where it was asked for."""
     asking = asyncio.create_task(
-        ask_for_correction(reader.access, correction(), clock=SystemClock())
+        ask_for_correction(reader.access, correction(), SEEN, clock=SystemClock())
     )
     await answered(keeper, asking)
     with pytest.raises(DecisionError, match="the book has no position x B/USDT"):
@@ -281,10 +296,61 @@ async def test_a_correction_that_nobody_carries_out_is_withdrawn(
     """It must not be carried out hours later."""
     await hold(fleet)
     with pytest.raises(DecisionError, match="withdrawn, nothing was changed"):
-        await ask_for_correction(reader.access, correction(), clock=SystemClock(), patience_s=0.2)
+        await ask_for_correction(
+            reader.access, correction(), SEEN, clock=SystemClock(), patience_s=0.2
+        )
     assert await fleet.hash("corrections") == {}
     await keeper.carry_out.run()
     assert len(await fleet.hash("book")) == 1
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, LedgerError, asyncio.CancelledError])
+async def test_who_stops_waiting_takes_the_request_back(
+    fleet: Fleet, reader: AccountReader, error: type[BaseException]
+) -> None:
+    """Ctrl-C, or Redis that fails while the answer is looked for."""
+    await hold(fleet)
+    open_requests: list[int] = []
+
+    async def break_off(_seconds: float) -> None:
+        open_requests.append(await fleet.redis.hlen("{main}:corrections"))
+        raise error("broken off")
+
+    with pytest.raises(error):
+        await ask_for_correction(
+            reader.access, correction(), SEEN, clock=SystemClock(), sleep=break_off
+        )
+    assert open_requests == [1]
+    assert await fleet.hash("corrections") == {}
+
+
+@pytest.mark.parametrize(
+    ("fields", "refusal"),
+    [
+        ({"valid_until_ms": 1}, "too late"),
+        ({"position_id": "p-0"}, "has changed since"),
+        ({"seen_quantity": Decimal(2)}, r"has changed since .*\(2 then, 1 now\)"),
+        ({"valid_until_ms": None}, "missing required field `valid_until_ms`"),
+        ({"position_id": None}, "missing required field `position_id`"),
+        ({"seen_quantity": None}, "missing required field `seen_quantity`"),
+        ({"seen_quantity": "1e999999999"}, "is not an amount"),
+    ],
+)
+async def test_a_request_left_behind_corrects_no_other_position(
+    fleet: Fleet, keeper: Keeper, fields: dict[str, Any], refusal: str
+) -> None:
+    """One that is over, one about what is no more, one of an earlier version that says neither."""
+    await hold(fleet)
+    book = await fleet.hash("book")
+    await request(fleet, **fields)
+    await keeper.carry_out.run()
+    assert await fleet.hash("corrections") == {}
+    assert await fleet.hash("book") == book
+    answer = msgspec.json.decode(await fleet.redis.get("{main}:corrected:r"))
+    assert re.search(refusal, answer["refusal"])
+    await request(fleet)
+    await keeper.carry_out.run()
+    assert await fleet.hash("book") == {}, "as the others would have done"
 
 
 @pytest.mark.parametrize(

@@ -85,6 +85,27 @@ class Correction(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             raise ValueError("a price is more than 0")
 
 
+class CorrectionRequest(Correction, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A correction as a worker is asked for it, of the position that its author saw.
+
+    That was the position ``position_id``, and ``seen_quantity`` base units of it were held. Nobody
+    waits for the answer after ``valid_until_ms`` (Redis time, Unix milliseconds).
+    """
+
+    position_id: str
+    seen_quantity: Decimal
+    valid_until_ms: int
+
+    def __post_init__(self) -> None:
+        """Refuse what :class:`Correction` refuses, and a seen quantity that is no amount.
+
+        Raises:
+            ValueError: one of them is not what it should be.
+        """
+        Correction.__post_init__(self)
+        _check_amounts(self.seen_quantity)
+
+
 class CorrectionAnswer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A worker's answer to a correction: the position before and after, or why there is none."""
 

@@ -45,6 +45,7 @@ class Corrected(StrEnum):
     BUSY = "busy"
     CHANGED = "changed"
     WITHDRAWN = "withdrawn"
+    LATE = "late"
 
 
 class Replayed(StrEnum):
@@ -102,6 +103,7 @@ class OperatorCalls:
         audit: EventText,
         request: str = "",
         answer: bytes = b"",
+        valid_until_ms: int = 0,
     ) -> Corrected:
         """Replace a position in the book, or remove it where ``after`` holds nothing.
 
@@ -114,10 +116,12 @@ class OperatorCalls:
             audit: about the correction, for the stream ``system``.
             request: the id of the request that this answers; empty if nobody requested it.
             answer: to the request, JSON.
+            valid_until_ms: until when the request may be carried out, Redis time.
 
         Returns:
             ``DONE``; ``BUSY`` while a signal is changing the position; ``CHANGED`` if the book
-            holds something else now; ``WITHDRAWN`` if the request is gone.
+            holds something else now; ``WITHDRAWN`` if the request is gone; ``LATE`` if nobody waits
+            for it any more.
         """
         reply = await self._scripts.run(
             "correct",
@@ -133,6 +137,7 @@ class OperatorCalls:
             self._output_length,
             request,
             answer,
+            valid_until_ms,
         )
         return Corrected(reply.decode())
 

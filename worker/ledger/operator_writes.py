@@ -9,6 +9,7 @@ from worker.domain.event_text import EventText
 from worker.domain.trading_asks import Ask, Control
 from worker.ledger.access import Access
 from worker.ledger.operator_calls import encode_asks
+from worker.ledger.published import unix_ms
 
 
 async def change_control_plainly(
@@ -71,6 +72,15 @@ async def keeper_name(access: Access) -> str:
     """
     name = await access.ask_one("GET", access.key("keeper"))
     return str(name.decode()) if name else ""
+
+
+async def redis_time_ms(access: Access) -> int:
+    """Read Redis's clock, Unix milliseconds.
+
+    Raises:
+        LedgerError: Redis cannot be asked, or refuses.
+    """
+    return unix_ms(await access.ask_one("TIME"))
 
 
 async def request_correction(access: Access, request: str, correction: bytes) -> None:

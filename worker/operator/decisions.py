@@ -106,9 +106,11 @@ class Decisions:
             actor=actor,
             reason=reason,
         )
-        if await keeper_name(self._access):
-            return await ask_for_correction(self._access, correction, clock=self._clock)
         held = await self._held(exchange, symbol)
+        if held is not None and await keeper_name(self._access):
+            return await ask_for_correction(
+                self._access, correction, held.position, clock=self._clock
+            )
         account, now_ms = self._access.account, self._clock.now_ms()
         try:
             return await correct(self._calls, held, correction, account=account, now_ms=now_ms)

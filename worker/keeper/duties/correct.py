@@ -4,17 +4,16 @@ from typing import ClassVar, Final
 
 import msgspec
 
-from worker.domain.position_key import position_key
-from worker.domain.verdict import Correction, CorrectionAnswer
+from worker.domain.verdict import CorrectionAnswer, CorrectionRequest
 from worker.keeper.duty import Duty
 from worker.ledger.operator_calls import OperatorCalls
 from worker.operator.audit import DecisionError
-from worker.operator.corrections import correct
+from worker.operator.corrections import carry_out
 from worker.runtime.clock import Clock
 from worker.runtime.logger import get_logger
 
 log = get_logger()
-_decode: Final = msgspec.json.Decoder(Correction).decode
+_decode: Final = msgspec.json.Decoder(CorrectionRequest).decode
 #: What a request may raise that nobody but its author is to blame for.
 _UNFIT: Final = (DecisionError, msgspec.MsgspecError, ArithmeticError, ValueError, RecursionError)
 _encode: Final = msgspec.json.Encoder().encode
@@ -45,15 +44,12 @@ class CarryOutCorrections(Duty):
         """
         for request, raw in (await self._calls.requested_corrections()).items():
             try:
-                correction = _decode(raw)
-                key = position_key(correction.exchange, correction.symbol)
-                await correct(
+                await carry_out(
                     self._calls,
-                    await self._calls.held(key),
-                    correction,
+                    request,
+                    _decode(raw),
                     account=self._account,
                     now_ms=self._clock.now_ms(),
-                    request=request,
                 )
             except _UNFIT as error:  # none may stop the keeper, and the next one after it
                 log.warning("correction_refused", request=request, error=str(error))

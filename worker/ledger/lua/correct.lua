@@ -17,8 +17,10 @@
 -- ARGV[14] length: about how many entries an output stream keeps
 -- ARGV[15] request: its id in `corrections`, '' for a correction that nobody asked for there
 -- ARGV[16] answer to the request, JSON
+-- ARGV[17] until when the request may be carried out, Unix ms
 -- Returns 'corrected', also when asked again; 'busy' if a signal is working on it; 'changed' if it is
---   no longer as it was; 'withdrawn' if the request is gone
+--   no longer as it was; 'withdrawn' if the request is gone; 'late' if nobody waits for it any more
+--- @include "clock"
 --- @include "read_position"
 --- @include "book_profit"
 --- @include "append_event"
@@ -32,6 +34,7 @@ local position, reservation = read_position(call('HGET', P .. 'book', key))
 if reservation then return 'busy' end
 if position == after then return 'corrected' end
 if position ~= before then return 'changed' end
+if request ~= '' and now_ms > tonumber(ARGV[17]) then return 'late' end
 if after == '' then call('HDEL', P .. 'book', key) else call('HSET', P .. 'book', key, after) end
 if exposure ~= '0' then add_to_number(P .. 'totals', quote, tonumber(exposure)) end
 book_profit(quote, tonumber(profit))

@@ -11,14 +11,21 @@
 -- ARGV[7] type of the event
 -- ARGV[8] its id
 -- ARGV[9] its data, JSON
--- Returns 1 if it is so, 0 if somebody else was faster
+-- Returns 1 if it is so, 0 if somebody else was faster; an error where the event cannot be written, but
+--   any other state than ACTIVE is in force then
+--- @include "expect_streams"
 --- @include "append_event"
 --- @include "ring_bell"
 local stored = call('HMGET', P .. 'control', 'event', 'asks')
 if stored[1] == ARGV[8] then return 1 end -- repeated
 if (stored[2] or '') ~= ARGV[1] then return 0 end
-call('HSET', P .. 'control', 'event', ARGV[8], 'asks', ARGV[2], 'trading_state', ARGV[3], 'reason', ARGV[4],
-  'actor', ARGV[5], 'at', ARGV[6])
-append_event('system', ARGV[7], ARGV[8], ARGV[9], '')
+-- Trading can be stopped even where no event can be written.
+local writable, problem = pcall(expect_streams, 'system')
+problem = not writable and (problem.err or problem)
+if problem and ARGV[3] == 'ACTIVE' then error(problem, 0) end
+call('HSET', P .. 'control', 'event', ARGV[8], 'asks', ARGV[2], 'trading_state', ARGV[3],
+  'reason', ARGV[4], 'actor', ARGV[5], 'at', ARGV[6])
 ring_bell()
+if problem then error('the trading state is ' .. ARGV[3] .. ' now, but without an event: ' .. problem, 0) end
+append_event('system', ARGV[7], ARGV[8], ARGV[9], '')
 return 1

@@ -23,6 +23,7 @@
 --- @include "clock"
 --- @include "read_position"
 --- @include "book_profit"
+--- @include "expect_streams"
 --- @include "append_event"
 --- @include "trim_stream"
 --- @include "answer_correction"
@@ -35,6 +36,7 @@ if reservation then return 'busy' end
 if position == after then return 'corrected' end
 if position ~= before then return 'changed' end
 if request ~= '' and now_ms > tonumber(ARGV[17]) then return 'late' end
+expect_streams('positions', 'system')
 if after == '' then call('HDEL', P .. 'book', key) else call('HSET', P .. 'book', key, after) end
 if exposure ~= '0' then add_to_number(P .. 'totals', quote, tonumber(exposure)) end
 book_profit(quote, tonumber(profit))

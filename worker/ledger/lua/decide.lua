@@ -10,12 +10,14 @@
 -- Returns 'decided'; else the state of the signal's record, '' for none, 'LOST' where the admission
 --   was lost with a primary
 --- @include "find_record"
+--- @include "expect_streams"
 --- @include "append_event"
 local record, parked = find_record(ARGV[1])
 if not record then return parked and 'LOST' or '' end
 local id = record[RECORD.ENTRY]
 if not call('ZSCORE', P .. 'unresolved', id) then return record[RECORD.STATE] end
 if call('HGET', P .. 'verdicts', id) ~= ARGV[2] then
+  expect_streams('system')
   call('HSET', P .. 'verdicts', id, ARGV[2])
   append_event('system', ARGV[3], ARGV[4], ARGV[5], ARGV[1])
 end

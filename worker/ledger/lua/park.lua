@@ -15,6 +15,7 @@
 --- @include "fence"
 --- @include "put_field"
 --- @include "find_record"
+--- @include "expect_streams"
 --- @include "append_event"
 --- @include "trim_stream"
 local worker, id, signal = ARGV[1], ARGV[2], ARGV[4]
@@ -22,13 +23,15 @@ read_entries({id})
 if not passes_fence(id, worker, tonumber(ARGV[3])) then
   return call('ZSCORE', P .. 'unresolved', id) and 1 or 0
 end
-put_field(id, ENTRY.WORKER, '')
-call('ZREM', P .. 'leases', id)
-call('ZADD', P .. 'unresolved', now_ms + tonumber(ARGV[5]), id)
 local _, record = find_record(signal)
 record = record or {RECORD.values{ENTRY = '', DIGEST = '', SIGNAL = signal, STATE = STATE.ADMITTED,
   WORKER = worker, PLAN = '', ADMITTED_AT = 0, UNRESOLVED_SINCE = 0, POSITION = ''}}
-if record[RECORD.UNRESOLVED_SINCE] == 0 then
+local is_new = record[RECORD.UNRESOLVED_SINCE] == 0
+if is_new then expect_streams('system') end
+put_field(id, ENTRY.WORKER, '')
+call('ZREM', P .. 'leases', id)
+call('ZADD', P .. 'unresolved', now_ms + tonumber(ARGV[5]), id)
+if is_new then
   record[RECORD.UNRESOLVED_SINCE] = now_ms
   call('SET', P .. 'record:' .. signal, encode(record))
   append_event('system', ARGV[7], ARGV[8], ARGV[9], signal)

@@ -17,7 +17,7 @@ from worker.config.showing import config_table
 from worker.domain.event import STREAM_OF, Header
 from worker.domain.refusal import Code, DeadReason
 from worker.observe.metric_table import METRICS, PREFIX, MetricKind, metrics_table
-from worker.operator.attention import Code as Attention
+from worker.operator.attention_codes import Code as Attention
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 _SCHEMAS: Final = schemas()

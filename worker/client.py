@@ -49,6 +49,7 @@ from worker.domain.signature import Signer
 from worker.ledger.access import OUTPUT_STREAMS, Access, StreamEntry
 from worker.ledger.connection import Connections
 from worker.ledger.errors import LedgerUnavailableError
+from worker.ledger.limits import why_too_large
 from worker.ledger.streams import SubmissionError, Tail, submit
 from worker.runtime.errors import ConfigError
 from worker.runtime.secret import Secret
@@ -203,7 +204,7 @@ class AsyncSignalProducer:
             The entry's id; of the second entry if a lost reply made two.
 
         Raises:
-            MalformedSignalError: a field breaks its rule; nothing was sent.
+            MalformedSignalError: a field breaks its rule, or all are too large; nothing was sent.
             LedgerError: Redis refuses, or could not be reached for ``patience_s``.
         """
         return (await self.send_many([signal], key=key, traceparent=traceparent))[0]
@@ -224,6 +225,9 @@ class AsyncSignalProducer:
         given = {"key": key, "traceparent": traceparent}
         beside = {name: text.encode() for name, text in given.items() if text is not None}
         entries = [self._signer.sign({"data": data, **beside}) for data in encode_signals(signals)]
+        for number, entry in enumerate(entries, 1):
+            if problem := why_too_large(entry):
+                raise MalformedSignalError(f"signal {number} of {len(entries)}: {problem}")
         async for attempt in AsyncRetrying(
             retry=retry_if_exception(_is_passing),
             wait=wait_random_exponential(multiplier=0.05, max=1.0),

@@ -66,6 +66,77 @@ def test_what_would_be_a_dead_letter_is_refused(site: Site, strict: list[str]) -
     assert _on_stream(site) == 0
 
 
+KEY = ["[signatures.keys.desk]", f'secret = "{"ab" * 20}"', 'strategies = ["trend-*"]']
+
+
+@pytest.mark.parametrize(
+    ("settings", "arguments", "fields", "says"),
+    [
+        (
+            ["validation.require_signature = true", *KEY], [],
+            {}, "the entry is not signed, and it must be",
+        ),
+        (KEY, ["--key-id", "desk"], {"strategy_id": "carry"}, "may not sign for strategy 'carry'"),
+        (
+            [*KEY, 'signal_ids = ["desk-*"]'], ["--key-id", "desk"],
+            {"strategy_id": "trend-1"}, "key 'desk' may not sign 's1'",
+        ),
+        (
+            [*KEY, "not_after = 2020-01-01T00:00:00Z"], ["--key-id", "desk"],
+            {"strategy_id": "trend-1"}, "key 'desk' is not good after 2020-01-01",
+        ),
+        (
+            [*KEY, "not_before = 2099-01-01T00:00:00Z"], ["--key-id", "desk"],
+            {"strategy_id": "trend-1"}, "key 'desk' is not good before 2099-01-01",
+        ),
+        ([], ["--key", "k" * 80_000], {}, "entry too large: 80"),
+    ],
+    ids=["unsigned", "strategy", "signal id", "too late", "too early", "too large"],
+)  # fmt: skip
+def test_an_entry_that_no_worker_accepts_is_refused(
+    site: Site,
+    tmp_path: Path,
+    settings: Sequence[str],
+    arguments: Sequence[str],
+    fields: dict[str, Any],
+    says: str,
+) -> None:
+    """Well-formed, and a dead letter all the same: exit 1 with the worker's sentence; or forced."""
+    file = tmp_path / "config.toml"
+    file.write_text("\n".join(settings))
+    file.chmod(0o600)
+    what = ["--config", str(file), "submit", *arguments]
+    signals = json.dumps(a_signal("s1", **fields))
+    done = site.execute(*what, stdin=signals)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert is_sentence(done.stderr), done.stderr
+    assert says in done.stderr
+    assert "(not submitted)" in done.stderr
+    assert site.execute(*what, "--force", stdin=signals).returncode == 0
+    assert _on_stream(site) == 1
+
+
+def test_two_signals_under_one_id_are_refused(site: Site) -> None:
+    """The second would be a dead letter; a repetition of the same one is only a duplicate."""
+    one, other = a_signal("s1"), a_signal("s1", entry_price="64000")
+    site.output("submit", stdin=json.dumps([one, one]))
+    done = site.execute("submit", stdin=json.dumps([one, a_signal("s2"), other]))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "element 3: signal_id: element 1 has 's1' too, and is another signal" in done.stderr
+    assert _on_stream(site) == 2
+
+
+def test_a_key_that_is_not_configured_here_is_for_the_workers_to_judge(
+    site: Site, tmp_path: Path
+) -> None:
+    """A producer's machine need not know the workers' keys: its secret comes from a file."""
+    secret = tmp_path / "secret"
+    secret.write_text("ab" * 20)
+    secret.chmod(0o600)
+    signing = ["--key-id", "desk", "--secret-file", str(secret)]
+    site.output("submit", *signing, stdin=json.dumps(a_signal("s1")))
+
+
 @pytest.mark.usefixtures("worker")
 @pytest.mark.parametrize("force", ["--force", "--no-strict"])
 def test_force_submits_it_all_the_same(site: Site, force: str) -> None:

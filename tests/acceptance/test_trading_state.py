@@ -95,6 +95,34 @@ def test_a_flatten_that_is_not_through_in_time_stays_reducing(site: Site) -> Non
 
 
 @pytest.mark.usefixtures("worker")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_flatten_that_is_ended_from_outside_holds_nothing_back(site: Site, number: int) -> None:
+    """The halt before it, which `status` names while it runs, counts again as soon as it ends."""
+    site.submit(a_signal("s1"))
+    site.ended(1)
+    site.output("halt", "--reason", "storm")
+    pid = int(json.loads(site.output("workers", "--json"))["workers"][0]["name"].split("-")[-2])
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        with process("flatten", "--reason", "x", "--yes", environ=site.environ) as flatten:
+            deadline = time.monotonic() + 30
+            while (shown := json.loads(site.output("status", "--json")))["trading_state"] != (
+                "REDUCING"
+            ):
+                assert time.monotonic() < deadline
+            texts = [one["text"] for one in shown["attention"] if one["code"] == "REDUCING"]
+            flatten.send_signal(number)
+            _, errors = flatten.communicate(timeout=20)
+        after = json.loads(site.output("status", "--json"))
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    assert "; a flatten holds back HALTED of " in texts[0]
+    assert flatten.returncode == 1
+    assert "stopped early, the account is HALTED" in errors
+    assert after["trading_state"] == "HALTED"
+
+
+@pytest.mark.usefixtures("worker")
 def test_a_halt_names_the_worker_that_does_not_hold_it(site: Site) -> None:
     """A frozen worker may still have an order on its way: exit 1, and its name."""
     site.submit(a_signal("s1"))

@@ -15,7 +15,7 @@ from worker.ledger.script_source import NAMES, source
 WORKER: Final = ROOT / "worker"
 #: Which scripts each user's calls run.
 SCRIPTS: Final[Mapping[str, frozenset[str]]] = {
-    "worker": frozenset(NAMES) - {"control", "decide", "mend_stream", "replay"},
+    "worker": frozenset(NAMES) - {"decide", "mend_stream", "replay"},
     "reader": frozenset(),
     "operator": frozenset({"control", "decide", "replay"}),
     "admin": frozenset({"announce", "mend_stream"}),

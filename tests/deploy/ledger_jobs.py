@@ -29,6 +29,7 @@ from worker.ledger.scripts import RedisScripts
 from worker.ledger.streams import submit
 from worker.ledger.wire import Argument
 from worker.operator.reader import AccountReader
+from worker.operator.trading import Trading
 from worker.runtime.clock import SystemClock
 
 SIGNALS: Final = "{main}:signals"
@@ -223,18 +224,25 @@ async def _correct(scripts: RedisScripts) -> None:
 
 
 async def _serve_people(ledger: Ledger, scripts: RedisScripts) -> None:
-    """The keeper carries corrections out, refuses others, and watches."""
+    """The keeper carries corrections out, refuses others, watches, and ends a flatten."""
     calls = OperatorCalls(scripts, output_length=1_000)
     assert await calls.requested_corrections() == {}
     await calls.refuse_correction("absent", b"{}")
     assert await calls.held(position_key("paper", "absent")) is None
     requests = ("bad", "{}", "long", "x" * 9_000)
     await scripts._call(Purpose.SCRIPTS, "HSET", "{main}:corrections", *requests)
-    carry_out, watch = duties_to_people(Config(), scripts, ledger, SystemClock())
+    access = Access(scripts._connections, "main")
+    trading = Trading(access, calls, clock=SystemClock(), silent_after_ms=1_000)
+    await trading.begin_flatten(reason="r", actor="a", lasts_ms=0)
+    people = duties_to_people(Config(), access, scripts, ledger, SystemClock())
+    carry_out, watch, end_flatten = people
     for _ in range(2):
         await carry_out.run()
         await watch.run()
     assert await calls.requested_corrections() == {}, "each was refused or removed"
+    await end_flatten.run()
+    assert not await trading.is_flattening("a")
+    await trading.resume(reason="r", actor="a")
 
 
 async def _work(ledger: Ledger, scripts: RedisScripts, entry_b: str) -> None:
@@ -315,7 +323,8 @@ async def _bury(ledger: Ledger, delivery: Delivery) -> Delivery | None:
 @asynccontextmanager
 async def keeping(ledger: Ledger, scripts: RedisScripts) -> AsyncIterator[None]:
     """The keeper's duties towards people, done all the time."""
-    duties = duties_to_people(Config(), scripts, ledger, SystemClock())
+    access = Access(scripts._connections, "main")
+    duties = duties_to_people(Config(), access, scripts, ledger, SystemClock())
 
     async def keep() -> None:
         while True:

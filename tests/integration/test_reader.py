@@ -241,16 +241,30 @@ async def test_a_flatten_holds_a_halt_back_and_gives_it_way_again(account: Accou
     """While it runs orders may close; a later halt counts; what others asked for returns."""
     trading = account.reader.trading
     await trading.ask(TradingState.HALTED, reason="storm", actor="ann")
-    change = await trading.begin_flatten(reason="out", actor="bob")
+    change = await trading.begin_flatten(reason="out", actor="bob", lasts_ms=60_000)
     assert change.control.trading_state == "REDUCING"
     assert await trading.is_flattening("bob")
     change = await trading.end_flatten(TradingState.ACTIVE, reason="out", actor="bob")
     assert (change.control.trading_state, change.control.actor) == ("HALTED", "ann")
-    await trading.begin_flatten(reason="out", actor="bob")
+    await trading.begin_flatten(reason="out", actor="bob", lasts_ms=60_000)
     change = await trading.ask(TradingState.HALTED, reason="stop it", actor="eve")
     assert change.control.trading_state == "HALTED"
     await trading.resume(reason="", actor="ann")
     assert not await trading.is_flattening("bob")
+
+
+async def test_the_next_change_ends_a_flatten_that_is_over(account: Account) -> None:
+    """Also without a keeper: whoever asks next for anything brings back what others asked for."""
+    trading = account.reader.trading
+    await trading.ask(TradingState.HALTED, reason="storm", actor="ann")
+    await trading.begin_flatten(reason="out", actor="bob", lasts_ms=0)
+    held = needs_attention(await account.reader.status())[0]
+    assert held.text.endswith("a flatten holds back HALTED of ann (storm)")
+    change = await trading.ask(TradingState.REDUCING, reason="calm", actor="eve")
+    assert (change.control.trading_state, change.control.actor) == ("HALTED", "ann")
+    assert [(one.asker, one.flattens) for one in change.asks] == [
+        ("ann", False), ("bob", False), ("eve", False),
+    ]  # fmt: skip
 
 
 async def test_who_holds_a_state_is_read_from_the_heartbeats(account: Account) -> None:

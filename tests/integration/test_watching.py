@@ -18,6 +18,7 @@ from worker.config.keys import Config, RedisConfig, Secret
 from worker.domain.trading_state import TradingState
 from worker.domain.verdict import Correction
 from worker.keeper.duty import Duty
+from worker.ledger.access import Access
 from worker.ledger.connection import Connections
 from worker.ledger.errors import LedgerError
 from worker.ledger.scripts import RedisScripts
@@ -37,16 +38,19 @@ async def fleet(server: EmbeddedServer) -> AsyncIterator[Fleet]:
 
 
 class Keeper:
-    """The two duties of one keeper."""
+    """The duties of one keeper that people see."""
 
     def __init__(self, fleet: Fleet) -> None:
         config = Config(redis=RedisConfig(url=Secret(fleet.url)))
         connections = Connections(config.redis, key=SIGNALS, name="keeper", timeout_s=2.0)
         fleet.connections.append(connections)
         scripts = RedisScripts(connections, signals=SIGNALS, loads=True)
-        carry_out, watch = duties_to_people(config, scripts, fleet["keeper"], SystemClock())
+        access = Access(connections, config.account)
+        people = duties_to_people(config, access, scripts, fleet["keeper"], SystemClock())
+        carry_out, watch, end_flatten = people
         self.carry_out: Duty = carry_out
         self.watch: Duty = watch
+        self.end_flatten: Duty = end_flatten
 
     async def look(self, times: int = 2) -> Lines:
         """Look a few times; what was logged."""
@@ -134,7 +138,8 @@ async def test_what_workers_trim_is_no_removal(fleet: Fleet) -> None:
     connections = Connections(config.redis, key=SIGNALS, name="keeper", timeout_s=2.0)
     fleet.connections.append(connections)
     scripts = RedisScripts(connections, signals=SIGNALS)
-    _, watch = duties_to_people(config, scripts, fleet["keeper"], SystemClock())
+    access = Access(connections, config.account)
+    _, watch, _ = duties_to_people(config, access, scripts, fleet["keeper"], SystemClock())
     with capture_logs() as lines:
         for length in (100, 100, 102):
             for _ in range(150):
@@ -143,6 +148,40 @@ async def test_what_workers_trim_is_no_removal(fleet: Fleet) -> None:
             for _ in range(12):
                 await watch.run()
     assert [line["event"] for line in lines if line["log_level"] == "error"] == []
+
+
+@pytest.mark.parametrize("halted", [True, False])
+async def test_a_flatten_that_died_holds_nothing_back_for_long(
+    fleet: Fleet, keeper: Keeper, reader: AccountReader, halted: bool
+) -> None:
+    """Its command was killed: when its time is up the keeper lets the halt before it count."""
+    if halted:
+        await halt(reader)
+    await reader.trading.begin_flatten(reason="out", actor="bob@desk", lasts_ms=60_000)
+    await keeper.end_flatten.run()
+    assert await reader.trading.is_flattening("bob@desk")
+    await reader.trading.begin_flatten(reason="out", actor="bob@desk", lasts_ms=0)
+    await keeper.end_flatten.run()
+    stored = await reader.trading.read()
+    state, askers = ("HALTED", ["ann@desk", "bob@desk"]) if halted else ("REDUCING", ["bob@desk"])
+    assert (stored.control.trading_state, [one.asker for one in stored.asks]) == (state, askers)
+    last = (await fleet.stream("system"))[-1]
+    event = json.loads(last[b"data"])
+    assert (event["actor"], event["after"]) == ("keeper", state)
+    assert event["reason"] == "the flatten of bob@desk did not end in its time"
+    length = len(await fleet.stream("system"))
+    await keeper.end_flatten.run()
+    assert len(await fleet.stream("system")) == length, "told once"
+
+
+async def test_a_keeper_that_cannot_read_the_state_stays_in_office(
+    fleet: Fleet, keeper: Keeper
+) -> None:
+    """Redis refuses: the duty logs it and is run again later."""
+    await fleet.redis.set("{main}:control", "no hash")
+    with capture_logs() as lines:
+        await keeper.end_flatten.run()
+    assert [line["event"] for line in lines] == ["flatten_not_ended"]
 
 
 async def test_removed_dead_letters_are_counted(fleet: Fleet, keeper: Keeper) -> None:

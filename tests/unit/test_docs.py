@@ -26,7 +26,7 @@ from worker.domain.event import STREAM_OF, OrderFailed, payload_struct
 from worker.domain.refusal import Code, DeadReason
 from worker.domain.signal import Signal, decode_signal
 from worker.domain.signature import sign
-from worker.operator.attention import Code as Attention
+from worker.operator.attention_codes import Code as Attention
 
 DOCS = ROOT / "docs"
 CONFIGURATION, MESSAGES = DOCS / "configuration.md", DOCS / "messages.md"

@@ -33,6 +33,7 @@ from worker.keeper.duties.trim_letters import TrimLetters
 from worker.keeper.office import Keeper
 from worker.keeper.readiness import CHECK as RECONCILIATION
 from worker.keeper.readiness import Readiness
+from worker.ledger.access import Access
 from worker.ledger.calls import Ledger
 from worker.ledger.connection import Connections
 from worker.ledger.scripts import RedisScripts
@@ -260,6 +261,7 @@ class Worker:
     def _keeper(self) -> Keeper:
         compare = CompareBooks(self.new_comparison)
         retention_ms = self.config.redis.signal_retention_seconds * 1000
+        access = Access(self.connections, self.config.account)
         return Keeper(
             ledger=self.ledger,
             duties=[
@@ -276,7 +278,7 @@ class Worker:
                 ),
                 Sweep(self.ledger, retention_ms, self.metrics),
                 TrimLetters(self.ledger, self.config, self.metrics, self.clock),
-                *duties_to_people(self.config, self.scripts, self.ledger, self.clock),
+                *duties_to_people(self.config, access, self.scripts, self.ledger, self.clock),
             ],
             readiness=Readiness(compare, self.health),
             drain=self.engine,

@@ -36,7 +36,8 @@ from worker.runtime.clock import SystemClock, rfc3339
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 5.0
 #: The default timeout: at least so long, and so much longer than an order may rest.
 TIMEOUT_S, RESTING_MARGIN_S = 60.0, 30.0
-#: A closing signal expires this long after the timeout, so that the halt and not its age ends it.
+#: A closing signal expires this long after the timeout, so that the halt and not its age ends it;
+#: so does the flatten's request, if the command dies.
 EXPIRY_MARGIN_S: Final = 60
 #: The longest wait for events before the book is read again.
 LOOK_EVERY_MS: Final = 500
@@ -75,15 +76,15 @@ def run(options: Namespace) -> int:
     """Close everything, then halt."""
     config = configuration(options)
     signer = signing.signer(options, config)
-    _check_key(config, options.key_id)
+    _check_key(config, options.key_id, signer)
     return session.run(_flatten(config, AccountReader(config), signer, options))
 
 
-def _check_key(config: Config, key_id: str) -> None:
+def _check_key(config: Config, key_id: str, signer: Signer) -> None:
     """Refuse, before anything is changed, closing signals that no worker would accept.
 
     Raises:
-        SigningError: a key is missing, or is not for every strategy, or not for flatten's ids.
+        SigningError: a key is missing, not good now, or not for every strategy and flatten's ids.
     """
     if config.validation.require_signature and not key_id:
         raise signing.SigningError(
@@ -104,6 +105,8 @@ def _check_key(config: Config, key_id: str) -> None:
             f'--key-id: signatures.keys.{key_id}.signal_ids must have "{FLATTEN_PREFIX}*" or "*": '
             "the ids of the closing signals begin so"
         )
+    if problem := signing.why_refused(signer.sign({"data": b"{}"}), config, None):
+        raise signing.SigningError(f"no worker would accept the closing signals: {problem}")
 
 
 async def _flatten(
@@ -135,7 +138,7 @@ async def _close(config: Config, reader: AccountReader, signer: Signer, options:
     resting_s = config.reconciliation.max_wait_time + RESTING_MARGIN_S
     timeout_s = options.timeout or max(TIMEOUT_S, resting_s)
     flattening = Flattening(config, reader, signer, reason=options.reason, actor=who)
-    await flattening.begin()
+    await flattening.begin(timeout_s)
     left: list[str] | None = None
     try:
         left = await flattening.close_all(timeout_s)
@@ -209,10 +212,13 @@ class Flattening:
         #: Whether somebody resumed trading meanwhile, which ends this.
         self.is_ended_by_others = False
 
-    async def begin(self) -> None:
-        """Stop new positions from being opened."""
+    async def begin(self, timeout_s: float) -> None:
+        """Stop new positions from being opened, for little longer than the timeout."""
         await self._tail.start()
-        await self._reader.trading.begin_flatten(reason=self._reason, actor=self._actor)
+        lasts_ms = int((timeout_s + EXPIRY_MARGIN_S) * 1_000)
+        await self._reader.trading.begin_flatten(
+            reason=self._reason, actor=self._actor, lasts_ms=lasts_ms
+        )
 
     async def close_all(self, timeout_s: float) -> list[str]:
         """Close every position, those that orders under way still open included.

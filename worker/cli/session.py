@@ -32,7 +32,7 @@ def run(work: Coroutine[Any, Any, T]) -> T:
     """Run ``work`` to its end on a fresh event loop.
 
     Raises:
-        KeyboardInterrupt: Ctrl-C ended it before.
+        KeyboardInterrupt: Ctrl-C, SIGTERM or SIGHUP (unless ignored) ended it before.
     """
     try:
         return asyncio.run(_interruptible(work))
@@ -75,11 +75,13 @@ async def _reader_gone() -> None:
 
 
 async def _interruptible(work: Coroutine[Any, Any, T]) -> T:
-    """Run ``work``, cancelled on Ctrl-C and awaited to its end."""
+    """Run ``work``, cancelled on a signal that ends programs and awaited to its end."""
     task = asyncio.ensure_future(work)
     interrupted = asyncio.Event()
     if threading.current_thread() is threading.main_thread():
-        asyncio.get_running_loop().add_signal_handler(signal.SIGINT, interrupted.set)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if number is signal.SIGINT or signal.getsignal(number) is not signal.SIG_IGN:  # nohup
+                asyncio.get_running_loop().add_signal_handler(number, interrupted.set)
     interrupt = asyncio.ensure_future(interrupted.wait())
     await asyncio.wait({task, interrupt}, return_when=asyncio.FIRST_COMPLETED)
     await cancel_all({task, interrupt})

@@ -1,11 +1,21 @@
-"""The options that name a signing key, and the signer they give."""
+"""The options that name a signing key, the signer they give, and whether workers accept it."""
 
 from argparse import ArgumentParser, Namespace
+from collections.abc import Mapping
 from pathlib import Path
 
 from worker.config.keys import Config
 from worker.config.loading import read_secret
-from worker.domain.signature import Signer, is_key_id
+from worker.domain.signal import Signal
+from worker.domain.signature import (
+    KEY_ID_FIELD,
+    SignatureError,
+    Signatures,
+    Signer,
+    check_scope,
+    is_key_id,
+)
+from worker.runtime.clock import SystemClock, utc
 from worker.runtime.errors import ConfigError, WorkerError
 
 
@@ -36,6 +46,35 @@ def signer(options: Namespace, config: Config) -> Signer:
         return Signer(config.account, options.key_id, _secret(options, config))
     except ConfigError as error:  # the mistake is in the command, not in the configuration
         raise SigningError(str(error)) from None
+
+
+def why_refused(entry: Mapping[str, bytes], config: Config, signal: Signal | None) -> str | None:
+    """Return why a worker of this configuration would not accept an entry's signature.
+
+    Args:
+        entry: as it would be submitted.
+        config: its keys, and whether signatures are required.
+        signal: what the key must be for; None to look at the signature alone.
+
+    Returns:
+        A sentence; None if the entry is accepted, or if its key is not configured here.
+    """
+    key_id = entry.get(KEY_ID_FIELD)
+    if key_id is not None and key_id.decode() not in config.signatures.keys:
+        return None
+    signatures = Signatures(
+        account=config.account,
+        keys=config.signatures.signing_keys,
+        required=config.validation.require_signature,
+        now=lambda: utc(SystemClock().now_ms()),
+    )
+    try:
+        key = signatures.key_of({name.encode(): value for name, value in entry.items()})
+        if key is not None and signal is not None:
+            check_scope(key, signal.strategy_id, signal.signal_id)
+    except SignatureError as error:
+        return str(error)
+    return None
 
 
 def _secret(options: Namespace, config: Config) -> str:

@@ -13,7 +13,8 @@ from worker.cli import arguments, output, session, wording, workers
 from worker.cli.heading import heading
 from worker.domain.trading_state import TradingState
 from worker.ledger.errors import LedgerUnavailableError
-from worker.operator.attention import Attention, Severity, needs_attention, stale
+from worker.operator.attention import needs_attention, stale
+from worker.operator.attention_codes import Attention, Severity
 from worker.operator.reader import AccountReader
 from worker.operator.status import Status, aged
 from worker.runtime.printable import printable

@@ -20,6 +20,7 @@ from worker.cli.signal_input import Item, parse, read
 from worker.config.keys import Config
 from worker.domain.signal import MalformedSignalError, Signal, decode_signal
 from worker.domain.signal_encoding import encode_fields
+from worker.ledger.limits import why_too_large
 from worker.ledger.streams import SubmissionError
 from worker.operator.dead_letters import signal_id_of
 from worker.operator.outcomes import ENDING_STREAMS, Outcome, Outcomes, Sent
@@ -74,11 +75,9 @@ def run(options: Namespace) -> int:
     signer = signing.signer(options, config)
     items = _items(options, config)
     decoded = [_decoded(item) for item in items]
-    problems = [
-        f"{item.place}: {found}"
-        for item, found in zip(items, decoded, strict=True)
-        if isinstance(found, str)
-    ]
+    group = {"key": options.key.encode()} if options.key else {}
+    entries = [signer.sign({"data": item.data, **group}) for item in items]
+    problems = list(_problems(items, entries, decoded, config))
     is_forced = options.force or options.strict is False
     _warn(
         problems,
@@ -89,8 +88,6 @@ def run(options: Namespace) -> int:
             output.complain("nothing was submitted")
         return FAILURE
     _warn(list(_refusals(items, decoded, config)), "submitted; a worker configured so refuses it")
-    group = {"key": options.key.encode()} if options.key else {}
-    entries = [signer.sign({"data": item.data, **group}) for item in items]
     return session.run(_submit(reader, entries, decoded, options))
 
 
@@ -120,6 +117,27 @@ def _decoded(item: Item) -> Signal | str:
         return decode_signal(item.data)
     except MalformedSignalError as error:
         return str(error)
+
+
+def _problems(
+    items: Sequence[Item],
+    entries: Sequence[Mapping[str, bytes]],
+    decoded: Sequence[Signal | str],
+    config: Config,
+) -> Iterator[str]:
+    """Yield a sentence for each entry that would become a dead letter."""
+    first: dict[str, tuple[str, str]] = {}
+    for item, entry, signal in zip(items, entries, decoded, strict=True):
+        if isinstance(signal, str):
+            yield f"{item.place}: {signal}"
+            continue
+        problem = signing.why_refused(entry, config, signal) or why_too_large(entry)
+        digest = signal.digest()
+        place, known = first.setdefault(signal.signal_id, (item.place, digest))
+        if problem is None and known != digest:
+            problem = f"signal_id: {place} has {signal.signal_id!r} too, and is another signal"
+        if problem is not None:
+            yield f"{item.place}: {problem}"
 
 
 def _refusals(

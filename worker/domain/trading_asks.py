@@ -4,7 +4,7 @@ Everybody who wants an account to trade less is remembered until he takes it bac
 else's request loosens his. The strictest state asked for is in force.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 import msgspec
@@ -17,13 +17,16 @@ MAX_REASONS: Final = 8
 MAX_REASON_CHARS: Final = 1_000
 _STRICTNESS: Final = {TradingState.ACTIVE: 0, TradingState.REDUCING: 1, TradingState.HALTED: 2}
 _LIMIT: Final = "limit:"
+#: A running flatten asks under its actor's name behind this.
+FLATTEN: Final = "flatten:"
 
 
 class Ask(msgspec.Struct, frozen=True, kw_only=True):
     """One asker's request; ``asker`` is a person (``user@host``) or ``limit:<configuration key>``.
 
     A running ``flatten`` needs orders that close: it holds back the requests made before it, and
-    itself asks for nothing looser than ``REDUCING``. ``at`` is RFC 3339.
+    itself asks for nothing looser than ``REDUCING``. It is over at ``until_ms`` (Unix ms) at the
+    latest, even where its command could not say so. ``at`` is RFC 3339.
     """
 
     asker: str
@@ -31,11 +34,16 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     reasons: tuple[str, ...]
     at: str
     flattens: bool = False
+    until_ms: int | msgspec.UnsetType = msgspec.UNSET
 
     @property
     def is_of_limit(self) -> bool:
         """Return whether a limit asks, not a person."""
         return self.asker.startswith(_LIMIT)
+
+    def is_over(self, now_ms: float) -> bool:
+        """Return whether this is a flatten whose time is up."""
+        return self.flattens and self.until_ms is not msgspec.UNSET and self.until_ms <= now_ms
 
 
 class Control(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,6 +73,28 @@ def add(asks: Iterable[Ask], new: Ask) -> tuple[Ask, ...]:
 def without_persons(asks: Iterable[Ask]) -> tuple[Ask, ...]:
     """Return what remains once no person asks for anything any more."""
     return tuple(one for one in asks if one.is_of_limit)
+
+
+def without_overdue(asks: Sequence[Ask], now_ms: float) -> tuple[Ask, ...]:
+    """Return the requests with each flatten that is over as an ordinary one of its actor.
+
+    It holds nothing back any more; where its actor asks for as much himself, nothing is left of it.
+    """
+    askers = {one.asker for one in asks}
+    left = []
+    for one in asks:
+        actor = one.asker.removeprefix(FLATTEN)
+        if not one.is_over(now_ms):
+            left.append(one)
+        elif actor not in askers:
+            left.append(Ask(asker=actor, state=one.state, reasons=one.reasons, at=one.at))
+    return tuple(left)
+
+
+def held_back(asks: Sequence[Ask]) -> tuple[Ask, ...]:
+    """Return the requests for more than the state in force, which a running flatten holds back."""
+    state = state_of(asks)
+    return tuple(one for one in asks if _STRICTNESS[one.state] > _STRICTNESS[state])
 
 
 def in_force(asks: Iterable[Ask]) -> tuple[Ask, ...]:
@@ -106,7 +136,7 @@ def control_of(asks: Iterable[Ask], *, actor: str, reason: str, at: str) -> Cont
     if not counting:
         return Control(trading_state=TradingState.ACTIVE, reason=reason, actor=actor, changed_at=at)
     reasons = dict.fromkeys(reason for one in counting for reason in one.reasons)
-    own = any(one.asker.removeprefix("flatten:") == actor for one in counting)
+    own = any(one.asker.removeprefix(FLATTEN) == actor for one in counting)
     persons = [one for one in counting if not one.is_of_limit] or list(counting)
     return Control(
         trading_state=counting[-1].state,

@@ -38,3 +38,11 @@ IN_SCRIPTS: Final[Mapping[str, int]] = {
     "WARY_MS": WARY_MS,
     "AHEAD_MS": AHEAD_MS,
 }
+
+
+def why_too_large(fields: Mapping[str, bytes]) -> str | None:
+    """Return a sentence on an entry that workers would bury for its size; None for any other."""
+    size = sum(len(name.encode()) + len(value) for name, value in fields.items())
+    if size > ENTRY_BYTES:
+        return f"entry too large: {size} bytes of names and values, {ENTRY_BYTES} are allowed"
+    return None

@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
-from enum import StrEnum
 from typing import Any, Final
 
 import msgspec
 
-from worker.domain.trading_asks import is_held
+from worker.domain.trading_asks import held_back, is_held
 from worker.domain.trading_state import TradingState
+from worker.operator.attention_codes import Attention, Code, Severity
 from worker.operator.status import Status
 
 #: Signals older than this that have not ended need attention.
@@ -19,78 +19,6 @@ COMPARED_MS: Final = 180_000
 SHEET_MS: Final = 30_000
 #: A message group needs attention when so much of what may wait in it does.
 FULL_PART: Final = 0.8
-
-
-class Severity(StrEnum):
-    """How urgent it is."""
-
-    CRITICAL = "critical"
-    WARNING = "warning"
-    INFO = "info"
-
-
-class Code(StrEnum):
-    """The kinds of what needs attention, the gravest of one severity first.
-
-    ``meaning`` is the text of the table in docs/commands.md.
-    """
-
-    meaning: str
-
-    def __new__(cls, value: str, meaning: str) -> "Code":
-        """Attach the meaning."""
-        member = str.__new__(cls, value)
-        member._value_ = value
-        member.meaning = meaning
-        return member
-
-    STALE = "STALE", "What is shown is old: Redis does not answer, or the keeper publishes nothing."
-    STREAM_AHEAD = "STREAM_AHEAD", "The last id of a stream is ahead of Redis's clock."
-    NO_WORKER = "NO_WORKER", "No worker is alive; critical while anything is open or waits."
-    NO_KEEPER = (
-        "NO_KEEPER",
-        "No worker is the account's keeper; critical while anything is open or waits.",
-    )
-    STATE_NOT_HELD = "STATE_NOT_HELD", "A live worker does not act by the trading state yet."
-    ORDER_UNRESOLVED = "ORDER_UNRESOLVED", "Nobody knows what became of an order."
-    POSITION_DRIFT = "POSITION_DRIFT", "The book and an exchange differ."
-    HALTED = "HALTED", "No order is sent."
-    REDUCING = "REDUCING", "Only closes are sent."
-    WORKER_LOST = "WORKER_LOST", "A worker has not been heard from for a lease."
-    EXCHANGE_DOWN = "EXCHANGE_DOWN", "A live worker cannot trade on an exchange."
-    EXCHANGE_THROTTLED = "EXCHANGE_THROTTLED", "An exchange asked to be left alone for a while."
-    CONFIG_DIFFERS = "CONFIG_DIFFERS", "Live workers have different configurations."
-    COMPARISON_OLD = "COMPARISON_OLD", "The book was not compared with every exchange for minutes."
-    BACKLOG = "BACKLOG", "Signals wait longer, or more of them, than they should."
-    LIMIT_REACHED = "LIMIT_REACHED", "A limit of the account is used up."
-    DEAD_LETTERS = (
-        "DEAD_LETTERS",
-        "Entries that could not be run wait for a person, or were removed unread.",
-    )
-
-
-class Attention(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing to look at.
-
-    Attributes:
-        code: its kind.
-        severity: how urgent.
-        subject: what it is about: a worker, a signal id, an exchange, a configuration key.
-        since: when it began, where that is known.
-        count: how many there are.
-        text: a sentence for a person.
-        see: the command that shows more; empty for none.
-    """
-
-    code: Code
-    severity: Severity
-    subject: str
-    since: datetime | None = None
-    count: int = 1
-    text: str
-    see: str = ""
-
-
 _BY_SEVERITY: Final = {severity: n for n, severity in enumerate(Severity)}
 _BY_CODE: Final = {code: n for n, code in enumerate(Code)}
 
@@ -191,7 +119,9 @@ def _trading(status: Status) -> Iterator[Attention]:
             severity=Severity.WARNING,
             subject=status.actor or status.account,
             since=_moment(status.changed_at),
-            text=f"trading is {state}" + (f": {status.reason}" if status.reason else ""),
+            text=f"trading is {state}"
+            + (f": {status.reason}" if status.reason else "")
+            + _held_back(status),
         )
     missing = [
         one.name
@@ -209,6 +139,15 @@ def _trading(status: Status) -> Iterator[Attention]:
             text=f"{live - len(missing)} of {live} workers hold {state}; not {', '.join(missing)}",
             see="execution-worker workers",
         )
+
+
+def _held_back(status: Status) -> str:
+    """Return what persons and limits ask for in vain while a flatten runs; empty for nothing."""
+    asked = [
+        f"{one.state} of {one.asker}" + (f" ({'; '.join(one.reasons)})" if one.reasons else "")
+        for one in held_back(status.asks)
+    ]
+    return f"; a flatten holds back {', '.join(asked)}" if asked else ""
 
 
 def _unresolved(status: Status) -> Iterator[Attention]:

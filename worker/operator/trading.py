@@ -9,12 +9,14 @@ from worker.domain.event import Header, OperatorAction, TradingStateChanged
 from worker.domain.event_text import EventText, encode, share
 from worker.domain.identity import event_id
 from worker.domain.trading_asks import (
+    FLATTEN,
     Ask,
     Control,
     add,
     control_of,
     is_at_least,
     is_held,
+    without_overdue,
     without_persons,
 )
 from worker.domain.trading_state import TradingState
@@ -28,8 +30,8 @@ from worker.runtime.errors import WorkerError
 
 #: How often a change is tried while others change the state too.
 MAX_TRIES: Final = 20
-#: A running flatten asks under its actor's name behind this.
-FLATTEN: Final = "flatten:"
+#: The actor of what the account's keeper changes.
+KEEPER: Final = "keeper"
 
 
 class TradingStateBusyError(WorkerError):
@@ -90,8 +92,15 @@ class Trading:
 
         return await self._change(change, action=_ACTIONS[state], actor=actor, reason=reason)
 
-    async def begin_flatten(self, *, reason: str, actor: str) -> Change:
-        """Ask for ``REDUCING`` while a flatten runs, which holds the requests before it back."""
+    async def begin_flatten(self, *, reason: str, actor: str, lasts_ms: int) -> Change:
+        """Ask for ``REDUCING`` while a flatten runs, which holds the requests before it back.
+
+        Args:
+            reason: why.
+            actor: who.
+            lasts_ms: the flatten is over after this time, also if nobody ends it.
+        """
+        until_ms = self._clock.now_ms() + lasts_ms
 
         def change(asks: Sequence[Ask], at: str) -> tuple[Ask, ...]:
             new = Ask(
@@ -100,6 +109,7 @@ class Trading:
                 reasons=(reason,),
                 at=at,
                 flattens=True,
+                until_ms=until_ms,
             )
             return add(asks, new)
 
@@ -116,6 +126,22 @@ class Trading:
             return add(left, Ask(asker=actor, state=then, reasons=(reason,), at=at))
 
         return await self._change(change, action="flatten", actor=actor, reason=reason)
+
+    async def end_overdue(self) -> Change | None:
+        """End the flattens that should be over and whose commands did not end them.
+
+        What others asked for before them counts again; the flatten's actor asks for ``REDUCING``.
+        None if there is no such flatten.
+        """
+        now_ms = self._clock.now_ms()
+        overdue = [one for one in (await self.read()).asks if one.is_over(now_ms)]
+        if not overdue:
+            return None
+        who = ", ".join(one.asker.removeprefix(FLATTEN) for one in overdue)
+        reason = f"the flatten of {who} did not end in its time"
+        return await self._change(
+            lambda asks, _at: tuple(asks), action="flatten", actor=KEEPER, reason=reason
+        )
 
     async def is_flattening(self, actor: str) -> bool:
         """Return whether this actor's flatten still counts; a ``resume`` ends it."""
@@ -159,7 +185,7 @@ class Trading:
             stored = await self.read()
             now_ms = self._clock.now_ms()
             at = rfc3339(now_ms)
-            asks = change(stored.asks, at)
+            asks = change(without_overdue(stored.asks, now_ms), at)
             control = control_of(asks, actor=actor, reason=reason, at=at)
             before = stored.control.trading_state
             event = self._event(

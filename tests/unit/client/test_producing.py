@@ -50,6 +50,16 @@ def signals_of(fake_redis: FakeRedis) -> list[Signal]:
     return [decode_signal(fields[b"data"]) for _, fields in fake_redis.stored("signals")]
 
 
+async def test_an_entry_that_is_too_large_as_a_whole_is_not_sent(fake_redis: FakeRedis) -> None:
+    """Its data is small enough; with a long group it would be a dead letter. Nothing is sent."""
+    async with AsyncSignalProducer(fake_redis.url) as producer:
+        with pytest.raises(MalformedSignalError, match="signal 1 of 1: entry too large: 80"):
+            await producer.send(a_signal(), key="k" * 80_000)
+        assert signals_of(fake_redis) == []
+        await producer.send(a_signal(), key="k" * 72_000)
+    assert len(signals_of(fake_redis)) == 1
+
+
 @pytest.fixture
 async def producer(fake_redis: FakeRedis) -> AsyncIterator[AsyncSignalProducer]:
     async with AsyncSignalProducer(fake_redis.url) as producer:

@@ -1,5 +1,6 @@
 """Who asks for which trading state, and what follows."""
 
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -8,10 +9,12 @@ from worker.domain.trading_asks import (
     Ask,
     add,
     control_of,
+    held_back,
     in_force,
     is_at_least,
     is_held,
     state_of,
+    without_overdue,
     without_persons,
 )
 from worker.domain.trading_state import TradingState
@@ -23,6 +26,11 @@ def _ask(
     asker: str, state: TradingState, *reasons: str, at: str = "t", flattens: bool = False
 ) -> Ask:
     return Ask(asker=asker, state=state, reasons=reasons, at=at, flattens=flattens)
+
+
+def _flatten(actor: str, until_ms: int) -> Ask:
+    ask = _ask(f"flatten:{actor}", TradingState.REDUCING, "out", flattens=True)
+    return msgspec.structs.replace(ask, until_ms=until_ms)
 
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), _STATES), max_size=8))
@@ -90,6 +98,24 @@ def test_a_flatten_counts_from_its_beginning_on() -> None:
     assert in_force((before, flatten)) == (flatten,)
     later = _ask("eve", TradingState.HALTED)
     assert state_of((before, flatten, later)) is TradingState.HALTED
+
+
+def test_a_flatten_whose_time_is_up_becomes_an_ordinary_request() -> None:
+    """What was asked for before it counts again; its actor asks for no less than before."""
+    asks = (_ask("ann", TradingState.HALTED), _flatten("bob", 1_000))
+    assert held_back(asks) == asks[:1]
+    assert without_overdue(asks, 999) == asks
+    ended = without_overdue(asks, 1_000)
+    assert ended == (asks[0], _ask("bob", TradingState.REDUCING, "out"))
+    assert (state_of(ended), held_back(ended)) == ("HALTED", ())
+    assert without_overdue((asks[0], _flatten("ann", 1_000)), 1_000) == asks[:1]
+
+
+def test_a_flatten_of_an_earlier_version_is_never_over() -> None:
+    """It says no time; what is stored of other requests is as it was before there was one."""
+    before = _ask("flatten:bob", TradingState.REDUCING, flattens=True)
+    assert without_overdue((before,), 10**15) == (before,)
+    assert b"until" not in msgspec.json.encode(before)
 
 
 def test_a_stricter_state_is_held_and_silence_is_active() -> None:

@@ -11,7 +11,8 @@ from tests.unit.operator.statuses import GOOD
 from worker.cli.output import screen
 from worker.cli.status import render
 from worker.domain.trading_state import TradingState
-from worker.operator.attention import Code, Severity, needs_attention, stale
+from worker.operator.attention import needs_attention, stale
+from worker.operator.attention_codes import Code, Severity
 from worker.operator.limits import Limit
 from worker.operator.status import WorkerView, aged
 

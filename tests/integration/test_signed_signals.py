@@ -430,6 +430,7 @@ async def _off_loop(
         (["submit", "--key-id", "k", "--secret-file", "/dev/zero"], "larger than 65536 bytes"),
         (["flatten", "--reason", "x", "--key-id", "trend"], 'strategies must have "*"'),
         (["flatten", "--reason", "x", "--key-id", "ids"], 'signal_ids must have "flatten-*" or'),
+        (["flatten", "--reason", "x", "--key-id", "old"], "key 'old' is not good after 2020-01-01"),
     ],
 )
 def test_a_key_that_cannot_be_used_changes_nothing(arguments: list[str], says: str) -> None:
@@ -437,6 +438,8 @@ def test_a_key_that_cannot_be_used_changes_nothing(arguments: list[str], says: s
     keys = {
         "SIGNATURES__KEYS__TREND__SECRET": NEW,
         "SIGNATURES__KEYS__TREND__STRATEGIES": "trend-*",
+        "SIGNATURES__KEYS__OLD__SECRET": NEW,
+        "SIGNATURES__KEYS__OLD__NOT_AFTER": "2020-01-01T00:00:00Z",
         "SIGNATURES__KEYS__IDS__SECRET": NEW,
         "SIGNATURES__KEYS__IDS__SIGNAL_IDS": "trend-*",
     }

@@ -25,7 +25,7 @@ class SystemClock:
 
     def now_ms(self) -> int:
         """Return wall-clock time, milliseconds since the Unix epoch."""
-        return int(time.time() * 1000)
+        return time.time_ns() // 1_000_000
 
     def monotonic_ms(self) -> float:
         """Return ``CLOCK_MONOTONIC`` in milliseconds; it keeps counting across SIGSTOP."""

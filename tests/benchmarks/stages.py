@@ -250,7 +250,7 @@ class Parts:
         with layer("report"):
             for ending in endings:
                 count_end(self.metrics, ending.outcome, ending, 0.001)
-                self.log_signal("signal_ended", {"outcome": ending.outcome} | ending.fields)
+                self.log_signal("signal_ended", {"outcome": ending.outcome, **ending.fields})
 
     async def _view(self, signal: Signal) -> MarketView:
         view = self.market.known(signal.exchange, signal.symbol, signal.entry_price)

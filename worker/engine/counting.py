@@ -4,14 +4,22 @@ from worker.domain.order import FILLED
 from worker.domain.refusal import DeadReason
 from worker.observe.metrics import Metrics
 from worker.pipeline.settlement import Ending
-from worker.runtime.logger import LogSignal
+from worker.runtime.logger import LogSignal, PlainFields
 
 
 def count_buried(metrics: Metrics, log_signal: LogSignal, entry_id: str, error: str) -> None:
     """Count and log an entry that a claim has made a dead letter, for it is too large."""
     metrics.buried(1)
-    line = {"entry_id": entry_id, "outcome": "dead", "reason": DeadReason.MALFORMED, "error": error}
-    log_signal("signal_ended", {"signal_id": "", "deliveries": 1, "duration_ms": 0.0} | line)
+    line: PlainFields = {
+        "signal_id": "",
+        "deliveries": 1,
+        "duration_ms": 0.0,
+        "entry_id": entry_id,
+        "outcome": "dead",
+        "reason": DeadReason.MALFORMED,
+        "error": error,
+    }
+    log_signal("signal_ended", line)
 
 
 def count_end(metrics: Metrics, outcome: str, end: Ending, elapsed_s: float) -> None:

@@ -1,14 +1,13 @@
 """The part of a signal's canonical log line that says what was traded, or was to be."""
 
-from typing import Any
-
 from worker.domain.money import maybe_text, text
 from worker.domain.order import Side
 from worker.domain.signal import LONG, OPEN, Signal
 from worker.pipeline.flow import AdmittedOrder
+from worker.runtime.logger import PlainFields
 
 
-def traded(order: AdmittedOrder, price: str | None) -> dict[str, Any]:
+def traded(order: AdmittedOrder, price: str | None) -> PlainFields:
     """Return exchange, symbol, side, quantity and price of an order.
 
     Args:
@@ -25,7 +24,7 @@ def traded(order: AdmittedOrder, price: str | None) -> dict[str, Any]:
     }
 
 
-def asked_for(signal: Signal) -> dict[str, Any]:
+def asked_for(signal: Signal) -> PlainFields:
     """Return the same of a signal that has no order; None where it does not say."""
     side = None
     if signal.action is OPEN and signal.direction is not None:

@@ -47,6 +47,7 @@ from worker.pipeline.flow import (
 from worker.pipeline.position_change import alarms, change_after_failure, change_position
 from worker.pipeline.sizing import Sizing
 from worker.runtime.clock import Clock, rfc3339, utc
+from worker.runtime.logger import PlainFields
 
 _encode = msgspec.json.Encoder().encode
 
@@ -56,7 +57,7 @@ class Ending(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     item: CommitItem
     outcome: str
-    fields: dict[str, object]
+    fields: PlainFields
     settlement: Settlement | None = None
     refusal: Refusal | None = None
     realized: Decimal = ZERO
@@ -153,16 +154,15 @@ class SettlementWriter:
             realized=millionths_signed(change.realized) if change.realized else 0,
             expires_ms=signal.own_expiry_ms(),
         )
+        fields = traded(order, average)
+        fields["client_order_id"] = request.client_order_id
+        fields["exchange_order_id"] = report.exchange_order_id
+        fields["filled"] = filled
+        fields["attempts"] = end.attempts
         return Ending(
             item=item,
             outcome="filled" if is_whole else "cancelled",
-            fields=traded(order, average)
-            | {
-                "client_order_id": request.client_order_id,
-                "exchange_order_id": report.exchange_order_id,
-                "filled": filled,
-                "attempts": end.attempts,
-            },
+            fields=fields,
             settlement=end,
             realized=change.realized,
             slippage_bps=slippage,

@@ -10,10 +10,20 @@ from typing import Any, Final, cast
 
 from worker.runtime.structlog_alone import FilteringBoundLogger, structlog
 
-__all__ = ["LogSignal", "bind_ids", "bound_ids", "get_logger", "log_signal", "structlog"]
+__all__ = [
+    "LogSignal",
+    "PlainFields",
+    "bind_ids",
+    "bound_ids",
+    "get_logger",
+    "log_signal",
+    "structlog",
+]
 
+#: Fields that JSON has a form for, none of them named ``ts``, ``level`` or ``event``.
+PlainFields = dict[str, str | float | None]
 #: Logs an event of level info and its fields; the dict is the callee's from then on.
-LogSignal = Callable[[str, dict[str, Any]], None]
+LogSignal = Callable[[str, PlainFields], None]
 
 _NONE: Final[dict[str, Any]] = {}
 _ids: ContextVar[dict[str, Any]] = ContextVar("log_ids", default=_NONE)
@@ -24,7 +34,7 @@ def get_logger() -> FilteringBoundLogger:
     return cast("FilteringBoundLogger", structlog.get_logger())
 
 
-def log_signal(event: str, fields: dict[str, Any]) -> None:
+def log_signal(event: str, fields: PlainFields) -> None:
     """Log one event; ``configure_logging`` returns a faster function for the per-signal line."""
     get_logger().info(event, **fields)
 
@@ -34,7 +44,8 @@ def bind_ids(**ids: Any) -> None:
 
     Holds in this task and in tasks that it starts later; without arguments no id is bound.
     """
-    _ids.set(ids)
+    if ids or _ids.get():  # in a new task mostly none are bound, and a look is cheap
+        _ids.set(ids)
 
 
 def bound_ids() -> dict[str, Any]:

@@ -96,8 +96,11 @@ class Ledger:
         self._clock = clock
         self.worker = worker
         self.lease_ms = lease_ms
-        self._retention_ms = retention_ms
         self._output_length = output_length
+        # Written once: the wire writes a number anew in each call.
+        lease = str(lease_ms)
+        self._claim_terms = (lease, str(max_waiting), str(max_group_waiting))
+        self._commit_terms = (worker, lease, str(retention_ms), str(output_length))
         self._max_waiting = max_waiting
         self._max_group_waiting = max_group_waiting
         self._budgets = budgets
@@ -128,14 +131,7 @@ class Ledger:
                 of it may already be gone.
         """
         sent = self._clock.monotonic_ms()
-        asked = (
-            self.worker,
-            room,
-            self.lease_ms,
-            self._max_waiting,
-            self._max_group_waiting,
-            self._primary,
-        )
+        asked = (self.worker, room, *self._claim_terms, self._primary)
         if after is None:
             reply = await self._scripts.run("claim", *asked)
         else:
@@ -172,10 +168,7 @@ class Ledger:
         sent = self._clock.monotonic_ms()
         reply = await self._scripts.run(
             "commit",
-            self.worker,
-            self.lease_ms,
-            self._retention_ms,
-            self._output_length,
+            *self._commit_terms,
             self._primary,
             *arguments(items, self.worker),
         )

@@ -157,7 +157,7 @@ class RedisScripts:
             longest_s = min(2 * longest_s, MAX_PAUSE_S)
 
     async def _once(self, name: str, arguments: tuple[Argument, ...]) -> Any:
-        script = ("EVALSHA", self._digests[name], 1, self._signals, *arguments)
+        script = ("EVALSHA", self._digests[name], "1", self._signals, *arguments)
         try:
             (reply,) = await self._calls(SCRIPTS, script)
         except NoScriptError:
@@ -166,7 +166,7 @@ class RedisScripts:
 
     async def _once_replicated(self, name: str, arguments: tuple[Argument, ...]) -> Any:
         # WAIT counts the writes of its own connection, so both travel on one.
-        script = ("EVALSHA", self._digests[name], 1, self._signals, *arguments)
+        script = ("EVALSHA", self._digests[name], "1", self._signals, *arguments)
         wait = ("WAIT", self._replicas, self._replicas_timeout_ms)
         try:
             reply, replicas = await self._calls(REPLICATED, script, wait)
@@ -211,7 +211,7 @@ class RedisScripts:
             "XREAD", "COUNT", 1, "BLOCK", timeout_ms,
             "STREAMS", self._signals, self._bell, tail, bell,
         )  # fmt: skip
-        script = ("EVALSHA", self._digests[name], 1, self._signals, *arguments)
+        script = ("EVALSHA", self._digests[name], "1", self._signals, *arguments)
         try:
             rung, reply = await self._calls(DOORBELL, block, script)
         except NoScriptError:

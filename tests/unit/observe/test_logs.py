@@ -19,10 +19,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from worker.config.keys import LogConfig, Secret
+from worker.domain.refusal import Stage
 from worker.observe.logs import MAX_LINE_BYTES, JsonLines, LineSink, configure_logging
 from worker.observe.redaction import Redactor
 from worker.runtime.clock import SystemClock
-from worker.runtime.logger import bind_ids, bound_ids, get_logger, structlog
+from worker.runtime.logger import PlainFields, bind_ids, bound_ids, get_logger, structlog
 from worker.runtime.secret import HIDDEN
 
 SECRET = 'k3y/"qu\\ote+ñ'
@@ -136,9 +137,18 @@ def test_the_line_of_every_signal_is_as_structlogs_would_be() -> None:
     log_signal = configure_logging(
         LogConfig(format="json"), stream, ["hunter2"], clock=FixedClock()
     )
-    get_logger().info("signal_ended", signal_id="s-1", attempts=1, note="hunter2")
+    fields: PlainFields = {
+        "signal_id": "s-1",
+        "attempts": 1,
+        "duration_ms": 1.5,
+        "price": None,
+        "stage": Stage.EXECUTION,
+        "reason": "a\u202eb\x7f",
+        "note": "hunter2",
+    }
+    get_logger().info("signal_ended", **fields)
     bind_ids(signal_id="another")
-    log_signal("signal_ended", {"signal_id": "s-1", "attempts": 1, "note": "hunter2"})
+    log_signal("signal_ended", fields)
     bind_ids()
     first, second = stream.getvalue().splitlines()
     assert first == second

@@ -130,7 +130,7 @@ _COMMANDS: list[tuple[list[str], bool]] = [
     (["resume", "--reason", EVIL], False),
     (["flatten", "--reason", EVIL, "--timeout", "1"], False),
     (["resolve", EVIL, "--absent", "--reason", EVIL, "--timeout", "1"], True),
-    (["correct", EVIL, EVIL, "--quantity", "1", "--price", "1", "--reason", "x"], True),
+    (["correct", EVIL, EVIL, "--quantity", "1", "--price", "1", "--reason", "x"], False),
     (["submit", ARGUMENT], True),
     (["submit", "-"], True),
     (["submit", "--key-id", EVIL, "-"], True),

@@ -201,7 +201,7 @@ async def read_seat_holder(access: Access, key_digest: str) -> str:
     replies = await access.ask(("TIME",), ("HGET", seats, 0), atomic=False)
     time, seat = map(value_of, replies)
     ends_ms, _, holder = (seat or b"0 ").partition(b" ")
-    return str(holder.decode()) if int(ends_ms) > unix_ms(time) else ""
+    return text_of(holder) if int(ends_ms) > unix_ms(time) else ""
 
 
 async def find_records(access: Access, signal_ids: Sequence[str]) -> list[Record | None]:

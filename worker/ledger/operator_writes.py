@@ -71,7 +71,7 @@ async def keeper_name(access: Access) -> str:
         LedgerError: Redis cannot be asked, or refuses.
     """
     name = await access.ask_one("GET", access.key("keeper"))
-    return str(name.decode()) if name else ""
+    return str(name.decode(errors="replace")) if name else ""
 
 
 async def redis_time_ms(access: Access) -> int:

@@ -28,7 +28,10 @@ for name in pagerduty_key slack_url; do
 done
 chmod 444 "$secrets"/grafana_admin "$secrets"/redis_exporter_passwords
 chmod 644 "$secrets"/pagerduty_key "$secrets"/slack_url
-if [ ! -e "$here/.env" ] || [ -n "${2:-}" ]; then
+if ! grep -q '^RUNBOOK_URL=' "$here/.env" || [ -n "${2:-}" ]; then
   docs=$(cd "$here/.." && pwd)/docs
-  echo "RUNBOOK_URL=${2:-file://$docs/runbook.md}" >"$here/.env"
+  sed '/^RUNBOOK_URL=/d' "$here/.env" >"$here/.env.new"
+  echo "RUNBOOK_URL=${2:-file://$docs/runbook.md}" >>"$here/.env.new"
+  chmod 644 "$here/.env.new"
+  mv "$here/.env.new" "$here/.env"
 fi

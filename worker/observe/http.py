@@ -87,7 +87,7 @@ class HttpServer:
 
 
 class _Pages:
-    """What is answered; a page that takes long to write is written on a thread of its own."""
+    """The answers; a page that takes long to write is written on a thread of its own."""
 
     def __init__(self, health: Health, metrics: Metrics) -> None:
         self._health = health

@@ -7,7 +7,7 @@ import msgspec
 
 
 class Severity(StrEnum):
-    """How urgent it is."""
+    """The urgency of what needs attention."""
 
     CRITICAL = "critical"
     WARNING = "warning"

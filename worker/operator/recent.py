@@ -61,7 +61,7 @@ class OrderRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _SignalText(msgspec.Struct, frozen=True):
-    """What a list shows of a signal's JSON, of any shape."""
+    """The fields of a signal's JSON that a list shows, of any shape."""
 
     signal_id: Any = ""
     exchange: Any = ""

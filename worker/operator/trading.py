@@ -73,6 +73,8 @@ class Trading:
         self._calls = calls
         self._clock = clock
         self._silent_after_ms = silent_after_ms
+        #: Tries so far: two of one millisecond are two events.
+        self._tries = 0
 
     async def read(self) -> StoredControl:
         """Read the state in force and who asks for it."""
@@ -181,16 +183,15 @@ class Trading:
         reason: str,
     ) -> Change:
         """Store changed requests, again from the start where another was faster."""
-        for number in range(MAX_TRIES):
+        for _ in range(MAX_TRIES):
             stored = await self.read()
             now_ms = self._clock.now_ms()
             at = rfc3339(now_ms)
             asks = change(without_overdue(stored.asks, now_ms), at)
             control = control_of(asks, actor=actor, reason=reason, at=at)
             before = stored.control.trading_state
-            event = self._event(
-                f"{now_ms}-{number}", action, actor, reason, before, control.trading_state
-            )
+            moment, self._tries = f"{now_ms}-{self._tries}", self._tries + 1
+            event = self._event(moment, action, actor, reason, before, control.trading_state)
             if await self._store(stored.raw, asks, control, event):
                 return Change(before=before, control=control, asks=asks)
         raise TradingStateBusyError(

@@ -32,8 +32,7 @@ class Tasks:
 
     def spawn(self, coroutine: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
         """Start a task."""
-        # Made here and with a name: the loop's own call is slower, and would number it.
-        task = asyncio.Task(coroutine, loop=asyncio.get_running_loop(), name="work")
+        task = asyncio.get_running_loop().create_task(coroutine)
         self._running[task] = None
         task.add_done_callback(self._done)
         return task

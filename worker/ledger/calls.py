@@ -46,6 +46,9 @@ from worker.ledger.replies import (
     read_oversize,
 )
 from worker.ledger.scripts import Doorbell, Scripts
+from worker.ledger.stored import encode
+from worker.ledger.turns import ApplyItem, Turn, read_turns
+from worker.ledger.words import Status
 from worker.runtime.clock import Clock
 
 
@@ -120,18 +123,21 @@ class Ledger:
         """Create the stream and its group where they are missing."""
         await self._scripts.ensure_group()
 
-    async def claim(self, room: int, *, after: bytes | None = None, wait_ms: int = 500) -> Claim:
-        """Take up to ``room`` entries that may run now.
+    async def claim(
+        self, room: int, *, turns: int = 0, after: bytes | None = None, wait_ms: int = 500
+    ) -> Claim:
+        """Take up to ``room`` entries and ``turns`` turns that may run now.
 
         Args:
-            room: how many.
+            room: how many entries.
+            turns: how many turns.
             after: an earlier claim's ``tail``, where that had nothing more. The claim then waits
                 on the server for an entry after it, or for one that was given back.
             wait_ms: for how long. A lease is measured from before the wait, so up to ``wait_ms``
                 of it may already be gone.
         """
         sent = self._clock.monotonic_ms()
-        asked = (self.worker, room, *self._claim_terms, self._primary)
+        asked = (self.worker, room, *self._claim_terms, self._primary, turns)
         if after is None:
             reply = await self._scripts.run("claim", *asked)
         else:
@@ -147,6 +153,7 @@ class Ledger:
             more=bool(claimed.more),
             vanished=int(claimed.vanished),
             oversize=read_oversize(claimed.oversize) if claimed.oversize else [],
+            turns=self._turns(claimed.turns, sent, received) if claimed.turns else [],
         )
 
     def hang_up(self) -> None:
@@ -266,20 +273,47 @@ class Ledger:
         reply = await self._scripts.run("adopt", self.worker, self.lease_ms, count, self._primary)
         return self._granted(reply, sent)[0]
 
-    async def resync(self, known: Iterable[str]) -> list[Delivery]:
+    async def resync(self, known: Iterable[str]) -> tuple[list[Delivery], list[Turn]]:
         """Return what is leased to this worker although no reply that arrived said so."""
         ids = list(known)
         found: list[Delivery] = []
+        turns: list[Turn] = []
         more = True
         while more:
             sent = self._clock.monotonic_ms()
             reply = await self._scripts.run(
                 "resync", self.worker, self.lease_ms, self._primary, *ids
             )
-            part, more = self._granted(reply, sent)
-            ids += [one.entry_id for one in part]
+            part, more_turns, more = self._granted(reply, sent)
+            ids += [one.entry_id for one in (*part, *more_turns)]
             found += part
-        return found
+            turns += more_turns
+        return found, turns
+
+    async def apply(self, item: ApplyItem) -> Status:
+        """Write what a turn has found out: COMMITTED, FENCED, or CHANGED where the book is."""
+        events = [part for event in item.events for part in event]
+        reply = await self._scripts.run(
+            "apply",
+            self.worker,
+            item.turn,
+            item.token,
+            self._output_length,
+            item.book,
+            item.position,
+            item.quote,
+            item.exposure,
+            item.realized,
+            item.signal,
+            item.client_order_id,
+            item.exchange_key,
+            encode(item.row) if item.row is not None else b"",
+            item.due_ms,
+            item.record,
+            item.keep_ms,
+            *events,
+        )
+        return Status(reply.decode())
 
     async def elect(self, term_ms: int, readiness_note: str = "") -> Election:
         """Become or remain the account's keeper for ``term_ms``, and leave others a note."""
@@ -306,6 +340,7 @@ class Ledger:
             swept.orphans,
             swept.trimmed,
             swept.consumers_removed,
+            swept.stranded,
             read_oversize(swept.oversize),
         )
 
@@ -353,12 +388,17 @@ class Ledger:
         self._data_loss_ms = epoch.since_ms
         self._settled_mono_ms = received + epoch.settled_in_ms
 
-    def _granted(self, reply: Any, sent: float) -> tuple[list[Delivery], bool]:
+    def _granted(self, reply: Any, sent: float) -> tuple[list[Delivery], list[Turn], bool]:
         """Return what a reply granted, and whether there is more."""
         received = self._clock.monotonic_ms()
-        rows, epoch, more = read_row(GrantedReply, reply)
+        rows, turns, epoch, more = read_row(GrantedReply, reply)
         self._learn(epoch, received)
-        return self._deliveries(rows, sent, received), bool(more)
+        found = self._deliveries(rows, sent, received)
+        return found, self._turns(turns, sent, received), bool(more)
+
+    def _turns(self, rows: Sequence[Any], sent: float, received: float) -> list[Turn]:
+        """Return the turns that a reply granted: to a call made at ``sent``."""
+        return read_turns(rows, lease_mono_ms=sent + self.lease_ms, received_mono_ms=received)
 
     def _deliveries(self, rows: Sequence[Any], sent: float, received: float) -> list[Delivery]:
         """Return what a reply granted: to a call made at ``sent``, by local monotonic time."""

@@ -13,6 +13,7 @@ from worker.ledger.stored import (
     AdmittedPart,
     EndedPart,
     Entry,
+    OrderRow,
     Record,
 )
 from worker.runtime.errors import InvariantError
@@ -55,9 +56,18 @@ COMMIT_PLAIN: Final = (
     "expires_ms",
 )
 #: ... then those that need a value for "none" (false), and how many EVENT follow.
-COMMIT: Final = (*COMMIT_PLAIN, "position", "dead", "events")
+COMMIT: Final = (*COMMIT_PLAIN, "position", "dead", "rests", "events")
 #: One event of an outcome; its JSON travels apart.
 EVENT: Final = ("stream", "type", "id")
+
+
+class Rests(NamedTuple):
+    """An order that outlives its entry: its row, and in how many ms somebody has to look at it."""
+
+    client_order_id: str
+    exchange_key: str
+    row: bytes
+    due_ms: int
 
 
 class Held(NamedTuple):
@@ -132,13 +142,31 @@ class DeliveryRow(NamedTuple):
     fields: list[bytes]
 
 
+class TurnRow(NamedTuple):
+    """A turn granted: a position's line in the book and what lives there.
+
+    ``orders`` are rows of live orders, ``records`` and ``cancels`` for each of them its signal's
+    record and what asks for its cancellation, where there is something.
+    """
+
+    token: int
+    deliveries: int
+    overdue_ms: int
+    book: bytes
+    orders: list[bytes]
+    records: list[bytes | None]
+    cancels: list[bytes | None]
+
+
 class ClaimReply(NamedTuple):
-    """``deliveries`` are ids and deliveries in turn, ``holds`` budgets and milliseconds.
+    """``deliveries`` are ids and deliveries in turn, ``turns`` ids and turns, ``holds`` budgets and
+    milliseconds.
 
     ``oversize`` are ids and errors of the entries that were buried because they are too large.
     """
 
     deliveries: list[Any]
+    turns: list[Any]
     epoch: list[Any]
     tail: bytes
     more: int
@@ -148,9 +176,13 @@ class ClaimReply(NamedTuple):
 
 
 class GrantedReply(NamedTuple):
-    """``adopt`` and ``resync``: ids and deliveries in turn; ``more`` (1 or 0) did not fit."""
+    """``adopt`` and ``resync``: ids and deliveries in turn; ``more`` (1 or 0) did not fit.
+
+    ``turns`` are ids and turns.
+    """
 
     deliveries: list[Any]
+    turns: list[Any]
     epoch: list[Any]
     more: int
 
@@ -172,10 +204,11 @@ class AdmissionRow(NamedTuple):
 
 
 class RefusalRow(NamedTuple):
-    """An order that was refused."""
+    """An order that was refused; ``detail`` is the signal that stands in its way, or empty."""
 
     status: bytes
     code: bytes
+    detail: bytes
 
 
 class CommittedReply(NamedTuple):
@@ -251,11 +284,15 @@ class SeatReply(NamedTuple):
 
 
 class SweptReply(NamedTuple):
-    """The counts of one sweep; ``oversize`` as in :class:`ClaimReply`."""
+    """The counts of one sweep; ``oversize`` as in :class:`ClaimReply`.
+
+    ``stranded`` are positions with a live order that nobody would have looked at again.
+    """
 
     orphans: int
     trimmed: int
     consumers_removed: int
+    stranded: int
     oversize: list[bytes]
 
 
@@ -328,6 +365,9 @@ LAYOUTS: Final[Mapping[str, tuple[str, ...]]] = {
     "STREAM_COUNTS": StreamCounts._fields,
     "WATCHED": WatchedReply._fields,
     "RELEASED": Released._fields,
+    "RESTS": Rests._fields,
+    "ORDER": OrderRow.__struct_fields__,
+    "TURN": TurnRow._fields,
     "AUTHORIZE": Authorize._fields,
     "ENTRY": ("text", *Entry.__struct_fields__),
     "RECORD": Record.__struct_fields__,

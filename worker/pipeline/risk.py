@@ -16,13 +16,22 @@ from worker.domain.refusal import Code, Refusal, refuse
 from worker.domain.signal import OPEN, Signal
 from worker.exchanges.ports import ExchangeAdapter, Resend
 from worker.ledger.items import AdmitItem
-from worker.ledger.replies import Admission, Admitted, Duplicate, Fenced
+from worker.ledger.replies import (
+    Admission,
+    Admitted,
+    Duplicate,
+    EndedFirst,
+    Fenced,
+    Refused,
+    Waits,
+)
 from worker.ledger.stored import Record
 from worker.market.data import MarketData
 from worker.pipeline.custody import Custody
 from worker.pipeline.flow import (
     AdmittedOrder,
     Arrival,
+    Completed,
     Failed,
     Lost,
     MaybeSent,
@@ -153,7 +162,7 @@ class RiskManagementHandler:
 
     def decide(
         self, proposal: Proposal, answer: Admission, asked_mono_ms: float, custody: Custody
-    ) -> AdmittedOrder | Failed | Repeated | Lost | Postponed:
+    ) -> AdmittedOrder | Failed | Repeated | Completed | Lost | Postponed:
         """Return what the ledger's answer, to a question asked at ``asked_mono_ms``, means."""
         valid, refusal = proposal.valid, proposal.plan.refusal
         arrival = valid.arrival
@@ -165,12 +174,23 @@ class RiskManagementHandler:
                 return Lost()
             case Duplicate():
                 return Repeated(signal=arrival.signal, conflict=answer.conflict)
-            case Code():
-                if refusal is not None and answer is Code.POSITION_BUSY:
+            case Refused():
+                code = answer.code
+                if refusal is not None and code is Code.POSITION_BUSY:
                     return Postponed(reason="it may have an order, and its position is busy")
                 if refusal is None:
-                    refusal = refuse(answer, self._sentence(answer, arrival.signal, valid.info))
+                    refusal = refuse(code, self._sentence(answer, arrival.signal, valid.info))
                 return Failed(refusal=refusal, signal=arrival.signal, digest=arrival.digest)
+            case Waits():
+                return Postponed(reason="the entry that rests for its position is cancelled first")
+            case EndedFirst():
+                return Completed(
+                    signal=arrival.signal,
+                    digest=arrival.digest,
+                    result=f"the resting entry of {answer.target} was cancelled before it traded; "
+                    "there was nothing else to close",
+                    target=answer.target,
+                )
             case _:
                 assert_never(answer)
 
@@ -338,8 +358,13 @@ class RiskManagementHandler:
             give_up=plan.refusal,
         )
 
-    def _sentence(self, code: Code, signal: Signal, info: SymbolInfo) -> str:
-        config = self._config
+    def _sentence(self, refused: Refused, signal: Signal, info: SymbolInfo) -> str:
+        config, code = self._config, refused.code
+        if code is Code.POSITION_BUSY and refused.holder:
+            return (
+                f"symbol: the entry of signal {refused.holder} rests for {signal.symbol} on "
+                f"{signal.exchange}; cancel it, or wait until it has ended"
+            )
         places = "the only place is"
         if config.max_concurrent_positions != 1:
             places = f"all {config.max_concurrent_positions} places are"

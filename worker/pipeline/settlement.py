@@ -36,6 +36,7 @@ from worker.pipeline.ended_line import asked_for, traded
 from worker.pipeline.flow import (
     GONE,
     AdmittedOrder,
+    Completed,
     Failed,
     Malformed,
     Repeated,
@@ -62,6 +63,11 @@ class Ending(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     refusal: Refusal | None = None
     realized: Decimal = ZERO
     slippage_bps: Decimal | None = None
+
+    @property
+    def rests(self) -> bool:
+        """Whether the signal has not ended: its order goes on without the entry."""
+        return self.item.rests is not None
 
 
 class OrderSummary(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -111,12 +117,13 @@ class SettlementWriter:
         request, signal = order.request, order.signal
         now_ms = self._clock.now_ms()
         now = utc(now_ms)
-        header = self._header(signal, now)
+        header = self.header(signal, now)
         is_whole = _is_whole(end)
         slippage = _slippage_bps(order, end.average_price)
         filled, average = text(end.filled), maybe_rounded_text(end.average_price)
         change = change_position(end, self._sizing, header, now)
-        latency_ms = _latency_ms(custody.entry_id, now_ms)
+        entry_id = end.told.entry_id if end.told is not None else custody.entry_id
+        latency_ms = _latency_ms(entry_id, now_ms)
         events = self._order_events(
             end, header, filled, average, slippage, latency_ms, change.note, is_whole=is_whole
         )
@@ -178,7 +185,7 @@ class SettlementWriter:
         )
         event = order_events.failed(refusal, client_id)
         now = utc(self._clock.now_ms())
-        header = self._header(signal, now)
+        header = self.header(signal, now)
         ended = change_after_failure(end, header, now)
         state = OrderState.REJECTED if refusal.exchange_order_id else OrderState.FAILED
         outcome = {"state": state.value, "stage": refusal.stage, "code": refusal.code,
@@ -220,6 +227,27 @@ class SettlementWriter:
             refusal=refusal,
             realized=ended.realized,
         )
+
+    def completed(self, end: Completed, custody: Custody) -> Ending:
+        """Build the end of a signal that needed no order of its own."""
+        signal = end.signal
+        event = SignalCompleted(action=signal.action, result=end.result, target=end.target)
+        header = self.header(signal, utc(self._clock.now_ms()))
+        outcome = {"state": "COMPLETED", "result": end.result, "target": end.target}
+        item = CommitItem(
+            entry=custody.entry_id,
+            token=custody.token,
+            signal=signal.signal_id,
+            digest=end.digest,
+            record=RecordEnd(state="COMPLETED", outcome=_encode(outcome).decode()),
+            events=(encode(event, event_id(signal.signal_id, "completed"), header),),
+            expires_ms=min(
+                signal.own_expiry_ms(), self._clock.now_ms() + self._max_life_ms
+            ),
+        )
+        fields = asked_for(signal)
+        fields["result"] = end.result
+        return Ending(item=item, outcome="completed", fields=fields)
 
     def exhausted(self, end: Failed, custody: Custody, deliveries: int) -> Ending:
         """Build the end of a signal whose every delivery died: its failure and a dead letter."""
@@ -269,7 +297,7 @@ class SettlementWriter:
     def unresolved(self, end: Unresolved) -> tuple[str, str, str]:
         """Build `SystemError` ``ORDER_UNRESOLVED`` as the ledger takes it: type, id, JSON."""
         order, client_id = end.order, end.order.request.client_order_id
-        header = self._header(order.signal, utc(self._clock.now_ms()))
+        header = self.header(order.signal, utc(self._clock.now_ms()))
         event = SystemError(
             component="execution",
             code="ORDER_UNRESOLVED",
@@ -289,7 +317,7 @@ class SettlementWriter:
         is_valid = order is not None and order.plan.refusal is None
         return expires_ms if is_valid else min(expires_ms, self._clock.now_ms() + self._max_life_ms)
 
-    def _header(self, signal: Signal, now: datetime) -> str:
+    def header(self, signal: Signal, now: datetime) -> str:
         """Build the members that every event about ``signal`` has."""
         return share(
             Header(
@@ -321,9 +349,15 @@ class SettlementWriter:
         client_id, quote = order.request.client_order_id, order.info.quote
         facts = f"{header},{share(order_events.placed(order.request, report, end.attempts))}"
         events = [event for piece in end.pieces for event in _events_of_piece(piece, header)]
-        if not end.pieces:
+        if end.told is not None:
+            if not is_whole:
+                told = end.told.filled, end.told.average_price
+                events += order_events.further(
+                    client_id, end.filled, end.average_price, told, facts
+                )
+        elif not end.pieces:
             events.append(announce(OrderPlaced, event_id(client_id, "placed"), facts))
-        if not end.pieces and (not is_whole or len(fills) > 1):
+        if end.told is None and not end.pieces and (not is_whole or len(fills) > 1):
             events += order_events.partials(client_id, fills[:-1] if is_whole else fills, facts)
         if is_whole:
             whole = order_events.filled(

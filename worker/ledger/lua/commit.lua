@@ -21,6 +21,7 @@
 --- @include "trim_stream"
 --- @include "forget_entry"
 --- @include "holds"
+--- @include "rest_order"
 local worker, lease_ms, retention_ms, length = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
 local OUTLIVES_MS = 60000 -- by how much a record outlives its signal, at least: clocks differ
 local expires = now_ms + lease_ms
@@ -45,11 +46,15 @@ local function commit(number, before, at_record)
   local status = (duplicate or admitted) and STATUS.COMMITTED
     or judged(signal, fields[before + COMMIT.DIGEST])
   if status == STATUS.CONFLICT then return status end -- comes again as a dead letter
+  local rests = fields[before + COMMIT.RESTS]
+  -- Where the admission was lost with a primary, the entry comes again and is admitted anew.
+  if rests and not (admitted and recorded(signal)) then return STATUS.FENCED end
   if status == STATUS.COMMITTED and not duplicate then
-    if reservation ~= '' then settle_position(admitted, fields, before) end
+    if rests then rest_order(fields, before)
+    elseif reservation ~= '' then settle_position(admitted, fields, before) end
     write_events(fields, before + COMMIT.SIZE, fields[before + COMMIT.EVENTS], at_record, signal,
       fields[before + COMMIT.TRACEPARENT])
-    if signal ~= '' then
+    if signal ~= '' and not rests then
       -- Keep the record until the signal has expired, or a repetition would trade.
       local expires_ms = fields[before + COMMIT.EXPIRES_MS]
       local keep_ms = math.max(retention_ms, expires_ms - now_ms + OUTLIVES_MS)
@@ -78,7 +83,7 @@ for n = 1, #items do
   local entry, before = entries[ids[n]], items[n]
   local signal = fields[before + COMMIT.SIGNAL]
   local admitted = entry and entry[ENTRY.SIGNAL] == signal
-  if not admitted then recorded(signal) end
+  if not admitted or fields[before + COMMIT.RESTS] then recorded(signal) end
   if fields[before + COMMIT.RESERVATION] ~= ''
     and not (admitted and fields[before + COMMIT.POSITION]) then
     position_keys[#position_keys + 1] = fields[before + COMMIT.POSITION_KEY]

@@ -1,0 +1,1 @@
+"""What the ledger has to do by itself: turns, granted like entries. One file a kind."""

@@ -148,8 +148,8 @@ class UpdatesConfig(Section, kw_only=True, frozen=True):
     poll_seconds: Annotated[
         float,
         real(
-            "how often a young resting order is asked for, seconds; an older one is asked for every "
-            "thirtieth of its age, at most once in 60 s",
+            "how often a young resting order is asked for, seconds; an older one is asked for as "
+            "often as a thirtieth of its age, but once a minute at least",
             ge=0.05,
             le=60,
         ),

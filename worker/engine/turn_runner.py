@@ -103,8 +103,8 @@ class TurnRunner:
                     await self._leases.give_back([custody], hold_ms=step.after_ms)
         except InvariantError as error:
             self._on_fatal(error)
-        except Exception as error:
-            log.error("turn_failed", turn=turn.entry_id, exc_info=error)
+        except Exception:
+            log.exception("turn_failed", turn=turn.entry_id)
             self._metrics.turn_failed()
             await self._leases.give_back([custody], hold_ms=FAILED_HOLD_MS)
         finally:

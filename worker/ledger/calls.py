@@ -46,7 +46,7 @@ from worker.ledger.replies import (
     read_oversize,
 )
 from worker.ledger.scripts import Doorbell, Scripts
-from worker.ledger.stored import encode
+from worker.ledger.stored import encode_order
 from worker.ledger.turns import ApplyItem, Turn, read_turns
 from worker.ledger.words import Status
 from worker.runtime.clock import Clock
@@ -271,24 +271,22 @@ class Ledger:
         """Take up to ``count`` unresolved orders that are due for a look-up."""
         sent = self._clock.monotonic_ms()
         reply = await self._scripts.run("adopt", self.worker, self.lease_ms, count, self._primary)
-        return self._granted(reply, sent)[0]
+        return [one for one in self._granted(reply, sent)[0] if isinstance(one, Delivery)]
 
-    async def resync(self, known: Iterable[str]) -> tuple[list[Delivery], list[Turn]]:
+    async def resync(self, known: Iterable[str]) -> list[Delivery | Turn]:
         """Return what is leased to this worker although no reply that arrived said so."""
         ids = list(known)
-        found: list[Delivery] = []
-        turns: list[Turn] = []
+        found: list[Delivery | Turn] = []
         more = True
         while more:
             sent = self._clock.monotonic_ms()
             reply = await self._scripts.run(
                 "resync", self.worker, self.lease_ms, self._primary, *ids
             )
-            part, more_turns, more = self._granted(reply, sent)
-            ids += [one.entry_id for one in (*part, *more_turns)]
+            part, more = self._granted(reply, sent)
+            ids += [one.entry_id for one in part]
             found += part
-            turns += more_turns
-        return found, turns
+        return found
 
     async def apply(self, item: ApplyItem) -> Status:
         """Write what a turn has found out: COMMITTED, FENCED, or CHANGED where the book is."""
@@ -307,7 +305,7 @@ class Ledger:
             item.signal,
             item.client_order_id,
             item.exchange_key,
-            encode(item.row) if item.row is not None else b"",
+            encode_order(item.row) if item.row is not None else "",
             item.due_ms,
             item.record,
             item.keep_ms,
@@ -388,13 +386,14 @@ class Ledger:
         self._data_loss_ms = epoch.since_ms
         self._settled_mono_ms = received + epoch.settled_in_ms
 
-    def _granted(self, reply: Any, sent: float) -> tuple[list[Delivery], list[Turn], bool]:
+    def _granted(self, reply: Any, sent: float) -> tuple[list[Delivery | Turn], bool]:
         """Return what a reply granted, and whether there is more."""
         received = self._clock.monotonic_ms()
         rows, turns, epoch, more = read_row(GrantedReply, reply)
         self._learn(epoch, received)
-        found = self._deliveries(rows, sent, received)
-        return found, self._turns(turns, sent, received), bool(more)
+        found: list[Delivery | Turn] = [*self._deliveries(rows, sent, received)]
+        found += self._turns(turns, sent, received)
+        return found, bool(more)
 
     def _turns(self, rows: Sequence[Any], sent: float, received: float) -> list[Turn]:
         """Return the turns that a reply granted: to a call made at ``sent``."""

@@ -66,7 +66,7 @@ class Rests(NamedTuple):
 
     client_order_id: str
     exchange_key: str
-    row: bytes
+    row: str
     due_ms: int
 
 
@@ -159,10 +159,9 @@ class TurnRow(NamedTuple):
 
 
 class ClaimReply(NamedTuple):
-    """``deliveries`` are ids and deliveries in turn, ``turns`` ids and turns, ``holds`` budgets and
-    milliseconds.
+    """A claim's reply: ``deliveries`` are ids and deliveries in turn, ``turns`` ids and turns.
 
-    ``oversize`` are ids and errors of the entries that were buried because they are too large.
+    ``holds`` are budgets and milliseconds in turn. ``oversize`` are ids and errors of the entries that were buried because they are too large.
     """
 
     deliveries: list[Any]

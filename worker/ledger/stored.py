@@ -82,12 +82,14 @@ class Record(EndedPart, frozen=True, kw_only=True, array_like=True, gc=False):
 class OrderRow(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=False):
     """An order at the exchange that outlives its signal's entry: ``order:<client order id>``.
 
+    A JSON array.
+
     ``entry`` is the id of the stream entry it came by, ``parent`` the client order id of the order
     it is a part of (empty if none), ``state`` an :class:`~worker.domain.order.OrderState`,
     ``request`` the order as it was sent (JSON). ``filled`` (base units) and ``average_price``
     (quote units, empty without fills) are what the exchange has reported and events have told.
     Times are Unix milliseconds: ``placed_ms`` when it was written down, ``ends_ms`` when it is to
-    be cancelled, 0 for never. ``ending`` is why its cancellation was asked for, empty if it was not.
+    be cancelled, 0 for never. ``ending`` is why its cancellation was asked for, empty before.
     """
 
     client_order_id: str
@@ -125,8 +127,10 @@ class BookRow(msgspec.Struct, frozen=True):
 
 
 def read_book_row(raw: bytes) -> BookRow:
-    """Read ``{...}``, or a reservation before it: ``opening s-1``, ``closing s-1 {...}``,
-    ``resting s-1`` or ``resting s-1 {...}``, as ``read_position.lua`` does.
+    """Read a value of the book, as ``read_position.lua`` does.
+
+    It is ``{...}``, or a reservation: ``opening s-1``, ``closing s-1 {...}``, ``resting s-1`` or
+    ``resting s-1 {...}``.
     """
     if raw.startswith(b"{"):
         return BookRow(raw)
@@ -138,7 +142,8 @@ def read_book_row(raw: bytes) -> BookRow:
 
 encode: Final = msgspec.msgpack.Encoder().encode
 decode_record: Final = msgspec.msgpack.Decoder(Record).decode
-decode_order: Final = msgspec.msgpack.Decoder(OrderRow).decode
+decode_order: Final = msgspec.json.Decoder(OrderRow).decode
+_encode_order: Final = msgspec.json.Encoder().encode
 _decode_entry: Final = msgspec.msgpack.Decoder(Entry).decode
 
 
@@ -160,6 +165,11 @@ def encode_record(part: AdmittedPart | EndedPart) -> bytes:
     if isinstance(part, EndedPart):
         return _ENDED_START + encode(part)[1:]
     return _ADMITTED_START + encode(part)[1:]
+
+
+def encode_order(row: OrderRow) -> str:
+    """Return an order as its key has it: a JSON array."""
+    return _encode_order(row).decode()
 
 
 def decode_entry(raw: bytes) -> Entry:

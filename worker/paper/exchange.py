@@ -174,6 +174,7 @@ class PaperExchange(ExchangeAdapter):
             OrderNotFoundError: this instance has no such open order.
         """
         await self._travel()
+        self._take_up(request, exchange_order_id)
         report = self._orders.open(_id_of(request, exchange_order_id))
         if report is None:
             raise _not_found(request, "open order")
@@ -186,6 +187,7 @@ class PaperExchange(ExchangeAdapter):
             OrderNotFoundError: this instance does not know it; sending it again is safe.
         """
         await self._travel()
+        self._take_up(request, exchange_order_id)
         client_id = _id_of(request, exchange_order_id)
         report = self._orders.known(client_id)
         if report is None:
@@ -298,6 +300,16 @@ class PaperExchange(ExchangeAdapter):
             self._trade(order, price)
 
     # --- inside ---
+
+    def _take_up(self, request: OrderRequest, exchange_order_id: str) -> None:
+        """Let an order rest here that another instance has accepted: only such have an id."""
+        info = self.get_symbol_info(request.symbol)
+        if exchange_order_id and info and self._orders.known(request.client_order_id) is None:
+            resting = PaperOrder(request, info, self._clock.now_ms(), resting=True)
+            self._orders.wait(resting)
+            price = self._prices.get(request.symbol)
+            if price is not None:
+                self._trade(resting, price)
 
     def _is_linear(self, symbol: str) -> bool:
         info = self.get_symbol_info(symbol)

@@ -11,12 +11,13 @@ from worker.domain.event_text import EventText, announce, share
 from worker.domain.identity import event_id
 from worker.domain.money import ZERO, maybe_text, text
 from worker.domain.order import OrderReport, OrderState, advance, fact_of
-from worker.domain.position import Position, position_key
+from worker.domain.position import Position
+from worker.domain.position_key import position_key
 from worker.domain.refusal import CancelCode
 from worker.domain.signal import GTC
 from worker.ledger.items import CommitItem
 from worker.ledger.layouts import Rests
-from worker.ledger.stored import EndedPart, OrderRow, encode, encode_record
+from worker.ledger.stored import EndedPart, OrderRow, encode_order, encode_record
 from worker.ledger.turns import ApplyItem, LiveOrder, Turn
 from worker.pipeline.custody import Custody
 from worker.pipeline.ended_line import traded
@@ -42,7 +43,7 @@ class LiveOrderWriter:
         sizing: knows the stop a new position gets.
         retention_ms: how long a finished signal's record is kept.
         max_rest_ms: how long a GTC order may rest, 0 for any time.
-        first_poll_ms: in how long a new order is asked for.
+        first_pause_ms: in how long a new order is asked for.
         clock: the events' time.
     """
 
@@ -54,7 +55,7 @@ class LiveOrderWriter:
         sizing: Sizing,
         retention_ms: int,
         max_rest_ms: int,
-        first_poll_ms: int,
+        first_pause_ms: int,
         clock: Clock,
     ) -> None:
         self._writer = writer
@@ -62,7 +63,7 @@ class LiveOrderWriter:
         self._sizing = sizing
         self._retention_ms = retention_ms
         self._max_rest_ms = max_rest_ms
-        self._first_poll_ms = first_poll_ms
+        self._first_pause_ms = first_pause_ms
         self._clock = clock
 
     def rest(self, end: Resting, custody: Custody) -> Ending:
@@ -102,7 +103,7 @@ class LiveOrderWriter:
             expires_ms=signal.own_expiry_ms(),
             events=(placed, *events),
             rests=Rests(
-                row.client_order_id, row.exchange_key, encode(row), self._first_poll_ms
+                row.client_order_id, row.exchange_key, encode_order(row), self._first_pause_ms
             ),
         )
         fields = traded(order, maybe_text(report.average_price))

@@ -10,6 +10,7 @@ from worker.domain.event import (
     Header,
     OrderPlaced,
     Severity,
+    SignalCompleted,
     SystemError,  # noqa: A004 (its public name)
 )
 from worker.domain.event_text import EventText, announce, encode, share
@@ -241,9 +242,7 @@ class SettlementWriter:
             digest=end.digest,
             record=RecordEnd(state="COMPLETED", outcome=_encode(outcome).decode()),
             events=(encode(event, event_id(signal.signal_id, "completed"), header),),
-            expires_ms=min(
-                signal.own_expiry_ms(), self._clock.now_ms() + self._max_life_ms
-            ),
+            expires_ms=min(signal.own_expiry_ms(), self._clock.now_ms() + self._max_life_ms),
         )
         fields = asked_for(signal)
         fields["result"] = end.result

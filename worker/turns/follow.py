@@ -1,4 +1,4 @@
-"""Follows an order that rests: asks for it, cancels it when that is due, writes down what it learns.
+"""Follows an order that rests: asks for it, cancels it when it is time, writes down what is new.
 
 One turn takes one step. What the step is follows from the durable state and the time alone
 (:func:`why_cancel`, :func:`pause_ms`), so any worker may have the next turn.

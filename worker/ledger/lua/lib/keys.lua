@@ -17,7 +17,7 @@
 --   record:<signal>  string: RECORD, msgpack
 --   book             hash: position key -> position and reservation (read_position.lua)
 --   order:<client id>
---                    string: ORDER of an order that outlives its signal's entry, msgpack
+--                    string: ORDER of an order that outlives its signal's entry, JSON
 --   live             hash: position key -> client order ids of its live orders, separated by spaces
 --   exchange-ids     hash: exchange:exchange order id -> client order id, of live orders
 --   agenda           sorted set: position key -> when one of its live orders needs somebody, ms

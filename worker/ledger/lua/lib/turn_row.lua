@@ -6,7 +6,7 @@ local function turn_row(id, overdue_ms)
   for client_id in string.gmatch(call('HGET', P .. 'live', key) or '', '%S+') do
     local row = call('GET', P .. 'order:' .. client_id)
     if row then
-      local n, signal = #orders + 1, cmsgpack.unpack(row)[ORDER.SIGNAL]
+      local n, signal = #orders + 1, cjson.decode(row)[ORDER.SIGNAL]
       orders[n], records[n] = row, call('GET', P .. 'record:' .. signal)
       cancels[n] = call('GET', P .. 'cancel:' .. signal)
       replied = replied + #row + #(records[n] or '')

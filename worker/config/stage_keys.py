@@ -143,7 +143,7 @@ class ExecutionConfig(Section, kw_only=True, frozen=True):
 
 
 class UpdatesConfig(Section, kw_only=True, frozen=True):
-    """How what happens to resting orders becomes known."""
+    """Learning what happens to resting orders."""
 
     poll_seconds: Annotated[
         float,

@@ -132,18 +132,21 @@ class ExecutionEngine:
             clock=clock,
             tracing=tracing,
         )
-        self._turns = TurnRunner(
-            ledger=ledger,
+        self._turns = self._turn_runner(follow)
+
+    def _turn_runner(self, follow: FollowOrders) -> TurnRunner:
+        return TurnRunner(
+            ledger=self._ledger,
             follow=follow,
             grants=self._grants,
             leases=self._leases,
             tasks=self._tasks,
-            metrics=metrics,
-            clock=clock,
-            concurrency=concurrency,
+            metrics=self._metrics,
+            clock=self._clock,
+            concurrency=self._concurrency,
             on_room=self._news.set,
             on_fatal=self._fail,
-            log_signal=log_signal,
+            log_signal=self._log_signal,
         )
 
     @property

@@ -76,7 +76,7 @@ class TurnRunner:
 
     @property
     def room(self) -> int:
-        """How many more turns this worker may take."""
+        """Return how many more turns this worker may take."""
         return self._most - self.in_hand
 
     def take(self, turns: Iterable[Turn]) -> None:

@@ -1,12 +1,13 @@
 """The ledger's typed calls: one method for each script, values in, values out."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import msgspec
 
 from worker.domain.sheet import Sheet
 from worker.domain.trading_state import TradingState
+from worker.ledger.budgets import Budgets
 from worker.ledger.items import AdmitItem, CommitItem, arguments
 from worker.ledger.layouts import (
     AdmissionsReply,
@@ -46,23 +47,9 @@ from worker.ledger.replies import (
     read_oversize,
 )
 from worker.ledger.scripts import Doorbell, Scripts
-from worker.ledger.stored import encode_order
 from worker.ledger.turns import ApplyItem, Turn, read_turns
 from worker.ledger.words import Status
 from worker.runtime.clock import Clock
-
-
-class Budgets(Protocol):
-    """The budgets of requests of one worker, as far as workers share them."""
-
-    def names(self) -> Sequence[str]:
-        """Return the names of the budgets, without spaces."""
-
-    def learn_shares(self, shares: Mapping[str, tuple[int, int]]) -> None:
-        """Take how many live workers use each budget, and this one's number among them."""
-
-    def learn_holds(self, holds: Mapping[str, float]) -> None:
-        """Take for how many milliseconds an exchange wants no request of a budget."""
 
 
 class Ledger:
@@ -290,27 +277,7 @@ class Ledger:
 
     async def apply(self, item: ApplyItem) -> Status:
         """Write what a turn has found out: COMMITTED, FENCED, or CHANGED where the book is."""
-        events = [part for event in item.events for part in event]
-        reply = await self._scripts.run(
-            "apply",
-            self.worker,
-            item.turn,
-            item.token,
-            self._output_length,
-            item.book,
-            item.position,
-            item.quote,
-            item.exposure,
-            item.realized,
-            item.signal,
-            item.client_order_id,
-            item.exchange_key,
-            encode_order(item.row) if item.row is not None else "",
-            item.due_ms,
-            item.record,
-            item.keep_ms,
-            *events,
-        )
+        reply = await self._scripts.run("apply", self.worker, *item.arguments(self._output_length))
         return Status(reply.decode())
 
     async def elect(self, term_ms: int, readiness_note: str = "") -> Election:

@@ -13,7 +13,6 @@ from worker.ledger.layouts import (
     COMMIT_PLAIN,
     EVENT,
     DeadLetterTail,
-    Rests,
     require,
 )
 from worker.ledger.stored import (
@@ -25,6 +24,7 @@ from worker.ledger.stored import (
     encode,
     encode_record,
 )
+from worker.ledger.turn_layouts import Rests
 
 #: Values in one argument: a script can take only so many apart at once.
 VALUES_A_PART: Final = 2_048

@@ -16,6 +16,7 @@ from worker.ledger.stored import (
     OrderRow,
     Record,
 )
+from worker.ledger.turn_layouts import Rests, TurnRow
 from worker.runtime.errors import InvariantError
 
 # -- what is sent: lists of items ---------------------------------------------------------------
@@ -61,15 +62,6 @@ COMMIT: Final = (*COMMIT_PLAIN, "position", "dead", "rests", "events")
 EVENT: Final = ("stream", "type", "id")
 
 
-class Rests(NamedTuple):
-    """An order that outlives its entry: its row, and in how many ms somebody has to look at it."""
-
-    client_order_id: str
-    exchange_key: str
-    row: str
-    due_ms: int
-
-
 class Held(NamedTuple):
     """An entry and the token under which a worker holds it."""
 
@@ -112,9 +104,6 @@ class DeadLetterTail(NamedTuple):
         return [part for pair in zip(self._fields, self, strict=True) for part in pair]
 
 
-#: The error of a dead letter that has only the beginning of its entry begins with this.
-
-
 # -- what is answered ---------------------------------------------------------------------------
 
 
@@ -142,26 +131,11 @@ class DeliveryRow(NamedTuple):
     fields: list[bytes]
 
 
-class TurnRow(NamedTuple):
-    """A turn granted: a position's line in the book and what lives there.
-
-    ``orders`` are rows of live orders, ``records`` and ``cancels`` for each of them its signal's
-    record and what asks for its cancellation, where there is something.
-    """
-
-    token: int
-    deliveries: int
-    overdue_ms: int
-    book: bytes
-    orders: list[bytes]
-    records: list[bytes | None]
-    cancels: list[bytes | None]
-
-
 class ClaimReply(NamedTuple):
     """A claim's reply: ``deliveries`` are ids and deliveries in turn, ``turns`` ids and turns.
 
-    ``holds`` are budgets and milliseconds in turn. ``oversize`` are ids and errors of the entries that were buried because they are too large.
+    ``holds`` are budgets and milliseconds in turn.
+    ``oversize`` are ids and errors of the entries that were buried because they are too large.
     """
 
     deliveries: list[Any]

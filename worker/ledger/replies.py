@@ -101,11 +101,10 @@ class Fenced(msgspec.Struct, frozen=True):
     """Another worker holds the entry now; this one must drop it."""
 
 
-class Refused(msgspec.Struct, frozen=True):
-    """The order may not be sent; ``holder`` is the signal in its way, empty if none is."""
+class Blocked(msgspec.Struct, frozen=True):
+    """An opening may not be sent: the entry of signal ``holder`` rests for the position."""
 
-    code: Code
-    holder: str = ""
+    holder: str
 
 
 class Waits(msgspec.Struct, frozen=True):
@@ -113,12 +112,12 @@ class Waits(msgspec.Struct, frozen=True):
 
 
 class EndedFirst(msgspec.Struct, frozen=True):
-    """Nothing is left to close: the entry of signal ``target`` was cancelled before it traded."""
+    """A close has cancelled the entry of signal ``target``; nothing of that had traded."""
 
     target: str
 
 
-Admission = Admitted | Duplicate | Fenced | Refused | Waits | EndedFirst
+Admission = Admitted | Duplicate | Fenced | Code | Blocked | Waits | EndedFirst
 
 
 class CommitStatus(StrEnum):
@@ -327,7 +326,9 @@ def read_admission(row: Any, at_ms: int) -> Admission:
     if isinstance(row, list):
         if row[0] == _REFUSED:
             refused = read_row(RefusalRow, row)
-            return Refused(Code[refused.code.decode()], refused.detail.decode())
+            if refused.detail:
+                return Blocked(refused.detail.decode())
+            return Code[refused.code.decode()]
         if row[0] == _ENDED:
             return EndedFirst(read_row(RefusalRow, row).detail.decode())
         admitted = read_row(AdmissionRow, row)

@@ -7,8 +7,16 @@ import msgspec
 
 from worker.domain.event_text import EventText
 from worker.domain.refusal import CancelCode
-from worker.ledger.layouts import TurnRow, read_row
-from worker.ledger.stored import OrderRow, Record, decode_order, read_book_row, read_record
+from worker.ledger.layouts import read_row
+from worker.ledger.stored import (
+    OrderRow,
+    Record,
+    decode_order,
+    encode_order,
+    read_book_row,
+    read_record,
+)
+from worker.ledger.turn_layouts import TurnRow
 from worker.runtime.errors import InvariantError
 
 #: The id of a turn is this and the position key.
@@ -16,7 +24,7 @@ PREFIX: Final = "@"
 
 
 class CancelMark(msgspec.Struct, frozen=True):
-    """What asks for the cancellation of a signal's order: ``by`` is a signal id or an actor."""
+    """A request to cancel a signal's order; ``by`` is a signal id or an actor."""
 
     code: CancelCode
     by: str = ""
@@ -59,7 +67,7 @@ class Turn(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class ApplyItem(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """What a turn has found out about one live order; amounts in millionths of the quote currency.
+    """The findings of a turn about one live order; amounts in millionths of the quote currency.
 
     ``position`` is the position as it is now (JSON), empty for none. ``row`` is the order's, None
     if it is over: then ``record`` is its signal's record, kept for ``keep_ms``. ``due_ms`` is in
@@ -81,6 +89,32 @@ class ApplyItem(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     record: bytes = b""
     keep_ms: int = 0
     events: tuple[EventText, ...] = ()
+
+    def arguments(self, output_length: int) -> list[str | bytes | int]:
+        """Return what ``apply.lua`` reads behind the worker's name.
+
+        Args:
+            output_length: about how many entries an output stream keeps.
+        """
+        row = encode_order(self.row) if self.row is not None else ""
+        return [
+            self.turn,
+            self.token,
+            output_length,
+            self.book,
+            self.position,
+            self.quote,
+            self.exposure,
+            self.realized,
+            self.signal,
+            self.client_order_id,
+            self.exchange_key,
+            row,
+            self.due_ms,
+            self.record,
+            self.keep_ms,
+            *(part for event in self.events for part in event),
+        ]
 
 
 _decode_mark: Final = msgspec.json.Decoder(CancelMark).decode

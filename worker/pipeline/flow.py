@@ -176,7 +176,7 @@ class Resting(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Told(msgspec.Struct, frozen=True, gc=False):
-    """What events have told of a resting order already.
+    """The part of a resting order's life that events have told already.
 
     ``entry_id`` is the stream entry it came by, ``filled`` base units, ``average_price`` quote
     units, ``position`` what its fills have made so far, None while that is nothing.

@@ -16,8 +16,8 @@ from worker.domain.position_key import position_key
 from worker.domain.refusal import CancelCode
 from worker.domain.signal import GTC
 from worker.ledger.items import CommitItem
-from worker.ledger.layouts import Rests
 from worker.ledger.stored import EndedPart, OrderRow, encode_order, encode_record
+from worker.ledger.turn_layouts import Rests
 from worker.ledger.turns import ApplyItem, LiveOrder, Turn
 from worker.pipeline.custody import Custody
 from worker.pipeline.ended_line import traded
@@ -236,7 +236,7 @@ class LiveOrderWriter:
 
 
 def told_of(turn: Turn, live: LiveOrder) -> Told:
-    """Return what events have told of a live order."""
+    """Return the part of a live order that events have told already."""
     row = live.row
     return Told(
         row.entry,

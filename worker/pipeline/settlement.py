@@ -16,27 +16,25 @@ from worker.domain.event import (
 from worker.domain.event_text import EventText, announce, encode, share
 from worker.domain.identity import client_order_id, event_id
 from worker.domain.money import (
-    BPS,
     HUNDRED,
     ZERO,
     maybe_rounded_text,
     millionths_signed,
-    ratio,
     rounded_text,
     text,
 )
-from worker.domain.order import BUY, CANCELLED, FILLED, OrderState
+from worker.domain.order import CANCELLED, FILLED, OrderState
 from worker.domain.position_key import position_key
 from worker.domain.refusal import DeadReason, Refusal
 from worker.domain.signal import Signal
 from worker.ledger.items import CommitItem, RecordEnd
 from worker.ledger.layouts import DeadLetterTail
 from worker.ledger.stored import Reservation
+from worker.pipeline import settlement_figures as figures
 from worker.pipeline.custody import Custody
 from worker.pipeline.ended_line import asked_for, traded
 from worker.pipeline.flow import (
     GONE,
-    AdmittedOrder,
     Completed,
     Failed,
     Malformed,
@@ -67,7 +65,7 @@ class Ending(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     @property
     def rests(self) -> bool:
-        """Whether the signal has not ended: its order goes on without the entry."""
+        """Return whether the signal has not ended: its order goes on without the entry."""
         return self.item.rests is not None
 
 
@@ -119,12 +117,12 @@ class SettlementWriter:
         now_ms = self._clock.now_ms()
         now = utc(now_ms)
         header = self.header(signal, now)
-        is_whole = _is_whole(end)
-        slippage = _slippage_bps(order, end.average_price)
+        is_whole = figures.is_whole(end)
+        slippage = figures.slippage_bps(order, end.average_price)
         filled, average = text(end.filled), maybe_rounded_text(end.average_price)
         change = change_position(end, self._sizing, header, now)
         entry_id = end.told.entry_id if end.told is not None else custody.entry_id
-        latency_ms = _latency_ms(entry_id, now_ms)
+        latency_ms = figures.latency_ms(entry_id, now_ms)
         events = self._order_events(
             end, header, filled, average, slippage, latency_ms, change.note, is_whole=is_whole
         )
@@ -347,7 +345,7 @@ class SettlementWriter:
         order, report, fills = end.order, end.report, end.fills
         client_id, quote = order.request.client_order_id, order.info.quote
         facts = f"{header},{share(order_events.placed(order.request, report, end.attempts))}"
-        events = [event for piece in end.pieces for event in _events_of_piece(piece, header)]
+        events = [event for piece in end.pieces for event in figures.events_of_piece(piece, header)]
         if end.told is not None:
             if not is_whole:
                 told = end.told.filled, end.told.average_price
@@ -390,41 +388,3 @@ class SettlementWriter:
             worker=self._worker,
             at=rfc3339(self._clock.now_ms()),
         )
-
-
-def _is_whole(end: Settlement) -> bool:
-    """Return whether all that was ordered has traded.
-
-    An exchange also calls a reduce-only order filled that it cut to what a position had left.
-    """
-    request = end.order.request
-    is_cut = request.reduce_only and end.filled < request.quantity
-    return end.report.state is FILLED and not is_cut
-
-
-def _events_of_piece(piece: Settlement, header: str) -> list[EventText]:
-    """Build the events of one of several orders that closed a position: none of them is its end."""
-    request = piece.order.request
-    client_id = request.client_order_id
-    facts = f"{header},{share(order_events.placed(request, piece.report, piece.attempts))}"
-    placed = announce(OrderPlaced, event_id(client_id, "placed"), facts)
-    return [placed, *order_events.partials(client_id, piece.fills, facts)]
-
-
-def _slippage_bps(order: AdmittedOrder, average: Decimal | None) -> Decimal | None:
-    """Return how much worse than the reference the fill was, in basis points."""
-    if average is None or not order.plan.reference:
-        return None
-    worse = (
-        average - order.plan.reference
-        if order.request.side is BUY
-        else order.plan.reference - average
-    )
-    return ratio(worse * BPS, order.plan.reference)
-
-
-def _latency_ms(entry_id: str, now_ms: int) -> int:
-    """Return how long the entry has been on the stream: its id begins with when it was added."""
-    arrived_ms, _, _ = entry_id.partition("-")
-    latency_ms = now_ms - int(arrived_ms)
-    return latency_ms if latency_ms > 0 else 0  # clocks differ

@@ -1,1 +1,1 @@
-"""What the ledger has to do by itself: turns, granted like entries. One file a kind."""
+"""Turns: the ledger's own work on what outlives a signal's entry, one file a kind."""

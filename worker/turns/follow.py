@@ -62,7 +62,7 @@ class Later(msgspec.Struct, frozen=True, gc=False):
 
 
 class Over(msgspec.Struct, frozen=True, gc=False):
-    """A turn that has seen the end of an order; ``ending`` is what metrics and logs are told."""
+    """A turn that has seen the end of an order; ``ending`` is for metrics and logs."""
 
     item: ApplyItem
     ending: Ending

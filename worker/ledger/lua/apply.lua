@@ -22,7 +22,6 @@
 -- Returns 'committed'; 'fenced' if the turn is no longer held; 'changed' if the book is not as it was
 --- @include "clock"
 --- @include "fence"
---- @include "read_position"
 --- @include "expect_streams"
 --- @include "append_event"
 --- @include "trim_stream"

@@ -21,7 +21,6 @@
 --- @include "trim_stream"
 --- @include "forget_entry"
 --- @include "holds"
---- @include "rest_order"
 local worker, lease_ms, retention_ms, length = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
 local OUTLIVES_MS = 60000 -- by how much a record outlives its signal, at least: clocks differ
 local expires = now_ms + lease_ms
@@ -46,12 +45,10 @@ local function commit(number, before, at_record)
   local status = (duplicate or admitted) and STATUS.COMMITTED
     or judged(signal, fields[before + COMMIT.DIGEST])
   if status == STATUS.CONFLICT then return status end -- comes again as a dead letter
-  local rests = fields[before + COMMIT.RESTS]
-  -- Where the admission was lost with a primary, the entry comes again and is admitted anew.
+  local rests = fields[before + COMMIT.RESTS] -- admitted by a lost primary, it is admitted anew
   if rests and not (admitted and recorded(signal)) then return STATUS.FENCED end
   if status == STATUS.COMMITTED and not duplicate then
-    if rests then rest_order(fields, before)
-    elseif reservation ~= '' then settle_position(admitted, fields, before) end
+    if reservation ~= '' then settle_position(admitted, fields, before) end
     write_events(fields, before + COMMIT.SIZE, fields[before + COMMIT.EVENTS], at_record, signal,
       fields[before + COMMIT.TRACEPARENT])
     if signal ~= '' and not rests then
@@ -88,9 +85,7 @@ for n = 1, #items do
     and not (admitted and fields[before + COMMIT.POSITION]) then
     position_keys[#position_keys + 1] = fields[before + COMMIT.POSITION_KEY]
   end
-  if entry and entry[ENTRY.FOLLOWING] ~= '' then
-    followers[#followers + 1] = entry[ENTRY.FOLLOWING]
-  end
+  if entry and entry[ENTRY.FOLLOWING] ~= '' then followers[#followers + 1] = entry[ENTRY.FOLLOWING] end
 end
 read_book_rows(position_keys)
 if #followers > 0 then

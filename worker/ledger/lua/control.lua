@@ -16,7 +16,6 @@
 --- @include "expect_streams"
 --- @include "append_event"
 --- @include "ring_bell"
---- @include "call_many"
 local stored = call('HMGET', P .. 'control', 'event', 'asks')
 if stored[1] == ARGV[8] then return 1 end -- repeated
 if (stored[2] or '') ~= ARGV[1] then return 0 end
@@ -26,11 +25,6 @@ problem = not writable and (problem.err or problem)
 if problem and ARGV[3] == 'ACTIVE' then error(problem, 0) end
 call('HSET', P .. 'control', 'event', ARGV[8], 'asks', ARGV[2], 'trading_state', ARGV[3],
   'reason', ARGV[4], 'actor', ARGV[5], 'at', ARGV[6])
-if ARGV[3] ~= 'ACTIVE' then -- what rests is to be cancelled
-  local due = {}
-  for n, key in ipairs(call('HKEYS', P .. 'live')) do due[2 * n - 1], due[2 * n] = 0, key end
-  call_many('ZADD', P .. 'agenda', due)
-end
 ring_bell()
 if problem then error('the trading state is ' .. ARGV[3] .. ' now, but without an event: ' .. problem, 0) end
 append_event('system', ARGV[7], ARGV[8], ARGV[9], '')

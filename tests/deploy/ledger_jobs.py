@@ -10,7 +10,7 @@ import msgspec
 import pytest
 from redis.asyncio import Redis
 
-from tests.integration.fleets import admit_one, commit_one
+from tests.integration.fleets import admit_one, commit_one, limit_rows
 from worker.assembly.people import duties_to_people
 from worker.config.keys import Config
 from worker.domain.position_key import position_key
@@ -101,14 +101,12 @@ def admission(delivery: Delivery, signal: str, **changes: Any) -> AdmitItem:
         exchange="paper",
         position_key=f"paper:{signal}",
         action="open",
-        quote="USDT",
         plan="{}",
         notional=1_000_000,
-        max_positions=100,
-        max_exposure=10**12,
-        max_loss=10**12,
-        max_rate=1_000,
+        limits=limit_rows(positions=100, exposure=10**12, loss=10**12, rate=1_000),
     )
+    if changes.get("action", "open") != "open":
+        changes["limits"] = ()
     return msgspec.structs.replace(item, **changes)
 
 

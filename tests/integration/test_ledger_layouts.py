@@ -47,8 +47,8 @@ def change_encoding(
     """Have every item of a kind encoded with other columns."""
     encode = kind.encode
 
-    def encode_changed(self: Any, worker: str) -> Any:
-        columns, texts = encode(self, worker)
+    def encode_changed(self: Any, *arguments: Any) -> Any:
+        columns, texts = encode(self, *arguments)
         return change(columns, fixed), texts
 
     monkeypatch.setattr(kind, "encode", encode_changed)

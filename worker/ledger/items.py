@@ -1,13 +1,22 @@
 """The items of an admission and of a commit, and their encoding for the scripts."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final, Literal
 
 import msgspec
 from msgspec.structs import astuple
 
 from worker.domain.event_text import EventText
-from worker.ledger.layouts import ADMIT, COMMIT, COMMIT_PLAIN, EVENT, DeadLetterTail, require
+from worker.ledger.layouts import (
+    ADMIT,
+    ADMIT_PLAIN,
+    COMMIT,
+    COMMIT_PLAIN,
+    EVENT,
+    DeadLetterTail,
+    require,
+)
+from worker.ledger.limit_rows import LimitRow, RowTable
 from worker.ledger.stored import (
     STATE_ADMITTED,
     AdmittedPart,
@@ -23,11 +32,14 @@ VALUES_A_PART: Final = 2_048
 
 
 class AdmitItem(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """One order to admit; amounts in millionths of the quote currency, 0 for no limit.
+    """One order to admit; ``notional`` in millionths of the quote currency.
 
-    Its fields are those of ADMIT in that order, then the plan, which only the record has.
+    Its fields are those of ADMIT in that order, then its limits, and the plan, which only the
+    record has.
 
-    ``only_look`` is for an order that may exist already and will not be sent: no limit stops it.
+    ``only_look`` is for an order that may exist already and will not be sent: it has no limits.
+    ``limits`` are those of an opening in the order in which they are checked: the first that it
+    breaks refuses it; if it breaks none, it counts in all of them.
     ``opener`` is the strategy that must have opened the position to be changed, "" for one without
     a name; False where any may have.
     """
@@ -39,18 +51,14 @@ class AdmitItem(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     exchange: str
     position_key: str
     action: str
-    quote: str
     notional: int
-    max_positions: int
-    max_exposure: int
-    max_loss: int
-    max_rate: int
     only_look: bool = False
     opener: str | Literal[False] = False
+    limits: tuple[LimitRow, ...] = ()
     plan: str
 
-    def encode(self, worker: str) -> tuple[tuple[object, ...], list[bytes]]:
-        """Return the columns of ADMIT, and the beginning of the record."""
+    def encode(self, worker: str, table: RowTable) -> tuple[tuple[object, ...], list[bytes]]:
+        """Return the columns of ADMIT, and the beginning of the record; add limits to ``table``."""
         record = AdmittedPart(
             entry=self.entry,
             digest=self.digest,
@@ -59,7 +67,8 @@ class AdmitItem(msgspec.Struct, frozen=True, kw_only=True, gc=False):
             worker=worker,
             plan=self.plan,
         )
-        return astuple(self)[: len(ADMIT)], [encode_record(record)]
+        columns = (*astuple(self)[: len(ADMIT_PLAIN)], *table.span(self.limits))
+        return columns, [encode_record(record)]
 
 
 class RecordEnd(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -149,8 +158,9 @@ class CommitItem(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 require(
-    AdmitItem.__struct_fields__ == (*ADMIT, "plan"),
-    "the fields of AdmitItem must be those of ADMIT, in that order, and the plan",
+    AdmitItem.__struct_fields__ == (*ADMIT_PLAIN, "limits", "plan")
+    and ADMIT[len(ADMIT_PLAIN) :] == ("first_limit", "last_limit"),
+    "the fields of AdmitItem must be those of ADMIT, in that order, limits and the plan",
 )
 require(
     CommitItem.__struct_fields__ == (*COMMIT, "record"),
@@ -163,19 +173,36 @@ require(
 )
 
 
-def arguments(items: Iterable[AdmitItem | CommitItem], worker: str) -> list[bytes | str | int]:
-    """Return what scripts read of items: how many arguments the columns take, these, the texts."""
+def admission_arguments(items: Iterable[AdmitItem], worker: str) -> list[bytes | str | int]:
+    """Return what ``admit`` reads: rows of limits and columns, both packed, then the records."""
+    table = RowTable()
+    values: list[object] = []
+    texts: list[bytes] = []
+    for item in items:
+        columns, more = item.encode(worker, table)
+        values += columns
+        texts += more
+    return [*_parts(table.values), *_parts(values), *texts]
+
+
+def outcome_arguments(items: Iterable[CommitItem], worker: str) -> list[bytes | str | int]:
+    """Return what ``commit`` reads: columns, packed, then the texts."""
     values: list[object] = []
     texts: list[bytes | str] = []
     for item in items:
         columns, more = item.encode(worker)
         values += columns
         texts += more
-    starts = range(0, len(values), VALUES_A_PART)
+    return [*_parts(values), *texts]
+
+
+def _parts(values: Sequence[object]) -> list[bytes | int]:
+    """Return how many arguments values take, at least one, and these."""
+    starts = range(0, len(values) or 1, VALUES_A_PART)
     parts = [_packed(values[start : start + VALUES_A_PART]) for start in starts]
-    return [len(parts), *parts, *texts]
+    return [len(parts), *parts]
 
 
-def _packed(values: list[object]) -> bytes:
+def _packed(values: Sequence[object]) -> bytes:
     """Return values one behind the other: an array of them without its beginning."""
     return encode(values)[len(array_start(len(values))) :]

@@ -1,14 +1,13 @@
 -- Check the account's limits for orders, reserve them and write their execution records.
 -- KEYS[1] {account}:signals
 -- ARGV[1] worker: consumer name
--- ARGV[2] parts: number of packed field arguments that follow
--- ARGV[3...] these: ADMIT of every order, packed (items.py); then of every order the RECORD as far as
---   the worker knows it
+-- ARGV[2] parts: number of packed arguments that follow
+-- ARGV[3...] these: every LIMIT_ROW that orders name, packed (items.py); then a number of parts and
+--   these: ADMIT of every order, packed; then of every order the RECORD as far as the worker knows it
 -- Returns ADMISSIONS; of each order a word or ADMISSION: admitted + position, refused + code, fenced,
 --   duplicate, conflict. An order admitted now and without a pause has its position alone, or if there
 --   is none `admitted` alone
 --- @include "clock"
---- @include "unpack_items"
 --- @include "fence"
 --- @include "decode_record"
 --- @include "put_signal"
@@ -16,7 +15,7 @@
 --- @include "reserve"
 --- @include "exchange_pause"
 local worker = ARGV[1]
-local fields, at_records = unpack_items(2)
+local fields, at_records = unpack_items(at_orders)
 local count = #ARGV - at_records + 1
 if #fields ~= ADMIT.SIZE * count then
   error('admit: ' .. #fields .. ' fields for ' .. count .. ' orders of ADMIT.SIZE each', 0)
@@ -84,6 +83,9 @@ local answers = {}
 for n = 1, count do answers[n] = admit(n) end
 if #written > 0 then call('MSET', unpack(written)) end
 write_book_rows()
+if next(admission_times) then
+  --- @include "write_admission_times"
+end
 do
   --- @include "flush"
 end

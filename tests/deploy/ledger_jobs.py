@@ -23,6 +23,7 @@ from worker.ledger.connection import Connections, Purpose
 from worker.ledger.errors import LedgerUnavailableError
 from worker.ledger.items import NO_RECORD, AdmitItem, CommitItem, RecordEnd
 from worker.ledger.layouts import DeadLetterTail
+from worker.ledger.limit_rows import NO_LIMITS
 from worker.ledger.operator_calls import OperatorCalls
 from worker.ledger.replies import Admitted, CommitStatus, Delivery
 from worker.ledger.scripts import RedisScripts
@@ -106,7 +107,7 @@ def admission(delivery: Delivery, signal: str, **changes: Any) -> AdmitItem:
         limits=limit_rows(positions=100, exposure=10**12, loss=10**12, rate=1_000),
     )
     if changes.get("action", "open") != "open":
-        changes["limits"] = ()
+        changes["limits"] = NO_LIMITS
     return msgspec.structs.replace(item, **changes)
 
 

@@ -15,7 +15,7 @@ from worker.domain.refusal import Code
 from worker.ledger.calls import Ledger
 from worker.ledger.connection import Connections
 from worker.ledger.items import AdmitItem, CommitItem, RecordEnd
-from worker.ledger.limit_rows import BOOK, RATE, Kind, LimitRow
+from worker.ledger.limit_rows import BOOK, RATE, Kind, LimitRow, Limits, limits_of
 from worker.ledger.replies import Admission, Admitted, CommitStatus, Committed, Delivery
 from worker.ledger.scripts import RedisScripts
 from worker.ledger.stored import Record, decode_entry, decode_record, read_book_row
@@ -144,15 +144,15 @@ async def fleet_on(url: str, **options: Any) -> AsyncIterator[Fleet]:
 
 def limit_rows(
     quote: str = "USDT", *, positions: int = 0, exposure: int = 0, loss: int = 0, rate: int = 0
-) -> tuple[LimitRow, ...]:
-    """The account's limits as the worker states them; 0 is off, exposure is counted all the same."""
+) -> Limits:
+    """The account's limits as a worker states them; 0 is off, but exposure always counts."""
     rows = (
         LimitRow(BOOK, Kind.COUNT, 1, positions, Code.MAX_POSITIONS),
         LimitRow(quote, Kind.SUM, False, exposure or False, Code.MAX_EXPOSURE),
         LimitRow(quote, Kind.LOSS, 0, loss, Code.DAILY_LOSS_LIMIT),
         LimitRow(RATE, Kind.WINDOW, 1, rate, Code.ORDER_RATE_LIMIT),
     )
-    return tuple(row for row in rows if row.kind is Kind.SUM or row.most)
+    return limits_of(*(row for row in rows if row.kind is Kind.SUM or row.most))
 
 
 def admission(delivery: Delivery, signal: str = "s-1", **fields: Any) -> AdmitItem:

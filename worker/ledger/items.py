@@ -16,17 +16,17 @@ from worker.ledger.layouts import (
     DeadLetterTail,
     require,
 )
-from worker.ledger.limit_rows import LimitRow, RowTable
+from worker.ledger.limit_rows import NO_LIMITS, LimitRow, Limits
 from worker.ledger.stored import (
     STATE_ADMITTED,
     AdmittedPart,
     EndedPart,
     Reservation,
-    array_start,
-    encode,
     encode_record,
+    packed,
 )
 
+ROW_SIZE: Final = len(LimitRow._fields)
 #: Values in one argument: a script can take only so many apart at once.
 VALUES_A_PART: Final = 2_048
 
@@ -54,11 +54,11 @@ class AdmitItem(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     notional: int
     only_look: bool = False
     opener: str | Literal[False] = False
-    limits: tuple[LimitRow, ...] = ()
+    limits: Limits = NO_LIMITS
     plan: str
 
-    def encode(self, worker: str, table: RowTable) -> tuple[tuple[object, ...], list[bytes]]:
-        """Return the columns of ADMIT, and the beginning of the record; add limits to ``table``."""
+    def encode(self, worker: str) -> tuple[tuple[object, ...], list[bytes]]:
+        """Return the columns of ADMIT but for the limits, and the beginning of the record."""
         record = AdmittedPart(
             entry=self.entry,
             digest=self.digest,
@@ -67,8 +67,7 @@ class AdmitItem(msgspec.Struct, frozen=True, kw_only=True, gc=False):
             worker=worker,
             plan=self.plan,
         )
-        columns = (*astuple(self)[: len(ADMIT_PLAIN)], *table.span(self.limits))
-        return columns, [encode_record(record)]
+        return astuple(self)[: len(ADMIT_PLAIN)], [encode_record(record)]
 
 
 class RecordEnd(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -175,14 +174,25 @@ require(
 
 def admission_arguments(items: Iterable[AdmitItem], worker: str) -> list[bytes | str | int]:
     """Return what ``admit`` reads: rows of limits and columns, both packed, then the records."""
-    table = RowTable()
+    #: By the identity of limits: how many values stand before their first row and before the last.
+    spans: dict[int, tuple[int, int]] = {id(NO_LIMITS): (0, -ROW_SIZE)}
+    tables: list[bytes] = []
+    size = 0
     values: list[object] = []
     texts: list[bytes] = []
     for item in items:
-        columns, more = item.encode(worker, table)
+        limits = item.limits
+        span = spans.get(id(limits))
+        if span is None:
+            end = size + ROW_SIZE * len(limits.rows)
+            span = spans[id(limits)] = (size, end - ROW_SIZE)
+            tables.append(limits.packed)
+            size = end
+        columns, more = item.encode(worker)
         values += columns
+        values += span
         texts += more
-    return [*_parts(table.values), *_parts(values), *texts]
+    return [len(tables), *tables, *_parts(values), *texts]
 
 
 def outcome_arguments(items: Iterable[CommitItem], worker: str) -> list[bytes | str | int]:
@@ -197,12 +207,7 @@ def outcome_arguments(items: Iterable[CommitItem], worker: str) -> list[bytes | 
 
 
 def _parts(values: Sequence[object]) -> list[bytes | int]:
-    """Return how many arguments values take, at least one, and these."""
-    starts = range(0, len(values) or 1, VALUES_A_PART)
-    parts = [_packed(values[start : start + VALUES_A_PART]) for start in starts]
+    """Return how many arguments values take, and these."""
+    starts = range(0, len(values), VALUES_A_PART)
+    parts = [packed(values[start : start + VALUES_A_PART]) for start in starts]
     return [len(parts), *parts]
-
-
-def _packed(values: Sequence[object]) -> bytes:
-    """Return values one behind the other: an array of them without its beginning."""
-    return encode(values)[len(array_start(len(values))) :]

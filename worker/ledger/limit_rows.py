@@ -1,10 +1,12 @@
 """Limits of the whole account as rows: the worker builds them, one loop in a script checks them."""
 
-from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from typing import Final, Literal, NamedTuple
 
+import msgspec
+
 from worker.domain.refusal import Code
+from worker.ledger.stored import packed
 
 #: The counter that has the times of admissions.
 RATE: Final = "rate"
@@ -46,27 +48,20 @@ class LimitRow(NamedTuple):
     code: Code
 
 
-class RowTable:
-    """The rows of one call, those that orders share once."""
+class Limits(msgspec.Struct, frozen=True, gc=False):
+    """The rows of an order, in the order in which they are checked, and these as they are sent.
 
-    def __init__(self) -> None:
-        self.values: list[object] = []
-        self._last: Sequence[LimitRow] = ()
-        self._span = (0, -1)  # of no rows: a loop from the first to the last ends at once
+    Orders may share them: in one call the same object is sent once.
+    """
 
-    def span(self, rows: Sequence[LimitRow]) -> tuple[int, int]:
-        """Return how many values stand before the first of ``rows`` and before the last one.
-
-        Rows that are those of the order before (the same object) are not added again.
-        """
-        if rows is not self._last:
-            before = len(self.values)
-            self.values += flat(rows)
-            self._last = rows
-            self._span = before, len(self.values) - len(LimitRow._fields)
-        return self._span
+    rows: tuple[LimitRow, ...]
+    packed: bytes
 
 
-def flat(rows: Iterable[LimitRow]) -> list[object]:
-    """Return the values of rows, one behind the other."""
-    return [value for row in rows for value in row]
+def limits_of(*rows: LimitRow) -> Limits:
+    """Return rows with their encoding."""
+    return Limits(rows, packed([value for row in rows for value in row]))
+
+
+#: Of an order that nothing limits.
+NO_LIMITS: Final = limits_of()

@@ -6,14 +6,14 @@ from typing import Final
 from worker.config.keys import RiskConfig
 from worker.domain.money import MAX_MILLIONTHS
 from worker.domain.refusal import Code
-from worker.ledger.limit_rows import BOOK, RATE, Kind, LimitRow
+from worker.ledger.limit_rows import BOOK, RATE, Kind, LimitRow, Limits, limits_of
 
 #: A percent of one unit, as the ledger counts amounts.
 MILLIONTHS_A_PERCENT: Final = Decimal(10_000)
 
 
 class AccountLimits:
-    """Builds the rows of openings; those of a quote currency stay until its balance changes.
+    """Builds the limits of openings; those of a quote currency stay until its balance changes.
 
     Args:
         config: the ``risk`` section.
@@ -24,10 +24,10 @@ class AccountLimits:
         #: In millionths of the quote currency for each unit of the balance, 0 for no limit.
         self._max_exposure = config.max_total_exposure_pct * MILLIONTHS_A_PERCENT
         self._max_loss = config.max_daily_loss_pct * MILLIONTHS_A_PERCENT
-        #: By quote currency: the balance seen last, and its rows.
-        self._known: dict[str, tuple[Decimal, tuple[LimitRow, ...]]] = {}
+        #: By quote currency: the balance seen last, and its limits.
+        self._known: dict[str, tuple[Decimal, Limits]] = {}
 
-    def rows(self, quote: str, total: Decimal) -> tuple[LimitRow, ...]:
+    def of(self, quote: str, total: Decimal) -> Limits:
         """Return the limits of an opening in the order in which they are checked.
 
         Args:
@@ -37,11 +37,11 @@ class AccountLimits:
         known = self._known.get(quote)
         if known is not None and known[0] is total:
             return known[1]
-        rows = self._rows(quote, total)
-        self._known[quote] = total, rows
-        return rows
+        limits = self._of(quote, total)
+        self._known[quote] = total, limits
+        return limits
 
-    def _rows(self, quote: str, total: Decimal) -> tuple[LimitRow, ...]:
+    def _of(self, quote: str, total: Decimal) -> Limits:
         config = self._config
         exposure = _share(total, self._max_exposure) or False
         rows = [
@@ -54,7 +54,7 @@ class AccountLimits:
         if config.max_orders_per_minute:
             most = config.max_orders_per_minute
             rows.append(LimitRow(RATE, Kind.WINDOW, 1, most, Code.ORDER_RATE_LIMIT))
-        return tuple(rows)
+        return limits_of(*rows)
 
 
 def _share(total: Decimal, limit: Decimal) -> int:

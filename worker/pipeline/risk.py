@@ -16,7 +16,7 @@ from worker.domain.refusal import Code, Refusal, refuse
 from worker.domain.signal import OPEN, Signal
 from worker.exchanges.ports import ExchangeAdapter, Resend
 from worker.ledger.items import AdmitItem
-from worker.ledger.limit_rows import LimitRow
+from worker.ledger.limit_rows import NO_LIMITS
 from worker.ledger.replies import Admission, Admitted, Duplicate, Fenced
 from worker.ledger.stored import Record
 from worker.market.data import MarketData
@@ -266,10 +266,10 @@ class RiskManagementHandler:
     def _item(self, valid: ValidSignal, plan: Plan, custody: Custody) -> AdmitItem:
         arrival = valid.arrival
         signal, balance = arrival.signal, arrival.view.balance
-        limits: tuple[LimitRow, ...] = ()
+        limits = NO_LIMITS
         if signal.action is OPEN and plan.refusal is None:
             total = balance.total if balance is not None else ZERO
-            limits = self._limits.rows(valid.info.quote, total)
+            limits = self._limits.of(valid.info.quote, total)
         # More than 15 arguments by name would be gathered in a dictionary first.
         item = AdmitItem(
             entry=custody.entry_id,

@@ -14,6 +14,7 @@ from worker.ledger.items import (
     outcome_arguments,
 )
 from worker.ledger.layouts import (
+    ADMIT,
     ADMIT_PLAIN,
     COMMIT,
     COMMIT_PLAIN,
@@ -26,9 +27,9 @@ from worker.ledger.layouts import (
     read_row,
     require,
 )
-from worker.ledger.limit_rows import BOOK, RATE, Kind, LimitRow, RowTable
+from worker.ledger.limit_rows import BOOK, NO_LIMITS, RATE, Kind, LimitRow, Limits, limits_of
 from worker.ledger.replies import read_account, read_admission, read_deliveries
-from worker.ledger.stored import Record, Reservation, decode_record, encode_record
+from worker.ledger.stored import Record, Reservation, array_start, decode_record, encode_record
 from worker.runtime.errors import InvariantError
 
 TAIL = DeadLetterTail(
@@ -40,7 +41,7 @@ RATE_ROW = LimitRow(RATE, Kind.WINDOW, 1, 5, Code.ORDER_RATE_LIMIT)
 AT_ADMISSION = b"".join(msgspec.msgpack.encode(value) for value in (5, 0, "{}"))
 
 
-def an_admission(limits: tuple[LimitRow, ...] = ()) -> AdmitItem:
+def an_admission(limits: Limits = NO_LIMITS) -> AdmitItem:
     values: dict[str, Any] = {name: f"the {name}" for name in AdmitItem.__struct_fields__}
     return AdmitItem(**(values | {"limits": limits}))
 
@@ -64,29 +65,30 @@ def test_every_layout_names_each_column_once() -> None:
 
 def test_an_admission_is_encoded_in_the_order_of_its_layout() -> None:
     """An encoded admission has the columns of ADMIT in order, and nothing else."""
-    columns, _ = an_admission().encode("w", RowTable())
-    assert columns == (*(f"the {name}" for name in ADMIT_PLAIN), 0, -1)
+    columns, _ = an_admission().encode("w")
+    assert columns == tuple(f"the {name}" for name in ADMIT_PLAIN)
 
 
 def test_orders_with_the_same_limits_share_their_rows() -> None:
-    """Rows that are the same object as those before are sent once; a close names none."""
-    table = RowTable()
-    one, other = (PLACES, RATE_ROW), (PLACES,)
-    spans = [
-        an_admission(rows).encode("w", table)[0][len(ADMIT_PLAIN) :]
-        for rows in (one, one, (), other, one)
-    ]
-    assert spans == [(0, 5), (0, 5), (10, 5), (10, 10), (15, 20)]
-    assert table.values == [*PLACES, *RATE_ROW, *PLACES, *PLACES, *RATE_ROW]
+    """Whatever comes between them: the same object is sent once; a close names none."""
+    one, other = limits_of(PLACES, RATE_ROW), limits_of(PLACES)
+    orders = [an_admission(limits) for limits in (one, NO_LIMITS, one, other, one)]
+    count, *tables, parts, columns = admission_arguments(orders, "w")[:5]
+    assert (count, tables, parts) == (2, [one.packed, other.packed], 1)
+    unpacked = msgspec.msgpack.decode(array_start(len(ADMIT) * 5) + as_bytes(columns))
+    ends = [ADMIT.index("first_limit"), ADMIT.index("last_limit")]
+    spans = [[unpacked[len(ADMIT) * n + end] for end in ends] for n in range(5)]
+    assert spans == [[0, 5], [0, -5], [0, 5], [10, 10], [0, 5]]
 
 
 def test_the_rows_of_limits_come_before_the_orders() -> None:
     """Both packed, with how many arguments each takes, also where there is no row."""
-    count, packed, orders, _, record = admission_arguments([an_admission((PLACES,))], "w")
+    limits = limits_of(PLACES)
+    count, packed, orders, _, record = admission_arguments([an_admission(limits)], "w")
     assert (count, orders) == (1, 1)
     assert packed == b"".join(map(msgspec.msgpack.encode, PLACES))
     assert decode_record(as_bytes(record) + AT_ADMISSION).plan == "the plan"
-    assert admission_arguments([an_admission()], "w")[:3] == [1, b"", 1]
+    assert admission_arguments([an_admission()], "w")[:2] == [0, 1]
 
 
 def test_an_outcome_is_encoded_in_the_order_of_its_layout() -> None:
@@ -120,7 +122,7 @@ def test_a_script_gets_false_where_there_is_no_value() -> None:
 
 def test_the_beginning_of_a_record_has_its_columns() -> None:
     """With the end that the server adds it is the record."""
-    _, (begun,) = an_admission().encode("w", RowTable())
+    _, (begun,) = an_admission().encode("w")
     record = decode_record(begun + AT_ADMISSION)
     assert (record.entry, record.signal, record.plan) == ("the entry", "the signal", "the plan")
     assert (record.admitted_at, record.position, record.ended_at) == (5, "{}", 0)

@@ -8,6 +8,7 @@
 --   duplicate, conflict. An order admitted now and without a pause has its position alone, or if there
 --   is none `admitted` alone
 --- @include "clock"
+--- @include "unpack_items"
 --- @include "fence"
 --- @include "decode_record"
 --- @include "put_signal"
@@ -15,6 +16,11 @@
 --- @include "reserve"
 --- @include "exchange_pause"
 local worker = ARGV[1]
+local at_orders
+limits, at_orders = unpack_items(2)
+if #limits % LIMIT_ROW.SIZE ~= 0 then
+  error('admit: ' .. #limits .. ' values for rows of LIMIT_ROW.SIZE each', 0)
+end
 local fields, at_records = unpack_items(at_orders)
 local count = #ARGV - at_records + 1
 if #fields ~= ADMIT.SIZE * count then
@@ -83,8 +89,9 @@ local answers = {}
 for n = 1, count do answers[n] = admit(n) end
 if #written > 0 then call('MSET', unpack(written)) end
 write_book_rows()
-if next(admission_times) then
+if admission_times then
   --- @include "write_admission_times"
+  write_admission_times(admission_times)
 end
 do
   --- @include "flush"

@@ -1,13 +1,9 @@
 --- @include "clock"
---- @include "unpack_items"
 --- @include "trading_state"
 --- @include "change_exposure"
 -- The limits of the whole account: rows that the worker builds (limit_rows.py), and what is compared with
 -- them; `rule_broken` checks an order.
-local limits, at_orders = unpack_items(2)
-if #limits % LIMIT_ROW.SIZE ~= 0 then
-  error('admit: ' .. #limits .. ' values for rows of LIMIT_ROW.SIZE each', 0)
-end
+local limits -- LIMIT_ROW of each, one behind the other; the script has them from the call
 local stored = {} -- by place in `limits`: what a row's counter had come to before this call, once read
 local numbers = {book = 0} -- by counter of a count or window: what orders admitted by this call have added
 
@@ -27,7 +23,7 @@ local function limit_broken(fields, before)
           held = -tonumber(call('HGET', P .. 'day:' .. math.floor(now_ms / 86400000), counter) or 0)
         elseif kind == KIND.WINDOW then
           held = call('ZCOUNT', P .. counter, now_ms - LIMIT.WINDOW_MS + 1, '+inf')
-        else error('admit: no kind of limit is ' .. tostring(kind), 0) end
+        else error('admit: no kind of limit is ' .. kind, 0) end
         stored[at] = held
       end
       if kind == KIND.LOSS then

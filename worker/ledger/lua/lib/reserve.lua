@@ -1,6 +1,6 @@
 --- @include "book_rows"
 --- @include "account_limits"
-local admission_times = {} -- by counter of a window: time and entry id of each order admitted by this call
+local admission_times -- by counter of a window: time and entry id of each order admitted by this call
 
 -- Reserve an order's position, and count it in what is limited. ADMIT of the order begins after
 -- fields[before].
@@ -12,6 +12,7 @@ local function reserve(fields, before, position)
     if kind == KIND.SUM then
       change_exposure(counter, limits[at + LIMIT_ROW.ADD] or fields[before + ADMIT.NOTIONAL])
     elseif kind == KIND.WINDOW then
+      admission_times = admission_times or {}
       local times = admission_times[counter] or {}
       times[#times + 1], times[#times + 2] = now_ms, fields[before + ADMIT.ENTRY]
       admission_times[counter], numbers[counter] = times, #times / 2

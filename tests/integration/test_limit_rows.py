@@ -176,6 +176,41 @@ async def test_rows_of_an_unknown_kind_admit_nothing(fleet: ClockedFleet) -> Non
     assert await fleet.hash("book") == {}
 
 
+# --- what is left of the counts ---
+
+
+def full(delivery: Delivery, signal: str) -> AdmitItem:
+    """An order that alone brings exposure, positions and rate to their limits."""
+    return admission(delivery, signal, max_positions=1, max_exposure=100, max_loss=5, max_rate=1)
+
+
+async def test_a_new_worker_counts_on(fleet: ClockedFleet) -> None:
+    """A limit that one worker has used up is used up for one that starts after it."""
+    await admit(fleet["w1"], await fleet.delivery(), "s-1", max_rate=1)
+    item = admission(await fleet.delivery("w2"), "s-2", max_rate=1)
+    assert await admit_one(fleet["w2"], item) is Code.ORDER_RATE_LIMIT
+
+
+async def test_lost_counts_begin_at_nothing(fleet: ClockedFleet) -> None:
+    """Whatever of them a primary lost: orders are admitted as if none had been before."""
+    day = f"day:{fleet.at_ms // DAY_MS}"
+    await fleet.redis.hset(fleet.key(day), "USDT", -4)
+    assert isinstance(await admit_one(fleet["w1"], full(await fleet.delivery(), "s-1")), Admitted)
+    await fleet.redis.hset(fleet.key(day), "USDT", -5)
+    lost = ("book", "totals", day, "rate")
+    codes = []
+    for number, key in enumerate(lost, start=2):
+        codes.append(await admit_one(fleet["w1"], full(await fleet.delivery(), f"s-{number}")))
+        await fleet.redis.delete(fleet.key(key))
+    assert codes == [
+        Code.MAX_POSITIONS,
+        Code.MAX_EXPOSURE,
+        Code.DAILY_LOSS_LIMIT,
+        Code.ORDER_RATE_LIMIT,
+    ]
+    assert isinstance(await admit_one(fleet["w1"], full(await fleet.delivery(), "s-9")), Admitted)
+
+
 # --- every kind, against a model ---
 
 

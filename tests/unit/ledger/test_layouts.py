@@ -52,7 +52,7 @@ def an_outcome(**fields: Any) -> CommitItem:
     return CommitItem(record=record, **(values | {"events": (), "dead": None} | fields))
 
 
-def as_bytes(text: bytes | str) -> bytes:
+def as_bytes(text: bytes | str | int) -> bytes:
     assert isinstance(text, bytes)
     return text
 

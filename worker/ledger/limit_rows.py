@@ -15,7 +15,7 @@ BOOK: Final = "book"
 
 
 class Kind(StrEnum):
-    """What a row counts, and when an order breaks it.
+    """Ways to count, and when an order breaks a row.
 
     - ``sum``: a field of ``totals``. Admissions add to it and ends take from it; with the order it
       must not be more than ``most``.

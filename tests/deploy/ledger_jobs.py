@@ -130,7 +130,7 @@ def outcome(delivery: Delivery, signal: str, **changes: Any) -> CommitItem:
 
 POSITION: Final = (
     '{"position_id":"p","exchange":"paper","symbol":"BTC/USDT","direction":"long",'
-    '"entry_quantity":"1","entry_value":"1","opened_at":"2026-01-01T00:00:00Z"}'
+    '"quantity":"1","entry_quantity":"1","entry_value":"1","opened_at":"2026-01-01T00:00:00Z"}'
 )
 
 
@@ -190,7 +190,7 @@ async def work(config: Config, producer: Config) -> set[str]:
 
 async def _correct(scripts: RedisScripts) -> None:
     """A position is made another one, and what it was."""
-    other = POSITION.replace('_quantity":"1"', '_quantity":"2"')
+    other = POSITION.replace('"quantity":"1"', '"quantity":"2"')
     texts = [f"text{n}" for n in range(7)]
     for before, after in ((POSITION, other), (other, POSITION)):
         values: tuple[Argument, ...] = (

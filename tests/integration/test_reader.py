@@ -286,6 +286,7 @@ async def test_positions_are_read_from_the_book(account: Account) -> None:
         exchange="paper",
         symbol="BTC/USDT",
         direction=Direction.LONG,
+        quantity=Decimal("0.5"),
         entry_quantity=Decimal("0.5"),
         entry_value=Decimal(32_500),
         opened_at=datetime(2026, 1, 1, tzinfo=UTC),

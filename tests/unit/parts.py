@@ -124,6 +124,7 @@ def position(
         "exchange": "paper",
         "symbol": SYMBOL,
         "direction": Direction.LONG,
+        "quantity": D(quantity),
         "entry_quantity": D(quantity),
         "entry_value": D(quantity) * D(entry_price),
         "opened_at": START,

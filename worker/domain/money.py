@@ -34,7 +34,7 @@ _floor: Final = Context(prec=PRECISION, rounding=ROUND_FLOOR).quantize
 _ceil: Final = Context(prec=PRECISION, rounding=ROUND_CEILING).quantize
 _divide: Final = Context(prec=QUOTIENT_DIGITS, rounding=ROUND_HALF_EVEN).divide
 #: Rounded so that rounding the quotient once more is as if it were done once.
-_divide_finely: Final = Context(prec=PRECISION, rounding=ROUND_05UP).divide
+_divide_once: Final = Context(prec=QUOTIENT_DIGITS, rounding=ROUND_05UP).divide
 #: The steps that one ``quantize`` rounds to, however they are written (0.1, 0.10).
 _DECIMAL_STEPS: Final = {step: step for step in (Decimal(1).scaleb(-n) for n in range(19))}
 
@@ -89,12 +89,15 @@ def ratio(numerator: Decimal, denominator: Decimal) -> Decimal:
 
 def shown(value: Decimal) -> Decimal:
     """Round a computed amount half-even to the 18 fractional digits that are shown."""
-    return tidy(_quantize(value, SHOWN_QUANTUM))
+    written = str(value)
+    if len(written) > _SHORT or "E" in written:
+        value = _quantize(value, SHOWN_QUANTUM)
+    return _normalize(value) or ZERO
 
 
 def shown_ratio(numerator: Decimal, denominator: Decimal) -> Decimal:
     """Divide, rounded half-even to the 18 fractional digits that are shown."""
-    return tidy(_quantize(_divide_finely(numerator, denominator), SHOWN_QUANTUM))
+    return shown(_divide_once(numerator, denominator))
 
 
 def tidy(value: Decimal) -> Decimal:

@@ -35,8 +35,10 @@ class Earlier(
     coin_value: Decimal = ZERO
     fee: Decimal = ZERO
 
-
-NOTHING_EARLIER: Final = Earlier()
+    def realized(self, direction: Direction) -> Decimal:
+        """Return the profit of that part, quote units."""
+        gain = self.exit_value + self.coin_value - self.cost
+        return (gain if direction is LONG else -gain) - self.fee
 
 
 class Position(
@@ -52,7 +54,8 @@ class Position(
     Nothing that is stored was ever divided, but for what ``earlier`` was charged: the sums do not
     depend on the order in which fills became known, or on how they were cut. Means, and the share
     of the cost that an exit is charged, are worked out from them when asked for; what is left of a
-    position at its end is charged whole.
+    position at its end is charged whole. ``quantity``, held now and 0 once it is closed, follows
+    from the sums too; it stands beside them because everything asks for it.
 
     Quantities are base units, values quote units. ``entry_*`` are what entries traded, ``exit_*``
     what exits did, fees left out. ``entry_fee`` and ``exit_fee`` are every fee that could be
@@ -66,6 +69,7 @@ class Position(
     exchange: str
     symbol: str
     direction: Direction
+    quantity: Decimal
     entry_quantity: Decimal
     entry_value: Decimal
     opened_at: datetime
@@ -83,27 +87,20 @@ class Position(
     exit_coin_value: Decimal = ZERO
     gone: Decimal = ZERO
     fees: dict[str, Decimal] = {}
-    earlier: Earlier = NOTHING_EARLIER
-
-    @property
-    def quantity(self) -> Decimal:
-        """Quantity held now, base units; 0 once the position is closed."""
-        left = self.entry_quantity - self.entry_coins - self.exit_quantity - self.gone
-        if self.exit_coins:
-            left -= min(self.exit_coins, max(left, ZERO))
-        return tidy(left) if left > ZERO else ZERO
+    earlier: Earlier | None = None
 
     @property
     def opened_quantity(self) -> Decimal:
         """All that was ever opened, base units, net of the fees that were taken out of it."""
-        return tidy(self.entry_quantity - self.entry_coins + self.earlier.opened)
+        opened = self.entry_quantity - self.entry_coins
+        return tidy(opened if self.earlier is None else opened + self.earlier.opened)
 
     @property
     def cost(self) -> Decimal:
         """Entry value of the quantity held, quote units."""
         quantity = self.quantity
         if quantity == self.entry_quantity:
-            return tidy(self.entry_value)
+            return self.entry_value
         return ratio(self.entry_value * quantity, self.entry_quantity)
 
     @property
@@ -114,15 +111,17 @@ class Position(
     @property
     def exit_price(self) -> Decimal | None:
         """Mean price of the closed part, quote units, as it is shown; None if there is none."""
-        quantity = self.exit_quantity + self.earlier.exit_quantity
-        if not quantity:
-            return None
-        return shown_ratio(self.exit_value + self.earlier.exit_value, quantity)
+        quantity, value = self.exit_quantity, self.exit_value
+        if self.earlier is not None:
+            quantity += self.earlier.exit_quantity
+            value += self.earlier.exit_value
+        return shown_ratio(value, quantity) if quantity else None
 
     @property
     def fee(self) -> Decimal:
         """Every fee so far that could be converted, quote units."""
-        return tidy(self.entry_fee + self.exit_fee + self.earlier.fee)
+        fee = self.entry_fee + self.exit_fee
+        return tidy(fee if self.earlier is None else fee + self.earlier.fee)
 
     @property
     def realized_pnl(self) -> Decimal:
@@ -135,25 +134,28 @@ class Position(
 
         Of a position that was sold to the last unit it is exactly what came in less what went out.
         """
-        before = self.earlier
         realized = ZERO
-        if before is not NOTHING_EARLIER:
-            realized = self._gain(before.exit_value + before.coin_value, before.cost) - before.fee
+        if self.earlier is not None:
+            realized = self.earlier.realized(self.direction)
         if not (self.exit_quantity or self.gone):
             return realized
         closed, coin_value = self._closed()
         cost, fee = self._charged(closed)
-        return realized + self._gain(self.exit_value + coin_value, cost) - fee - self.exit_fee
+        gain = self.exit_value + coin_value - cost
+        return realized + (gain if self.direction is LONG else -gain) - fee - self.exit_fee
 
     @property
     def realized_pnl_pct(self) -> Decimal:
         """Realised profit in percent of the closed part's entry value, as it is shown."""
-        closed = self._closed()[0] + self.earlier.closed
-        basis = closed * self.entry_value
-        return shown_ratio(self.realized * self.entry_quantity * HUNDRED, basis) if basis else ZERO
+        return self.percent_of_cost(self.realized)
 
-    def _gain(self, exit_value: Decimal, cost: Decimal) -> Decimal:
-        return exit_value - cost if self.direction is LONG else cost - exit_value
+    def percent_of_cost(self, realized: Decimal) -> Decimal:
+        """Return ``realized`` in percent of the closed part's entry value, as it is shown."""
+        closed, _ = self._closed()
+        if self.earlier is not None:
+            closed += self.earlier.closed
+        basis = closed * self.entry_value
+        return shown_ratio(realized * HUNDRED * self.entry_quantity, basis) if basis else ZERO
 
     def _closed(self) -> tuple[Decimal, Decimal]:
         """Return what exits took off what is held, their fees included, and the worth of those.
@@ -172,8 +174,9 @@ class Position(
 
     def _charged(self, closed: Decimal) -> tuple[Decimal, Decimal]:
         """Return the share of the cost, and of the entry's fees, that ``closed`` is charged."""
-        opened = self.entry_quantity - self.entry_coins
-        cost, fee = self.entry_value - self.entry_coin_value, self.entry_fee
+        opened, cost, fee = self.entry_quantity, self.entry_value, self.entry_fee
+        if self.entry_coins:
+            opened, cost = opened - self.entry_coins, cost - self.entry_coin_value
         if closed == opened:
             return cost, fee
         if self.quantity:
@@ -196,12 +199,14 @@ def open_position(
 ) -> Position:
     """Open the position that an entry order's fills (at least one) make."""
     coins, coin_value = coins_taken(fills, direction, info)
+    traded = total_quantity(fills)
     return Position(
         position_id=position_id,
         exchange=exchange,
         symbol=info.symbol,
         direction=direction,
-        entry_quantity=total_quantity(fills),
+        quantity=tidy(traded - coins if coins else traded),
+        entry_quantity=traded,
         entry_value=total_value(fills),
         opened_at=opened_at,
         signal_id=signal_id,
@@ -219,9 +224,11 @@ def enlarge_position(position: Position, fills: tuple[Fill, ...], info: SymbolIn
     """Add an entry's fills in the position's own direction; the entry price becomes their mean."""
     held = _settled(position)
     coins, coin_value = coins_taken(fills, position.direction, info)
+    traded = total_quantity(fills)
     return msgspec.structs.replace(
         held,
-        entry_quantity=held.entry_quantity + total_quantity(fills),
+        quantity=tidy(held.quantity + traded - coins),
+        entry_quantity=held.entry_quantity + traded,
         entry_value=held.entry_value + total_value(fills),
         entry_fee=held.entry_fee + fees_in_quote(fills, info),
         entry_coins=held.entry_coins + coins,
@@ -237,7 +244,7 @@ def _settled(position: Position) -> Position:
     """
     if not (position.exit_quantity or position.gone):
         return position
-    before, held = position.earlier, position.quantity
+    before, held = position.earlier or Earlier(), position.quantity
     closed, coin_value = position._closed()  # noqa: SLF001 (its own module)
     charged, fee = position._charged(closed)  # noqa: SLF001
     opened = position.entry_quantity - position.entry_coins
@@ -339,9 +346,11 @@ def reduce_position(
         The position after the fills, and the profit they realised, quote units.
     """
     coins, coin_value = coins_taken(fills, position.direction, info)
+    sold = total_quantity(fills)
     after = msgspec.structs.replace(
         position,
-        exit_quantity=position.exit_quantity + total_quantity(fills),
+        quantity=_left(position, sold + missing, coins),
+        exit_quantity=position.exit_quantity + sold,
         exit_value=position.exit_value + total_value(fills),
         exit_fee=position.exit_fee + fees_in_quote(fills, info),
         exit_coins=_sum(position.exit_coins, coins),
@@ -351,8 +360,20 @@ def reduce_position(
     )
     left = after.quantity
     if left and is_untradable(left, average_price(fills), info):
-        after = msgspec.structs.replace(after, gone=after.gone + left)
+        after = msgspec.structs.replace(after, quantity=ZERO, gone=after.gone + left)
     return after, after.realized_pnl - position.realized_pnl
+
+
+def _left(position: Position, less: Decimal, coins: Decimal) -> Decimal:
+    """Return what is left of a position after ``less`` of it left and its fees took ``coins``."""
+    coins = _sum(position.exit_coins, coins)
+    if not coins:
+        left = position.quantity - less
+    else:
+        left = position.entry_quantity - position.entry_coins - position.exit_quantity
+        left -= position.gone + less
+        left -= min(coins, max(left, ZERO))
+    return tidy(left) if left > ZERO else ZERO
 
 
 def _sum(amount: Decimal, more: Decimal) -> Decimal:
@@ -367,7 +388,8 @@ def write_off(position: Position) -> tuple[Position, Decimal]:
         The ended position, and the profit of that: the entry's fees that were still open, as a
         loss. What the rest was worth is not known here.
     """
-    after = msgspec.structs.replace(position, gone=position.gone + position.quantity)
+    gone = position.gone + position.quantity
+    after = msgspec.structs.replace(position, quantity=ZERO, gone=gone)
     return after, after.realized_pnl - position.realized_pnl
 
 
@@ -389,6 +411,7 @@ def correct_position(
     if more < ZERO:
         after = msgspec.structs.replace(
             position,
+            quantity=tidy(quantity),
             exit_quantity=position.exit_quantity - more,
             exit_value=position.exit_value - more * price,
         )
@@ -396,6 +419,7 @@ def correct_position(
         held = _settled(position)
         after = msgspec.structs.replace(
             held,
+            quantity=tidy(quantity),
             entry_quantity=held.entry_quantity + more,
             entry_value=held.entry_value + more * price,
         )

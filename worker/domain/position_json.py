@@ -7,7 +7,7 @@ from typing import Final
 import msgspec
 
 from worker.domain.money import QUOTIENT_DIGITS, ZERO
-from worker.domain.position import NOTHING_EARLIER, Earlier, Position
+from worker.domain.position import Earlier, Position
 from worker.domain.signal import LONG, Direction
 
 #: Rounds away what the rounding of a mean price did to its product with a quantity.
@@ -77,6 +77,7 @@ def in_sums(old: FirstForm) -> Position:
         exchange=old.exchange,
         symbol=old.symbol,
         direction=old.direction,
+        quantity=old.quantity,
         entry_quantity=old.quantity,
         entry_value=value,
         opened_at=old.opened_at,
@@ -90,10 +91,10 @@ def in_sums(old: FirstForm) -> Position:
     )
 
 
-def _closed_part(old: FirstForm) -> Earlier:
+def _closed_part(old: FirstForm) -> Earlier | None:
     opened = old.opened_quantity - old.quantity
     if not (opened or old.exit_quantity):
-        return NOTHING_EARLIER
+        return None
     fee = old.fee - old.entry_fee_open
     gain = old.realized_pnl + fee
     return Earlier(

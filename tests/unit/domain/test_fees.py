@@ -17,6 +17,7 @@ from worker.domain.fees import (
     split_fees,
 )
 from worker.domain.market import SymbolInfo
+from worker.domain.money import ZERO
 from worker.domain.order import Side
 from worker.domain.signal import Direction
 
@@ -29,8 +30,8 @@ def test_only_a_purchase_pays_a_base_fee_out_of_what_it_bought() -> None:
     """A short position's fee in the base currency is not taken off its quantity."""
     trades = (fill("2", "100", fee="0.01", currency=SPOT.base),)
     assert coins_taken(trades, Direction.LONG, SPOT) == (D("0.01"), D(1))
-    assert coins_taken(trades, Direction.SHORT, SPOT) == (0, 0)
-    assert coins_taken(trades, Direction.LONG, PERPETUAL) == (0, 0)
+    assert coins_taken(trades, Direction.SHORT, SPOT) == (ZERO, ZERO)
+    assert coins_taken(trades, Direction.LONG, PERPETUAL) == (ZERO, ZERO)
 
 
 @pytest.mark.parametrize(

@@ -97,7 +97,11 @@ def shown(value: Decimal) -> Decimal:
 
 def shown_ratio(numerator: Decimal, denominator: Decimal) -> Decimal:
     """Divide, rounded half-even to the 18 fractional digits that are shown."""
-    return shown(_divide_once(numerator, denominator))
+    value = _divide_once(numerator, denominator)
+    written = str(value)
+    if len(written) > _SHORT or "E" in written:
+        value = _quantize(value, SHOWN_QUANTUM)
+    return _normalize(value) or ZERO
 
 
 def tidy(value: Decimal) -> Decimal:

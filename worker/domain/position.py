@@ -139,6 +139,11 @@ class Position(
             realized = self.earlier.realized(self.direction)
         if not (self.exit_quantity or self.gone):
             return realized
+        is_whole = self.exit_quantity == self.entry_quantity
+        if is_whole and not (self.entry_coins or self.exit_coins):  # nearly always
+            gain = self.exit_value - self.entry_value
+            fees = self.entry_fee + self.exit_fee
+            return realized + (gain if self.direction is LONG else -gain) - fees
         closed, coin_value = self._closed()
         cost, fee = self._charged(closed)
         gain = self.exit_value + coin_value - cost
@@ -151,7 +156,7 @@ class Position(
 
     def percent_of_cost(self, realized: Decimal) -> Decimal:
         """Return ``realized`` in percent of the closed part's entry value, as it is shown."""
-        closed, _ = self._closed()
+        closed = self._closed()[0] if self.exit_coins else self.exit_quantity
         if self.earlier is not None:
             closed += self.earlier.closed
         basis = closed * self.entry_value

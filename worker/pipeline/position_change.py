@@ -147,7 +147,8 @@ def _too_small(position: Position, info: SymbolInfo) -> str:
 
     The rule is that of what a close leaves: what the market would not take back is not held.
     """
-    if not is_untradable(position.quantity, position.entry_price, info):
+    price = position.entry_price if info.min_notional else None  # a division
+    if not is_untradable(position.quantity, price, info):
         return ""
     return (
         f"the {rounded_text(position.quantity)} {info.base} that traded, worth "

@@ -15,6 +15,7 @@ from worker.ledger.stored import (
     Entry,
     Record,
 )
+from worker.ledger.stored_format import Conversion, StoredFormatReply
 from worker.runtime.errors import InvariantError
 
 # -- what is sent: lists of items ---------------------------------------------------------------
@@ -350,6 +351,8 @@ LAYOUTS: Final[Mapping[str, tuple[str, ...]]] = {
     "LETTERS_TRIMMED": LettersTrimmedReply._fields,
     "MENDED": MendedReply._fields,
     "REPLAY": ReplayReply._fields,
+    "CONVERSION": Conversion._fields,
+    "STORED_FORMAT": StoredFormatReply._fields,
 }
 
 

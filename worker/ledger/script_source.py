@@ -38,6 +38,7 @@ NAMES: Final = (
     "claim",
     "commit",
     "control",
+    "convert",
     "correct",
     "decide",
     "elect",

@@ -10,8 +10,10 @@ from worker.domain.money import QUOTIENT_DIGITS, ZERO
 from worker.domain.position import Earlier, Position
 from worker.domain.signal import LONG, Direction
 
+#: A mean price with so many digits was rounded: one number that is not has up to 40.
+_ROUNDED_DIGITS: Final = QUOTIENT_DIGITS - 4
 #: Rounds away what the rounding of a mean price did to its product with a quantity.
-_undo_rounding: Final = Context(prec=QUOTIENT_DIGITS - 4).plus
+_undo_rounding: Final = Context(prec=_ROUNDED_DIGITS).plus
 _decode: Final = msgspec.json.Decoder(Position).decode
 encode_position: Final = msgspec.json.Encoder().encode
 
@@ -60,7 +62,7 @@ def read_position(raw: bytes) -> Position:
             return in_sums(_decode_first(raw))
         except msgspec.ValidationError:
             pass
-        raise  # what is wrong by today's form
+        raise  # what is wrong in today's form
 
 
 def in_sums(old: FirstForm) -> Position:
@@ -70,7 +72,7 @@ def in_sums(old: FirstForm) -> Position:
     digits, which is exact where the cost itself had no more.
     """
     value = old.quantity * old.entry_price
-    if len(old.entry_price.as_tuple().digits) >= QUOTIENT_DIGITS:
+    if len(old.entry_price.as_tuple().digits) >= _ROUNDED_DIGITS:
         value = _undo_rounding(value)
     return Position(
         position_id=old.position_id,

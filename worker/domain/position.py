@@ -6,7 +6,8 @@ from typing import Final
 
 import msgspec
 
-from worker.domain.fees import FeeList, coins_taken, fees_in_quote, split_fees, total_fees
+from worker.domain.earlier import Earlier
+from worker.domain.fees import coins_taken, fees_in_quote, total_fees
 from worker.domain.market import SPOT, SymbolInfo
 from worker.domain.money import HUNDRED, ZERO, floor_to, ratio, shown, shown_ratio, tidy
 from worker.domain.order import Fill, average_price, total_quantity, total_value
@@ -15,30 +16,6 @@ from worker.domain.signal import LONG, Direction
 #: A spot wallet may hold this fraction less than the book: dust and fees the book could not see are
 #: no difference. Such a position is sold as far as it is there, and is closed with that.
 WALLET_TOLERANCE: Final = Decimal("0.002")
-
-
-class Earlier(
-    msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, gc=False
-):
-    """The sums of the part of a position that was closed before its last entry.
-
-    An entry after an exit does not change what that exit has earned, so what it was charged is
-    fixed then. ``opened`` and ``closed`` are base units, the rest quote units: ``cost`` of what was
-    closed, ``coin_value`` of the coins that the exits' fees took, ``fee`` of entry and exit.
-    """
-
-    opened: Decimal = ZERO
-    closed: Decimal = ZERO
-    cost: Decimal = ZERO
-    exit_quantity: Decimal = ZERO
-    exit_value: Decimal = ZERO
-    coin_value: Decimal = ZERO
-    fee: Decimal = ZERO
-
-    def realized(self, direction: Direction) -> Decimal:
-        """Return the profit of that part, quote units."""
-        gain = self.exit_value + self.coin_value - self.cost
-        return (gain if direction is LONG else -gain) - self.fee
 
 
 class Position(
@@ -111,11 +88,25 @@ class Position(
     @property
     def exit_price(self) -> Decimal | None:
         """Mean price of the closed part, quote units, as it is shown; None if there is none."""
-        quantity, value = self.exit_quantity, self.exit_value
-        if self.earlier is not None:
-            quantity += self.earlier.exit_quantity
-            value += self.earlier.exit_value
+        quantity, value = self.exits
         return shown_ratio(value, quantity) if quantity else None
+
+    @property
+    def exits(self) -> tuple[Decimal, Decimal]:
+        """All that exits ever traded: base units, and their value in quote units."""
+        if self.earlier is None:
+            return self.exit_quantity, self.exit_value
+        return (
+            self.exit_quantity + self.earlier.exit_quantity,
+            self.exit_value + self.earlier.exit_value,
+        )
+
+    @property
+    def entry_fee_open(self) -> Decimal:
+        """Fees of the entry not yet charged to realised profit, in quote, as it is shown."""
+        if not self.quantity:
+            return ZERO
+        return shown(self.entry_fee - self._charged(self._closed()[0])[1])
 
     @property
     def fee(self) -> Decimal:
@@ -280,40 +271,6 @@ def _settled(position: Position) -> Position:
     )
 
 
-def split_fills(
-    fills: tuple[Fill, ...], quantity: Decimal
-) -> tuple[tuple[Fill, ...], tuple[Fill, ...]]:
-    """Split fills at ``quantity`` base units; the fill that crosses it is cut, its fees too.
-
-    Returns:
-        The fills up to ``quantity``, and the rest, both in their order.
-    """
-    first: list[Fill] = []
-    rest: list[Fill] = []
-    for fill in fills:
-        part = min(fill.quantity, quantity)
-        quantity -= part
-        if part == fill.quantity:
-            first.append(fill)
-            continue
-        if part:
-            taken, fill = _cut(fill, part)  # noqa: PLW2901
-            first.append(taken)
-        rest.append(fill)
-    return tuple(first), tuple(rest)
-
-
-def _cut(fill: Fill, part: Decimal) -> tuple[Fill, Fill]:
-    """Cut a fill into its first ``part`` base units and the rest, its fees in proportion."""
-    taken, left = split_fees(fill, part)
-    return _resized(fill, part, taken), _resized(fill, fill.quantity - part, left)
-
-
-def _resized(fill: Fill, quantity: Decimal, fees: FeeList) -> Fill:
-    (_, fee), *more_fees = fees
-    return msgspec.structs.replace(fill, quantity=quantity, fee=fee, more_fees=tuple(more_fees))
-
-
 def is_untradable(quantity: Decimal, price: Decimal | None, info: SymbolInfo) -> bool:
     """Return whether the market would not take an order that closes ``quantity``.
 
@@ -366,7 +323,7 @@ def reduce_position(
     left = after.quantity
     if left and is_untradable(left, average_price(fills), info):
         after = msgspec.structs.replace(after, quantity=ZERO, gone=after.gone + left)
-    return after, after.realized_pnl - position.realized_pnl
+    return after, tidy(after.realized_pnl - position.realized_pnl)
 
 
 def _left(position: Position, less: Decimal, coins: Decimal) -> Decimal:
@@ -395,7 +352,7 @@ def write_off(position: Position) -> tuple[Position, Decimal]:
     """
     gone = position.gone + position.quantity
     after = msgspec.structs.replace(position, quantity=ZERO, gone=gone)
-    return after, after.realized_pnl - position.realized_pnl
+    return after, tidy(after.realized_pnl - position.realized_pnl)
 
 
 def correct_position(
@@ -428,4 +385,4 @@ def correct_position(
             entry_quantity=held.entry_quantity + more,
             entry_value=held.entry_value + more * price,
         )
-    return after, after.realized_pnl - position.realized_pnl
+    return after, tidy(after.realized_pnl - position.realized_pnl)

@@ -6,8 +6,9 @@ from typing import Final
 
 import msgspec
 
+from worker.domain.earlier import Earlier
 from worker.domain.money import QUOTIENT_DIGITS, ZERO
-from worker.domain.position import Earlier, Position
+from worker.domain.position import Position
 from worker.domain.signal import LONG, Direction
 
 #: A mean price with so many digits was rounded: one number that is not has up to 40.

@@ -21,12 +21,12 @@ from worker.domain.position import (
     is_untradable,
     open_position,
     reduce_position,
-    split_fills,
     write_off,
 )
 from worker.domain.position_events import changed, close_reason, closed, opened
 from worker.domain.refusal import Code
 from worker.domain.signal import OPEN
+from worker.domain.split_fills import split_fills
 from worker.pipeline.flow import GONE, AdmittedOrder, Failed, Settlement
 from worker.pipeline.sizing import Sizing
 from worker.runtime.errors import InvariantError

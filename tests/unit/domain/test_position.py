@@ -21,9 +21,9 @@ from worker.domain.position import (
     enlarge_position,
     open_position,
     reduce_position,
-    split_fills,
 )
 from worker.domain.signal import Direction
+from worker.domain.split_fills import split_fills
 
 D = Decimal
 NO_STEP = msgspec.structs.replace(SPOT, quantity_step=ZERO, min_quantity=ZERO, min_notional=ZERO)
@@ -128,9 +128,11 @@ def test_a_partial_close_charges_its_share_of_the_entry_fee() -> None:
     quarter, first = reduce_position(before, (fill("1", "110"),), NO_STEP)
     assert first == D("9.9")
     assert quarter.quantity == 3
+    assert quarter.entry_fee_open == D("0.3")
     closed, second = reduce_position(quarter, (fill("3", "110"),), NO_STEP)
     assert second == D("29.7")
     assert closed.realized_pnl == D("39.6")
+    assert closed.entry_fee_open == 0
 
 
 @pytest.mark.parametrize(
@@ -317,6 +319,14 @@ def test_thirds_lose_nothing() -> None:
         held, realized = reduce_position(held, (fill("1", "100"),), NO_STEP)
         total += realized
     assert total == held.realized_pnl == held.realized == D("-0.100000000000000003")
+
+
+def test_what_a_part_realised_is_written_without_idle_zeros() -> None:
+    """The difference of two profits has as many digits as the longer one."""
+    held = opened((fill("2", "100"),))
+    half, first = reduce_position(held, (fill("1", "110.123456"),), NO_STEP)
+    _, second = reduce_position(half, (fill("1", "105"),), NO_STEP)
+    assert (str(first), str(second)) == ("10.123456", "5")
 
 
 @settings(max_examples=100, deadline=None)

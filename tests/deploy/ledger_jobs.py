@@ -133,7 +133,7 @@ def outcome(delivery: Delivery, signal: str, **changes: Any) -> CommitItem:
 
 POSITION: Final = (
     '{"position_id":"p","exchange":"paper","symbol":"BTC/USDT","direction":"long",'
-    '"quantity":"1","entry_price":"1","opened_at":"2026-01-01T00:00:00Z"}'
+    '"quantity":"1","entry_quantity":"1","entry_value":"1","opened_at":"2026-01-01T00:00:00Z"}'
 )
 
 
@@ -421,7 +421,7 @@ async def operate(config: Config) -> None:
 
 async def decide(worker: Config, producer: Config, operator: Config) -> None:
     """The operator decides an order in doubt, halves a position and ends another."""
-    whole = msgspec.json.decode(POSITION) | {"opened_quantity": "1", "signal_id": "held"}
+    whole = msgspec.json.decode(POSITION) | {"signal_id": "held"}
     async with ledger_of(worker, "w5-1-0000") as (ledger, scripts):
         await produce(producer, ("x", "y", "z"))
         doubted, *held = (await ledger.claim(3)).deliveries

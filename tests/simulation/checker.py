@@ -15,7 +15,8 @@ from worker.domain.identity import client_order_id
 from worker.domain.money import ZERO
 from worker.domain.order import TERMINAL as OVER
 from worker.domain.order import OrderRequest, OrderState, Role
-from worker.domain.signal import MalformedSignalError, decode_signal
+from worker.domain.position_json import read_position
+from worker.domain.signal import Direction, MalformedSignalError, decode_signal
 from worker.ledger.items import CommitItem
 from worker.ledger.layouts import ADMIT, DeliveryRow, read_row
 from worker.ledger.stored import read_book_row
@@ -466,12 +467,10 @@ class Checker:
                 self.violate(f"{key.decode()}: still {row.reservation} by {row.signal}")
             if not row.position:
                 continue
-            position = json.loads(row.position)
-            sign = 1 if position["direction"] == "long" else -1
-            book[position["symbol"]] = sign * Decimal(position["quantity"])
-            cost += abs(
-                int(Decimal(position["quantity"]) * Decimal(position["entry_price"]) * 10**6)
-            )
+            position = read_position(row.position)
+            sign = 1 if position.direction is Direction.LONG else -1
+            book[position.symbol] = sign * position.quantity
+            cost += abs(int(position.cost * 10**6))
         for symbol in {*book, *self._symbols()}:
             there = self._venue.net(symbol)
             if book.get(symbol, ZERO) != there:

@@ -16,6 +16,7 @@ from worker.assembly.api_keys import ApiKeys
 from worker.assembly.budget_sharing import SharedBudgets
 from worker.assembly.exchange_supervisor import ExchangeSupervisor, note_exchange_error
 from worker.assembly.factory import ExchangeFactory
+from worker.assembly.introduction import introduce
 from worker.assembly.people import duties_to_people
 from worker.assembly.self_report import SelfReport
 from worker.assembly.stages import Stages
@@ -273,12 +274,13 @@ class Worker:
                 stack.callback(notify.cancel)
                 stack.callback(self.notifier.close)
             stack.push_async_callback(self.supervisor.stop)
-            introduction = asyncio.create_task(self.engine.introduce())
+            introduction = asyncio.create_task(introduce(self))
             stack.push_async_callback(cancel_all, [introduction])
             # An exchange may want nothing to be asked for now: the ledger knows it.
             await asyncio.wait({introduction}, timeout=INTRODUCTION_S)
-            if await self.supervisor.start():
-                await introduction
+            if introduction.done():
+                introduction.result()  # an account that this version must leave alone
+            if await self.supervisor.start() and await introduction:
                 calm_garbage_collector()
                 await self.engine.run(self._side_tasks())
             log.info("worker_stopped", orders=self.orders.statistics())

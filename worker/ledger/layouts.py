@@ -17,6 +17,7 @@ from worker.ledger.stored import (
     OrderRow,
     Record,
 )
+from worker.ledger.stored_format import Conversion, StoredFormatReply
 from worker.ledger.turn_layouts import Rests, TurnRow
 from worker.runtime.errors import InvariantError
 
@@ -362,6 +363,8 @@ LAYOUTS: Final[Mapping[str, tuple[str, ...]]] = {
     "LETTERS_TRIMMED": LettersTrimmedReply._fields,
     "MENDED": MendedReply._fields,
     "REPLAY": ReplayReply._fields,
+    "CONVERSION": Conversion._fields,
+    "STORED_FORMAT": StoredFormatReply._fields,
 }
 
 

@@ -8,6 +8,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from worker.domain.position import Position
+from worker.domain.position_json import read_position
 from worker.domain.refusal import Code
 from worker.domain.trading_state import TradingState
 from worker.domain.verdict import Verdict
@@ -202,7 +203,6 @@ class Authorization(msgspec.Struct, frozen=True):
     pause_ms: float
 
 
-_decode_position: Final = msgspec.json.Decoder(Position).decode
 _decode_verdict: Final = msgspec.json.Decoder(Verdict).decode
 
 
@@ -296,9 +296,7 @@ def read_book(rows: Mapping[bytes, bytes]) -> Book:
     """Read the hash ``book``."""
     book = {key.decode(errors="replace"): read_book_row(raw) for key, raw in rows.items()}
     return Book(
-        positions={
-            key: _decode_position(row.position) for key, row in book.items() if row.position
-        },
+        positions={key: read_position(row.position) for key, row in book.items() if row.position},
         busy=frozenset(key for key, row in book.items() if row.reservation),
     )
 

@@ -39,6 +39,7 @@ NAMES: Final = (
     "claim",
     "commit",
     "control",
+    "convert",
     "correct",
     "decide",
     "elect",

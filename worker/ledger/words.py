@@ -43,6 +43,14 @@ class Mending(StrEnum):
     MENDED = "mended"
 
 
+class Converting(StrEnum):
+    """A step of converting what is stored: only look, convert some rows, or write down the end."""
+
+    LOOK = "look"
+    ROWS = "rows"
+    DONE = "done"
+
+
 #: The field that a letter has besides if its entry was cut: the size of the whole entry, bytes.
 CUT_FIELD: Final = "cut_from_bytes"
 
@@ -52,6 +60,7 @@ WORDS: Final[Mapping[str, Mapping[str, str]]] = {
     "STATUS": {status.name: status.value for status in Status},
     "RESERVATION": {kind.name: kind.value for kind in Reservation if kind},
     "STATE": {"ADMITTED": STATE_ADMITTED, "RESTING": STATE_RESTING},
+    "CONVERTING": {step.name: step.value for step in Converting},
     "MENDING": {status.name: status.value for status in Mending},
     "LETTER": {"CUT": CUT_FIELD, "MALFORMED": DeadReason.MALFORMED.value},
     "KIND": {kind.name: kind.value for kind in Kind},

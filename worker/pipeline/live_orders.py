@@ -11,7 +11,7 @@ from worker.domain.event_text import EventText, announce, share
 from worker.domain.identity import event_id
 from worker.domain.money import ZERO, maybe_text, text
 from worker.domain.order import OrderReport, OrderState, advance, fact_of
-from worker.domain.position import Position
+from worker.domain.position_json import read_position
 from worker.domain.position_key import position_key
 from worker.domain.refusal import CancelCode
 from worker.domain.signal import GTC
@@ -31,7 +31,6 @@ from worker.runtime.clock import Clock, utc
 #: A record outlives its signal by this at least: clocks differ.
 OUTLIVES_MS: Final = 60_000
 _encode_request: Final = msgspec.json.Encoder().encode
-_decode_position: Final = msgspec.json.Decoder(Position).decode
 
 
 class LiveOrderWriter:
@@ -242,7 +241,7 @@ def told_of(turn: Turn, live: LiveOrder) -> Told:
         row.entry,
         Decimal(row.filled),
         Decimal(row.average_price) if row.average_price else None,
-        _decode_position(turn.position) if turn.position else None,
+        read_position(turn.position.encode()) if turn.position else None,
     )
 
 

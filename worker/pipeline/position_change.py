@@ -21,12 +21,12 @@ from worker.domain.position import (
     is_untradable,
     open_position,
     reduce_position,
-    split_fills,
     write_off,
 )
 from worker.domain.position_events import changed, close_reason, closed, opened
 from worker.domain.refusal import Code
 from worker.domain.signal import OPEN
+from worker.domain.split_fills import split_fills
 from worker.pipeline.flow import GONE, AdmittedOrder, Failed, Settlement
 from worker.pipeline.sizing import Sizing
 from worker.runtime.errors import InvariantError
@@ -151,7 +151,8 @@ def _too_small(position: Position, info: SymbolInfo) -> str:
 
     The rule is that of what a close leaves: what the market would not take back is not held.
     """
-    if not is_untradable(position.quantity, position.entry_price, info):
+    price = position.entry_price if info.min_notional else None  # a division
+    if not is_untradable(position.quantity, price, info):
         return ""
     return (
         f"the {rounded_text(position.quantity)} {info.base} that traded, worth "

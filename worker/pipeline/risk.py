@@ -10,6 +10,7 @@ from worker.config.keys import RiskConfig
 from worker.domain.money import ZERO, millionths
 from worker.domain.order import Fact, OrderRequest, average_price, total_quantity
 from worker.domain.position import Position, is_untradable, reduce_position
+from worker.domain.position_json import read_position
 from worker.domain.position_key import position_key
 from worker.domain.refusal import Code, Refusal, refuse
 from worker.domain.signal import OPEN
@@ -58,7 +59,6 @@ log = get_logger()
 
 _encode = msgspec.json.Encoder().encode
 _decode_plan = msgspec.json.Decoder(StoredPlan).decode
-_decode_position = msgspec.json.Decoder(Position).decode
 
 
 class RiskManagementHandler:
@@ -320,7 +320,7 @@ class RiskManagementHandler:
         """Build the order as admitted, and begin to follow it."""
         arrival, info = valid.arrival, valid.info
         signal = arrival.signal
-        position = _decode_position(admitted.position) if admitted.position else None
+        position = read_position(admitted.position) if admitted.position else None
         request = plan.request
         if request is None:
             if position is None:

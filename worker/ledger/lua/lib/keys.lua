@@ -33,6 +33,7 @@
 --   throttle         hash: exchange, or its API key -> until when it is asked nothing, ms
 --   budget:<name>    sorted set: workers that share a budget of requests -> last heartbeat, ms
 --   control          hash: trading state, reason, actor, time; `asks`: who asks for which state, JSON
+--   format           hash: `version` of what is stored, since when, ms, and by whom; absent: 1
 --   watched          hash: what the keeper has seen and logged of what people do
 --   workers          hash: consumer -> time and status of its last heartbeat
 --   keeper, said     string: the keeper's consumer name and its readiness note, for a term

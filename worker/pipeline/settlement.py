@@ -320,11 +320,12 @@ class SettlementWriter:
         order, report, fills = end.order, end.report, end.fills
         client_id, quote = order.request.client_order_id, order.info.quote
         facts = f"{header},{share(order_events.placed(order.request, report, end.attempts))}"
-        events = [event for piece in end.pieces for event in _events_of_piece(piece, header)]
-        if not end.pieces:
-            events.append(announce(OrderPlaced, event_id(client_id, "placed"), facts))
-        if not end.pieces and (not is_whole or len(fills) > 1):
-            events += order_events.partials(client_id, fills[:-1] if is_whole else fills, facts)
+        if end.pieces:
+            events = [event for piece in end.pieces for event in _events_of_piece(piece, header)]
+        else:
+            events = [announce(OrderPlaced, event_id(client_id, "placed"), facts)]
+            if not is_whole or len(fills) > 1:
+                events += order_events.partials(client_id, fills[:-1] if is_whole else fills, facts)
         if is_whole:
             whole = order_events.filled(
                 filled,

@@ -345,17 +345,19 @@ class SettlementWriter:
         order, report, fills = end.order, end.report, end.fills
         client_id, quote = order.request.client_order_id, order.info.quote
         facts = f"{header},{share(order_events.placed(order.request, report, end.attempts))}"
-        events = [event for piece in end.pieces for event in figures.events_of_piece(piece, header)]
-        if end.told is not None:
+        if end.pieces:
+            events = [one for piece in end.pieces for one in figures.events_of_piece(piece, header)]
+        elif end.told is not None:
+            told = end.told.filled, end.told.average_price
+            events = []  # the end of a whole order says it
             if not is_whole:
-                told = end.told.filled, end.told.average_price
                 events += order_events.further(
                     client_id, end.filled, end.average_price, told, facts
                 )
-        elif not end.pieces:
-            events.append(announce(OrderPlaced, event_id(client_id, "placed"), facts))
-        if end.told is None and not end.pieces and (not is_whole or len(fills) > 1):
-            events += order_events.partials(client_id, fills[:-1] if is_whole else fills, facts)
+        else:
+            events = [announce(OrderPlaced, event_id(client_id, "placed"), facts)]
+            if not is_whole or len(fills) > 1:
+                events += order_events.partials(client_id, fills[:-1] if is_whole else fills, facts)
         if is_whole:
             whole = order_events.filled(
                 filled,

@@ -14,7 +14,7 @@ from worker.domain.market import SymbolInfo
 from worker.domain.money import ZERO
 from worker.domain.order import ENTRY, EXIT, Fill, OrderReport, OrderRequest, Role
 from worker.domain.position import Position
-from worker.domain.refusal import DeadReason, Refusal
+from worker.domain.refusal import CancelCode, DeadReason, Refusal
 from worker.domain.signal import OPEN, Signal
 from worker.domain.verdict import Verdict
 from worker.ledger.items import AdmitItem
@@ -171,7 +171,8 @@ class Settlement(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     ``filled`` is in base units, ``average_price`` in quote units, ``fees`` by currency; all three
     follow from ``fills``. ``pieces`` are the ends of its orders where one order could not close it
-    all; the request is then the first one's for the quantity of all.
+    all; the request is then the first one's for the quantity of all. ``cancelled_for`` is why this
+    worker asked for its cancellation, None where it did not.
     """
 
     order: AdmittedOrder
@@ -182,6 +183,7 @@ class Settlement(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     fees: dict[str, Decimal]
     attempts: int
     pieces: tuple["Settlement", ...] = ()
+    cancelled_for: CancelCode | None = None
 
 
 class Failed(msgspec.Struct, frozen=True, kw_only=True, gc=False):

@@ -8,11 +8,10 @@ import msgspec
 from worker.domain import order_events
 from worker.domain.event import (
     Header,
-    OrderPlaced,
     Severity,
     SystemError,  # noqa: A004 (its public name)
 )
-from worker.domain.event_text import EventText, announce, encode, share
+from worker.domain.event_text import encode, share
 from worker.domain.identity import client_order_id, event_id
 from worker.domain.money import (
     BPS,
@@ -34,7 +33,6 @@ from worker.ledger.stored import Reservation
 from worker.pipeline.custody import Custody
 from worker.pipeline.ended_line import asked_for, traded
 from worker.pipeline.flow import (
-    GONE,
     AdmittedOrder,
     Failed,
     Malformed,
@@ -45,6 +43,7 @@ from worker.pipeline.flow import (
     reservation_of,
 )
 from worker.pipeline.position_change import alarms, change_after_failure, change_position
+from worker.pipeline.settled_events import OrderEnd, events_of, traded_whole
 from worker.pipeline.sizing import Sizing
 from worker.runtime.clock import Clock, rfc3339, utc
 from worker.runtime.logger import PlainFields
@@ -112,14 +111,20 @@ class SettlementWriter:
         now_ms = self._clock.now_ms()
         now = utc(now_ms)
         header = self._header(signal, now)
-        is_whole = _is_whole(end)
+        is_whole = traded_whole(end)
         slippage = _slippage_bps(order, end.average_price)
         filled, average = text(end.filled), maybe_rounded_text(end.average_price)
         change = change_position(end, self._sizing, header, now)
         latency_ms = _latency_ms(custody.entry_id, now_ms)
-        events = self._order_events(
-            end, header, filled, average, slippage, latency_ms, change.note, is_whole=is_whole
+        ended = OrderEnd(
+            filled=filled,
+            average=average,
+            slippage_bps=slippage,
+            slippage_exceeded=slippage is not None and slippage > self._max_slippage_bps,
+            latency_ms=latency_ms,
+            note=change.note,
         )
+        events = events_of(end, ended, header, is_whole=is_whole)
         events += change.events
         if change.note:
             events += alarms(order, change, header, is_whole=is_whole)
@@ -176,7 +181,8 @@ class SettlementWriter:
             if order
             else client_order_id(self._account, signal.signal_id, leg_of(signal))
         )
-        event = order_events.failed(refusal, client_id)
+        role = order.request.role if order else leg_of(signal)
+        event = order_events.failed(refusal, client_id, role)
         now = utc(self._clock.now_ms())
         header = self._header(signal, now)
         ended = change_after_failure(end, header, now)
@@ -304,48 +310,6 @@ class SettlementWriter:
             )
         )
 
-    def _order_events(
-        self,
-        end: Settlement,
-        header: str,
-        filled: str,
-        average: str | None,
-        slippage_bps: Decimal | None,
-        latency_ms: int,
-        note: str,
-        *,
-        is_whole: bool,
-    ) -> list[EventText]:
-        """Build `OrderPlaced`, an `OrderPartiallyFilled` for each part, and the order's end."""
-        order, report, fills = end.order, end.report, end.fills
-        client_id, quote = order.request.client_order_id, order.info.quote
-        facts = f"{header},{share(order_events.placed(order.request, report, end.attempts))}"
-        events = [event for piece in end.pieces for event in _events_of_piece(piece, header)]
-        if not end.pieces:
-            events.append(announce(OrderPlaced, event_id(client_id, "placed"), facts))
-        if not end.pieces and (not is_whole or len(fills) > 1):
-            events += order_events.partials(client_id, fills[:-1] if is_whole else fills, facts)
-        if is_whole:
-            whole = order_events.filled(
-                filled,
-                average,
-                end.fees,
-                quote,
-                slippage_bps=slippage_bps,
-                slippage_exceeded=slippage_bps is not None
-                and slippage_bps > self._max_slippage_bps,
-                latency_ms=latency_ms,
-            )
-            events.append(encode(whole, event_id(client_id, "filled"), facts))
-        else:
-            is_cut = order.write_off is GONE
-            reason = order_events.why_ended(
-                report, end.filled, order.request.quantity, note, is_cut=is_cut
-            )
-            cut = order_events.cancelled(filled, average, end.fees, quote, reason)
-            events.append(encode(cut, event_id(client_id, "cancelled"), facts))
-        return events
-
     def _dead(
         self, reason: DeadReason, error: str, custody: Custody, deliveries: int
     ) -> DeadLetterTail:
@@ -357,25 +321,6 @@ class SettlementWriter:
             worker=self._worker,
             at=rfc3339(self._clock.now_ms()),
         )
-
-
-def _is_whole(end: Settlement) -> bool:
-    """Return whether all that was ordered has traded.
-
-    An exchange also calls a reduce-only order filled that it cut to what a position had left.
-    """
-    request = end.order.request
-    is_cut = request.reduce_only and end.filled < request.quantity
-    return end.report.state is FILLED and not is_cut
-
-
-def _events_of_piece(piece: Settlement, header: str) -> list[EventText]:
-    """Build the events of one of several orders that closed a position: none of them is its end."""
-    request = piece.order.request
-    client_id = request.client_order_id
-    facts = f"{header},{share(order_events.placed(request, piece.report, piece.attempts))}"
-    placed = announce(OrderPlaced, event_id(client_id, "placed"), facts)
-    return [placed, *order_events.partials(client_id, piece.fills, facts)]
 
 
 def _slippage_bps(order: AdmittedOrder, average: Decimal | None) -> Decimal | None:

@@ -2,11 +2,9 @@
 
 from collections.abc import Mapping
 from decimal import Decimal
-from functools import lru_cache
 from typing import Final
 
 from worker.domain.event import (
-    ExchangeTime,
     OrderCancelled,
     OrderFacts,
     OrderFailed,
@@ -14,9 +12,7 @@ from worker.domain.event import (
     OrderPartiallyFilled,
     SignalCompleted,
 )
-from worker.domain.event_text import EventText, encode, share
 from worker.domain.fees import leading_currency
-from worker.domain.identity import event_id
 from worker.domain.money import (
     ZERO,
     maybe_rounded_text,
@@ -35,7 +31,6 @@ from worker.domain.order import (
 )
 from worker.domain.refusal import CancelCode, Code, Refusal
 from worker.domain.signal import FOK, IOC, MARKET, Action
-from worker.runtime.clock import utc
 
 #: The ``reason`` of an ended order whose exchange states none.
 _DEFAULT_REASON: Final = {
@@ -60,8 +55,6 @@ _CODE_OF_REFUSAL: Final = {
     Code.CREDENTIALS_REFUSED: CancelCode.BY_EXCHANGE,
 }
 _IMMEDIATE: Final = frozenset({IOC, FOK})
-#: Times whose text is kept: signals of one batch trade within the same few milliseconds.
-_TIMES_KEPT: Final = 64
 
 
 def facts(
@@ -86,12 +79,6 @@ def facts(
         attempts=attempts,
         parent=parent,
     )
-
-
-@lru_cache(maxsize=_TIMES_KEPT)
-def exchange_time(at_ms: int) -> str:
-    """Return the exchange's time of an event, Unix milliseconds, as JSON members; null for 0."""
-    return share(ExchangeTime(exchange_time=utc(at_ms) if at_ms else None))
 
 
 def partly_filled(fills: tuple[Fill, ...]) -> list[OrderPartiallyFilled]:
@@ -187,6 +174,8 @@ def cancel_code(
         asked: why this worker asked for its cancellation; None if it did not.
         is_ours: no other delivery, and no person, can have had a hand in it.
     """
+    if not report.exchange_order_id:  # a person's word, where the exchange does not tell
+        return CancelCode.OTHER
     rests = request.order_type is not MARKET and request.time_in_force not in _IMMEDIATE
     if report.state is OrderState.EXPIRED:
         return CancelCode.EXPIRED if rests else CancelCode.BY_EXCHANGE
@@ -257,23 +246,3 @@ def completed(action: Action, result: str, target: str | None = None) -> SignalC
 
 def _texts(fees: Mapping[str, Decimal]) -> dict[str, str]:
     return {currency: rounded_text(fee) for currency, fee in fees.items()}
-
-
-def partials(client_id: str, fills: tuple[Fill, ...], shared: str) -> list[EventText]:
-    """Build and encode an `OrderPartiallyFilled` for each of ``fills``.
-
-    Args:
-        client_id: of the order.
-        fills: in the order in which they traded.
-        shared: the parts that the order's events share, encoded; each fill has its own time.
-    """
-    return [
-        encode(
-            part,
-            event_id(client_id, "partial", number),
-            f"{shared},{exchange_time(fill.at_ms)}",
-        )
-        for number, (part, fill) in enumerate(
-            zip(partly_filled(fills), fills, strict=True), start=1
-        )
-    ]

@@ -43,7 +43,7 @@ from worker.pipeline.flow import (
     reservation_of,
 )
 from worker.pipeline.position_change import alarms, change_after_failure, change_position
-from worker.pipeline.settled_events import OrderEnd, events_of, traded_whole
+from worker.pipeline.settled_events import events_of, traded_whole
 from worker.pipeline.sizing import Sizing
 from worker.runtime.clock import Clock, rfc3339, utc
 from worker.runtime.logger import PlainFields
@@ -116,15 +116,17 @@ class SettlementWriter:
         filled, average = text(end.filled), maybe_rounded_text(end.average_price)
         change = change_position(end, self._sizing, header, now)
         latency_ms = _latency_ms(custody.entry_id, now_ms)
-        ended = OrderEnd(
-            filled=filled,
-            average=average,
-            slippage_bps=slippage,
+        events = events_of(
+            end,
+            header,
+            filled,
+            average,
+            slippage,
+            latency_ms,
+            change.note,
             slippage_exceeded=slippage is not None and slippage > self._max_slippage_bps,
-            latency_ms=latency_ms,
-            note=change.note,
+            is_whole=is_whole,
         )
-        events = events_of(end, ended, header, is_whole=is_whole)
         events += change.events
         if change.note:
             events += alarms(order, change, header, is_whole=is_whole)

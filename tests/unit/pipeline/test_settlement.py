@@ -33,10 +33,11 @@ from worker.domain.identity import client_order_id
 from worker.domain.market import SymbolInfo
 from worker.domain.money import millionths
 from worker.domain.order import Fill, OrderState, Role, Side, average_price
-from worker.domain.order_events import why_ended
+from worker.domain.order_events import cancel_code, why_ended
 from worker.domain.position import Position
 from worker.domain.refusal import CancelCode, Code, DeadReason, Refusal, Stage
 from worker.domain.signal import OrderType, TimeInForce
+from worker.domain.verdict import Verdict
 from worker.ledger.items import CommitItem
 from worker.pipeline.flow import (
     AdmittedOrder,
@@ -300,6 +301,14 @@ def test_a_cancelled_order_says_why_by_evidence(
         sent_before=MaybeSent(0.0) if earlier else NeverSent(),
     )
     assert told(item)[-1]["code"] == (code or asked)
+
+
+def test_a_cancel_that_a_person_decided_has_no_cause_known() -> None:
+    """The exchange did not tell, and a verdict says what traded, not why the rest did not."""
+    request = order_request()
+    decided = Verdict(actor="me", reason="their support", filled=D(1), price=D(100))
+    code = cancel_code(decided.report(request), request, None, is_ours=False)
+    assert code is CancelCode.OTHER
 
 
 @pytest.mark.parametrize("code", CancelCode)

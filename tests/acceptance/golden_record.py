@@ -114,7 +114,7 @@ def _field_names(entries: Iterable[dict[str, str]]) -> list[str]:
 
 def _key_pattern(name: str, form: Form) -> str:
     kind, _, rest = name.partition(":")
-    if kind in {"day", "rate"}:
+    if kind == "day":
         return f"{kind}:<number>"
     if kind == "replayed":
         return f"{kind}:<entry>"

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 from redis.asyncio import Redis
 
-from tests.integration.fleets import admit_one, commit_one
+from tests.integration.fleets import admit_one, commit_one, limit_rows
 from worker.assembly.people import duties_to_people
 from worker.config.keys import Config
 from worker.domain.position_key import position_key
@@ -23,6 +23,7 @@ from worker.ledger.connection import Connections, Purpose
 from worker.ledger.errors import LedgerUnavailableError
 from worker.ledger.items import NO_RECORD, AdmitItem, CommitItem, RecordEnd
 from worker.ledger.layouts import DeadLetterTail
+from worker.ledger.limit_rows import NO_LIMITS
 from worker.ledger.operator_calls import OperatorCalls
 from worker.ledger.replies import Admitted, CommitStatus, Delivery
 from worker.ledger.scripts import RedisScripts
@@ -105,14 +106,12 @@ def admission(delivery: Delivery, signal: str, **changes: Any) -> AdmitItem:
         exchange="paper",
         position_key=f"paper:{signal}",
         action="open",
-        quote="USDT",
         plan="{}",
         notional=1_000_000,
-        max_positions=100,
-        max_exposure=10**12,
-        max_loss=10**12,
-        max_rate=1_000,
+        limits=limit_rows(positions=100, exposure=10**12, loss=10**12, rate=1_000),
     )
+    if changes.get("action", "open") != "open":
+        changes["limits"] = NO_LIMITS
     return msgspec.structs.replace(item, **changes)
 
 

@@ -96,7 +96,8 @@ class Checker:
         self._dead_again = False
         self._state = "ACTIVE"
         self._state_since_ms = 0
-        self._admitted_in: dict[int, set[str]] = {}
+        #: By signal: when its opening was first admitted.
+        self._openings_ms: dict[str, int] = {}
         #: Set by a failover: what was reserved or leased before it need not be known any more.
         self.lost_writes_ms = 0
         self.accepted_under: dict[str, str] = {}
@@ -289,14 +290,13 @@ class Checker:
         for item, row in zip(_admissions(arguments), reply[1], strict=True):
             if _status(row) != b"admitted" or item.action != "open":
                 continue
-            minute = self._account.now_ms() // 60_000
-            known = set().union(*self._admitted_in.values())
-            if item.signal not in known:
-                self._admitted_in.setdefault(minute, set()).add(item.signal)
-            count = len(self._admitted_in.get(minute, ()))
+            if item.signal in self._openings_ms:
+                continue
+            at_ms = self._openings_ms[item.signal] = reply[0]
+            count = sum(at_ms - one_ms < 60_000 for one_ms in self._openings_ms.values())
             limit = 0 if self.lost_writes_ms else risk.max_orders_per_minute
             if limit and count > limit:
-                self.violate(f"{count} openings admitted in a minute")
+                self.violate(f"{count} openings admitted within 60 seconds")
 
     def _on_commit(self, arguments: tuple[Argument, ...], reply: Any) -> None:
         for ended, row in zip(_ends(arguments), reply[0], strict=True):
@@ -496,7 +496,7 @@ class _Asked(NamedTuple):
 
 
 def _admissions(arguments: tuple[Argument, ...]) -> list[_Asked]:
-    fields = _fields(arguments, 1)
+    fields = _fields(arguments, 2 + int(arguments[1]))
     return [
         _Asked(
             signal=fields[first + ADMIT.index("signal")],

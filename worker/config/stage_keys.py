@@ -84,7 +84,9 @@ class RiskConfig(Section, kw_only=True, frozen=True):
     max_orders_per_minute: Annotated[
         int,
         integer(
-            0, 1_000_000, "entries the account may send a minute, closes are not held up; 0 = off"
+            0,
+            1_000_000,
+            "entries admitted for the account in any 60 seconds, closes are not held up; 0 = off",
         ),
     ] = 0
     close_only_own: Annotated[

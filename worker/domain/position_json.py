@@ -50,7 +50,7 @@ class FirstForm(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields
 _decode_first: Final = msgspec.json.Decoder(FirstForm).decode
 
 
-def read_position(raw: bytes | str) -> Position:
+def read_position(raw: bytes) -> Position:
     """Read a position in today's form or in the first.
 
     Raises:

@@ -8,7 +8,12 @@ import msgspec
 from worker.domain.sheet import Sheet
 from worker.domain.trading_state import TradingState
 from worker.ledger.budgets import Budgets
-from worker.ledger.items import AdmitItem, CommitItem, arguments
+from worker.ledger.items import (
+    AdmitItem,
+    CommitItem,
+    admission_arguments,
+    outcome_arguments,
+)
 from worker.ledger.layouts import (
     AdmissionsReply,
     AuthorizationRow,
@@ -151,7 +156,7 @@ class Ledger:
         """Reserve limits and write records, each item wholly or not at all; an answer for each."""
         sent = self._clock.monotonic_ms()
         reply = await self._scripts.run_durably(
-            "admit", self.worker, *arguments(items, self.worker)
+            "admit", self.worker, *admission_arguments(items, self.worker)
         )
         self._on_batch("admit", len(items), (self._clock.monotonic_ms() - sent) / 1000)
         at_ms, rows = read_row(AdmissionsReply, reply)
@@ -164,7 +169,7 @@ class Ledger:
             "commit",
             *self._commit_terms,
             self._primary,
-            *arguments(items, self.worker),
+            *outcome_arguments(items, self.worker),
         )
         received = self._clock.monotonic_ms()
         statuses, epoch, handing, handed, holds = read_row(CommittedReply, reply)

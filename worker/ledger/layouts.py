@@ -9,15 +9,22 @@ count. Both sides refuse a list of another width.
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple, TypeVar
 
-from worker.ledger.stored import AdmittedPart, EndedPart, Entry, OrderRow, Record
+from worker.ledger.limit_rows import LimitRow
+from worker.ledger.stored import (
+    AdmittedPart,
+    EndedPart,
+    Entry,
+    OrderRow,
+    Record,
+)
 from worker.ledger.stored_format import Conversion, StoredFormatReply
 from worker.ledger.turn_layouts import Rests, TurnRow
 from worker.runtime.errors import InvariantError
 
 # -- what is sent: lists of items ---------------------------------------------------------------
 
-#: One order to be admitted. All columns are fields of ``AdmitItem``.
-ADMIT: Final = (
+#: One order to be admitted: fields of ``AdmitItem`` as they are ...
+ADMIT_PLAIN: Final = (
     "entry",
     "token",
     "signal",
@@ -25,15 +32,12 @@ ADMIT: Final = (
     "exchange",
     "position_key",
     "action",
-    "quote",
     "notional",
-    "max_positions",
-    "max_exposure",
-    "max_loss",
-    "max_rate",
     "only_look",
     "opener",
 )
+#: ... then how many values stand before the first of its LIMIT_ROWs, and before the last one.
+ADMIT: Final = (*ADMIT_PLAIN, "first_limit", "last_limit")
 #: One outcome to be committed: fields of ``CommitItem`` as they are ...
 COMMIT_PLAIN: Final = (
     "entry",
@@ -327,6 +331,7 @@ def read_row(kind: type[Row], reply: Any) -> Row:
 #: begins with the text it is stored as.
 LAYOUTS: Final[Mapping[str, tuple[str, ...]]] = {
     "ADMIT": ADMIT,
+    "LIMIT_ROW": LimitRow._fields,
     "COMMIT": COMMIT,
     "EVENT": EVENT,
     "HELD": Held._fields,

@@ -1,5 +1,6 @@
 """Values the scripts store: entries, execution records, rows of the book."""
 
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import Final
 
@@ -152,6 +153,11 @@ def array_start(count: int) -> bytes:
     if count < 16:  # msgpack specification, "array format family"
         return bytes((0x90 | count,))
     return b"\xdc" + count.to_bytes(2, "big")
+
+
+def packed(values: Sequence[object]) -> bytes:
+    """Return values one behind the other: an array of them without its beginning."""
+    return encode(values)[len(array_start(len(values))) :]
 
 
 _ENTRY_START: Final = array_start(len(Entry.__struct_fields__))

@@ -10,6 +10,7 @@ from typing import Final
 
 from worker.domain.refusal import DeadReason
 from worker.ledger import limits
+from worker.ledger.limit_rows import Kind
 from worker.ledger.stored import STATE_ADMITTED, STATE_RESTING, Reservation
 
 
@@ -62,6 +63,7 @@ WORDS: Final[Mapping[str, Mapping[str, str]]] = {
     "CONVERTING": {step.name: step.value for step in Converting},
     "MENDING": {status.name: status.value for status in Mending},
     "LETTER": {"CUT": CUT_FIELD, "MALFORMED": DeadReason.MALFORMED.value},
+    "KIND": {kind.name: kind.value for kind in Kind},
     "LINE": {kind.name: kind.value for kind in Line},
 }
 #: Numbers that both sides use, by the name of their set in the scripts.

@@ -241,7 +241,7 @@ def told_of(turn: Turn, live: LiveOrder) -> Told:
         row.entry,
         Decimal(row.filled),
         Decimal(row.average_price) if row.average_price else None,
-        read_position(turn.position) if turn.position else None,
+        read_position(turn.position.encode()) if turn.position else None,
     )
 
 

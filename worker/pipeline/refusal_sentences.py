@@ -35,5 +35,5 @@ def sentence(refused: Code | Blocked, signal: Signal, info: SymbolInfo, config: 
         Code.DAILY_LOSS_LIMIT: "risk.max_daily_loss_pct: today's realised loss has reached "
         f"{config.max_daily_loss_pct}% of the account's {info.settle}",
         Code.ORDER_RATE_LIMIT: "risk.max_orders_per_minute: the account has sent its "
-        f"{count_of(config.max_orders_per_minute, 'order')} of this minute",
+        f"{count_of(config.max_orders_per_minute, 'order')} of the last 60 seconds",
     }.get(refused, refused.meaning)

@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
-from typing import Final, assert_never
+from typing import assert_never
 
 import msgspec
 
 from worker.config.keys import RiskConfig
-from worker.domain.money import MAX_MILLIONTHS, ZERO, millionths
+from worker.domain.money import ZERO, millionths
 from worker.domain.order import Fact, OrderRequest, average_price, total_quantity
 from worker.domain.position import Position, is_untradable, reduce_position
 from worker.domain.position_json import read_position
@@ -16,6 +16,7 @@ from worker.domain.refusal import Code, Refusal, refuse
 from worker.domain.signal import OPEN
 from worker.exchanges.ports import ExchangeAdapter, Resend
 from worker.ledger.items import AdmitItem
+from worker.ledger.limit_rows import NO_LIMITS
 from worker.ledger.replies import (
     Admission,
     Admitted,
@@ -27,6 +28,7 @@ from worker.ledger.replies import (
 )
 from worker.ledger.stored import Record
 from worker.market.data import MarketData
+from worker.pipeline.account_limits import AccountLimits
 from worker.pipeline.custody import Custody
 from worker.pipeline.flow import (
     AdmittedOrder,
@@ -54,9 +56,6 @@ from worker.runtime.errors import InvariantError
 from worker.runtime.logger import get_logger
 
 log = get_logger()
-
-#: A percent of one unit, as the ledger counts amounts.
-MILLIONTHS_A_PERCENT: Final = Decimal(10_000)
 
 _encode = msgspec.json.Encoder().encode
 _decode_plan = msgspec.json.Decoder(StoredPlan).decode
@@ -91,12 +90,7 @@ class RiskManagementHandler:
         self._market = market
         self._orders = orders
         self._close_only_own = config.close_only_own
-        #: In millionths of the quote currency for each unit of the balance, 0 for no limit.
-        self._max_exposure = config.max_total_exposure_pct * MILLIONTHS_A_PERCENT
-        self._max_loss = config.max_daily_loss_pct * MILLIONTHS_A_PERCENT
-        #: The limits of the balance seen last: between two refreshes it is the same.
-        self._limits = self._limits_of(ZERO)
-        self._limits_total = ZERO
+        self._limits = AccountLimits(config)
 
     def propose(self, valid: ValidSignal, custody: Custody) -> Proposal | Failed:
         """Size the order, check its risk, and build the question to the ledger."""
@@ -290,12 +284,12 @@ class RiskManagementHandler:
         )
 
     def _item(self, valid: ValidSignal, plan: Plan, custody: Custody) -> AdmitItem:
-        arrival, config = valid.arrival, self._config
+        arrival = valid.arrival
         signal, balance = arrival.signal, arrival.view.balance
-        total = balance.total if balance is not None else ZERO
-        if total is not self._limits_total:
-            self._limits, self._limits_total = self._limits_of(total), total
-        max_exposure, max_loss = self._limits
+        limits = NO_LIMITS
+        if signal.action is OPEN and plan.refusal is None:
+            total = balance.total if balance is not None else ZERO
+            limits = self._limits.of(valid.info.quote, total)
         # More than 15 arguments by name would be gathered in a dictionary first.
         item = AdmitItem(
             entry=custody.entry_id,
@@ -305,22 +299,14 @@ class RiskManagementHandler:
             exchange=signal.exchange,
             position_key=position_key(signal.exchange, signal.symbol),
             action=signal.action,
-            quote=valid.info.quote,
             plan=_written(arrival, plan),
             notional=plan.reserved,
-            max_positions=config.max_concurrent_positions,
-            max_exposure=max_exposure,
-            max_loss=max_loss,
-            max_rate=config.max_orders_per_minute,
             only_look=plan.refusal is not None,
+            limits=limits,
         )
         if self._close_only_own:
             return msgspec.structs.replace(item, opener=signal.strategy_id or "")
         return item
-
-    def _limits_of(self, total: Decimal) -> tuple[int, int]:
-        """Return the largest exposure and daily loss with a balance of ``total``, millionths."""
-        return _share(total, self._max_exposure), _share(total, self._max_loss)
 
     def _order(
         self,
@@ -386,8 +372,3 @@ def recorded(record: Record) -> StoredPlan:
 def _written(arrival: Arrival, plan: Plan) -> str:
     """Encode a :class:`StoredPlan`; the signal's JSON is there already, and put in as text."""
     return f'{_encode(plan)[:-1].decode()},"signal":{arrival.written.decode()}}}'
-
-
-def _share(total: Decimal, limit: Decimal) -> int:
-    """Return ``limit`` millionths for each unit of ``total``; 0 only where it is switched off."""
-    return min(max(int(total * limit), 1), MAX_MILLIONTHS) if limit else 0

@@ -1,9 +1,9 @@
 -- Check the account's limits for orders, reserve them and write their execution records.
 -- KEYS[1] {account}:signals
 -- ARGV[1] worker: consumer name
--- ARGV[2] parts: number of packed field arguments that follow
--- ARGV[3...] these: ADMIT of every order, packed (items.py); then of every order the RECORD as far as
---   the worker knows it
+-- ARGV[2] parts: number of packed arguments that follow
+-- ARGV[3...] these: every LIMIT_ROW that orders name, packed (items.py); then a number of parts and
+--   these: ADMIT of every order, packed; then of every order the RECORD as far as the worker knows it
 -- Returns ADMISSIONS; of each order a word or ADMISSION: admitted + position, refused + code, fenced,
 --   duplicate, conflict; of a close, `waits` while the entry that rests for its position is cancelled,
 --   and ended + that entry's signal where nothing of it had traded. An order admitted now and without a pause has its position alone, or if there
@@ -17,7 +17,12 @@
 --- @include "reserve"
 --- @include "exchange_pause"
 local worker = ARGV[1]
-local fields, at_records = unpack_items(2)
+local at_orders
+limits, at_orders = unpack_items(2)
+if #limits % LIMIT_ROW.SIZE ~= 0 then
+  error('admit: ' .. #limits .. ' values for rows of LIMIT_ROW.SIZE each', 0)
+end
+local fields, at_records = unpack_items(at_orders)
 local count = #ARGV - at_records + 1
 if #fields ~= ADMIT.SIZE * count then
   error('admit: ' .. #fields .. ' fields for ' .. count .. ' orders of ADMIT.SIZE each', 0)
@@ -71,7 +76,7 @@ local function admit(n)
   if code then
     --- @include "put_field"
     put_field(id, ENTRY.REFUSED, token .. question .. code)
-    return REFUSAL{STATUS = 'refused', CODE = code, 
+    return REFUSAL{STATUS = 'refused', CODE = code,
       DETAIL = reservation == RESERVATION.RESTING and holder or ''}
   end
   reserve(fields, before, position)
@@ -92,6 +97,10 @@ local answers = {}
 for n = 1, count do answers[n] = admit(n) end
 if #written > 0 then call('MSET', unpack(written)) end
 write_book_rows()
+if admission_times then
+  --- @include "write_admission_times"
+  write_admission_times(admission_times)
+end
 do
   --- @include "flush"
 end

@@ -29,8 +29,7 @@
 --   totals           hash: quote currency -> exposure, millionths
 --   realized         hash: quote currency -> realised profit, millionths
 --   day:<n>          hash: quote currency -> realised profit of that day, millionths
---   rate:<minute>    string: openings that came to the check of the order rate in that minute,
---                    admitted or refused by it
+--   rate             sorted set: entry id -> when its opening was admitted, ms; of the last minute
 --   throttle         hash: exchange, or its API key -> until when it is asked nothing, ms
 --   budget:<name>    sorted set: workers that share a budget of requests -> last heartbeat, ms
 --   control          hash: trading state, reason, actor, time; `asks`: who asks for which state, JSON

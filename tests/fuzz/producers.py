@@ -19,9 +19,10 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
@@ -218,6 +219,17 @@ def _client(port: int, user: str, password: str) -> Any:
     )  # fmt: skip
 
 
+def patiently(ask: Callable[[], Any]) -> Any:
+    """Ask the server, again while a script keeps it from answering: that time counts."""
+    while True:
+        try:
+            return ask()
+        except redis.exceptions.ResponseError as error:
+            if "is busy running a script" not in str(error):
+                raise
+        time.sleep(BEAT_S)
+
+
 class Honest:
     """Opens and closes positions in groups of its own, and times each signal."""
 
@@ -255,13 +267,15 @@ class Honest:
         self._open[symbol] = not self._open[symbol]
         with self._lock:
             self.waiting[name] = (time.monotonic(), symbol)
-        self._producer.xadd(SIGNALS, {"data": json.dumps(signal)})
+        entry = {"data": json.dumps(signal)}
+        patiently(lambda: self._producer.xadd(SIGNALS, entry))
 
     def read(self, stop: threading.Event) -> None:
         """Read events as they come, until told to stop."""
         place = b"0"
         while not stop.is_set():
-            reply = self._reader.xread({"{main}:orders": place}, count=1_000, block=100)
+            orders = {"{main}:orders": place}
+            reply = patiently(partial(self._reader.xread, orders, count=1_000, block=100))
             for _, rows in reply or ():
                 place = rows[-1][0]
                 for _, fields in rows:

@@ -251,12 +251,13 @@ class SeatReply(NamedTuple):
 
 
 class SweptReply(NamedTuple):
-    """The counts of one sweep; ``oversize`` as in :class:`ClaimReply`."""
+    """The counts of one sweep, and where to go on; ``oversize`` as in :class:`ClaimReply`."""
 
     orphans: int
     trimmed: int
     consumers_removed: int
     oversize: list[bytes]
+    next: bytes
 
 
 class LettersTrimmedReply(NamedTuple):

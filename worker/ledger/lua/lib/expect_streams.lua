@@ -2,7 +2,7 @@
 --- @include "fields_by_name"
 -- Stop the script unless each of these streams, by short name, can take another entry: a key of another
 -- type, or a stream that has had the largest id, would stop it half-way. Called before the first write.
--- `write_events` has a cheaper look for commits, which does not see that id once its entry is deleted.
+-- A commit does without, which would cost it more: `write_events` sees what becomes of each event.
 local function expect_streams(...)
   for _, name in ipairs({...}) do
     if call('EXISTS', P .. name) == 1 then

@@ -59,6 +59,11 @@ _PAPER: Final[dict[str, dict[str, Any]]] = {
 }
 
 
+def paper_config() -> dict[str, dict[str, Any]]:
+    """A worker's configuration without its server: it trades on paper."""
+    return dict(_PAPER)
+
+
 @dataclass
 class Result:
     """What a run has seen; it is good without ``faults``."""
@@ -103,14 +108,14 @@ class Pulse:
 class Shipped:
     """A server run from deploy/redis/redis.conf, with the users of its ACL file."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, kind: str = "valkey") -> None:
         self._directory = directory
         self.port = free_port()
         make_users(directory)
         text = (REDIS / "redis.conf").read_text().replace("/etc/redis", str(directory))
         conf = directory / "redis.conf"
         conf.write_text(text.replace("dir /data", f"dir {directory}"))
-        self._command = [binary("valkey"), str(conf), "--port", str(self.port), "--save", ""]
+        self._command = [binary(kind), str(conf), "--port", str(self.port), "--save", ""]
         self._command += ["--bind", "127.0.0.1", "--loglevel", "warning"]
         self.process: subprocess.Popen[bytes] | None = None
 

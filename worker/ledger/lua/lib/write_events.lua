@@ -1,23 +1,15 @@
 --- @include "output_streams"
 local grown = {} -- the output streams that were written to
 
--- Take back the first `count` events after fields[before], of those written last first.
-local function take_events_back(fields, before, count)
-  for n = count, 1, -1 do
-    local stream = STREAM[fields[before + (n - 1) * EVENT.SIZE + EVENT.STREAM]]
-    redis.pcall('XDEL', stream, call('XREVRANGE', stream, '+', '-', 'COUNT', 1)[1][1])
-  end
-end
-
 -- Write the events of one item of a commit unless `is_over` already, and its dead letter if it has one:
 -- COMMIT and as many EVENT as it says after fields[before], their JSON after ARGV[at_record]. Only the
 -- writing shows whether a stream takes another entry: if one does not, nothing of the item is written,
 -- and the error is returned.
 local function write_events(id, fields, before, at_record, is_over)
-  local count, added = is_over and 0 or fields[before + COMMIT.EVENTS], nil
+  local count, written, problem = is_over and 0 or fields[before + COMMIT.EVENTS], 0, false
   local first, tail = before + COMMIT.SIZE, fields[before + COMMIT.DEAD]
   local signal, traceparent = fields[before + COMMIT.SIGNAL], fields[before + COMMIT.TRACEPARENT]
-  local at = first
+  local at, added = first, nil
   for n = 1, count do
     local name, kind, event = fields[at + EVENT.STREAM], fields[at + EVENT.TYPE], fields[at + EVENT.ID]
     local stream, data = STREAM[name], ARGV[at_record + n]
@@ -29,16 +21,18 @@ local function write_events(id, fields, before, at_record, is_over)
         'traceparent', traceparent)
     end
     if type(added) == 'table' then
-      take_events_back(fields, first, n - 1)
-      return added
+      problem = added
+      break
     end
+    written = n
   end
-  if tail then
+  if tail and not problem then
     --- @include "bury"
-    added = bury(id, tail)
-    if added then
-      take_events_back(fields, first, count)
-      return added
-    end
+    problem = bury(id, tail)
   end
+  if problem then
+    --- @include "take_events_back"
+    take_events_back(fields, first, written)
+  end
+  return problem
 end

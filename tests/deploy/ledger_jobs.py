@@ -26,8 +26,12 @@ from worker.ledger.layouts import DeadLetterTail
 from worker.ledger.operator_calls import OperatorCalls
 from worker.ledger.replies import Admitted, CommitStatus, Delivery
 from worker.ledger.scripts import RedisScripts
+from worker.ledger.stored import EndedPart, OrderRow, encode_order, encode_record
 from worker.ledger.streams import submit
+from worker.ledger.turn_layouts import Rests
+from worker.ledger.turns import ApplyItem
 from worker.ledger.wire import Argument
+from worker.ledger.words import Status
 from worker.operator.reader import AccountReader
 from worker.operator.trading import Trading
 from worker.runtime.clock import SystemClock
@@ -188,6 +192,40 @@ async def work(config: Config, producer: Config) -> set[str]:
     return ran
 
 
+async def _let_rest(ledger: Ledger, delivery: Delivery) -> None:
+    """Leave an order to turns, take some, and write that it is over."""
+    key, row = "paper:sd", OrderRow(
+        client_order_id="c-1", signal="sd", entry=delivery.entry_id, role="entry",
+        position_key="paper:sd", state="ACTIVE", exchange_order_id="x-1", request="{}",
+        attempts=1, placed_ms=0,
+    )  # fmt: skip
+    assert isinstance(
+        await admit_one(ledger, admission(delivery, "sd", position_key=key)), Admitted
+    )
+    rests = Rests(row.client_order_id, row.exchange_key, encode_order(row), 0)
+    rested = outcome(delivery, "sd", reservation="opening", position_key=key, rests=rests)
+    assert (await commit_one(ledger, rested)).status is CommitStatus.COMMITTED
+    (turn,) = (await ledger.claim(0, turns=4)).turns
+    assert (await ledger.heartbeat([(turn.entry_id, turn.token)], b"{}")).lost == set()
+    assert turn.entry_id in {one.entry_id for one in await ledger.resync([])}
+    item = ApplyItem(
+        turn=turn.entry_id, token=turn.token, book=turn.book, position="", signal="sd",
+        client_order_id="c-1", exchange_key=row.exchange_key, row=row, quote="USDT",
+    )  # fmt: skip
+    assert await ledger.apply(item) is Status.COMMITTED
+    assert await ledger.apply(item) is Status.COMMITTED, "asked again"
+    (turn,) = (await ledger.claim(0, turns=4)).turns
+    assert await ledger.release([(turn.entry_id, turn.token, 0, False)]) == 1
+    (turn,) = (await ledger.claim(0, turns=4)).turns
+    over = msgspec.structs.replace(
+        item, token=turn.token, row=None, keep_ms=60_000, realized=5, exposure=1,
+        record=encode_record(EndedPart(entry=delivery.entry_id, signal="sd", state="FILLED")),
+        events=(("orders", "OrderFilled", "e-d", "{}"),),
+    )  # fmt: skip
+    assert await ledger.apply(over) is Status.COMMITTED
+    assert not (await ledger.claim(0, turns=4)).turns
+
+
 async def _correct(scripts: RedisScripts) -> None:
     """A position is made another one, and what it was."""
     other = POSITION.replace('"quantity":"1"', '"quantity":"2"')
@@ -296,7 +334,7 @@ async def _work(ledger: Ledger, scripts: RedisScripts, entry_b: str) -> None:
     assert next_c is not None
     assert (await ledger.trim_letters(0, 0)).letters == 1
     await _bury(ledger, next_c)
-    await ledger.release([(held["d"].entry_id, held["d"].token, 0, True)])
+    await _let_rest(ledger, held["d"])
     await ledger.release([(adopted[0].entry_id, adopted[0].token, 1_000, False)])
     await ledger.announce(("SystemError", "said-1", "{}"))
     assert (await ledger.take_seat("x", "d1", 1, 60_000)).number == 0

@@ -211,3 +211,19 @@ async def test_events_of_two_processes_have_ids_of_their_own(fleet: Fleet) -> No
             await one.trading.ask(TradingState.HALTED, actor="o", reason="test")
     ids = [event[b"id"] for event in await fleet.stream("system")]
     assert len(set(ids)) == len(ids) == 3
+
+
+async def test_a_script_of_several_events_sees_that_there_is_room_for_one_only(
+    fleet: Fleet, reader: AccountReader
+) -> None:
+    """The first would get the largest id, and the second none, the rest written already."""
+    one_left = LARGEST.removesuffix("5") + "4"
+    held = position(exchange="x", symbol="B/USDT")
+    await fleet.redis.hset(fleet.key("book"), "x:B/USDT", msgspec.json.encode(held))
+    await fleet.redis.xadd(fleet.key("positions"), {"type": "x", "data": "{}"}, id=one_left)
+    before = await _kept(fleet)
+    with pytest.raises(LedgerError, match=r"exhausted .*mend-stream"):
+        await reader.decisions.correct(
+            "x", "B/USDT", quantity=Decimal(0), price=Decimal(90), actor="o", reason="test"
+        )
+    assert await _kept(fleet) == before

@@ -34,6 +34,7 @@ NAMES: Final = (
     "admit",
     "adopt",
     "announce",
+    "apply",
     "authorize",
     "claim",
     "commit",

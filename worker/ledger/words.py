@@ -10,7 +10,7 @@ from typing import Final
 
 from worker.domain.refusal import DeadReason
 from worker.ledger import limits
-from worker.ledger.stored import STATE_ADMITTED, Reservation
+from worker.ledger.stored import STATE_ADMITTED, STATE_RESTING, Reservation
 
 
 class Status(StrEnum):
@@ -22,6 +22,9 @@ class Status(StrEnum):
     DUPLICATE = "duplicate"
     CONFLICT = "conflict"
     FENCED = "fenced"
+    WAITS = "waits"
+    ENDED = "ended"
+    CHANGED = "changed"
 
 
 class Line(StrEnum):
@@ -47,7 +50,7 @@ CUT_FIELD: Final = "cut_from_bytes"
 WORDS: Final[Mapping[str, Mapping[str, str]]] = {
     "STATUS": {status.name: status.value for status in Status},
     "RESERVATION": {kind.name: kind.value for kind in Reservation if kind},
-    "STATE": {"ADMITTED": STATE_ADMITTED},
+    "STATE": {"ADMITTED": STATE_ADMITTED, "RESTING": STATE_RESTING},
     "MENDING": {status.name: status.value for status in Mending},
     "LETTER": {"CUT": CUT_FIELD, "MALFORMED": DeadReason.MALFORMED.value},
     "LINE": {kind.name: kind.value for kind in Line},

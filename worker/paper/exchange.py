@@ -30,14 +30,13 @@ from worker.exchanges.budget.requests import RequestGate
 from worker.exchanges.errors import (
     ClockSkewError,
     ExchangeError,
-    InvalidOrderError,
-    OrderNotFoundError,
     Outcome,
 )
 from worker.exchanges.ports import ClockOffset, ExchangeAdapter, Resend, SendWindow
 from worker.paper.markets import PaperMarkets
 from worker.paper.matching import PaperMatching, PaperOrder, cancelled, misfit, simulated_price
 from worker.paper.orders import PaperOrders
+from worker.paper.refusals import invalid, no_price, not_found
 from worker.runtime.clock import Clock
 from worker.runtime.errors import ConfigError
 
@@ -174,9 +173,10 @@ class PaperExchange(ExchangeAdapter):
             OrderNotFoundError: this instance has no such open order.
         """
         await self._travel()
+        self._take_up(request, exchange_order_id)
         report = self._orders.open(_id_of(request, exchange_order_id))
         if report is None:
-            raise _not_found(request, "open order")
+            raise not_found(request, "open order")
         self._orders.settle(cancelled(report, ""))
 
     async def get_order(self, request: OrderRequest, exchange_order_id: str = "") -> OrderReport:
@@ -186,10 +186,11 @@ class PaperExchange(ExchangeAdapter):
             OrderNotFoundError: this instance does not know it; sending it again is safe.
         """
         await self._travel()
+        self._take_up(request, exchange_order_id)
         client_id = _id_of(request, exchange_order_id)
         report = self._orders.known(client_id)
         if report is None:
-            raise _not_found(request)
+            raise not_found(request)
         if self._live is not None and self._orders.waiting(request.symbol):
             self._match(await self._live.get_ticker(request.symbol))
         return self._orders.known(client_id) or report
@@ -212,7 +213,7 @@ class PaperExchange(ExchangeAdapter):
         await self._travel()
         known = self._orders.known(_id_of(request, report.exchange_order_id))
         if known is None and not report.fills:
-            raise _not_found(request)
+            raise not_found(request)
         return report.fills if known is None else known.fills
 
     # --- account and market ---
@@ -242,7 +243,7 @@ class PaperExchange(ExchangeAdapter):
             return await self._live.get_ticker(symbol)
         price = self._prices.get(symbol)
         if price is None:
-            raise _no_price(self.name, symbol, Outcome.REFUSED)
+            raise no_price(self.name, symbol, Outcome.REFUSED)
         half = self._matching.half_spread
         return Ticker(
             symbol=symbol,
@@ -299,6 +300,16 @@ class PaperExchange(ExchangeAdapter):
 
     # --- inside ---
 
+    def _take_up(self, request: OrderRequest, exchange_order_id: str) -> None:
+        """Let an order rest here that another instance has accepted: only such have an id."""
+        info = self.get_symbol_info(request.symbol)
+        if exchange_order_id and info and self._orders.known(request.client_order_id) is None:
+            resting = PaperOrder(request, info, self._clock.now_ms(), resting=True)
+            self._orders.wait(resting)
+            price = self._prices.get(request.symbol)
+            if price is not None:
+                self._trade(resting, price)
+
     def _is_linear(self, symbol: str) -> bool:
         info = self.get_symbol_info(symbol)
         return info is not None and info.kind is MarketKind.LINEAR
@@ -343,23 +354,23 @@ class PaperExchange(ExchangeAdapter):
             )
         info = self.get_symbol_info(request.symbol)
         if info is None:
-            raise _invalid("UNKNOWN_SYMBOL", f"{self.name} lists no market {request.symbol}")
+            raise invalid("UNKNOWN_SYMBOL", f"{self.name} lists no market {request.symbol}")
         problem = misfit(request, info)
         if problem:
-            raise _invalid("INVALID_ORDER", problem)
+            raise invalid("INVALID_ORDER", problem)
         price = request.price or request.stop_price or reference
         if price is None:
-            raise _no_price(self.name, request.symbol, Outcome.NOT_SENT)
+            raise no_price(self.name, request.symbol, Outcome.NOT_SENT)
         # A position may always be closed, however small it has become.
         if request.role is ENTRY and not request.reduce_only:
             value = request.quantity * price
             if value < info.min_notional:
                 text = f"{value:f} {info.quote} is less than the minimum of {info.min_notional:f}"
-                raise _invalid("MIN_NOTIONAL", text)
+                raise invalid("MIN_NOTIONAL", text)
         if self._matching.is_rejected(request):
-            raise _invalid("PAPER_REJECTED", "refused at random, as paper.reject_rate asks")
+            raise invalid("PAPER_REJECTED", "refused at random, as paper.reject_rate asks")
         if self._orders.open_count >= MAX_OPEN_ORDERS:
-            raise _invalid("TOO_MANY_ORDERS", f"{MAX_OPEN_ORDERS} orders are open", transient=True)
+            raise invalid("TOO_MANY_ORDERS", f"{MAX_OPEN_ORDERS} orders are open", transient=True)
         return info
 
     def _match(self, ticker: Ticker) -> None:
@@ -380,18 +391,3 @@ def _id_of(request: OrderRequest, exchange_order_id: str) -> str:
 def _reference(side: Side, ticker: Ticker) -> Decimal:
     """Return the price a taker meets; some exchanges leave bid and ask out of the ticker."""
     return (ticker.ask if side is BUY else ticker.bid) or ticker.last
-
-
-def _no_price(name: str, symbol: str, outcome: Outcome) -> ExchangeError:
-    text = f"{name} has no price for {symbol} yet"
-    return ExchangeError(text, outcome=outcome, code="NO_PRICE", transient=True)
-
-
-def _invalid(code: str, problem: str, *, transient: bool = False) -> InvalidOrderError:
-    return InvalidOrderError(problem, outcome=Outcome.REFUSED, code=code, transient=transient)
-
-
-def _not_found(request: OrderRequest, what: str = "order") -> OrderNotFoundError:
-    return OrderNotFoundError(
-        f"no {what} {request.client_order_id}", outcome=Outcome.REFUSED, code="NOT_FOUND"
-    )

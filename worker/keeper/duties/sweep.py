@@ -39,11 +39,14 @@ class Sweep(Duty):
             LedgerError: Redis failed.
         """
         for _ in range(MAX_CALLS):
-            orphans, trimmed, removed, oversize, following = await self._ledger.sweep(
+            orphans, trimmed, removed, stranded, oversize, following = await self._ledger.sweep(
                 self._signal_retention_ms, self._start
             )
             if orphans or trimmed or removed:
                 log.info("swept", orphans=orphans, trimmed=trimmed, consumers_removed=removed)
+            if stranded:
+                self._metrics.stranded(stranded)
+                log.error("live_orders_stranded", positions=stranded)
             for entry_id, error in oversize:
                 self._metrics.buried(1)
                 log.warning("orphan_buried", entry_id=entry_id, error=error)

@@ -14,6 +14,7 @@
 --- @include "is_before"
 --- @include "fields_by_name"
 --- @include "stream_ahead"
+--- @include "watch_live"
 local orphans, removed = 0, 0
 local pending = call('XPENDING', SIGNALS, GROUP, 'IDLE', ARGV[1], ARGV[3], '+', ARGV[4])
 local ids, go_on = {}, ''
@@ -70,7 +71,8 @@ for _, info in ipairs(call('XINFO', 'CONSUMERS', SIGNALS, GROUP)) do
     removed = removed + 1
   end
 end
+local stranded = watch_live()
 forget_empty_lines()
 if #oversize > 0 then pcall(collectgarbage) end
-return SWEPT{ORPHANS = orphans, TRIMMED = trimmed, CONSUMERS_REMOVED = removed, OVERSIZE = oversize,
-  NEXT = go_on}
+return SWEPT{ORPHANS = orphans, TRIMMED = trimmed, CONSUMERS_REMOVED = removed,
+  STRANDED = stranded, OVERSIZE = oversize, NEXT = go_on}

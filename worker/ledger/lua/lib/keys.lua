@@ -16,6 +16,16 @@
 --   corrected:<id>   string: the answer to such a request, JSON, for a minute
 --   record:<signal>  string: RECORD, msgpack
 --   book             hash: position key -> position and reservation (read_position.lua)
+--   order:<client id>
+--                    string: ORDER of an order that outlives its signal's entry, JSON
+--   live             hash: position key -> client order ids of its live orders, separated by spaces
+--   exchange-ids     hash: exchange:exchange order id -> client order id, of live orders
+--   agenda           sorted set: position key -> when one of its live orders needs somebody, ms
+--   turns            sorted set: turn (`@` and position key) -> when its lease ends, ms; its ENTRY is in
+--                    `entries` while it lasts
+--   turn-token       string: the highest token that a turn was given
+--   applied:<token>  string: that this turn has written what it found out, for a minute
+--   cancel:<signal>  string: what asks for the cancellation of the signal's order, JSON, for a day
 --   totals           hash: quote currency -> exposure, millionths
 --   realized         hash: quote currency -> realised profit, millionths
 --   day:<n>          hash: quote currency -> realised profit of that day, millionths

@@ -256,7 +256,7 @@ class SeatReply(NamedTuple):
 
 
 class SweptReply(NamedTuple):
-    """The counts of one sweep; ``oversize`` as in :class:`ClaimReply`.
+    """The counts of one sweep, and where to go on; ``oversize`` as in :class:`ClaimReply`.
 
     ``stranded`` are positions with a live order that nobody would have looked at again.
     """
@@ -266,6 +266,7 @@ class SweptReply(NamedTuple):
     consumers_removed: int
     stranded: int
     oversize: list[bytes]
+    next: bytes
 
 
 class LettersTrimmedReply(NamedTuple):

@@ -9,6 +9,7 @@ count. Both sides refuse a list of another width.
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple, TypeVar
 
+from worker.ledger.resting_layouts import RESTING_LAYOUTS
 from worker.ledger.stored import (
     AdmittedPart,
     EndedPart,
@@ -350,6 +351,7 @@ LAYOUTS: Final[Mapping[str, tuple[str, ...]]] = {
     "LETTERS_TRIMMED": LettersTrimmedReply._fields,
     "MENDED": MendedReply._fields,
     "REPLAY": ReplayReply._fields,
+    **RESTING_LAYOUTS,
 }
 
 

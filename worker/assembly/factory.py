@@ -80,7 +80,7 @@ class ExchangeFactory:
         return {name: self.get(name) for name in self._config.exchanges}
 
     def side_tasks(self) -> list[SideTask]:
-        """Return what runs beside the signals: telling prices to orders that rest."""
+        """Return what runs beside the signals: showing prices to orders that rest."""
         sees_prices = any(
             is_simulated(self._config, name) and section.paper.prices != "walk"
             for name, section in self._config.exchanges.items()

@@ -25,7 +25,7 @@ _decode: Final = msgspec.msgpack.Decoder(RestingRow).decode
 
 
 class Asked(StrEnum):
-    """What a call is to do with an order."""
+    """The purpose of a call about an order."""
 
     LOOK = "look"
     REST = "rest"
@@ -97,10 +97,10 @@ async def ask_resting(
     return RestingOrder(found, bool(reply.is_changed), reply.now)
 
 
-async def tell_prices(
+async def send_prices(
     scripts: Scripts, last: int, seen: Iterable[tuple[str, str, Sequence[SeenPrice]]]
 ) -> Markets:
-    """Tell prices of markets where orders rest, and learn where others do.
+    """Send prices of markets where orders rest, and learn where others do.
 
     Args:
         scripts: runs the script.
@@ -110,8 +110,8 @@ async def tell_prices(
     Raises:
         LedgerError: Redis cannot be asked.
     """
-    told = [_encode(market) for market in seen]
-    reply = read_row(MarketsReply, await scripts.run("see_prices", last, *told))
+    sent = [_encode(market) for market in seen]
+    reply = read_row(MarketsReply, await scripts.run("see_prices", last, *sent))
     return Markets(
         reply.last,
         tuple(market.decode() for market in reply.joined),

@@ -300,7 +300,7 @@ class PaperExchange(ExchangeAdapter):
         return self._markets.symbols() if self._source is None else self._source.symbols()
 
     def assume_price(self, symbol: str, price: Decimal) -> None:
-        """Take ``price`` (positive, in quote units) as the market's, and tell orders that rest.
+        """Take ``price`` (positive, in quote units) as the market's; orders that rest see it too.
 
         With prices of its own there is nothing to assume: the call does nothing.
         """

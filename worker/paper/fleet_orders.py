@@ -14,22 +14,22 @@ from worker.ledger.resting import (
     SeenPrice,
     ask_resting,
     list_resting,
-    tell_prices,
+    send_prices,
 )
 from worker.ledger.resting_layouts import RestingRow
 from worker.ledger.scripts import Scripts
 from worker.runtime.clock import Clock
 
-#: How often the prices that this worker has seen are told.
-TELL_EVERY_S: Final = 1.0
-#: Prices of one market that are kept until they are told; of more the latest replaces the last.
-MAX_UNTOLD: Final = 100
+#: How often the prices that this worker has seen are sent.
+SEND_EVERY_S: Final = 1.0
+#: Prices of one market that are kept until they are sent; of more the latest replaces the last.
+MAX_UNSENT: Final = 100
 
 
 class FleetOrders:
     """The orders that rest at the simulated exchanges of an account.
 
-    A price is kept for the ledger only where an order rests, and told once a second, or with the
+    A price is kept for the ledger only where an order rests, and sent once a second, or with the
     next question about an order of that market. Which markets those are is learnt at the same
     time: a worker begins to keep a market's prices within a second of another worker's order.
 
@@ -43,7 +43,7 @@ class FleetOrders:
         self._clock = clock
         self._markets: defaultdict[str, set[str]] = defaultdict(set)
         #: Monotonic time, price for buys and for sells, by exchange and symbol.
-        self._untold: dict[tuple[str, str], list[tuple[float, Decimal, Decimal]]] = {}
+        self._unsent: dict[tuple[str, str], list[tuple[float, Decimal, Decimal]]] = {}
         self._last = 0
 
     def markets(self, exchange: str) -> Container[str]:
@@ -51,11 +51,11 @@ class FleetOrders:
         return self._markets[exchange]
 
     def see(self, exchange: str, symbol: str, for_buys: Decimal, for_sells: Decimal) -> None:
-        """Keep a price seen now until it is told."""
-        untold = self._untold.setdefault((exchange, symbol), [])
-        if len(untold) >= MAX_UNTOLD:
-            untold.pop()
-        untold.append((self._clock.monotonic_ms(), for_buys, for_sells))
+        """Keep a price seen now until it is sent."""
+        unsent = self._unsent.setdefault((exchange, symbol), [])
+        if len(unsent) >= MAX_UNSENT:
+            unsent.pop()
+        unsent.append((self._clock.monotonic_ms(), for_buys, for_sells))
 
     async def look(
         self,
@@ -103,26 +103,26 @@ class FleetOrders:
             ExchangeError: the ledger does not answer.
         """
         with _ledger_asked():
-            await self.tell()
+            await self.send()
             return await list_resting(self._scripts, exchange, symbol)
 
     async def run(self) -> None:
-        """Tell prices and learn of markets, for ever; what Redis does not take is forgotten."""
+        """Send prices and learn of markets, for ever; what Redis does not take is forgotten."""
         while True:
             try:
-                await self.tell()
+                await self.send()
             except LedgerError:
                 self._last = 0  # whatever comes back may have been restored: learn all markets anew
-            await self._clock.sleep(TELL_EVERY_S)
+            await self._clock.sleep(SEND_EVERY_S)
 
-    async def tell(self) -> None:
-        """Tell the prices seen since the last time, and learn where orders rest.
+    async def send(self) -> None:
+        """Send the prices seen since the last time, and learn where orders rest.
 
         Raises:
             LedgerError: Redis cannot be asked.
         """
-        seen = [(*market, self._take(*market)) for market in list(self._untold)]
-        markets = await tell_prices(self._scripts, self._last, seen)
+        seen = [(*market, self._take(*market)) for market in list(self._unsent)]
+        markets = await send_prices(self._scripts, self._last, seen)
         for market in markets.gone:
             exchange, _, symbol = market.partition(" ")
             self._markets[exchange].discard(symbol)
@@ -149,11 +149,11 @@ class FleetOrders:
         return found
 
     def _take(self, exchange: str, symbol: str) -> tuple[SeenPrice, ...]:
-        untold = self._untold.pop((exchange, symbol), ())
+        unsent = self._unsent.pop((exchange, symbol), ())
         now = self._clock.monotonic_ms()
         return tuple(
             SeenPrice(min(int(at - now), 0), f"{for_buys:f}", f"{for_sells:f}")
-            for at, for_buys, for_sells in untold
+            for at, for_buys, for_sells in unsent
         )
 
 

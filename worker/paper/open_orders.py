@@ -21,7 +21,7 @@ from worker.paper.resting import (
 
 
 class OpenOrders:
-    """What has become of the orders that rest, by the rules of one simulated exchange.
+    """The orders that rest, judged by the rules of one simulated exchange.
 
     Args:
         name: of the exchange.

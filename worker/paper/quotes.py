@@ -1,4 +1,4 @@
-"""Where a simulated exchange has its markets' prices from, unless signals state them."""
+"""The sources of a simulated exchange's prices, other than the prices that signals state."""
 
 from collections.abc import Iterable
 from decimal import Decimal
@@ -46,7 +46,7 @@ class Quotes(Protocol):
 
 
 class LiveQuotes:
-    """The prices of a real exchange; those of markets where orders rest are told to these.
+    """The prices of a real exchange; those of markets where orders rest are shown to them.
 
     Args:
         name: of the simulated exchange.
@@ -93,7 +93,7 @@ class LiveQuotes:
         return True
 
     async def since(self, symbol: str, row: RestingRow, now_ms: int) -> tuple[SeenPrice, ...]:
-        """Return the price now; the earlier ones have been told as they were seen."""
+        """Return the price now; the earlier ones were shown as they came."""
         ticker = await self._source.get_ticker(symbol)
         for_buys, for_sells = (met_by(side, ticker) for side in (Side.BUY, Side.SELL))
         return (SeenPrice(0, f"{for_buys:f}", f"{for_sells:f}"),)

@@ -1,9 +1,9 @@
--- Tell the prices that a worker has seen in markets where orders rest, and learn of new such markets.
+-- Take the prices that a worker has seen in markets where orders rest, and learn of new such markets.
 -- KEYS[1] {account}:signals
 -- ARGV[1] number of the last market that the worker has learnt of, 0 at first
 -- ARGV[2...] of a market each, msgpack: exchange, symbol, prices (see_prices)
 -- Returns MARKETS: the number for the next call; '<exchange> <symbol>' of markets that the worker did
---   not know, at most 1000; of those told, the ones where nothing rests any more
+--   not know, at most 1000; of those named, the ones where nothing rests any more
 --- @include "resting_orders"
 local MOST = 1000
 local gone, joined = {}, {}

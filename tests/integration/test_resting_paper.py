@@ -136,6 +136,7 @@ async def test_without_a_ledger_the_outcome_is_unknown(instances: Workers, fleet
     assert caught.value.transient
 
 
+@pytest.mark.slow
 async def test_a_hundred_thousand_orders_rest(one_server: EmbeddedServer) -> None:
     """Each costs less than a kilobyte of Redis, and a worker has nothing of them but the names."""
     async with fleet_on(one_server.url) as fleet:

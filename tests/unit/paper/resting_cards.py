@@ -59,7 +59,7 @@ def buy(client_id: str = "c1", price: str | None = "90", **fields: Any) -> Order
 
 
 def stop_limit(**fields: Any) -> OrderRequest:
-    values = {
+    values: dict[str, Any] = {
         "side": Side.SELL,
         "order_type": OrderType.STOP_LIMIT,
         "stop_price": D(95),
@@ -132,7 +132,7 @@ class RestingCards:
         first.assume_price(BTC, D(80))
         for on in (first, second, instances.another()):
             report = await on.get_order(buy(), placed.exchange_order_id)
-            assert (report.state, report.filled_quantity) == (OrderState.CANCELLED, 0)
+            assert (report.state, report.filled_quantity) == (OrderState.CANCELLED, D(0))
             with pytest.raises(OrderNotFoundError):
                 await on.cancel_order(buy(), placed.exchange_order_id)
         assert await place(instances.another(), buy()) == report
@@ -245,7 +245,7 @@ class RestingCards:
         first.assume_price(BTC, D(99))
         await instances.settle()
         report = await second.get_order(request, placed.exchange_order_id)
-        assert (report.state, report.filled_quantity) == (OrderState.CANCELLED, 0)
+        assert (report.state, report.filled_quantity) == (OrderState.CANCELLED, D(0))
 
     async def test_any_instance_lists_what_is_open(self, instances: Instances) -> None:
         """Of one symbol or of all; not what has ended, and not another exchange's."""

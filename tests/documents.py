@@ -58,7 +58,10 @@ EVENT_FIELDS: Final[Mapping[str, str]] = {
     "average_price": "Over all fills so far, in quote units.",
     "checked_positions": "How many were compared.",
     "client_order_id": "The id the exchange was given: a function of account, signal and leg.",
-    "action": "What was tried: `halt`, `reduce`, `resume`, `flatten`.",
+    "action": "What was tried: `halt`, `reduce`, `resume`, `flatten`; of `SignalCompleted` the "
+    "signal's action.",
+    "result": "What the signal came to, in a sentence.",
+    "target": "The signal whose order this was about.",
     "actor": "Who did it, `user@host`.",
     "after": "What is so now.",
     "before": "What was so before.",

@@ -8,7 +8,7 @@ import msgspec
 
 from worker.domain.order import Role, Side
 from worker.domain.refusal import Code, Stage
-from worker.domain.signal import NO_METADATA, Direction, OrderType
+from worker.domain.signal import NO_METADATA, Action, Direction, OrderType
 
 #: A decimal number as text, never with an exponent.
 DecimalText = Annotated[str, msgspec.Meta(pattern=r"^-?[0-9]+(\.[0-9]+)?$")]
@@ -128,6 +128,17 @@ class OrderFailed(Event, kw_only=True, frozen=True, gc=False):
     exchange_order_id: str | None = None
 
 
+class SignalCompleted(Event, kw_only=True, frozen=True, gc=False):
+    """A signal has ended well without an order of its own.
+
+    ``result`` is a sentence, ``target`` the signal whose order it was about.
+    """
+
+    action: Action
+    result: str
+    target: str | None
+
+
 class PositionOpened(Event, kw_only=True, frozen=True, gc=False):
     """An entry's fills opened a position."""
 
@@ -215,6 +226,7 @@ STREAM_OF: Final[dict[type[Event], str]] = {
     OrderFilled: "orders",
     OrderCancelled: "orders",
     OrderFailed: "orders",
+    SignalCompleted: "orders",
     PositionOpened: "positions",
     PositionChanged: "positions",
     PositionClosed: "positions",
@@ -224,7 +236,7 @@ STREAM_OF: Final[dict[type[Event], str]] = {
     ReconciliationCompleted: "system",
 }
 #: One of these ends every decoded signal, exactly once; a duplicate or a conflict gets none.
-TERMINAL_EVENTS: Final = (OrderFilled, OrderCancelled, OrderFailed)
+TERMINAL_EVENTS: Final = (OrderFilled, OrderCancelled, OrderFailed, SignalCompleted)
 
 
 def payload_struct(kind: type[Event]) -> type[msgspec.Struct]:

@@ -182,3 +182,34 @@ def partials(client_id: str, fills: tuple[Fill, ...], facts: str) -> list[EventT
         encode(part, event_id(client_id, "partial", number), facts)
         for number, part in enumerate(partly_filled(fills), start=1)
     ]
+
+
+def further(
+    client_id: str,
+    filled: Decimal,
+    average: Decimal | None,
+    told: tuple[Decimal, Decimal | None],
+    facts: str,
+) -> list[EventText]:
+    """Build and encode the `OrderPartiallyFilled` of an order that rests, if it has filled further.
+
+    Args:
+        client_id: of the order.
+        filled: traded so far, base units.
+        average: mean price of that, quote units.
+        told: the same two as events have told them already.
+        facts: the parts that the order's events share, encoded.
+    """
+    told_filled, told_average = told
+    if filled <= told_filled or average is None:
+        return []
+    last = filled - told_filled
+    part = OrderPartiallyFilled(
+        last_quantity=text(last),
+        last_price=rounded_text(
+            ratio(filled * average - told_filled * (told_average or ZERO), last)
+        ),
+        filled_quantity=text(filled),
+        average_price=rounded_text(average),
+    )
+    return [encode(part, event_id(client_id, f"partial-{text(filled)}"), facts)]

@@ -14,6 +14,19 @@ class Stage(StrEnum):
     RECONCILIATION = "reconciliation"
 
 
+class CancelCode(StrEnum):
+    """Why an order was cancelled before all of it had traded."""
+
+    NOT_FILLED_IN_TIME = "NOT_FILLED_IN_TIME"
+    GOOD_TILL = "GOOD_TILL"
+    EXPIRED = "EXPIRED"
+    REQUESTED = "REQUESTED"
+    HALTED = "HALTED"
+    REDUCING = "REDUCING"
+    CLOSED = "CLOSED"
+    BY_EXCHANGE = "BY_EXCHANGE"
+
+
 class Code(StrEnum):
     """Why an order failed. ``meaning`` is the text of the table in docs/messages.md."""
 

@@ -130,6 +130,14 @@ class ReconciliationHandler:
             attempts=submission.attempts,
         )
 
+    async def ask_once(self, submission: Submission, custody: Custody) -> Submission:
+        """Ask for the order if its create response held only ids; without an answer it stays so."""
+        if submission.report.state is not OrderState.SUBMITTED:
+            return submission
+        patience_ms = self._config.max_wait_time * 1000
+        report, _ = await self._poll(submission.order, custody, submission.report, patience_ms)
+        return msgspec.structs.replace(submission, report=report)
+
     async def check_refused(self, failed: Failed) -> Failed:
         """Find out whether a close was refused because nothing is held, or too little to trade.
 

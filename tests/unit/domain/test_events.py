@@ -27,6 +27,7 @@ from worker.domain.event import (
     PositionOpened,
     ReconciliationCompleted,
     Severity,
+    SignalCompleted,
     SystemError,  # noqa: A004 (its public name)
     TradingStateChanged,
     payload_struct,
@@ -35,7 +36,7 @@ from worker.domain.event_text import check_parts, encode, share
 from worker.domain.money import maybe_text
 from worker.domain.order import Role, Side
 from worker.domain.refusal import Code, Stage
-from worker.domain.signal import Direction, OrderType
+from worker.domain.signal import Action, Direction, OrderType
 
 COMMON: dict[str, Any] = {
     "occurred_at": START,
@@ -87,6 +88,7 @@ EXAMPLES: list[Event] = [
         retriable=True,
         attempts=0,
     ),
+    SignalCompleted(action=Action.CLOSE, result="nothing was left to close", target="s-1"),
     PositionOpened(**POSITION, stop_loss="98", take_profit=None, fee="0.1"),
     PositionChanged(**POSITION, realized_pnl="-0.5", reason="reduced"),
     PositionClosed(
@@ -128,13 +130,14 @@ CONTRACT = {
     "OrderFilled": "filled_quantity average_price fee fee_currency slippage_bps latency_ms",
     "OrderCancelled": "filled_quantity reason",
     "OrderFailed": "stage code reason retriable attempts",
+    "SignalCompleted": "action result target",
     "PositionOpened": "position_id direction quantity entry_price stop_loss take_profit fee",
     "PositionChanged": "quantity entry_price realized_pnl reason",
     "PositionClosed": "exit_price quantity realized_pnl realized_pnl_pct fee opened_at closed_at "
     "close_reason",
     "SystemError": "component code reason severity",
 }
-STREAMS = {"Order": "orders", "Position": "positions"}
+STREAMS = {"Order": "orders", "SignalCompleted": "orders", "Position": "positions"}
 BY_NAME = {type(one).__name__: one for one in EXAMPLES}
 PARTS = {Header: COMMON, OrderPlaced: PLACED}
 one_each = pytest.mark.parametrize("one", EXAMPLES, ids=BY_NAME)
@@ -239,12 +242,13 @@ def test_decimals_are_text_without_an_exponent() -> None:
     assert pattern.fullmatch("1E+3") is None
 
 
-def test_three_events_end_a_signal() -> None:
-    """Filled, cancelled, failed: every decoded signal has one of these, exactly once."""
+def test_four_events_end_a_signal() -> None:
+    """Filled, cancelled, failed, completed: every decoded signal has one of these, exactly once."""
     assert {kind.__name__ for kind in TERMINAL_EVENTS} == {
         "OrderFilled",
         "OrderCancelled",
         "OrderFailed",
+        "SignalCompleted",
     }
 
 

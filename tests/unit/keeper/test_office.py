@@ -149,7 +149,7 @@ class FakeLedger:
 
     async def sweep(self, retention_ms: int) -> Swept:
         self._call("sweep")
-        return Swept(0, 0, 0, [])
+        return Swept(0, 0, 0, 0, [])
 
     async def book(self) -> Book:
         self._call("book")

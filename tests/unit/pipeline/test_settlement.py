@@ -278,7 +278,7 @@ def test_fees_in_several_currencies_are_listed() -> None:
 
 # --- exits ---
 
-HELD = position(quantity=D(2), opened_quantity=D(2), entry_fee_open=D("0.2"), fee=D("0.2"))
+HELD = position(quantity=D(2), entry_fee=D("0.2"))
 
 
 def test_a_whole_close() -> None:
@@ -347,7 +347,7 @@ def test_exposure_adds_up_and_every_end_has_one_terminal_event(
     fills = tuple(fill(*trade) for trade in trades)
     if state is OrderState.FILLED and not fills:
         return
-    big = position(quantity=D(50), opened_quantity=D(50)) if closing else None
+    big = position(quantity=D(50)) if closing else None
     item = Desk().settled(state, *fills, held=big)
     names = kinds(item)
     assert sum(names.count(kind) for kind in ("OrderFilled", "OrderCancelled", "OrderFailed")) == 1

@@ -35,11 +35,14 @@ class Sweep(Duty):
         """
         is_done = False
         while not is_done:
-            orphans, trimmed, removed, oversize = await self._ledger.sweep(
+            orphans, trimmed, removed, stranded, oversize = await self._ledger.sweep(
                 self._signal_retention_ms
             )
             if orphans or trimmed or removed:
                 log.info("swept", orphans=orphans, trimmed=trimmed, consumers_removed=removed)
+            if stranded:
+                self._metrics.stranded(stranded)
+                log.error("live_orders_stranded", positions=stranded)
             for entry_id, error in oversize:
                 self._metrics.buried(1)
                 log.warning("orphan_buried", entry_id=entry_id, error=error)

@@ -45,11 +45,13 @@ local function commit(number, before, at_record)
   local status = (duplicate or admitted) and STATUS.COMMITTED
     or judged(signal, fields[before + COMMIT.DIGEST])
   if status == STATUS.CONFLICT then return status end -- comes again as a dead letter
+  local rests = fields[before + COMMIT.RESTS] -- admitted by a lost primary, it is admitted anew
+  if rests and not (admitted and recorded(signal)) then return STATUS.FENCED end
   if status == STATUS.COMMITTED and not duplicate then
     if reservation ~= '' then settle_position(admitted, fields, before) end
     write_events(fields, before + COMMIT.SIZE, fields[before + COMMIT.EVENTS], at_record, signal,
       fields[before + COMMIT.TRACEPARENT])
-    if signal ~= '' then
+    if signal ~= '' and not rests then
       -- Keep the record until the signal has expired, or a repetition would trade.
       local expires_ms = fields[before + COMMIT.EXPIRES_MS]
       local keep_ms = math.max(retention_ms, expires_ms - now_ms + OUTLIVES_MS)
@@ -78,14 +80,12 @@ for n = 1, #items do
   local entry, before = entries[ids[n]], items[n]
   local signal = fields[before + COMMIT.SIGNAL]
   local admitted = entry and entry[ENTRY.SIGNAL] == signal
-  if not admitted then recorded(signal) end
+  if not admitted or fields[before + COMMIT.RESTS] then recorded(signal) end
   if fields[before + COMMIT.RESERVATION] ~= ''
     and not (admitted and fields[before + COMMIT.POSITION]) then
     position_keys[#position_keys + 1] = fields[before + COMMIT.POSITION_KEY]
   end
-  if entry and entry[ENTRY.FOLLOWING] ~= '' then
-    followers[#followers + 1] = entry[ENTRY.FOLLOWING]
-  end
+  if entry and entry[ENTRY.FOLLOWING] ~= '' then followers[#followers + 1] = entry[ENTRY.FOLLOWING] end
 end
 read_book_rows(position_keys)
 if #followers > 0 then

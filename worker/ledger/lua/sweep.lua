@@ -12,6 +12,7 @@
 --- @include "is_before"
 --- @include "fields_by_name"
 --- @include "stream_ahead"
+--- @include "watch_live"
 local orphans, removed = 0, 0
 local pending = call('XPENDING', SIGNALS, GROUP, 'IDLE', ARGV[1], '-', '+', 1000)
 local ids = {}
@@ -63,6 +64,8 @@ for _, info in ipairs(call('XINFO', 'CONSUMERS', SIGNALS, GROUP)) do
     removed = removed + 1
   end
 end
+local stranded = watch_live()
 forget_empty_lines()
 if #oversize > 0 then pcall(collectgarbage) end
-return SWEPT{ORPHANS = orphans, TRIMMED = trimmed, CONSUMERS_REMOVED = removed, OVERSIZE = oversize}
+return SWEPT{ORPHANS = orphans, TRIMMED = trimmed, CONSUMERS_REMOVED = removed,
+  STRANDED = stranded, OVERSIZE = oversize}

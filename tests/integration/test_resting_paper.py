@@ -17,6 +17,7 @@ from worker.ledger.resting import Asked, SeenPrice, ask_resting, list_resting, s
 from worker.ledger.resting_layouts import RestingRow
 from worker.ledger.scripts import RedisScripts
 from worker.ledger.wire import Argument
+from worker.paper import fleet_orders
 from worker.paper.fleet_orders import MAX_UNSENT, FleetOrders
 from worker.paper.resting import RestingOrders
 from worker.runtime.clock import SystemClock
@@ -103,6 +104,24 @@ async def test_prices_of_one_market_are_sent_together(instances: Workers) -> Non
     await instances.settle()
     assert instances.scripts[0].calls == before + 1
     assert (await on.get_order(buy())).state is OrderState.FILLED
+
+
+async def test_prices_of_many_markets_are_sent_in_parts(
+    instances: Workers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A call names a bounded number of markets, and none is left out."""
+    monkeypatch.setattr(fleet_orders, "MAX_SENT", 2)
+    on = instances.another()
+    requests = [buy(f"c{number}", symbol=f"COIN{number}/USDT") for number in range(5)]
+    for request in requests:
+        await place(on, request)
+    before = instances.scripts[0].calls
+    for request in requests:
+        on.assume_price(request.symbol, D(90))
+    await instances.settle()
+    assert instances.scripts[0].calls == before + 3
+    states = [(await instances.another().get_order(request)).state for request in requests]
+    assert states == [OrderState.FILLED] * 5
 
 
 async def test_a_worker_learns_where_others_orders_rest(instances: Workers, fleet: Fleet) -> None:

@@ -24,6 +24,8 @@ from worker.runtime.clock import Clock
 SEND_EVERY_S: Final = 1.0
 #: Prices of one market that are kept until they are sent; of more the latest replaces the last.
 MAX_UNSENT: Final = 100
+#: Markets whose prices are sent in one call, so that none keeps Redis from others for long.
+MAX_SENT: Final = 200
 
 
 class FleetOrders:
@@ -121,15 +123,20 @@ class FleetOrders:
         Raises:
             LedgerError: Redis cannot be asked.
         """
-        seen = [(*market, self._take(*market)) for market in list(self._unsent)]
-        markets = await send_prices(self._scripts, self._last, seen)
-        for market in markets.gone:
-            exchange, _, symbol = market.partition(" ")
-            self._markets[exchange].discard(symbol)
-        for market in markets.joined:
-            exchange, _, symbol = market.partition(" ")
-            self._markets[exchange].add(symbol)
-        self._last = markets.last
+        waiting = list(self._unsent)
+        while True:
+            part, waiting = waiting[:MAX_SENT], waiting[MAX_SENT:]
+            seen = [(*market, self._take(*market)) for market in part]
+            markets = await send_prices(self._scripts, self._last, seen)
+            for market in markets.gone:
+                exchange, _, symbol = market.partition(" ")
+                self._markets[exchange].discard(symbol)
+            for market in markets.joined:
+                exchange, _, symbol = market.partition(" ")
+                self._markets[exchange].add(symbol)
+            self._last = markets.last
+            if not waiting:
+                return
 
     async def _change(
         self, asked: Asked, market: tuple[str, str], client_order_id: str, row: RestingRow | None

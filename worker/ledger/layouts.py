@@ -10,13 +10,8 @@ from collections.abc import Mapping
 from typing import Any, Final, NamedTuple, TypeVar
 
 from worker.ledger.limit_rows import LimitRow
-from worker.ledger.stored import (
-    AdmittedPart,
-    EndedPart,
-    Entry,
-    OrderRow,
-    Record,
-)
+from worker.ledger.resting_layouts import RESTING_LAYOUTS
+from worker.ledger.stored import AdmittedPart, EndedPart, Entry, OrderRow, Record
 from worker.ledger.stored_format import Conversion, StoredFormatReply
 from worker.ledger.turn_layouts import Rests, TurnRow
 from worker.runtime.errors import InvariantError
@@ -366,6 +361,7 @@ LAYOUTS: Final[Mapping[str, tuple[str, ...]]] = {
     "REPLAY": ReplayReply._fields,
     "CONVERSION": Conversion._fields,
     "STORED_FORMAT": StoredFormatReply._fields,
+    **RESTING_LAYOUTS,
 }
 
 

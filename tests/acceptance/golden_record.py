@@ -78,7 +78,8 @@ def _sorted_tail(answer: Answer, places: dict[str, list[str]]) -> Answer:
 
 #: Names of keys that are there only while somebody works, or an order rests.
 PASSING: Final = re.compile(
-    r"(agenda|turns|turn-token|entries|leases|live|exchange-ids)$|(applied|order):"
+    r"(agenda|turns|turn-token|entries|leases|live|exchange-ids|resting-markets)$"
+    r"|(applied|order|resting):"
 ).match
 
 

@@ -26,6 +26,8 @@ from worker.ledger.layouts import DeadLetterTail
 from worker.ledger.limit_rows import NO_LIMITS
 from worker.ledger.operator_calls import OperatorCalls
 from worker.ledger.replies import Admitted, CommitStatus, Delivery
+from worker.ledger.resting import Asked, SeenPrice, ask_resting, list_resting, send_prices
+from worker.ledger.resting_layouts import RestingRow
 from worker.ledger.scripts import RedisScripts
 from worker.ledger.stored import EndedPart, OrderRow, encode_order, encode_record
 from worker.ledger.streams import submit
@@ -345,7 +347,21 @@ async def _work(ledger: Ledger, scripts: RedisScripts, entry_b: str) -> None:
     await _serve_people(ledger, scripts)
     assert not (await ledger.book()).positions
     await ledger.sweep(0)
+    await _rest(scripts)
     assert await ledger.leave() > 0
+
+
+async def _rest(scripts: RedisScripts) -> None:
+    """Orders rest at a simulated exchange: one is cancelled, one is met by a price."""
+    row, market = RestingRow(request="{}", buys=True, conditions=((False, "90"),)), ("paper", "A/B")
+    for order in ("one", "two"):
+        await ask_resting(scripts, Asked.REST, market, order, row=row)
+    assert (await ask_resting(scripts, Asked.CANCEL, market, "one")).is_changed
+    assert (await send_prices(scripts, 0, [])).joined == ("paper A/B",)
+    for symbol in ("A/B", ""):
+        assert len((await list_resting(scripts, "paper", symbol))[0]) == 1
+    seen = [("paper", "A/B", [SeenPrice(0, "89", "89")])]
+    assert (await send_prices(scripts, 0, seen)).gone == ("paper A/B",)
 
 
 async def _bury(ledger: Ledger, delivery: Delivery) -> Delivery | None:

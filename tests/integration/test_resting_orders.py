@@ -127,9 +127,7 @@ async def test_what_rests_is_cancelled_when_nothing_may_open(
         assert await left(account) == []
 
 
-async def test_a_good_till_order_ends_at_its_time(
-    server: EmbeddedServer, account: Account
-) -> None:
+async def test_a_good_till_order_ends_at_its_time(server: EmbeddedServer, account: Account) -> None:
     """A worker cancels it then, not before, and says why."""
     async with working(often(server.url)):
         till = datetime.now(UTC) + timedelta(seconds=3)

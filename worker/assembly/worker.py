@@ -45,6 +45,7 @@ from worker.observe.metrics import Metrics
 from worker.observe.notify import Notifier
 from worker.observe.tracing import Tracing, tracing_of
 from worker.paper.account import PaperAccount
+from worker.paper.fleet_orders import FleetOrders
 from worker.pipeline.orders import OrderManager
 from worker.pipeline.worker_state import WorkerState
 from worker.runtime.cancellation import cancel_all
@@ -111,7 +112,8 @@ class Worker:
         )
         self.budgets = SharedBudgets()
         self.ledger = self._ledger(signals)
-        self.factory = ExchangeFactory(config, self.clock, account=PaperAccount(self.ledger))
+        account, resting = PaperAccount(self.ledger), FleetOrders(self.scripts, self.clock)
+        self.factory = ExchangeFactory(config, self.clock, account=account, resting=resting)
         self.adapters = self.factory.all()
         self.budgets.attach(self.adapters.values(), self.ledger, self.metrics)
         self.market = MarketData(
@@ -313,7 +315,8 @@ class Worker:
         asyncio.get_running_loop().call_soon(note)
 
     def _side_tasks(self) -> list[SideTask]:
-        return [("keeper", self.keeper.run), *self.supervisor.side_tasks()]
+        tasks = [*self.factory.side_tasks(), *self.supervisor.side_tasks()]
+        return [("keeper", self.keeper.run), *tasks]
 
 
 async def run_worker(config: Config, log_signal: LogSignal) -> int:

@@ -10,13 +10,8 @@ from collections.abc import Mapping
 from typing import Any, Final, NamedTuple, TypeVar
 
 from worker.ledger.limit_rows import LimitRow
-from worker.ledger.stored import (
-    AdmittedPart,
-    EndedPart,
-    Entry,
-    OrderRow,
-    Record,
-)
+from worker.ledger.resting_layouts import RESTING_LAYOUTS
+from worker.ledger.stored import AdmittedPart, EndedPart, Entry, OrderRow, Record
 from worker.ledger.stored_format import Conversion, StoredFormatReply
 from worker.ledger.turn_layouts import Rests, TurnRow
 from worker.runtime.errors import InvariantError
@@ -256,7 +251,7 @@ class SeatReply(NamedTuple):
 
 
 class SweptReply(NamedTuple):
-    """The counts of one sweep; ``oversize`` as in :class:`ClaimReply`.
+    """The counts of one sweep, and where to go on; ``oversize`` as in :class:`ClaimReply`.
 
     ``stranded`` are positions with a live order that nobody would have looked at again.
     """
@@ -266,6 +261,7 @@ class SweptReply(NamedTuple):
     consumers_removed: int
     stranded: int
     oversize: list[bytes]
+    next: bytes
 
 
 class LettersTrimmedReply(NamedTuple):
@@ -365,6 +361,7 @@ LAYOUTS: Final[Mapping[str, tuple[str, ...]]] = {
     "REPLAY": ReplayReply._fields,
     "CONVERSION": Conversion._fields,
     "STORED_FORMAT": StoredFormatReply._fields,
+    **RESTING_LAYOUTS,
 }
 
 

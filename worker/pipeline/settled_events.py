@@ -72,7 +72,7 @@ def events_of(
 
 
 def further_part(end: Settlement, told: Told, facts: str) -> list[EventText]:
-    """Write the `OrderPartiallyFilled` of what a resting order has traded since events told of it.
+    """Write the `OrderPartiallyFilled` of what a resting order has traded since the last one.
 
     Args:
         end: what is known of the order.

@@ -41,6 +41,11 @@
 --   key:<digest>     hash: seat at an API key -> until when it is held, ms, and by whom
 --   epoch            hash: the primary's replication id, since when writes may be missing, ms, and
 --                    until when new entries are read one by one, ms
+--   resting:<exchange>:<symbol>
+--                    hash: client order id -> RESTING, msgpack: open at a simulated exchange
+--   rested:<order>   string: RESTING of one that is over there, by client order id, for a week
+--   resting-markets  sorted set: '<exchange> <symbol>' where orders rest -> its number
+--   resting-joined   string: the last number given to such a market
 --   replayed:<id>    string: the new entry of a dead letter that was replayed
 --   letters-trimmed  hash: dead letters removed within a day for want of room, and when last, ms
 --   mending:<stream>, mending-ids:<stream>

@@ -86,6 +86,7 @@ async def test_a_close_cancels_what_rests_first(server: EmbeddedServer, account:
         assert ended["target"] == "in"
         cancelled = await account.end("in")
         assert cancelled["type"] == "OrderCancelled"
+        assert cancelled["code"] == "CLOSED"
         assert "signal out closes" in cancelled["reason"]
         await account.quiet()
         assert await left(account) == []
@@ -121,7 +122,7 @@ async def test_what_rests_is_cancelled_when_nothing_may_open(
         await account.redis.hset("{main}:control", "trading_state", state)
         cancelled = await account.end("in")
         assert cancelled["type"] == "OrderCancelled"
-        assert state in cancelled["reason"]
+        assert cancelled["code"] == state
         assert await left(account) == []
 
 

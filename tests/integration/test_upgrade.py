@@ -110,9 +110,9 @@ async def _book(fleet: Fleet) -> dict[str, bytes]:
 
 async def test_while_an_old_worker_may_be_alive_nothing_is_touched(fleet: Fleet) -> None:
     """The new one does not start, says whom it waits for, and has written nothing."""
-    await _beat(fleet, ago_ms=59_000)
+    await _beat(fleet, ago_ms=30_000)
     before = await _everything(fleet)
-    with pytest.raises(OlderWorkersError, match=rf"may be alive: {OLD} \(heard of 59 s ago\)"):
+    with pytest.raises(OlderWorkersError, match=rf"may be alive: {OLD} \(heard of \d+ s ago\)"):
         await Worker(_config(fleet)).run()
     assert await _everything(fleet) == before
 

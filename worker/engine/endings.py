@@ -207,7 +207,7 @@ class Endings:
             "entry_id": delivery.entry_id,
             "outcome": outcome,
             "deliveries": delivery.deliveries,
-            "duration_ms": round(elapsed_s * 1000, 2),
+            "duration_ms": round(elapsed_s * 100_000) / 100,
             **ending.fields,
         }
         self._log_signal("order_rests" if ending.rests else "signal_ended", line)

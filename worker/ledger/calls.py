@@ -1,7 +1,7 @@
 """The ledger's typed calls: one method for each script, values in, values out."""
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -55,6 +55,9 @@ from worker.ledger.scripts import Doorbell, Scripts
 from worker.ledger.turns import ApplyItem, Turn, read_turns
 from worker.ledger.words import Status
 from worker.runtime.clock import Clock
+
+#: How many pending entries one sweep looks at.
+SWEPT_AT_ONCE: Final = 1_000
 
 
 class Ledger:
@@ -163,7 +166,11 @@ class Ledger:
         return [read_admission(row, at_ms) for row in rows]
 
     async def commit(self, items: Sequence[CommitItem]) -> list[Committed]:
-        """Write outcomes, and take the next entries of their groups; an answer for each."""
+        """Write outcomes, and take the next entries of their groups.
+
+        Returns:
+            An answer for each, up to one whose events cannot be written; the first of them raises.
+        """
         sent = self._clock.monotonic_ms()
         reply = await self._scripts.run(
             "commit",
@@ -302,9 +309,17 @@ class Ledger:
         number, held_by = read_row(SeatReply, reply)
         return Seat(int(number), held_by.decode())
 
-    async def sweep(self, signal_retention_ms: int) -> Swept:
-        """Register orphaned entries, trim the signals stream, remove consumers that are gone."""
-        reply = await self._scripts.run("sweep", self.lease_ms, signal_retention_ms)
+    async def sweep(
+        self, signal_retention_ms: int, start: bytes = b"-", count: int = SWEPT_AT_ONCE
+    ) -> Swept:
+        """Register orphaned entries, trim the signals stream, remove consumers that are gone.
+
+        Args:
+            signal_retention_ms: how long a signal stays on its stream.
+            start: where to look for orphans: the ``next`` of an earlier sweep, or the beginning.
+            count: how many pending entries to look at.
+        """
+        reply = await self._scripts.run("sweep", self.lease_ms, signal_retention_ms, start, count)
         swept = read_row(SweptReply, reply)
         return Swept(
             swept.orphans,
@@ -312,6 +327,7 @@ class Ledger:
             swept.consumers_removed,
             swept.stranded,
             read_oversize(swept.oversize),
+            swept.next,
         )
 
     async def trim_letters(self, max_letters: int, max_bytes: int) -> LettersTrimmedReply:

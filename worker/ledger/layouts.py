@@ -251,7 +251,7 @@ class SeatReply(NamedTuple):
 
 
 class SweptReply(NamedTuple):
-    """The counts of one sweep; ``oversize`` as in :class:`ClaimReply`.
+    """The counts of one sweep, and where to go on; ``oversize`` as in :class:`ClaimReply`.
 
     ``stranded`` are positions with a live order that nobody would have looked at again.
     """
@@ -261,6 +261,7 @@ class SweptReply(NamedTuple):
     consumers_removed: int
     stranded: int
     oversize: list[bytes]
+    next: bytes
 
 
 class LettersTrimmedReply(NamedTuple):

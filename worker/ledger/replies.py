@@ -75,13 +75,17 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Swept(NamedTuple):
-    """The counts of one sweep, as in :class:`~worker.ledger.layouts.SweptReply`."""
+    """The counts of one sweep, as in :class:`~worker.ledger.layouts.SweptReply`.
+
+    ``next`` is where the next one is to go on looking for orphans; empty if all was looked at.
+    """
 
     orphans: int
     trimmed: int
     consumers_removed: int
     stranded: int
     oversize: list[tuple[str, str]]
+    next: bytes = b""
 
 
 class Admitted(msgspec.Struct, frozen=True, gc=False):

@@ -14,7 +14,7 @@ from worker.domain.market import SymbolInfo
 from worker.domain.money import ZERO
 from worker.domain.order import ENTRY, EXIT, Fill, OrderReport, OrderRequest, Role
 from worker.domain.position import Position
-from worker.domain.refusal import DeadReason, Refusal
+from worker.domain.refusal import CancelCode, DeadReason, Refusal
 from worker.domain.signal import FOK, IOC, MARKET, OPEN, Signal
 from worker.domain.verdict import Verdict
 from worker.ledger.items import AdmitItem
@@ -194,7 +194,7 @@ class Settlement(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     ``filled`` is in base units, ``average_price`` in quote units, ``fees`` by currency; all three
     follow from ``fills``. ``pieces`` are the ends of its orders where one order could not close it
     all; the request is then the first one's for the quantity of all. ``told`` is set for an order
-    that rested.
+    that rested. ``cancelled_for`` is why its cancellation was asked for, None where it was not.
     """
 
     order: AdmittedOrder
@@ -206,6 +206,7 @@ class Settlement(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     attempts: int
     pieces: tuple["Settlement", ...] = ()
     told: Told | None = None
+    cancelled_for: CancelCode | None = None
 
 
 class Failed(msgspec.Struct, frozen=True, kw_only=True, gc=False):

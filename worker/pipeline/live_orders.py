@@ -6,9 +6,7 @@ from typing import Final
 import msgspec
 
 from worker.domain import order_events
-from worker.domain.event import OrderPlaced
-from worker.domain.event_text import EventText, announce, share
-from worker.domain.identity import event_id
+from worker.domain.event_text import EventText, share
 from worker.domain.money import ZERO, maybe_text, text
 from worker.domain.order import OrderReport, OrderState, advance, fact_of
 from worker.domain.position_json import read_position
@@ -24,6 +22,7 @@ from worker.pipeline.ended_line import traded
 from worker.pipeline.flow import AdmittedOrder, Resting, Settlement, Told, reservation_of
 from worker.pipeline.order_trades import estimate
 from worker.pipeline.position_change import change_position
+from worker.pipeline.settled_events import further_part, placed_event
 from worker.pipeline.settlement import Ending, SettlementWriter
 from worker.pipeline.sizing import Sizing
 from worker.runtime.clock import Clock, utc
@@ -85,8 +84,8 @@ class LiveOrderWriter:
             ends_ms=self._ends_ms(order, now_ms),
         )
         header = self._writer.header(signal, utc(now_ms))
-        facts = f"{header},{share(order_events.placed(request, report, end.attempts))}"
-        placed = announce(OrderPlaced, event_id(request.client_order_id, "placed"), facts)
+        facts = f"{header},{share(order_events.facts(request, report, end.attempts))}"
+        placed = placed_event(request.client_order_id, facts, report.created_ms)
         told = Told(custody.entry_id, ZERO, None, None)
         events, position = self._filled(order, report, told, facts, header, end.attempts)
         item = CommitItem(
@@ -134,7 +133,7 @@ class LiveOrderWriter:
         """
         row = live.row
         header = self._writer.header(order.signal, utc(self._clock.now_ms()))
-        facts = f"{header},{share(order_events.placed(order.request, report, row.attempts))}"
+        facts = f"{header},{share(order_events.facts(order.request, report, row.attempts))}"
         told = told_of(turn, live)
         events, position = self._filled(order, report, told, facts, header, row.attempts)
         changed = msgspec.structs.replace(
@@ -217,13 +216,7 @@ class LiveOrderWriter:
             attempts=attempts,
             told=told,
         )
-        events = order_events.further(
-            order.request.client_order_id,
-            report.filled_quantity,
-            report.average_price,
-            (told.filled, told.average_price),
-            facts,
-        )
+        events = further_part(so_far, told, facts)
         now = utc(self._clock.now_ms())
         change = change_position(so_far, self._sizing, header, now)
         return [*events, *change.events], change.stored

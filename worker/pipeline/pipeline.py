@@ -220,8 +220,9 @@ class ExecutionPipeline:
             refusal = Refusal(
                 Stage.VALIDATION,
                 Code.POSITION_BUSY,
-                f"worker.max_group_waiting signals with action {signal.action.value!r} or the like "
-                "wait in its message group already: one more would change nothing",
+                "as many closes, cancels and protects as worker.max_group_waiting allows wait "
+                f"already in its message group; this {signal.action.value} was not tried: send a "
+                "new one once they have ended, if it is still wanted",
             )
         failed = Failed(refusal=refusal, signal=signal, digest=arrival.digest)
         return self._refused(failed, arrival, custody)

@@ -8,12 +8,10 @@ import msgspec
 from worker.domain import order_events
 from worker.domain.event import (
     Header,
-    OrderPlaced,
     Severity,
-    SignalCompleted,
     SystemError,  # noqa: A004 (its public name)
 )
-from worker.domain.event_text import EventText, announce, encode, share
+from worker.domain.event_text import encode, share
 from worker.domain.identity import client_order_id, event_id
 from worker.domain.money import (
     HUNDRED,
@@ -34,7 +32,6 @@ from worker.pipeline import settlement_figures as figures
 from worker.pipeline.custody import Custody
 from worker.pipeline.ended_line import asked_for, traded
 from worker.pipeline.flow import (
-    GONE,
     Completed,
     Failed,
     Malformed,
@@ -45,6 +42,7 @@ from worker.pipeline.flow import (
     reservation_of,
 )
 from worker.pipeline.position_change import alarms, change_after_failure, change_position
+from worker.pipeline.settled_events import events_of, traded_whole
 from worker.pipeline.sizing import Sizing
 from worker.runtime.clock import Clock, rfc3339, utc
 from worker.runtime.logger import PlainFields
@@ -117,14 +115,22 @@ class SettlementWriter:
         now_ms = self._clock.now_ms()
         now = utc(now_ms)
         header = self.header(signal, now)
-        is_whole = figures.is_whole(end)
+        is_whole = traded_whole(end)
         slippage = figures.slippage_bps(order, end.average_price)
         filled, average = text(end.filled), maybe_rounded_text(end.average_price)
         change = change_position(end, self._sizing, header, now)
         entry_id = end.told.entry_id if end.told is not None else custody.entry_id
         latency_ms = figures.latency_ms(entry_id, now_ms)
-        events = self._order_events(
-            end, header, filled, average, slippage, latency_ms, change.note, is_whole=is_whole
+        events = events_of(
+            end,
+            header,
+            filled,
+            average,
+            slippage,
+            latency_ms,
+            change.note,
+            slippage_exceeded=slippage is not None and slippage > self._max_slippage_bps,
+            is_whole=is_whole,
         )
         events += change.events
         if change.note:
@@ -182,7 +188,8 @@ class SettlementWriter:
             if order
             else client_order_id(self._account, signal.signal_id, leg_of(signal))
         )
-        event = order_events.failed(refusal, client_id)
+        role = order.request.role if order else leg_of(signal)
+        event = order_events.failed(refusal, client_id, role)
         now = utc(self._clock.now_ms())
         header = self.header(signal, now)
         ended = change_after_failure(end, header, now)
@@ -230,7 +237,7 @@ class SettlementWriter:
     def completed(self, end: Completed, custody: Custody) -> Ending:
         """Build the end of a signal that needed no order of its own."""
         signal = end.signal
-        event = SignalCompleted(action=signal.action, result=end.result, target=end.target)
+        event = order_events.completed(signal.action, end.result, end.target)
         header = self.header(signal, utc(self._clock.now_ms()))
         outcome = {"state": "COMPLETED", "result": end.result, "target": end.target}
         item = CommitItem(
@@ -328,54 +335,6 @@ class SettlementWriter:
                 metadata=signal.metadata,
             )
         )
-
-    def _order_events(
-        self,
-        end: Settlement,
-        header: str,
-        filled: str,
-        average: str | None,
-        slippage_bps: Decimal | None,
-        latency_ms: int,
-        note: str,
-        *,
-        is_whole: bool,
-    ) -> list[EventText]:
-        """Build `OrderPlaced`, an `OrderPartiallyFilled` for each part, and the order's end."""
-        order, report, fills = end.order, end.report, end.fills
-        client_id, quote = order.request.client_order_id, order.info.quote
-        facts = f"{header},{share(order_events.placed(order.request, report, end.attempts))}"
-        events = [event for piece in end.pieces for event in figures.events_of_piece(piece, header)]
-        if end.told is not None:
-            if not is_whole:
-                told = end.told.filled, end.told.average_price
-                events += order_events.further(
-                    client_id, end.filled, end.average_price, told, facts
-                )
-        elif not end.pieces:
-            events.append(announce(OrderPlaced, event_id(client_id, "placed"), facts))
-        if end.told is None and not end.pieces and (not is_whole or len(fills) > 1):
-            events += order_events.partials(client_id, fills[:-1] if is_whole else fills, facts)
-        if is_whole:
-            whole = order_events.filled(
-                filled,
-                average,
-                end.fees,
-                quote,
-                slippage_bps=slippage_bps,
-                slippage_exceeded=slippage_bps is not None
-                and slippage_bps > self._max_slippage_bps,
-                latency_ms=latency_ms,
-            )
-            events.append(encode(whole, event_id(client_id, "filled"), facts))
-        else:
-            is_cut = order.write_off is GONE
-            reason = order_events.why_ended(
-                report, end.filled, order.request.quantity, note, is_cut=is_cut
-            )
-            cut = order_events.cancelled(filled, average, end.fees, quote, reason)
-            events.append(encode(cut, event_id(client_id, "cancelled"), facts))
-        return events
 
     def _dead(
         self, reason: DeadReason, error: str, custody: Custody, deliveries: int

@@ -1,33 +1,10 @@
-"""Figures of a settled order: whole or not, slippage, latency; and the events of its pieces."""
+"""Figures of a settled order: slippage and latency."""
 
 from decimal import Decimal
 
-from worker.domain import order_events
-from worker.domain.event import OrderPlaced
-from worker.domain.event_text import EventText, announce, share
-from worker.domain.identity import event_id
 from worker.domain.money import BPS, ratio
-from worker.domain.order import BUY, FILLED
-from worker.pipeline.flow import AdmittedOrder, Settlement
-
-
-def is_whole(end: Settlement) -> bool:
-    """Return whether all that was ordered has traded.
-
-    An exchange also calls a reduce-only order filled that it cut to what a position had left.
-    """
-    request = end.order.request
-    is_cut = request.reduce_only and end.filled < request.quantity
-    return end.report.state is FILLED and not is_cut
-
-
-def events_of_piece(piece: Settlement, header: str) -> list[EventText]:
-    """Build the events of one of several orders that closed a position: none of them is its end."""
-    request = piece.order.request
-    client_id = request.client_order_id
-    facts = f"{header},{share(order_events.placed(request, piece.report, piece.attempts))}"
-    placed = announce(OrderPlaced, event_id(client_id, "placed"), facts)
-    return [placed, *order_events.partials(client_id, piece.fills, facts)]
+from worker.domain.order import BUY
+from worker.pipeline.flow import AdmittedOrder
 
 
 def slippage_bps(order: AdmittedOrder, average: Decimal | None) -> Decimal | None:

@@ -156,7 +156,7 @@ class FollowOrders:
         report = await self._ask(order, custody, last)
         if isinstance(report, Later):
             return report
-        ending = CancelCode(row.ending) if row.ending else None
+        ending = CancelCode[row.ending] if row.ending else None
         if report.state not in TERMINAL:
             why = why_cancel(row, live.cancel, self._state.trading_state, self._clock.now_ms())
             if why is not None:
@@ -177,7 +177,7 @@ class FollowOrders:
             )
         if ending is not None and not report.reason:
             report = msgspec.structs.replace(report, reason=_sentence(ending, live.cancel))
-        return await self._finish(turn, live, order, report, custody)
+        return await self._finish(turn, live, order, report, ending, custody)
 
     async def _finish(
         self,
@@ -185,6 +185,7 @@ class FollowOrders:
         live: LiveOrder,
         order: AdmittedOrder,
         report: OrderReport,
+        ending: CancelCode | None,
         custody: Custody,
     ) -> Over | Later:
         """Collect the trades of an order that is over, and build its end."""
@@ -192,15 +193,17 @@ class FollowOrders:
         end = await self._reconciliation.handle(submission, custody)
         match end:
             case Settlement():
-                settled = msgspec.structs.replace(end, told=told_of(turn, live))
-                ending = self._writer.settled(settled, custody)
+                settled = msgspec.structs.replace(
+                    end, told=told_of(turn, live), cancelled_for=ending
+                )
+                written = self._writer.settled(settled, custody)
             case Failed():
-                ending = self._writer.failed(end, custody)
+                written = self._writer.failed(end, custody)
             case Unresolved():
                 return Later(SOON_MS * 5, end.reason)
             case Lost():
                 return Later(SOON_MS, "the turn was lost")
-        return Over(self._live_orders.over(turn, live, ending), ending)
+        return Over(self._live_orders.over(turn, live, written), written)
 
     async def _ask(
         self, order: AdmittedOrder, custody: Custody, last: OrderReport
@@ -252,7 +255,7 @@ def why_cancel(
     if mark is not None:
         return mark.code
     if row.ending:
-        return CancelCode(row.ending)  # asked for already, and it is still open
+        return CancelCode[row.ending]  # asked for already, and it is still open
     if state is TradingState.HALTED:
         return CancelCode.HALTED
     if state is TradingState.REDUCING:
@@ -273,8 +276,6 @@ def _sentence(code: CancelCode, mark: CancelMark | None) -> str:
     return {
         CancelCode.CLOSED: f"cancelled because signal {by} closes the position",
         CancelCode.REQUESTED: f"cancelled because {by} asked for it",
-        CancelCode.HALTED: "cancelled because the account is HALTED",
-        CancelCode.REDUCING: "cancelled because the account is REDUCING",
         CancelCode.EXPIRED: "it rested for execution.max_rest_seconds",
     }.get(code, "")
 

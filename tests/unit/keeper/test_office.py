@@ -147,7 +147,7 @@ class FakeLedger:
         self._call("account")
         return NOBODY
 
-    async def sweep(self, retention_ms: int) -> Swept:
+    async def sweep(self, retention_ms: int, start: bytes) -> Swept:
         self._call("sweep")
         return Swept(0, 0, 0, 0, [])
 

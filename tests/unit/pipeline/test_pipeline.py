@@ -280,6 +280,9 @@ async def test_a_surplus_signal_ends_with_the_code_of_its_kind(
     assert kinds(end) == ["OrderFailed"]
     assert (end.refusal.code, end.refusal.stage) == (code, Stage.VALIDATION)
     assert end.refusal.code.retriable
+    assert "worker.max_group_waiting" in end.refusal.reason
+    if code is Code.POSITION_BUSY:  # those that wait may close less than it would have
+        assert "this close was not tried: send a new one" in end.refusal.reason
     assert line.exchange.calls == []
     assert line.ledger.admitted == []
 

@@ -67,17 +67,10 @@ local function admit(n)
   end
   local position, reservation, holder = read_position(book[position_keys[n]])
   local code = rule_broken(fields, before, position, reservation)
-  if code == STATUS.WAITS then
-    --- @include "end_resting"
-    return end_resting(id, position_keys[n], holder, fields[before + ADMIT.SIGNAL])
-  end
-  local ended = code == 'NO_POSITION' and string.match(refused, '^~(.+)$')
-  if ended then return REFUSAL{STATUS = STATUS.ENDED, CODE = code, DETAIL = ended} end
   if code then
-    --- @include "put_field"
-    put_field(id, ENTRY.REFUSED, token .. question .. code)
-    return REFUSAL{STATUS = 'refused', CODE = code,
-      DETAIL = reservation == RESERVATION.RESTING and holder or ''}
+    --- @include "refuse_order"
+    return refuse_order(code, id, token .. question, position_keys[n], reservation, holder,
+      fields[before + ADMIT.SIGNAL])
   end
   reserve(fields, before, position)
   put_signal(id, fields[before + ADMIT.SIGNAL])

@@ -36,7 +36,9 @@ def configure(parser: ArgumentParser) -> None:
     what.add_argument("--long", action="store_true", help="open a long position")
     what.add_argument("--short", action="store_true", help="open a short position")
     what.add_argument("--close", action="store_true", help="close the position")
-    group.add_argument("--type", choices=[kind.value for kind in OrderType], help="market")
+    group.add_argument(
+        "--type", choices=[kind.value for kind in OrderType], help="kind of order (market)"
+    )
     group.add_argument("--tif", choices=[tif.value for tif in TimeInForce], help="time in force")
     for option, field, text in _AMOUNTS:
         group.add_argument(f"--{option}", dest=field, metavar="N", type=_written_amount, help=text)

@@ -105,7 +105,9 @@ EVENT_FIELDS: Final[Mapping[str, str]] = {
     "of `PositionClosed` that of the whole position, changes included.",
     "realized_pnl_pct": "The same, in percent of what the position cost.",
     "reason": "A sentence for a person.",
-    "result": "What came of it, a sentence for a person.",
+    "result": "Of `SignalCompleted` what came of it, a sentence for a person; of `OperatorAction` "
+    "`done`, `refused` or `unknown`.",
+    "error": "Why it was not done, a sentence; empty if it was.",
     "retriable": "Whether a new signal for the same idea may do better.",
     "role": "Which leg the order is.",
     "severity": "How urgent it is.",

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.integration.accounts import Account, configuration, working
+from tests.integration.accounts import TERMINAL, Account, configuration, working
 from tests.integration.fleets import until
 from worker.config.keys import Config, UpdatesConfig
 from worker.runtime.embedded_server import EmbeddedServer
@@ -47,6 +47,18 @@ async def send_stop(account: Account, signal_id: str = "in", **fields: Any) -> N
         signal_id, order_type="stop", stop_price="110", entry_price="100", quantity="2", **fields
     )
     await rests(account, signal_id)
+
+
+async def trade_at(account: Account, price: str) -> None:
+    """State a price, again and again, until the entry that rests has ended.
+
+    A worker that has just started learns within a second for which markets orders rest.
+    """
+    for number in range(100):
+        await account.send(f"price-{number}", entry_price=price, quantity="1")
+        await account.end(f"price-{number}")
+        if any(event["type"] in TERMINAL for event in await account.of("in")):
+            return
 
 
 async def left(account: Account) -> list[str]:
@@ -145,6 +157,6 @@ async def test_another_worker_follows_what_one_has_left(
     async with working(config):
         await send_stop(account)
     async with working(config):
-        await account.send("price", entry_price="111", quantity="1")
+        await trade_at(account, "111")
         assert (await account.end("in"))["type"] == "OrderFilled"
         assert kinds(await account.of("in")) == ["OrderPlaced", "OrderFilled", "PositionOpened"]

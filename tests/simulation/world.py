@@ -369,7 +369,7 @@ class World:
             consumer_name=lambda: process.name,
             RedisScripts=scripts,
             ExchangeFactory=lambda *_, **__: SimpleNamespace(
-                all=lambda: {"sim": adapter}, price_sources={}
+                all=lambda: {"sim": adapter}, price_sources={}, side_tasks=list
             ),
             Metrics=lambda *_, **__: quiet,
             Health=lambda *_, **__: quiet,

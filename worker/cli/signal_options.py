@@ -36,7 +36,9 @@ def configure(parser: ArgumentParser) -> None:
     what.add_argument("--long", action="store_true", help="open a long position")
     what.add_argument("--short", action="store_true", help="open a short position")
     what.add_argument("--close", action="store_true", help="close the position")
-    group.add_argument("--type", choices=[kind.value for kind in OrderType], help="market")
+    group.add_argument(
+        "--type", choices=[kind.value for kind in OrderType], help="kind of order (market)"
+    )
     group.add_argument("--tif", choices=[tif.value for tif in TimeInForce], help="time in force")
     group.add_argument("--good-till", metavar="TIME", help="when a GTD order ends, RFC 3339")
     group.add_argument("--post-only", action="store_true", help="never trade at once (limit)")

@@ -35,7 +35,12 @@ SIGNAL_FIELDS: Final[Mapping[str, str]] = {
     "strength": "The strategy's confidence. Required to open.",
     "confluence_score": "How many indications agree. Required to open.",
     "order_type": "How the order is worked.",
-    "time_in_force": "How long it may rest; `GTC` for limit orders if absent.",
+    "time_in_force": "How long it may rest: `GTC` until it is cancelled, `GTD` until `good_till`, "
+    "`IOC` and `FOK` not at all. `GTC` for limit and stop orders if absent; a close never rests.",
+    "good_till": "When the order is cancelled if it has not filled; required for `GTD`, refused "
+    "elsewhere. From then on nothing is sent either.",
+    "post_only": "For `limit` alone: the exchange refuses the order, or ends it, where it would "
+    "trade at once.",
     "entry_price": "The limit; required for `limit` and `stop_limit`. For other types the "
     "reference for slippage and size.",
     "stop_price": "The trigger; required for `stop` and `stop_limit`.",

@@ -58,10 +58,13 @@ EVENT_FIELDS: Final[Mapping[str, str]] = {
     "average_price": "Over all fills so far, in quote units.",
     "checked_positions": "How many were compared.",
     "client_order_id": "The id the exchange was given: a function of account, signal and leg.",
-    "action": "What was tried: `halt`, `reduce`, `resume`, `flatten`.",
+    "action": "What was tried: `halt`, `reduce`, `resume`, `flatten`, `correct`, `resolve`, "
+    "`mend-stream`, `dead replay`, `dead discard`.",
     "actor": "Who did it, `user@host`.",
     "after": "What is so now.",
     "before": "What was so before.",
+    "result": "How a person's try ended: `done`, `refused`, `unknown`.",
+    "error": "Why it is not done; else empty.",
     "close_reason": "Why the position ended.",
     "closed_at": "When it ended.",
     "code": "The reason as a word: of `OrderFailed` one of the codes below, of `SystemError` "

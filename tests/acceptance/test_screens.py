@@ -87,7 +87,9 @@ def trading() -> Iterator[Site]:
             while json.loads(site.output("status", "--json"))["pending"]:
                 time.sleep(0.1)
             # The keeper publishes wallets and marks every 5 s.
-            while json.loads(site.output("balance", "--json"))["age_ms"] is None:
+            while any(
+                one["mark"] is None for one in json.loads(site.output("positions", "--json"))
+            ):
                 time.sleep(0.1)
             yield site
 

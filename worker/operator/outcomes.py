@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import msgspec
 
-from worker.domain.event import TERMINAL_EVENTS
+from worker.domain.event import terminal_event
 from worker.domain.order import OrderState
 from worker.ledger.access import DEAD_STREAM, Access, StreamEntry
 from worker.ledger.errors import LedgerUnavailableError
@@ -17,8 +17,6 @@ from worker.ledger.streams import Tail
 ENDING_STREAMS: Final = ("orders", DEAD_STREAM)
 #: The longest wait for events, and the pause while Redis is away.
 LOOK_EVERY_MS: Final = 500
-#: The names of terminal events; ``SignalCompleted`` ends a signal that needs no order of its own.
-TERMINAL: Final = frozenset(event.__name__ for event in TERMINAL_EVENTS) | {"SignalCompleted"}
 _GOOD: Final = frozenset({"OrderFilled", "SignalCompleted"})
 
 
@@ -117,7 +115,9 @@ class Outcomes:
             if entry.stream == DEAD_STREAM:
                 one = self._pending.pop(entry.text("entry_id"), None)
                 found += [_dead(one, entry)] if one else []
-            elif entry.text("type") in TERMINAL and entry.text("subject") in names:
+            elif entry.text("subject") in names and terminal_event(
+                entry.text("type"), entry.fields["data"]
+            ):
                 self._events[entry.text("subject")] = entry
         told = [one for one in self._pending.values() if one.signal_id in self._events]
         return found + await self._by_record(told)
@@ -165,7 +165,7 @@ def _repeated(one: Sent, record: Record) -> Outcome:
         entry_id=one.entry_id,
         signal_id=one.signal_id,
         outcome="duplicate",
-        is_good=record.state == OrderState.FILLED,
+        is_good=record.state in {OrderState.FILLED, "COMPLETED"},
         reason=f"this signal has ended already, {record.state}, as entry {record.entry}",
     )
 

@@ -63,8 +63,9 @@ EVENT_FIELDS: Final[Mapping[str, str]] = {
     "average_price": "Over all fills so far, in quote units.",
     "checked_positions": "How many were compared.",
     "client_order_id": "The id the exchange was given: a function of account, signal and leg.",
-    "action": "Of `OperatorAction` what was tried: `halt`, `reduce`, `resume`, `flatten`; of "
-    "`SignalCompleted` what the signal asked for.",
+    "action": "Of `OperatorAction` what was tried: `halt`, `reduce`, `resume`, `flatten`, "
+    "`correct`, `resolve`, `mend-stream`, `dead replay`, `dead discard`; of `SignalCompleted` what "
+    "the signal asked for.",
     "actor": "Who did it, `user@host`.",
     "after": "What is so now.",
     "before": "What was so before.",

@@ -11,7 +11,7 @@ import msgspec
 from redis.asyncio import Redis
 
 from worker.config.keys import RedisConfig, Secret
-from worker.ledger.calls import Ledger
+from worker.ledger.calls import RedisLedger
 from worker.ledger.connection import Connections
 from worker.ledger.items import AdmitItem, CommitItem, RecordEnd
 from worker.ledger.replies import Admission, Admitted, CommitStatus, Committed, Delivery
@@ -33,14 +33,14 @@ class Fleet:
         self.redis = redis
         self.options = options
         self.connections: list[Connections] = []
-        self._ledgers: dict[str, Ledger] = {}
+        self._ledgers: dict[str, RedisLedger] = {}
 
-    def __getitem__(self, worker: str) -> Ledger:
+    def __getitem__(self, worker: str) -> RedisLedger:
         if worker not in self._ledgers:
             self._ledgers[worker] = self.join(worker)
         return self._ledgers[worker]
 
-    def join(self, worker: str, *, patience_s: float = 2.0, **options: Any) -> Ledger:
+    def join(self, worker: str, *, patience_s: float = 2.0, **options: Any) -> RedisLedger:
         """A ledger of its own connections; the same name twice is the same worker twice."""
         options = self.options | options
         replicas = options.pop("replicas", 0)
@@ -56,7 +56,7 @@ class Fleet:
             replicas_timeout_ms=replicas_timeout_ms,
             patience_s=patience_s,
         )
-        return Ledger(scripts, clock=SystemClock(), worker=worker, **options)
+        return RedisLedger(scripts, clock=SystemClock(), worker=worker, **options)
 
     async def close(self) -> None:
         for connections in self.connections:
@@ -189,37 +189,39 @@ def filled(delivery: Delivery, signal: str = "s-1", **fields: Any) -> CommitItem
     return outcome(delivery, signal, **(whole | fields))
 
 
-async def take(ledger: Ledger, room: int = 10) -> list[Delivery]:
+async def take(ledger: RedisLedger, room: int = 10) -> list[Delivery]:
     """What one claim brings."""
     return (await ledger.claim(room)).deliveries
 
 
-async def take_one(ledger: Ledger) -> Delivery:
+async def take_one(ledger: RedisLedger) -> Delivery:
     """The one entry there is."""
     (delivery,) = await take(ledger)
     return delivery
 
 
-async def admit_one(ledger: Ledger, item: AdmitItem) -> Admission:
+async def admit_one(ledger: RedisLedger, item: AdmitItem) -> Admission:
     """Ask for one admission in a call of its own."""
     (answer,) = await ledger.admit([item])
     return answer
 
 
-async def commit_one(ledger: Ledger, item: CommitItem) -> Committed:
+async def commit_one(ledger: RedisLedger, item: CommitItem) -> Committed:
     """Commit one end in a call of its own."""
     (answer,) = await ledger.commit([item])
     return answer
 
 
-async def admit(ledger: Ledger, delivery: Delivery, signal: str = "s-1", **fields: Any) -> Admitted:
+async def admit(
+    ledger: RedisLedger, delivery: Delivery, signal: str = "s-1", **fields: Any
+) -> Admitted:
     """Admit an order that must be admitted."""
     answer = await admit_one(ledger, admission(delivery, signal, **fields))
     assert isinstance(answer, Admitted), answer
     return answer
 
 
-async def commit(ledger: Ledger, item: CommitItem) -> Committed:
+async def commit(ledger: RedisLedger, item: CommitItem) -> Committed:
     """Commit what must be committed."""
     answer = await commit_one(ledger, item)
     assert answer.status is CommitStatus.COMMITTED, answer

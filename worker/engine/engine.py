@@ -12,13 +12,13 @@ from worker.engine.endings import Endings
 from worker.engine.grants import Grants
 from worker.engine.leases import Leases
 from worker.engine.tasks import Tasks
-from worker.ledger.calls import Ledger
 from worker.ledger.errors import (
     GroupMissingError,
     LedgerError,
     LedgerRefusedError,
     LedgerUnavailableError,
 )
+from worker.ledger.ports import Ledger
 from worker.ledger.replies import Delivery
 from worker.observe.health import Health
 from worker.observe.metrics import Metrics

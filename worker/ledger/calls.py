@@ -1,7 +1,7 @@
 """The ledger's typed calls: one method for each script, values in, values out."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import msgspec
 
@@ -26,6 +26,7 @@ from worker.ledger.layouts import (
     SweptReply,
     read_row,
 )
+from worker.ledger.ports import Budgets
 from worker.ledger.replies import (
     STATUS_OF,
     Account,
@@ -49,21 +50,8 @@ from worker.ledger.scripts import Doorbell, Scripts
 from worker.runtime.clock import Clock
 
 
-class Budgets(Protocol):
-    """The budgets of requests of one worker, as far as workers share them."""
-
-    def names(self) -> Sequence[str]:
-        """Return the names of the budgets, without spaces."""
-
-    def learn_shares(self, shares: Mapping[str, tuple[int, int]]) -> None:
-        """Take how many live workers use each budget, and this one's number among them."""
-
-    def learn_holds(self, holds: Mapping[str, float]) -> None:
-        """Take for how many milliseconds an exchange wants no request of a budget."""
-
-
-class Ledger:
-    """A worker's calls to Redis.
+class RedisLedger:
+    """A worker's calls to Redis; a :class:`~worker.ledger.ports.Ledger`.
 
     Args:
         scripts: runs the scripts.

@@ -1,0 +1,150 @@
+"""Handing out entries: claim, and what a lost reply or a slow holder makes necessary."""
+
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from worker.ledger.layouts import Held, Released
+from worker.ledger.limits import FIELD_COST, REPLY_BYTES
+from worker.ledger.memory.account import MemoryAccount
+from worker.ledger.memory.grants import Grant, told
+from worker.ledger.memory.oversize import bury_oversize, is_too_large, size_of
+from worker.ledger.memory.queue import Entry
+from worker.ledger.memory.stream import text_of_order
+
+
+class Claimed(msgspec.Struct, kw_only=True):
+    """One claim, as it is filled; :class:`~worker.ledger.replies.Claim` explains the fields.
+
+    ``size`` is how many bytes of entries it has.
+    """
+
+    granted: list[Grant]
+    tail: bytes = b"0-0"
+    more: bool = True
+    vanished: int = 0
+    oversize: list[tuple[str, str]]
+    size: int = 0
+
+    def has_room(self, room: int) -> bool:
+        """Return whether another entry may be granted."""
+        return len(self.granted) < room and self.size < REPLY_BYTES
+
+
+def claim(
+    account: MemoryAccount, worker: str, room: int, lease_ms: int, ceiling: int, bound: int
+) -> Claimed:
+    """Take work: expired leases, then released entries, then new ones.
+
+    Args:
+        account: where.
+        worker: for whom.
+        room: how many entries to take at most.
+        lease_ms: for how long.
+        ceiling: how many entries may wait in all groups.
+        bound: how many openings may wait in one group, and how many others.
+    """
+    now_ms, queue = account.now_ms(), account.queue
+    pending = len(queue.entries)
+    claimed = Claimed(granted=[], oversize=[])
+    for entry, until_ms in queue.expired(now_ms, room):
+        _take(account, claimed, entry, worker, now_ms + lease_ms, now_ms - until_ms)
+    while claimed.has_room(room) and (released := queue.next_released()) is not None:
+        _take(account, claimed, released, worker, now_ms + lease_ms, 0)
+    ceiling -= pending - len(queue.leases)
+    count = room - len(claimed.granted)
+    while count > 0 and claimed.size < REPLY_BYTES:
+        count -= 1
+        row = queue.read_next()
+        if row is None:
+            claimed.more, claimed.tail = False, text_of_order(queue.delivered).encode()
+            break
+        claimed.size += size_of(row.fields)
+        if is_too_large(row.fields):
+            claimed.size += FIELD_COST * 2 * len(row.fields)
+            claimed.oversize.append((row.entry_id, bury_oversize(account, row, worker)))
+            continue
+        entry = queue.enter(row, worker, bound=bound, ceiling=ceiling)
+        if entry.waits_as is not None:
+            ceiling -= 1
+            continue
+        queue.leases[entry.entry_id] = now_ms + lease_ms
+        claimed.granted.append(told(account, entry))
+    return claimed
+
+
+def _take(
+    account: MemoryAccount,
+    claimed: Claimed,
+    entry: Entry | None,
+    worker: str,
+    until_ms: int,
+    overdue_ms: int,
+) -> None:
+    """Grant an entry; where nobody can act on it any more, forget it and grant the next."""
+    while entry is not None:
+        if account.queue.grant(entry, worker, until_ms, count_as=1):
+            grant = told(account, entry, overdue_ms)
+            claimed.granted.append(grant)
+            claimed.size += size_of(grant.fields)
+            return
+        claimed.vanished += 1
+        entry = account.queue.forget(entry)
+
+
+def renew(account: MemoryAccount, worker: str, lease_ms: int, held: Iterable[Held]) -> set[str]:
+    """Renew a worker's leases; return the entries that it does not hold any more."""
+    lost = set()
+    for entry_id, token in held:
+        if account.queue.held(entry_id, worker, token) is None:
+            lost.add(entry_id)
+        else:
+            account.queue.leases[entry_id] = account.now_ms() + lease_ms
+    return lost
+
+
+def release(account: MemoryAccount, worker: str, entries: Iterable[Released]) -> int:
+    """Give entries back: at once, or after a hold, during which nobody gets them."""
+    queue, now_ms, count = account.queue, account.now_ms(), 0
+    for entry_id, token, hold_ms, died in entries:
+        entry = queue.held(entry_id, worker, token)
+        if entry is None:
+            continue
+        count += 1
+        entry.worker = ""
+        if not died:
+            entry.deliveries -= 1
+        if hold_ms > 0:
+            queue.leases[entry_id] = now_ms + hold_ms
+        else:
+            queue.leases.pop(entry_id, None)
+            queue.offer(entry, now_ms)
+    return count
+
+
+def resync(account: MemoryAccount, worker: str, lease_ms: int, known: Sequence[str]) -> list[Grant]:
+    """Return the entries leased to a worker by replies that were lost.
+
+    Tokens are unchanged: a reply that is only late says the same.
+    """
+    queue, found = account.queue, []
+    for entry_id in sorted(set(queue.leases) - set(known)):
+        entry = queue.entries[entry_id]
+        if entry.worker == worker:
+            queue.leases[entry_id] = account.now_ms() + lease_ms
+            found.append(told(account, entry))
+    return found
+
+
+def adopt(account: MemoryAccount, worker: str, lease_ms: int, count: int) -> list[Grant]:
+    """Let the keeper take unresolved orders that are due for another look-up."""
+    queue, now_ms = account.queue, account.now_ms()
+    due = sorted((at, one) for one, at in queue.unresolved.items() if at <= now_ms)
+    granted = []
+    for _, entry_id in due[:count]:
+        entry, until_ms = queue.entries[entry_id], now_ms + lease_ms
+        is_free = entry_id not in queue.leases
+        if is_free and queue.grant(entry, worker, until_ms, count_as=0):
+            granted.append(told(account, entry))
+        queue.unresolved[entry_id] = until_ms
+    return granted

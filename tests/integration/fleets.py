@@ -14,6 +14,7 @@ from worker.config.keys import RedisConfig, Secret
 from worker.ledger.calls import RedisLedger
 from worker.ledger.connection import Connections
 from worker.ledger.items import AdmitItem, CommitItem, RecordEnd
+from worker.ledger.ports import Ledger
 from worker.ledger.replies import Admission, Admitted, CommitStatus, Committed, Delivery
 from worker.ledger.scripts import RedisScripts
 from worker.ledger.stored import Record, decode_entry, decode_record, read_book_row
@@ -189,31 +190,31 @@ def filled(delivery: Delivery, signal: str = "s-1", **fields: Any) -> CommitItem
     return outcome(delivery, signal, **(whole | fields))
 
 
-async def take(ledger: RedisLedger, room: int = 10) -> list[Delivery]:
+async def take(ledger: Ledger, room: int = 10) -> list[Delivery]:
     """What one claim brings."""
     return (await ledger.claim(room)).deliveries
 
 
-async def take_one(ledger: RedisLedger) -> Delivery:
+async def take_one(ledger: Ledger) -> Delivery:
     """The one entry there is."""
     (delivery,) = await take(ledger)
     return delivery
 
 
-async def admit_one(ledger: RedisLedger, item: AdmitItem) -> Admission:
+async def admit_one(ledger: Ledger, item: AdmitItem) -> Admission:
     """Ask for one admission in a call of its own."""
     (answer,) = await ledger.admit([item])
     return answer
 
 
-async def commit_one(ledger: RedisLedger, item: CommitItem) -> Committed:
+async def commit_one(ledger: Ledger, item: CommitItem) -> Committed:
     """Commit one end in a call of its own."""
     (answer,) = await ledger.commit([item])
     return answer
 
 
 async def admit(
-    ledger: RedisLedger, delivery: Delivery, signal: str = "s-1", **fields: Any
+    ledger: Ledger, delivery: Delivery, signal: str = "s-1", **fields: Any
 ) -> Admitted:
     """Admit an order that must be admitted."""
     answer = await admit_one(ledger, admission(delivery, signal, **fields))
@@ -221,7 +222,7 @@ async def admit(
     return answer
 
 
-async def commit(ledger: RedisLedger, item: CommitItem) -> Committed:
+async def commit(ledger: Ledger, item: CommitItem) -> Committed:
     """Commit what must be committed."""
     answer = await commit_one(ledger, item)
     assert answer.status is CommitStatus.COMMITTED, answer

@@ -1,4 +1,4 @@
-"""Where an account's ledger is kept, as one worker reaches it: in Redis, or in this process."""
+"""An account's ledger as one worker reaches it: in Redis, or in this process."""
 
 from collections.abc import Callable, Mapping
 from random import Random

@@ -1,4 +1,4 @@
-"""What the rest of the worker asks of an account's ledger, whatever keeps it.
+"""The protocols of an account's ledger, whatever keeps it.
 
 ``calls.py`` keeps it in Redis, ``memory/`` in the memory of one process. ``tests/contract`` holds
 both to the same sentences.
@@ -173,7 +173,7 @@ class Ledger(Protocol):
 
 
 class CorrectionCalls(Protocol):
-    """What people ask of the book, as the keeper carries it out."""
+    """The corrections of the book that people ask for, as the keeper carries them out."""
 
     async def requested_corrections(self) -> dict[str, bytes]:
         """Return some of the corrections that operators ask for, JSON by request id."""
@@ -213,7 +213,7 @@ class CorrectionCalls(Protocol):
 
 
 class TradingCalls(Protocol):
-    """Who asks for which trading state, as it is read and changed."""
+    """The trading state and the requests for it, read and changed."""
 
     @property
     def account(self) -> str:

@@ -7,7 +7,7 @@ import msgspec
 from worker.ledger.layouts import Held, Released
 from worker.ledger.limits import FIELD_COST, REPLY_BYTES
 from worker.ledger.memory.account import MemoryAccount
-from worker.ledger.memory.grants import Grant, told
+from worker.ledger.memory.grants import Grant, grant_of
 from worker.ledger.memory.oversize import bury_oversize, is_too_large, size_of
 from worker.ledger.memory.queue import Entry
 from worker.ledger.memory.stream import text_of_order
@@ -69,7 +69,7 @@ def claim(
             ceiling -= 1
             continue
         queue.leases[entry.entry_id] = now_ms + lease_ms
-        claimed.granted.append(told(account, entry))
+        claimed.granted.append(grant_of(account, entry))
     return claimed
 
 
@@ -84,7 +84,7 @@ def _take(
     """Grant an entry; where nobody can act on it any more, forget it and grant the next."""
     while entry is not None:
         if account.queue.grant(entry, worker, until_ms, count_as=1):
-            grant = told(account, entry, overdue_ms)
+            grant = grant_of(account, entry, overdue_ms)
             claimed.granted.append(grant)
             claimed.size += size_of(grant.fields)
             return
@@ -132,7 +132,7 @@ def resync(account: MemoryAccount, worker: str, lease_ms: int, known: Sequence[s
         entry = queue.entries[entry_id]
         if entry.worker == worker:
             queue.leases[entry_id] = account.now_ms() + lease_ms
-            found.append(told(account, entry))
+            found.append(grant_of(account, entry))
     return found
 
 
@@ -145,6 +145,6 @@ def adopt(account: MemoryAccount, worker: str, lease_ms: int, count: int) -> lis
         entry, until_ms = queue.entries[entry_id], now_ms + lease_ms
         is_free = entry_id not in queue.leases
         if is_free and queue.grant(entry, worker, until_ms, count_as=0):
-            granted.append(told(account, entry))
+            granted.append(grant_of(account, entry))
         queue.unresolved[entry_id] = until_ms
     return granted

@@ -13,7 +13,7 @@ from worker.ledger.stored import Record
 
 
 class Terms(NamedTuple):
-    """What a worker says in each of its commits: how long its leases and ended records last."""
+    """A worker's settings that its commits need: how long leases and ended records last."""
 
     lease_ms: int
     retention_ms: int

@@ -1,4 +1,4 @@
-"""What people ask for as corrections of the book, and the answers they get."""
+"""Corrections of the book that people ask for, and the answers they get."""
 
 from typing import Final
 

@@ -1,4 +1,4 @@
-"""What the workers of an account do as a fleet: live, stand for election, sit, pause."""
+"""The steps of the fleet: heartbeats, elections, seats at API keys, pauses of exchanges."""
 
 from collections.abc import Sequence
 from typing import NamedTuple

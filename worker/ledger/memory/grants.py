@@ -1,4 +1,4 @@
-"""What a worker is told of an entry that was granted to it."""
+"""Grants of entries, as a worker receives them."""
 
 from collections.abc import Mapping
 
@@ -22,8 +22,8 @@ class Grant(msgspec.Struct, frozen=True, kw_only=True):
     is_surplus: bool = False
 
 
-def told(account: MemoryAccount, entry: Entry, overdue_ms: int = 0) -> Grant:
-    """Return what is told of a granted entry: its fields, and what is known of its signal."""
+def grant_of(account: MemoryAccount, entry: Entry, overdue_ms: int = 0) -> Grant:
+    """Return the grant of an entry: its fields, and what is known of its signal."""
     queue, signal = account.queue, entry.signal
     record = account.records.stored(signal, account.now_ms()) if signal else None
     if signal and record is None:
@@ -45,6 +45,6 @@ def hand_on(
 ) -> Grant | None:
     """Hand on the entry that heads its group now: to ``worker`` if wanted there, else to any."""
     if wanted and account.queue.grant(head, worker, until_ms, count_as=1):
-        return told(account, head)
+        return grant_of(account, head)
     account.queue.offer(head, account.now_ms())
     return None

@@ -1,4 +1,4 @@
-"""What an entry says of its message group, and as what it waits there."""
+"""The message group of an entry, and the kind as which it waits there."""
 
 import hashlib
 from collections.abc import Mapping
@@ -43,7 +43,8 @@ def surplus_group(entry_id: str) -> bytes:
 def line_kind(fields: Mapping[bytes, bytes]) -> Line:
     """Return as what an entry waits; what cannot be read counts as an opening."""
     action = _read(fields.get(b"data", b"")).get("action")
-    return Line.OTHER if action in _OTHERS else Line.OPENING
+    is_other = isinstance(action, str) and action in _OTHERS
+    return Line.OTHER if is_other else Line.OPENING
 
 
 def _read(data: bytes) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""Who the keeper is, who sits at which API key, which workers live, what the keeper publishes."""
+"""The keeper and its sheet, the seats at API keys, the workers that live."""
 
 from collections.abc import Mapping
 from typing import Final

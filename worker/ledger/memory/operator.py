@@ -1,4 +1,4 @@
-"""What people decide about an account in memory, and what the keeper does for them."""
+"""The calls of operators on an account in memory, and the keeper's calls for people."""
 
 from collections.abc import Mapping, Sequence
 from decimal import Decimal

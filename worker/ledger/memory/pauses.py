@@ -1,4 +1,4 @@
-"""What workers share towards the exchanges: pauses, and parts of budgets of requests."""
+"""The pauses of exchanges, and the budgets of requests that workers share."""
 
 
 class Pauses:

@@ -9,7 +9,7 @@ OUTLIVES_MS: Final = 60_000
 
 
 class Records:
-    """What was meant to be done for each signal, then what came of it."""
+    """The records by signal: the plan from admission on, the outcome after the end."""
 
     def __init__(self) -> None:
         self._records: dict[str, Record] = {}

@@ -14,7 +14,7 @@ MINUTES_KEPT: Final = 2
 
 
 class Sums:
-    """What the limits of the whole account are compared with."""
+    """The sums that the limits of the whole account are compared with."""
 
     def __init__(self) -> None:
         self.exposure: defaultdict[str, int] = defaultdict(int)

@@ -1,6 +1,6 @@
 """Handing out entries: claim, and what a lost reply or a slow holder makes necessary."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable
 
 import msgspec
 
@@ -9,7 +9,7 @@ from worker.ledger.limits import FIELD_COST, REPLY_BYTES
 from worker.ledger.memory.account import MemoryAccount
 from worker.ledger.memory.grants import Grant, grant_of
 from worker.ledger.memory.oversize import bury_oversize, is_too_large, size_of
-from worker.ledger.memory.queue import Entry
+from worker.ledger.memory.queue import Entry, in_order_of_time
 from worker.ledger.memory.stream import text_of_order
 
 
@@ -122,15 +122,17 @@ def release(account: MemoryAccount, worker: str, entries: Iterable[Released]) ->
     return count
 
 
-def resync(account: MemoryAccount, worker: str, lease_ms: int, known: Sequence[str]) -> list[Grant]:
+def resync(
+    account: MemoryAccount, worker: str, lease_ms: int, known: Collection[str]
+) -> list[Grant]:
     """Return the entries leased to a worker by replies that were lost.
 
     Tokens are unchanged: a reply that is only late says the same.
     """
     queue, found = account.queue, []
-    for entry_id in sorted(set(queue.leases) - set(known)):
+    for entry_id in in_order_of_time(queue.leases):
         entry = queue.entries[entry_id]
-        if entry.worker == worker:
+        if entry.worker == worker and entry_id not in known:
             queue.leases[entry_id] = account.now_ms() + lease_ms
             found.append(grant_of(account, entry))
     return found
@@ -139,9 +141,9 @@ def resync(account: MemoryAccount, worker: str, lease_ms: int, known: Sequence[s
 def adopt(account: MemoryAccount, worker: str, lease_ms: int, count: int) -> list[Grant]:
     """Let the keeper take unresolved orders that are due for another look-up."""
     queue, now_ms = account.queue, account.now_ms()
-    due = sorted((at, one) for one, at in queue.unresolved.items() if at <= now_ms)
+    due = [one for one in in_order_of_time(queue.unresolved) if queue.unresolved[one] <= now_ms]
     granted = []
-    for _, entry_id in due[:count]:
+    for entry_id in due[:count]:
         entry, until_ms = queue.entries[entry_id], now_ms + lease_ms
         is_free = entry_id not in queue.leases
         if is_free and queue.grant(entry, worker, until_ms, count_as=0):

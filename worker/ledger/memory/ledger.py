@@ -152,7 +152,7 @@ class MemoryLedger:
     async def resync(self, known: Iterable[str]) -> list[Delivery]:
         """Return what is leased to this worker although no answer that arrived said so."""
         sent = self._clock.monotonic_ms()
-        step = partial(claiming.resync, self._account, self.worker, self.lease_ms, list(known))
+        step = partial(claiming.resync, self._account, self.worker, self.lease_ms, set(known))
         return self._deliveries(await self._steps.run("resync", step), sent)
 
     async def park(

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 import msgspec
 
 from worker.domain.refusal import Code
+from worker.ledger.access import split_id
 from worker.ledger.memory.bell import Bell
 from worker.ledger.memory.group import group_name, line_kind, surplus_group
 from worker.ledger.memory.stream import Order, Stream, StreamRow
@@ -49,6 +50,11 @@ class Entry(msgspec.Struct, kw_only=True):
     def is_surplus(self) -> bool:
         """Return whether its message group had no room for it."""
         return self.group == surplus_group(self.entry_id)
+
+
+def in_order_of_time(times: Mapping[str, int]) -> list[str]:
+    """Return entries by their time, those of one time in the order of the stream."""
+    return sorted(times, key=lambda one: (times[one], split_id(one)))
 
 
 class Queue:
@@ -146,12 +152,8 @@ class Queue:
 
     def expired(self, now_ms: int, count: int) -> list[tuple[Entry, int]]:
         """Take the entries whose lease has run out, oldest first, with when it did."""
-        ended = sorted((until, one) for one, until in self.leases.items() if until <= now_ms)
-        taken = []
-        for until_ms, entry_id in ended[:count]:
-            del self.leases[entry_id]
-            taken.append((self.entries[entry_id], until_ms))
-        return taken
+        ended = [one for one in in_order_of_time(self.leases) if self.leases[one] <= now_ms]
+        return [(self.entries[one], self.leases.pop(one)) for one in ended[:count]]
 
     def offer(self, entry: Entry, now_ms: int) -> None:
         """Offer an entry to any worker."""
@@ -195,9 +197,10 @@ class Queue:
 
     def fullest(self) -> tuple[bytes, int]:
         """Return the group in which most entries of one kind wait, and how many."""
-        if not self._lines:
-            return b"", 0
-        (group, _), waiting = max(self._lines.items(), key=lambda line: (line[1], line[0]))
+        lines = [
+            (waiting, kind is Line.OPENING, group) for (group, kind), waiting in self._lines.items()
+        ]
+        waiting, _, group = max(lines, default=(0, False, b""))
         return group.removeprefix(b":"), waiting
 
     def _add_to_line(self, group: bytes, kind: Line, change: int) -> None:

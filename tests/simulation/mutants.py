@@ -9,7 +9,8 @@ import msgspec
 
 from tests.simulation import scenarios
 from tests.simulation.exchange import SimulatedExchange
-from tests.simulation.redis_account import Mutation, SimulationServer
+from tests.simulation.redis_account import SimulationServer
+from tests.simulation.steps import Mutation
 from tests.simulation.world import World
 from worker.engine.grants import Grants
 from worker.exchanges.ports import ExchangeAdapter, SendWindow

@@ -3,7 +3,8 @@
 from collections.abc import Callable, Sequence
 
 from tests.simulation.faults import Fault, Rates, Rule, Script, Strike
-from tests.simulation.redis_account import Mutation, SimulationServer
+from tests.simulation.redis_account import SimulationServer
+from tests.simulation.steps import Mutation
 from tests.simulation.story import (
     Happening,
     Production,

@@ -187,7 +187,7 @@ class MemoryLedger:
     async def admit(self, items: Sequence[AdmitItem]) -> list[Admission]:
         """Reserve limits and write records, each item wholly or not at all."""
         sent = self._clock.monotonic_ms()
-        step = partial(admitting.admit, self._account, self.worker, items)
+        step = partial(admitting.admit, self._account, self.worker, tuple(items))
         answers = await self._steps.run("admit", step)
         self._on_batch("admit", len(items), (self._clock.monotonic_ms() - sent) / 1000)
         return answers
@@ -200,7 +200,7 @@ class MemoryLedger:
     async def commit(self, items: Sequence[CommitItem]) -> list[Committed]:
         """Write outcomes, and take the next entries of their groups."""
         sent = self._clock.monotonic_ms()
-        step = partial(committing.commit, self._account, self.worker, self._terms, items)
+        step = partial(committing.commit, self._account, self.worker, self._terms, tuple(items))
         answers = await self._steps.run("commit", step)
         self._learn_holds()
         self._on_batch("commit", len(items), (self._clock.monotonic_ms() - sent) / 1000)

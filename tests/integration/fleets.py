@@ -213,9 +213,7 @@ async def commit_one(ledger: Ledger, item: CommitItem) -> Committed:
     return answer
 
 
-async def admit(
-    ledger: Ledger, delivery: Delivery, signal: str = "s-1", **fields: Any
-) -> Admitted:
+async def admit(ledger: Ledger, delivery: Delivery, signal: str = "s-1", **fields: Any) -> Admitted:
     """Admit an order that must be admitted."""
     answer = await admit_one(ledger, admission(delivery, signal, **fields))
     assert isinstance(answer, Admitted), answer

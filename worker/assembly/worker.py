@@ -284,8 +284,7 @@ class Worker:
         async with AsyncExitStack() as stack:
             if self.tracing is not None:
                 stack.push_async_callback(asyncio.to_thread, self.tracing.close)
-            stack.push_async_callback(self.backing.close)
-            stack.push_async_callback(self.factory.close)
+            stack.push_async_callback(self.close)
             self._listen_for_signals()  # before anybody can see that there is a process to stop
             if config.http.host:
                 server = self._serve()
@@ -312,6 +311,13 @@ class Worker:
             await self.trade(on_start=calm_garbage_collector)
             log.info("worker_stopped", orders=self.orders.statistics())
         return 0
+
+    async def close(self) -> None:
+        """Close the exchanges and the connections to the ledger."""
+        try:
+            await self.factory.close()
+        finally:
+            await self.backing.close()
 
     async def trade(self, *, on_start: Callable[[], None] = lambda: None) -> None:
         """Start the exchanges, then work until stopped; what a process needs besides is not here.

@@ -1,16 +1,38 @@
-"""The bell: wakes the workers that wait for work."""
+"""Waking those who wait: for work, or for events."""
 
 import asyncio
 
 from worker.ledger.memory.stream import Order, Stream
 
 
-class Bell:
-    """Rings when an entry is given back; whoever listens is woken by that and by new signals."""
+class Listeners:
+    """Those who wait for something to happen."""
 
     def __init__(self) -> None:
+        self._events: set[asyncio.Event] = set()
+
+    def wake(self) -> None:
+        """Wake everybody."""
+        for event in self._events:
+            event.set()
+
+    def listen(self) -> asyncio.Event:
+        """Return an event that is set from now on whenever somebody is to wake."""
+        event = asyncio.Event()
+        self._events.add(event)
+        return event
+
+    def forget(self, event: asyncio.Event) -> None:
+        """Wake this listener no more."""
+        self._events.discard(event)
+
+
+class Bell(Listeners):
+    """Rings when an entry is given back; workers are woken by that and by new signals."""
+
+    def __init__(self) -> None:
+        super().__init__()
         self._stream = Stream()
-        self._listeners: set[asyncio.Event] = set()
 
     @property
     def last(self) -> Order:
@@ -22,18 +44,3 @@ class Bell:
         self._stream.append({}, now_ms)
         self._stream.keep_newest(1)
         self.wake()
-
-    def wake(self) -> None:
-        """Wake everybody."""
-        for event in self._listeners:
-            event.set()
-
-    def listen(self) -> asyncio.Event:
-        """Return an event that is set from now on whenever somebody is to wake."""
-        event = asyncio.Event()
-        self._listeners.add(event)
-        return event
-
-    def forget(self, event: asyncio.Event) -> None:
-        """Wake this listener no more."""
-        self._listeners.discard(event)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from worker.ledger.access import DEAD_STREAM, OUTPUT_STREAMS
+from worker.ledger.memory.bell import Listeners
 from worker.ledger.memory.stream import Stream
 
 #: How many of the last events are looked through for one that was announced before.
@@ -14,6 +15,8 @@ class Outputs:
     """The streams by short name: ``orders``, ``positions``, ``system`` and ``dead``."""
 
     def __init__(self) -> None:
+        #: Woken by every event.
+        self.listeners = Listeners()
         self.streams = {name: Stream() for name in (*OUTPUT_STREAMS, DEAD_STREAM)}
         #: How many dead letters were removed for want of room.
         self.letters_trimmed = 0
@@ -28,6 +31,7 @@ class Outputs:
             fields["traceparent"] = traceparent
         encoded = {name.encode(): value.encode() for name, value in fields.items()}
         self.streams[stream].append(encoded, now_ms)
+        self.listeners.wake()
 
     def has_told(self, identity: str) -> bool:
         """Return whether the system stream has an event of this id among its last ones."""

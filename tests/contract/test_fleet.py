@@ -10,7 +10,7 @@ import pytest
 
 from tests.contract.benches import Bench, send
 from tests.integration.fleets import admission, admit_one, commit, filled, outcome, take, take_one
-from worker.domain.position import Position
+from worker.domain.position import Position, correct_position
 from worker.domain.position_key import position_key
 from worker.domain.refusal import Code
 from worker.domain.signal import Direction
@@ -27,8 +27,8 @@ POSITION = Position(
     symbol="A/B",
     direction=Direction.LONG,
     quantity=Decimal(2),
-    opened_quantity=Decimal(2),
-    entry_price=Decimal(50),
+    entry_quantity=Decimal(2),
+    entry_value=Decimal(100),
     opened_at=datetime(2026, 1, 1, tzinfo=UTC),
     signal_id="s-1",
 )
@@ -234,13 +234,13 @@ async def test_a_correction_changes_book_exposure_and_profit(bench: Bench, left:
     assert held.position == POSITION
     await bench.ask_for_correction("r-1", b"{}")
     assert await calls.requested_corrections() == {"r-1": b"{}"}
-    after = msgspec.structs.replace(POSITION, quantity=left)
+    after, realized = correct_position(POSITION, left, Decimal(45))
 
     async def correct(request: str, valid_until_ms: int = 0) -> Corrected:
         return await calls.correct(
             held,
             after,
-            Decimal(-3),
+            realized,
             quote="USDT",
             event=CHANGED,
             audit=AUDIT,
@@ -257,7 +257,7 @@ async def test_a_correction_changes_book_exposure_and_profit(bench: Bench, left:
     assert positions == ({KEY: after} if left else {})
     numbers = await bench.ledger("w1").account()
     assert numbers.exposure["USDT"] == left * 50
-    assert numbers.realized["USDT"] == -3
+    assert numbers.realized["USDT"] == realized
     assert [one[b"id"] for one in await bench.stream("positions")] == [b"e-changed"]
     assert [one[b"subject"] for one in await bench.stream("system")] == [b"s-1"]
     await calls.refuse_correction("r-1", b"{}")

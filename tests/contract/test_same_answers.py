@@ -117,7 +117,10 @@ class Story:
 
     async def do_resync(self) -> Any:
         worker, grants = self._some()
-        found = await self._ledgers[worker].resync([one.entry_id for one in grants])
+        known = [one.entry_id for one in grants]
+        found = [
+            one for one in await self._ledgers[worker].resync(known) if isinstance(one, Delivery)
+        ]
         return self._told(worker, self._sorted(found))
 
     async def do_authorize(self) -> Any:

@@ -15,11 +15,12 @@ from worker.domain.identity import client_order_id
 from worker.domain.money import ZERO
 from worker.domain.order import TERMINAL as OVER
 from worker.domain.order import OrderRequest, OrderState, Role
-from worker.domain.signal import MalformedSignalError, decode_signal
+from worker.domain.position_json import read_position
+from worker.domain.signal import Direction, MalformedSignalError, decode_signal
 from worker.pipeline.permissions import PERMISSION_TTL_MS
 
 ACCOUNT: Final = "main"
-TERMINAL: Final = frozenset({"OrderFilled", "OrderCancelled", "OrderFailed"})
+TERMINAL: Final = frozenset({"OrderFilled", "OrderCancelled", "OrderFailed", "SignalCompleted"})
 #: How far a worker's wall clock may be off in a run, milliseconds.
 MAX_SKEW_MS: Final = 300
 #: Keys that may remain once everything is finished.
@@ -27,11 +28,13 @@ _LASTING: Final = frozenset(
     {
         "signals", "orders", "positions", "system", "dead", "control", "epoch", "bell", "book",
         "exposure", "totals", "realized", "workers", "keeper", "said", "sheet",
-        "throttle", "watched",
+        "throttle", "watched", "turn-token",
     }
 )  # fmt: skip
 
 
+#: The first parts of keys that expire.
+_EXPIRING: Final = frozenset({"record", "rate", "day", "applied"})
 #: Every leg that a signal's orders can have: closes of more than one order come in pieces.
 LEGS: Final = (Role.ENTRY, Role.EXIT, *(f"{Role.EXIT}.{piece}" for piece in range(2, 12)))
 
@@ -86,7 +89,8 @@ class Checker:
         self._dead_again = False
         self._state = "ACTIVE"
         self._state_since_ms = 0
-        self._admitted_in: dict[int, set[str]] = {}
+        #: By signal: when its opening was first admitted.
+        self._openings_ms: dict[str, int] = {}
         #: Set by a failover: what was reserved or leased before it need not be known any more.
         self.lost_writes_ms = 0
         self.accepted_under: dict[str, str] = {}
@@ -203,16 +207,13 @@ class Checker:
         """A script has run, or what does its work in memory."""
         if step.name not in _SILENT:
             self._trace.note(step.who, step.name, step.text)
-        for entry_id in step.surplus:
-            self._on_surplus(entry_id)
-        if step.name == "control":
-            self._on_control(step.state)
-        for signal in step.opened:
-            self._on_opened(signal)
+        self._look_at(step)
         if seen is None:
             return
         for entry_id in step.ended:
             self._on_ended(entry_id)
+        if step.name in {"commit", "apply"}:
+            self._check_rows()
         for letter_id, fields in seen.dead:
             self._on_dead(letter_id, fields)
         for _, fields in seen.orders:
@@ -222,6 +223,17 @@ class Checker:
         for _, fields in seen.system:
             self._on_event("system", fields)
         self._check_limits(seen)
+
+    def _look_at(self, step: Step) -> None:
+        """Check what was granted, admitted and set."""
+        for entry_id in step.surplus:
+            self._on_surplus(entry_id)
+        if step.stranded and not self.lost_writes_ms:
+            self.violate(f"{step.stranded} positions with a live order that nobody would look at")
+        if step.name == "control":
+            self._on_control(step.state)
+        for signal in step.opened:
+            self._on_opened(signal)
 
     def _on_control(self, state: str) -> None:
         if state != self._state:
@@ -261,14 +273,13 @@ class Checker:
 
     def _on_opened(self, signal: str) -> None:
         risk = self._story.config.risk
-        minute = self._account.now_ms() // 60_000
-        known = set().union(*self._admitted_in.values())
-        if signal not in known:
-            self._admitted_in.setdefault(minute, set()).add(signal)
-        count = len(self._admitted_in.get(minute, ()))
+        if signal in self._openings_ms:
+            return
+        at_ms = self._openings_ms[signal] = self._account.now_ms()
+        count = sum(at_ms - one_ms < 60_000 for one_ms in self._openings_ms.values())
         limit = 0 if self.lost_writes_ms else risk.max_orders_per_minute
         if limit and count > limit:
-            self.violate(f"{count} openings admitted in a minute")
+            self.violate(f"{count} openings admitted within 60 seconds")
 
     def _on_ended(self, entry_id: str) -> None:
         entry = self.entries.get(entry_id)
@@ -280,6 +291,21 @@ class Checker:
                 break
             if not earlier.finished:
                 self.violate(f"{entry.entry_id} ended before {earlier.entry_id} of its group")
+
+    def _check_rows(self) -> None:
+        """Every order that is open at the exchange though its entry has ended has a row."""
+        if self.lost_writes_ms:
+            return
+        for order in self._venue.accepted:
+            client_id = order.request.client_order_id
+            signal_id = self._signal_of.get(client_id, "?")
+            if order.state(self._venue._now_s()) in OVER:
+                continue
+            entry = self.entries.get(self.accepted_under.get(signal_id, ""))
+            if entry is None or not entry.finished:
+                continue
+            if not self._account.has_order(client_id):
+                self.violate(f"{signal_id}: open at the exchange, and no row of it is left")
 
     def _on_dead(self, entry_id: bytes, fields: Mapping[bytes, bytes]) -> None:
         subject = fields[b"entry_id"].decode()
@@ -305,6 +331,14 @@ class Checker:
             self.violate(f"{signal_id}: {kind} after {before[-1]['type']}")
         if kind in {"OrderFilled", "OrderCancelled", "OrderPartiallyFilled"} and not before:
             self.violate(f"{signal_id}: {kind} without OrderPlaced")
+        amounts = [
+            Decimal(one["filled_quantity"])
+            for one in (*before, event)
+            if one["type"] == "OrderPartiallyFilled"
+            and one["client_order_id"] == event.get("client_order_id")
+        ]
+        if amounts != sorted(amounts):
+            self.violate(f"{signal_id}: {kind}, and less is filled than an earlier event said")
         before.append(event)
         if kind in TERMINAL:
             self._check_outcome(signal_id, event)
@@ -330,6 +364,10 @@ class Checker:
         filled = sum((order.filled(now_s) for order in orders), ZERO)
         ended = all(order.state(now_s) in OVER for order in orders)
         kind = event["type"]
+        if kind == "SignalCompleted":
+            if orders:
+                self.violate(f"{signal_id}: SignalCompleted, yet there is an order of it")
+            return
         if kind == "OrderFailed":
             refused = all(order.state(now_s) is OrderState.REJECTED for order in orders)
             if filled or not refused:
@@ -367,7 +405,8 @@ class Checker:
         left = [
             key
             for key in self._account.names()
-            if key not in _LASTING and key.partition(":")[0] not in {"record", "rate", "day"}
+            if key not in _LASTING
+            and key.partition(":")[0] not in {"record", "rate", "day", "applied"}
         ]
         if left:
             self.violate(f"left behind: {', '.join(left)}")
@@ -406,12 +445,10 @@ class Checker:
                 self.violate(f"{key}: still {row.reservation} by {row.signal}")
             if not row.position:
                 continue
-            position = json.loads(row.position)
-            sign = 1 if position["direction"] == "long" else -1
-            book[position["symbol"]] = sign * Decimal(position["quantity"])
-            cost += abs(
-                int(Decimal(position["quantity"]) * Decimal(position["entry_price"]) * 10**6)
-            )
+            position = read_position(row.position)
+            sign = 1 if position.direction is Direction.LONG else -1
+            book[position.symbol] = sign * position.quantity
+            cost += abs(int(position.cost * 10**6))
         for symbol in {*book, *self._symbols()}:
             there = self._venue.net(symbol)
             if book.get(symbol, ZERO) != there:

@@ -87,7 +87,11 @@ class SimulatedMemory:
             dead=new["dead"],
             system=new["system"],
             open_positions=sum(bool(row.position) for row in rows),
-            opening=sum(row.reservation is Reservation.OPENING for row in rows),
+            opening=sum(
+                row.reservation is Reservation.OPENING
+                or (row.reservation is Reservation.RESTING and not row.position)
+                for row in rows
+            ),
             totals=self.exposure(),
             bell=bell,
             tail=tail,
@@ -140,6 +144,14 @@ class SimulatedMemory:
         entry = self.memory.queue.entries.get(entry_id)
         return entry.worker if entry else "", self.memory.queue.leases.get(entry_id, 0)
 
+    def live(self) -> int:
+        """How many positions have a live order."""
+        return len(self.memory.orders.positions())
+
+    def has_order(self, client_order_id: str) -> bool:
+        """Whether there is a row of a live order."""
+        return client_order_id in self.memory.orders.rows
+
     def unfinished(self) -> tuple[set[str], set[str]]:
         """The ids on the signals stream, and those of them that are not acknowledged."""
         queue = self.memory.queue
@@ -172,6 +184,11 @@ class SimulatedMemory:
             "unresolved": queue.unresolved,
             "verdicts": queue.verdicts,
             "corrections": self.memory.corrections.asked,
+            "orders": self.memory.orders.rows,
+            "exchange-ids": self.memory.orders.exchange_ids,
+            "live": self.memory.orders.positions(),
+            "agenda": self.memory.agenda.due,
+            "turns": self.memory.agenda.turns,
         }
         return [name for name, one in kept.items() if one]
 
@@ -190,10 +207,14 @@ def _step(name: str, step: Any, reply: Any) -> Step:
     is_worker = bool(arguments) and isinstance(arguments[0], str) and name not in {"throttle"}
     who = arguments[0] if is_worker and name not in {"decide"} else "operator"
     if name == "claim":
-        text = f"room {arguments[1]} -> {_granted(reply.granted)}"
+        turns = [turn.turn_id for turn in reply.turns]
+        text = f"room {arguments[2]} -> {_granted(reply.granted)} {turns}"
         return Step(name=name, who=who, text=text, surplus=_surplus(reply.granted))
     if name in {"adopt", "resync"}:
-        return Step(name=name, who=who, text=f"-> {_granted(reply)}", surplus=_surplus(reply))
+        granted = reply[0] if name == "resync" else reply
+        return Step(name=name, who=who, text=f"-> {_granted(granted)}", surplus=_surplus(granted))
+    if name == "sweep":
+        return Step(name=name, who="keeper", text=str(reply), stranded=reply.stranded)
     if name == "admit":
         pairs = list(zip(arguments[1], reply, strict=True))
         return Step(

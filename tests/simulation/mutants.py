@@ -188,8 +188,7 @@ MUTANTS: Final = (
         name="limit on positions",
         scenario=scenarios.opens_more_than_allowed,
         scripts={
-            "lib/account_limits": ("if open_positions >= fields[before + ADMIT.MAX_POSITIONS] "
-                           "then return 'MAX_POSITIONS' end", "")
+            "lib/account_limits": ("if held + add > most then", "if false then")
         },
     ),
     Mutant(

@@ -276,6 +276,14 @@ class RedisAccount:
         )
         return decode_entry(raw).worker if raw else "", int(float(expires or 0))
 
+    def live(self) -> int:
+        """How many positions have a live order."""
+        return int(self._server.command("HLEN", f"{PREFIX}live"))
+
+    def has_order(self, client_order_id: str) -> bool:
+        """Whether there is a row of a live order."""
+        return bool(self._server.command("EXISTS", f"{PREFIX}order:{client_order_id}"))
+
     def unfinished(self) -> tuple[set[str], set[str]]:
         """The ids on the signals stream, and those of them that are not acknowledged."""
         if not self._server.command("EXISTS", SIGNALS):

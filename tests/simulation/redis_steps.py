@@ -34,6 +34,7 @@ def read_step(name: str, arguments: tuple[Argument, ...], reply: Any) -> Step:
         surplus=_surplus(rows),
         opened=tuple(opened),
         ended=tuple(ended),
+        stranded=int(reply[3]) if name == "sweep" else 0,
         state=str(arguments[2]) if name == "control" else "",
     )
 
@@ -46,7 +47,7 @@ class _Asked(NamedTuple):
 
 
 def _admissions(arguments: tuple[Argument, ...]) -> list[_Asked]:
-    fields = _fields(arguments, 1)
+    fields = _fields(arguments, 2 + int(arguments[1]))
     return [
         _Asked(
             signal=fields[first + ADMIT.index("signal")],

@@ -42,7 +42,8 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
 
     ``text`` is it in a few words; ``surplus`` are the entries granted for which their group has no
     room, ``opened`` the signals admitted to open a position, ``ended`` the entries acknowledged,
-    ``state`` the trading state that was set.
+    ``stranded`` how many positions nobody would have looked at, ``state`` the trading state that
+    was set.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     surplus: tuple[str, ...] = ()
     opened: tuple[str, ...] = ()
     ended: tuple[str, ...] = ()
+    stranded: int = 0
     state: str = ""
 
 
@@ -104,6 +106,12 @@ class SimulatedAccount(Protocol):
 
     def holder(self, entry_id: str) -> tuple[str, int]:
         """Which worker holds an entry, and until when (the account's time)."""
+
+    def live(self) -> int:
+        """How many positions have a live order."""
+
+    def has_order(self, client_order_id: str) -> bool:
+        """Whether there is a row of a live order."""
 
     def unfinished(self) -> tuple[set[str], set[str]]:
         """The ids on the signals stream, and those of them that are not acknowledged."""

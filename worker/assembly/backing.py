@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING, Protocol, TypedDict
 from worker.config.keys import Config
 from worker.domain.identity import account_key
 from worker.ledger.access import Access
+from worker.ledger.budgets import Budgets
 from worker.ledger.calls import RedisLedger
 from worker.ledger.connection import Connections
+from worker.ledger.conversion import bring_up_to_date
 from worker.ledger.operator_calls import OperatorCalls
-from worker.ledger.ports import Budgets, CorrectionCalls, Ledger, TradingCalls
+from worker.ledger.ports import CorrectionCalls, Ledger, RestingCalls, TradingCalls
+from worker.ledger.resting import RedisResting
 from worker.ledger.scripts import RedisScripts, Scripts
 from worker.ledger.trading_calls import RedisTrading
 from worker.ledger.watching import Watched, watch
@@ -37,8 +40,21 @@ class Backing(Protocol):
         """Return what reads and changes the trading state."""
 
     @property
+    def resting(self) -> RestingCalls:
+        """Return the orders that rest at simulated exchanges."""
+
+    @property
     def address(self) -> str:
         """Return where the account is, for people."""
+
+    async def bring_up_to_date(self) -> int:
+        """Convert what is stored in an older format; return how many positions were.
+
+        Raises:
+            ConfigError: a newer version has converted the account.
+            OlderWorkersError: an older worker may be alive.
+            LedgerError: the account cannot be asked.
+        """
 
     async def watch(self, marks: Mapping[str, str]) -> Watched:
         """Note ``marks`` for the next keeper, and look at what people have changed."""
@@ -96,11 +112,17 @@ class RedisBacking:
         self.ledger = ledger
         self.corrections = OperatorCalls(scripts, output_length=output_length)
         self.trading = RedisTrading(access, self.corrections)
+        self.resting = RedisResting(scripts)
 
     @property
     def address(self) -> str:
         """Return the primary's address."""
         return self._access.connections.address
+
+    async def bring_up_to_date(self) -> int:
+        """Convert what is stored in an older format; return how many positions were."""
+        ledger = self.ledger
+        return await bring_up_to_date(self._scripts, worker=ledger.worker, lease_ms=ledger.lease_ms)
 
     async def watch(self, marks: Mapping[str, str]) -> Watched:
         """Note ``marks`` for the next keeper, and look at what people have changed."""
@@ -161,10 +183,11 @@ class MemoryBacking:
 
     def __init__(self, account: "MemoryAccount", terms: LedgerTerms) -> None:
         # Imported here: a worker with Redis never loads it.
-        from worker.ledger.memory import ledger, operator, steps  # noqa: PLC0415
+        from worker.ledger.memory import ledger, operator, resting, steps  # noqa: PLC0415
 
         way = steps.DirectSteps(account, terms["clock"])
         self.ledger = ledger.MemoryLedger(account, **terms, steps=way)
+        self.resting = resting.MemoryResting(account, way)
         self._operator = operator.MemoryOperator(account, way)
         self.corrections: CorrectionCalls = self._operator
         self.trading: TradingCalls = self._operator
@@ -172,6 +195,10 @@ class MemoryBacking:
     async def watch(self, marks: Mapping[str, str]) -> Watched:
         """Note ``marks`` for the next keeper, and look at what people have changed."""
         return await self._operator.watch(marks)
+
+    async def bring_up_to_date(self) -> int:
+        """Do nothing: nothing was stored by another version."""
+        return 0
 
     async def close(self) -> None:
         """Do nothing: there is no connection."""

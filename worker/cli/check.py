@@ -142,6 +142,7 @@ async def _redis(config: Config) -> Finding:
             facts = await reader.server()
             state = (await reader.trading.read()).control.trading_state
             ahead = await reader.streams_ahead()
+            problem = await reader.format_problem()
     except (LedgerError, ConfigError) as error:
         return Finding("FAIL", "redis", str(error))
     detail = [f"{facts.address}, {facts.product}, {facts.role}, trading {state}"]
@@ -157,6 +158,9 @@ async def _redis(config: Config) -> Finding:
     if facts.role not in {"master", ""}:
         level = "FAIL"
         detail.append(f"this server is a {facts.role}, the ledger needs the primary")
+    if problem:
+        level = "FAIL"
+        detail.append(problem)
     for stream, ahead_ms in ahead.items():
         if ahead_ms > AHEAD_MS:
             level = "FAIL"

@@ -21,7 +21,7 @@ from worker.cli.exit_codes import FAILURE, OK
 from worker.cli.heading import heading
 from worker.cli.wording import count_of, price
 from worker.config.keys import Config
-from worker.domain.event import TERMINAL_EVENTS
+from worker.domain.event import terminal_event
 from worker.domain.money import rounded_text, text
 from worker.domain.position import Position
 from worker.domain.position_events import FLATTEN_PREFIX
@@ -41,7 +41,6 @@ TIMEOUT_S, RESTING_MARGIN_S = 60.0, 30.0
 EXPIRY_MARGIN_S: Final = 60
 #: The longest wait for events before the book is read again.
 LOOK_EVERY_MS: Final = 500
-_TERMINAL: Final = frozenset(event.__name__ for event in TERMINAL_EVENTS)
 _THEN: Final = {state.value.lower(): state for state in TradingState}
 _encode = msgspec.json.Encoder().encode
 
@@ -289,7 +288,8 @@ class Flattening:
 
     def _note(self, entry: StreamEntry) -> None:
         """Drop a closing signal that has ended, so that a position it left open is tried again."""
-        if entry.text("type") not in _TERMINAL:
+        event = terminal_event(entry.text("type"), entry.fields["data"])
+        if event is None:
             return
         subject = entry.text("subject")
         for key, signal_id in tuple(self._outstanding.items()):
@@ -298,7 +298,7 @@ class Flattening:
                 pause_s = self._pauses_s.get(key, FIRST_PAUSE_S)
                 self._again_s[key] = time.monotonic() + pause_s
                 self._pauses_s[key] = min(2 * pause_s, LONGEST_PAUSE_S)
-                reason = msgspec.json.decode(entry.fields["data"]).get("reason")
+                reason = event.get("reason")
                 if reason:
                     self._failures[key] = reason
 

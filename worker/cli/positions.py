@@ -3,7 +3,7 @@
 from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping
 from decimal import Decimal
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -17,6 +17,13 @@ from worker.operator.pnl import marks_of, unrealized
 from worker.operator.reader import AccountReader
 
 Marks = Mapping[tuple[str, str], Decimal]
+
+#: The members of a position in JSON; the sums it is stored as are no part of them.
+_SHOWN: Final = (
+    "position_id", "exchange", "symbol", "direction", "quantity", "opened_quantity", "entry_price",
+    "opened_at", "signal_id", "strategy_id", "stop_loss", "take_profit", "realized_pnl", "fee",
+    "fees", "entry_fee_open",
+)  # fmt: skip
 
 _encode = msgspec.json.Encoder(decimal_format="string").encode
 
@@ -46,13 +53,14 @@ async def _positions(reader: AccountReader, options: Namespace) -> int:
 
 
 def to_json(book: Book, marks: Marks) -> bytes:
-    """Encode every position with all its fields; ``busy`` while a signal is changing it.
+    """Encode every position as it is shown; ``busy`` while a signal is changing it.
 
     The exchange's own quantity and the protection are not known yet: null.
     """
     return _encode(
         [
-            {name: _plain(getattr(position, name)) for name in position.__struct_fields__}
+            {name: _plain(getattr(position, name)) for name in _SHOWN}
+            | {"exit_quantity": _plain(position.exits[0]), "exit_value": _plain(position.exits[1])}
             | {"busy": key in book.busy}
             | {
                 "mark": _plain(marks.get((position.exchange, position.symbol))),

@@ -13,7 +13,7 @@ from worker import __version__
 from worker.cli import output
 from worker.domain.event import STREAM_OF, Event, payload_struct
 from worker.domain.identity import ACCOUNT_PATTERN
-from worker.domain.refusal import Code, DeadReason
+from worker.domain.refusal import CancelCode, Code, DeadReason
 from worker.domain.signal import MAX_METADATA_BYTES, MAX_PAYLOAD_BYTES, Signal
 
 #: The type documented for a raw payload field, whose content the worker never decodes.
@@ -121,6 +121,7 @@ def schemas() -> dict[str, Any]:
     described = {name: _tidied(schema) for name, schema in components.items()}
     described["Signal"]["allOf"] = _CONDITIONS
     described["Code"]["x-meanings"] = {code.value: code.meaning for code in Code}
+    described["CancelCode"]["x-meanings"] = {code.value: code.meaning for code in CancelCode}
     return described
 
 

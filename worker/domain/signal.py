@@ -226,10 +226,10 @@ def _check_names(data: bytes) -> None:
 
 def _check_decimals(signal: Signal, fields: Mapping[str, msgspec.Raw]) -> None:
     for name in _DECIMAL_FIELDS:
-        written = fields.get(name)
-        if written is None:
+        if name not in fields:
             continue
         value: Decimal | None = getattr(signal, name)
+        written = fields[name]
         if value is not None and not (value and _plain(written)):
             _check_decimal(name, value)
             if bytes(written).strip(_DECIMAL_CHARACTERS):

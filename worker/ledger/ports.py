@@ -4,9 +4,9 @@
 both to the same sentences.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from decimal import Decimal
-from typing import Protocol
+from typing import Final, Protocol
 
 from worker.domain.event_text import EventText
 from worker.domain.position import Position
@@ -32,19 +32,13 @@ from worker.ledger.replies import (
     Seat,
     Swept,
 )
+from worker.ledger.resting import Asked, Markets, RestingOrder, SeenPrice
+from worker.ledger.resting_layouts import RestingRow
+from worker.ledger.turns import ApplyItem, Turn
+from worker.ledger.words import Status
 
-
-class Budgets(Protocol):
-    """The budgets of requests of one worker, as far as workers share them."""
-
-    def names(self) -> Sequence[str]:
-        """Return the names of the budgets, without spaces."""
-
-    def learn_shares(self, shares: Mapping[str, tuple[int, int]]) -> None:
-        """Take how many live workers use each budget, and this one's number among them."""
-
-    def learn_holds(self, holds: Mapping[str, float]) -> None:
-        """Take for how many milliseconds an exchange wants no request of a budget."""
+#: How many pending entries one sweep looks at.
+SWEPT_AT_ONCE: Final = 1_000
 
 
 class Ledger(Protocol):
@@ -72,11 +66,14 @@ class Ledger(Protocol):
     async def ensure_group(self) -> None:
         """Create the stream and its group where they are missing."""
 
-    async def claim(self, room: int, *, after: bytes | None = None, wait_ms: int = 500) -> Claim:
-        """Take up to ``room`` entries that may run now.
+    async def claim(
+        self, room: int, *, turns: int = 0, after: bytes | None = None, wait_ms: int = 500
+    ) -> Claim:
+        """Take up to ``room`` entries and ``turns`` turns that may run now.
 
         Args:
-            room: how many.
+            room: how many entries.
+            turns: how many turns.
             after: an earlier claim's ``tail``, where that had nothing more. The claim then waits
                 for an entry after it, or for one that was given back.
             wait_ms: for how long. A lease is measured from before the wait, so up to ``wait_ms``
@@ -87,16 +84,21 @@ class Ledger(Protocol):
         """Make a waiting claim fail now."""
 
     async def heartbeat(self, held: Iterable[tuple[str, int]], status: bytes) -> Heartbeat:
-        """Renew the leases of ``held`` (entries and tokens) and announce ``status`` (JSON)."""
+        """Renew leases and announce ``status`` (JSON).
+
+        Args:
+            held: entries and turns, each with its token.
+            status: of this worker.
+        """
 
     async def release(self, entries: Iterable[tuple[str, int, int, bool]]) -> int:
-        """Give entries (:class:`~worker.ledger.layouts.Released`) back.
+        """Give entries and turns (:class:`~worker.ledger.layouts.Released`) back.
 
         Returns:
             How many were still held.
         """
 
-    async def resync(self, known: Iterable[str]) -> list[Delivery]:
+    async def resync(self, known: Iterable[str]) -> list[Delivery | Turn]:
         """Return what is leased to this worker although no reply that arrived said so."""
 
     async def park(
@@ -132,7 +134,14 @@ class Ledger(Protocol):
         """Look once more before an order is sent."""
 
     async def commit(self, items: Sequence[CommitItem]) -> list[Committed]:
-        """Write outcomes, and take the next entries of their groups; an answer for each."""
+        """Write outcomes, and take the next entries of their groups.
+
+        Returns:
+            An answer for each, up to one whose events cannot be written; the first of them raises.
+        """
+
+    async def apply(self, item: ApplyItem) -> Status:
+        """Write what a turn has found out: COMMITTED, FENCED, or CHANGED where the book is."""
 
     # -- the account ---------------------------------------------------------------------------
 
@@ -162,14 +171,58 @@ class Ledger(Protocol):
     async def take_seat(self, exchange: str, key_digest: str, seats: int, term_ms: int) -> Seat:
         """Take or keep one of the ``seats`` at an API key for ``term_ms``, 0 to give it up."""
 
-    async def sweep(self, signal_retention_ms: int) -> Swept:
-        """Register orphaned entries, trim the signals stream, remove consumers that are gone."""
+    async def sweep(
+        self, signal_retention_ms: int, start: bytes = b"-", count: int = SWEPT_AT_ONCE
+    ) -> Swept:
+        """Register orphaned entries, trim the signals stream, remove consumers that are gone.
+
+        Args:
+            signal_retention_ms: how long a signal stays on its stream.
+            start: where to look for orphans: the ``next`` of an earlier sweep, or the beginning.
+            count: how many pending entries to look at.
+        """
 
     async def trim_letters(self, max_letters: int, max_bytes: int) -> LettersTrimmedReply:
         """Remove the oldest dead letters beyond these bounds, a portion a call."""
 
     async def leave(self) -> int:
         """Sign off; return how many entries this consumer still owns."""
+
+
+class RestingCalls(Protocol):
+    """The orders that rest at an account's simulated exchanges."""
+
+    async def ask(
+        self,
+        asked: Asked,
+        market: tuple[str, str],
+        client_order_id: str,
+        *,
+        row: RestingRow | None = None,
+        prices: Sequence[SeenPrice] = (),
+    ) -> RestingOrder:
+        """Look at an order, let it rest if none is known by its id, or cancel it.
+
+        Args:
+            asked: what to do.
+            market: exchange and symbol.
+            client_order_id: the order's.
+            row: the order that is to rest; the time in it is ignored.
+            prices: of the market, the oldest first, which the ledger has not seen; they come first.
+        """
+
+    async def send_prices(
+        self, last: int, seen: Iterable[tuple[str, str, Sequence[SeenPrice]]]
+    ) -> Markets:
+        """Send prices of markets where orders rest, and learn where others do.
+
+        Args:
+            last: the number that the call before returned, 0 at first.
+            seen: exchange, symbol and prices, the oldest first.
+        """
+
+    async def list(self, exchange: str, symbol: str = "") -> tuple[list[RestingRow], int]:
+        """List the orders that are open at a simulated exchange; and the ledger's time, Unix ms."""
 
 
 class CorrectionCalls(Protocol):

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import msgspec
 
-from worker.domain.event import TERMINAL_EVENTS
+from worker.domain.event import terminal_event
 from worker.domain.order import OrderState
 from worker.ledger.access import DEAD_STREAM, Access, StreamEntry
 from worker.ledger.errors import LedgerUnavailableError
@@ -17,8 +17,6 @@ from worker.ledger.streams import Tail
 ENDING_STREAMS: Final = ("orders", DEAD_STREAM)
 #: The longest wait for events, and the pause while Redis is away.
 LOOK_EVERY_MS: Final = 500
-#: The names of terminal events; ``SignalCompleted`` ends a signal that needs no order of its own.
-TERMINAL: Final = frozenset(event.__name__ for event in TERMINAL_EVENTS) | {"SignalCompleted"}
 _GOOD: Final = frozenset({"OrderFilled", "SignalCompleted"})
 
 
@@ -106,9 +104,9 @@ class Outcomes:
             one = self._pending.pop(entry.text("entry_id"), None)
             return [_dead(one, entry)] if one else []
         kind = entry.text("type")
-        if kind not in TERMINAL:
+        subject, event = entry.text("subject"), terminal_event(kind, entry.fields["data"])
+        if event is None:
             return []
-        subject, event = entry.text("subject"), msgspec.json.decode(entry.fields["data"])
         ended = [one for one in self._pending.values() if one.signal_id == subject and one.digest]
         # Another signal under the same id becomes a dead letter; a repetition ends with the first.
         ended = [one for one in ended if one.digest == ended[0].digest]

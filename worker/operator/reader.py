@@ -10,6 +10,7 @@ from worker.domain.identity import account_key
 from worker.ledger import streams
 from worker.ledger.access import OUTPUT_STREAMS, Access, StreamEntry
 from worker.ledger.connection import Connections
+from worker.ledger.conversion import format_problem
 from worker.ledger.inspection import (
     Snapshot,
     read_positions,
@@ -82,6 +83,10 @@ class AccountReader:
     async def key_holder(self, key_digest: str) -> str:
         """Return the worker that holds the only seat at an API key; empty if nobody does."""
         return await read_seat_holder(self.access, key_digest)
+
+    async def format_problem(self) -> str:
+        """Return why a worker of this version could not start on the account; empty if it could."""
+        return await format_problem(self.access, int(self._config.worker.lease_seconds * 1000))
 
     async def __aenter__(self) -> Self:
         return self

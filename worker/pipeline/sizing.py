@@ -127,7 +127,8 @@ class Sizing:
             quantity = min(quantity, signal.quantity - closed)
         side = opening_side(position.direction).opposite
         _, limit, trigger = _prices(signal, side, signal.entry_price or ZERO, info)
-        largest = largest_order(info, position.entry_price, at_market=limit is None)
+        price = position.entry_price if info.max_market_notional else None  # a division
+        largest = largest_order(info, price, at_market=limit is None)
         if largest and quantity > largest:
             # Two halves where what the largest order leaves could not be sold by itself.
             rest = quantity - largest

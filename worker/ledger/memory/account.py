@@ -5,15 +5,18 @@ from collections.abc import Mapping
 from worker.domain.trading_asks import Control
 from worker.domain.trading_state import TradingState
 from worker.ledger.access import INPUT_STREAM, StreamEntry, split_id
+from worker.ledger.memory.agenda import Agenda
 from worker.ledger.memory.bell import Bell
 from worker.ledger.memory.book import BookRows
 from worker.ledger.memory.control import TradingControl
 from worker.ledger.memory.corrections import Requests
 from worker.ledger.memory.office import Office
+from worker.ledger.memory.orders import OrderRows
 from worker.ledger.memory.outputs import Outputs
 from worker.ledger.memory.pauses import Pauses
 from worker.ledger.memory.queue import Queue
 from worker.ledger.memory.records import Records
+from worker.ledger.memory.resting_book import RestingBook
 from worker.ledger.memory.stream import Stream
 from worker.ledger.memory.sums import Sums
 from worker.runtime.clock import Clock, SystemClock
@@ -44,6 +47,9 @@ class MemoryAccount:
         self.outputs = Outputs()
         self.control = TradingControl()
         self.corrections = Requests()
+        self.orders = OrderRows()
+        self.agenda = Agenda()
+        self.resting = RestingBook()
 
     def now_ms(self) -> int:
         """Return the account's time, Unix milliseconds."""

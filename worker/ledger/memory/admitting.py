@@ -4,18 +4,23 @@ from collections.abc import Sequence
 
 import msgspec
 
+from worker.domain.refusal import CancelCode, Code
 from worker.ledger.items import AdmitItem
 from worker.ledger.memory.account import MemoryAccount
-from worker.ledger.memory.limits import rule_broken
-from worker.ledger.memory.queue import Refusal
+from worker.ledger.memory.limits import count_in_limits, rule_broken
+from worker.ledger.memory.queue import Entry, Refusal
 from worker.ledger.replies import (
     Admission,
     Admitted,
     Authorization,
+    Blocked,
     Duplicate,
+    EndedFirst,
     Fenced,
+    Waits,
 )
-from worker.ledger.stored import STATE_ADMITTED, Record
+from worker.ledger.stored import STATE_ADMITTED, BookRow, Record, Reservation
+from worker.ledger.turns import CancelMark
 
 
 def admit(account: MemoryAccount, worker: str, items: Sequence[AdmitItem]) -> list[Admission]:
@@ -41,16 +46,34 @@ def _admit(account: MemoryAccount, worker: str, item: AdmitItem) -> Admission:
     if before and (before.token, before.only_look) == (item.token, item.only_look):
         return before.code  # asked again
     row = account.book.row(item.position_key)
-    code = rule_broken(account, item, row)
-    if code is not None:
-        entry.refusal = Refusal(item.token, item.only_look, code)
-        return code
-    if item.action == "open":
-        account.sums.change_exposure(item.quote, item.notional)
+    broken = rule_broken(account, item, row)
+    if broken is not None:
+        return _refuse(account, entry, item, broken, row)
+    count_in_limits(account, item)
     account.book.reserve(item.position_key, item.signal)
     entry.signal = item.signal
     account.records.begin(_record(account, worker, item, row.position, now_ms))
     return Admitted(row.position, pause_ms, now_ms)
+
+
+def _refuse(
+    account: MemoryAccount, entry: Entry, item: AdmitItem, broken: Code | Waits, row: BookRow
+) -> Admission:
+    """Refuse an order, so that it is answered the same if it is asked again.
+
+    A close waits while the entry that rests for its position is cancelled; where nothing of that
+    had traded, it has come to its end.
+    """
+    if isinstance(broken, Waits):
+        entry.refusal, entry.waits_for = None, row.signal
+        mark, now_ms = CancelMark(CancelCode.CLOSED, item.signal), account.now_ms()
+        account.orders.ask_to_cancel(row.signal, mark, now_ms)
+        account.agenda.bring_forward(item.position_key, now_ms)
+        return broken
+    if broken is Code.NO_POSITION and entry.waits_for:
+        return EndedFirst(entry.waits_for)
+    entry.refusal, entry.waits_for = Refusal(item.token, item.only_look, broken), ""
+    return Blocked(row.signal) if row.reservation is Reservation.RESTING else broken
 
 
 def _record(

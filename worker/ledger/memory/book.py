@@ -18,6 +18,17 @@ class BookRows:
         """Return what is held under a position key, and who has reserved it."""
         return self.rows.get(key, _NOTHING)
 
+    def line(self, key: str) -> bytes:
+        """Return a row as Redis has it, empty for none: the text that a turn compares."""
+        row = self.row(key)
+        if not row.reservation:
+            return row.position
+        return f"{row.reservation} {row.signal} {row.position.decode()}".rstrip().encode()
+
+    def rest(self, key: str, signal: str, position: bytes) -> None:
+        """Leave a position to the entry that rests for it, with what that has made so far."""
+        self._put(key, BookRow(position, Reservation.RESTING, signal))
+
     def reserve(self, key: str, signal: str) -> None:
         """Reserve a position for a signal: to open it, or to close what there is."""
         position = self.row(key).position

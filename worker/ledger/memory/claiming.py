@@ -1,6 +1,7 @@
 """Handing out entries: claim, and what a lost reply or a slow holder makes necessary."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
+from typing import NamedTuple
 
 import msgspec
 
@@ -11,6 +12,7 @@ from worker.ledger.memory.grants import Grant, grant_of
 from worker.ledger.memory.oversize import bury_oversize, is_too_large, size_of
 from worker.ledger.memory.queue import Entry, in_order_of_time
 from worker.ledger.memory.stream import text_of_order
+from worker.ledger.memory.turning import TurnGrant, resync_turns, take_turns
 
 
 class Claimed(msgspec.Struct, kw_only=True):
@@ -20,6 +22,7 @@ class Claimed(msgspec.Struct, kw_only=True):
     """
 
     granted: list[Grant]
+    turns: list[TurnGrant]
     tail: bytes = b"0-0"
     more: bool = True
     vanished: int = 0
@@ -31,22 +34,27 @@ class Claimed(msgspec.Struct, kw_only=True):
         return len(self.granted) < room and self.size < REPLY_BYTES
 
 
-def claim(
-    account: MemoryAccount, worker: str, room: int, lease_ms: int, ceiling: int, bound: int
-) -> Claimed:
-    """Take work: expired leases, then released entries, then new ones.
+class ClaimTerms(NamedTuple):
+    """What a worker says in each of its claims.
 
-    Args:
-        account: where.
-        worker: for whom.
-        room: how many entries to take at most.
-        lease_ms: for how long.
-        ceiling: how many entries may wait in all groups.
-        bound: how many openings may wait in one group, and how many others.
+    ``lease_ms`` is for how long entries are taken, ``max_waiting`` how many may wait in all groups,
+    ``max_group_waiting`` how many openings may wait in one group, and how many others.
     """
+
+    lease_ms: int
+    max_waiting: int
+    max_group_waiting: int
+
+
+def claim(account: MemoryAccount, worker: str, terms: ClaimTerms, room: int, turns: int) -> Claimed:
+    """Take up to ``room`` entries and ``turns`` turns.
+
+    First come turns that are due, then expired leases, then released entries, then new ones.
+    """
+    lease_ms, ceiling, bound = terms
     now_ms, queue = account.now_ms(), account.queue
     pending = len(queue.entries)
-    claimed = Claimed(granted=[], oversize=[])
+    claimed = Claimed(granted=[], turns=take_turns(account, worker, lease_ms, turns), oversize=[])
     for entry, until_ms in queue.expired(now_ms, room):
         _take(account, claimed, entry, worker, now_ms + lease_ms, now_ms - until_ms)
     while claimed.has_room(room) and (released := queue.next_released()) is not None:
@@ -95,18 +103,27 @@ def _take(
 def renew(account: MemoryAccount, worker: str, lease_ms: int, held: Iterable[Held]) -> set[str]:
     """Renew a worker's leases; return the entries that it does not hold any more."""
     lost = set()
+    until_ms = account.now_ms() + lease_ms
     for entry_id, token in held:
-        if account.queue.held(entry_id, worker, token) is None:
-            lost.add(entry_id)
+        if (turn := account.agenda.held(entry_id, worker, token)) is not None:
+            turn.until_ms = until_ms
+        elif account.queue.held(entry_id, worker, token) is not None:
+            account.queue.leases[entry_id] = until_ms
         else:
-            account.queue.leases[entry_id] = account.now_ms() + lease_ms
+            lost.add(entry_id)
     return lost
 
 
 def release(account: MemoryAccount, worker: str, entries: Iterable[Released]) -> int:
-    """Give entries back: at once, or after a hold, during which nobody gets them."""
+    """Give entries and turns back: at once, or after a hold, during which nobody gets them."""
     queue, now_ms, count = account.queue, account.now_ms(), 0
     for entry_id, token, hold_ms, died in entries:
+        turn = account.agenda.held(entry_id, worker, token)
+        if turn is not None:
+            count += 1
+            account.agenda.end(turn.key)
+            account.agenda.bring_forward(turn.key, now_ms + hold_ms)
+            continue
         entry = queue.held(entry_id, worker, token)
         if entry is None:
             continue
@@ -123,9 +140,9 @@ def release(account: MemoryAccount, worker: str, entries: Iterable[Released]) ->
 
 
 def resync(
-    account: MemoryAccount, worker: str, lease_ms: int, known: Collection[str]
-) -> list[Grant]:
-    """Return the entries leased to a worker by replies that were lost.
+    account: MemoryAccount, worker: str, lease_ms: int, known: frozenset[str]
+) -> tuple[list[Grant], list[TurnGrant]]:
+    """Return the entries and turns leased to a worker by replies that were lost.
 
     Tokens are unchanged: a reply that is only late says the same.
     """
@@ -135,7 +152,7 @@ def resync(
         if entry.worker == worker and entry_id not in known:
             queue.leases[entry_id] = account.now_ms() + lease_ms
             found.append(grant_of(account, entry))
-    return found
+    return found, resync_turns(account, worker, lease_ms, known)
 
 
 def adopt(account: MemoryAccount, worker: str, lease_ms: int, count: int) -> list[Grant]:

@@ -1,7 +1,9 @@
-"""The end of a signal: everything about it written at once, the next of its group handed on."""
+"""The end of an entry: everything about it written at once, the next of its group handed on."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
+
+import msgspec
 
 from worker.ledger.items import CommitItem
 from worker.ledger.memory.account import MemoryAccount
@@ -9,7 +11,11 @@ from worker.ledger.memory.grants import Grant, hand_on
 from worker.ledger.memory.oversize import tail_fields
 from worker.ledger.memory.queue import Entry
 from worker.ledger.replies import CommitStatus
-from worker.ledger.stored import Record
+from worker.ledger.stored import STATE_RESTING, Record, decode_order
+from worker.ledger.turn_layouts import Rests
+
+#: By how much a record outlives its signal, at least: clocks differ.
+OUTLIVES_MS: Final = 60_000
 
 
 class Terms(NamedTuple):
@@ -52,6 +58,8 @@ def _commit(account: MemoryAccount, worker: str, terms: Terms, item: CommitItem)
         status = _judged(account, item)
     if status is CommitStatus.CONFLICT:
         return Ended(status)  # comes again as a dead letter
+    if item.rests is not None and not is_admitted:
+        return Ended(CommitStatus.FENCED)  # it is admitted anew
     if status is CommitStatus.COMMITTED and not item.duplicate:
         _write_outcome(account, worker, terms, item, is_admitted=is_admitted)
     if item.dead is not None:
@@ -95,11 +103,13 @@ def _write_outcome(
 ) -> None:
     """Write position, reservation, sums, events and the record of a signal that has ended."""
     now_ms, end = account.now_ms(), item.record
-    if item.reservation:
+    if item.rests is not None:
+        _rest_order(account, item, item.rests)
+    elif item.reservation:
         _settle_position(account, item, is_admitted=is_admitted)
     for event in item.events:
         account.outputs.tell(event, item.signal, now_ms, traceparent=item.traceparent)
-    if not item.signal:
+    if not item.signal or item.rests is not None:
         return
     record = Record(
         entry=item.entry,
@@ -113,9 +123,20 @@ def _write_outcome(
         outcome=end.outcome,
         ended_at=now_ms,
     )
-    account.records.end(
-        record, retention_ms=terms.retention_ms, expires_ms=item.expires_ms, now_ms=now_ms
-    )
+    # Until the signal has expired, or a repetition would trade.
+    keep_ms = max(terms.retention_ms, item.expires_ms - now_ms + OUTLIVES_MS)
+    account.records.end(record, keep_ms=keep_ms, now_ms=now_ms)
+
+
+def _rest_order(account: MemoryAccount, item: CommitItem, rests: Rests) -> None:
+    """Leave an admitted signal's order to turns: it keeps what admission reserved."""
+    key, now_ms = item.position_key, account.now_ms()
+    account.book.rest(key, item.signal, (item.position or "").encode())
+    record = account.records.stored(item.signal, now_ms)
+    if record is not None:
+        account.records.begin(msgspec.structs.replace(record, state=STATE_RESTING))
+    account.orders.put(key, rests.exchange_key, decode_order(rests.row.encode()))
+    account.agenda.bring_forward(key, now_ms + rests.due_ms)
 
 
 def _settle_position(account: MemoryAccount, item: CommitItem, *, is_admitted: bool) -> None:

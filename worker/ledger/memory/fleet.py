@@ -8,6 +8,7 @@ from worker.ledger.layouts import Held
 from worker.ledger.memory.account import MemoryAccount
 from worker.ledger.memory.claiming import renew
 from worker.ledger.memory.office import Beat
+from worker.ledger.memory.turning import make_resting_due
 from worker.ledger.replies import Election, Seat
 
 
@@ -34,6 +35,8 @@ def heartbeat(
     """Renew a worker's leases, note that it lives and which budgets of requests it uses."""
     now_ms = account.now_ms()
     lost = renew(account, worker, lease_ms, held)
+    if account.trading_state is not TradingState.ACTIVE:
+        make_resting_due(account)
     account.office.workers[worker] = Beat(now_ms, status)
     shares = {one: account.pauses.share(one, worker, lease_ms, now_ms) for one in budgets}
     return Beaten(lost, account.trading_state, shares)

@@ -7,6 +7,7 @@ from worker.ledger.access import DEAD_STREAM, STREAMS, split_id
 from worker.ledger.layouts import LettersTrimmedReply
 from worker.ledger.memory.account import MemoryAccount
 from worker.ledger.memory.oversize import size_of
+from worker.ledger.memory.turning import watch_live
 from worker.ledger.replies import Account, Book, Swept, book_of, printable_group
 
 
@@ -23,6 +24,7 @@ def sweep(account: MemoryAccount, signal_retention_ms: int) -> Swept:
         orphans=0,
         trimmed=queue.signals.keep_from(floor),
         consumers_removed=account.office.forget_gone(now_ms, owners),
+        stranded=watch_live(account),
         oversize=[],
     )
 

@@ -6,13 +6,15 @@ from functools import partial
 import msgspec
 
 from worker.domain.sheet import Sheet
+from worker.ledger.budgets import Budgets
 from worker.ledger.items import AdmitItem, CommitItem
 from worker.ledger.layouts import Held, LettersTrimmedReply, Released
-from worker.ledger.memory import admitting, claiming, committing, fleet, keeping
+from worker.ledger.memory import admitting, claiming, committing, fleet, keeping, turning
 from worker.ledger.memory.account import MemoryAccount
 from worker.ledger.memory.grants import Grant
 from worker.ledger.memory.steps import DirectSteps, Steps
-from worker.ledger.ports import Budgets
+from worker.ledger.memory.turning import TurnGrant
+from worker.ledger.ports import SWEPT_AT_ONCE
 from worker.ledger.replies import (
     Account,
     Admission,
@@ -28,6 +30,8 @@ from worker.ledger.replies import (
     read_verdict,
 )
 from worker.ledger.scripts import Doorbell
+from worker.ledger.turns import ApplyItem, Turn
+from worker.ledger.words import Status
 from worker.runtime.clock import Clock
 
 
@@ -68,6 +72,7 @@ class MemoryLedger:
         self.worker = worker
         self.lease_ms = lease_ms
         self._terms = committing.Terms(lease_ms, retention_ms, output_length)
+        self._claim_terms = claiming.ClaimTerms(lease_ms, max_waiting, max_group_waiting)
         self._max_waiting = max_waiting
         self._max_group_waiting = max_group_waiting
         self._budgets = budgets
@@ -86,18 +91,15 @@ class MemoryLedger:
     async def ensure_group(self) -> None:
         """Do nothing: an account in memory cannot lose its group."""
 
-    async def claim(self, room: int, *, after: bytes | None = None, wait_ms: int = 500) -> Claim:
-        """Take up to ``room`` entries; with ``after``, wait up to ``wait_ms`` for news first."""
+    async def claim(
+        self, room: int, *, turns: int = 0, after: bytes | None = None, wait_ms: int = 500
+    ) -> Claim:
+        """Take up to ``room`` entries and ``turns`` turns.
+
+        With ``after``, wait up to ``wait_ms`` for news first.
+        """
         sent = self._clock.monotonic_ms()
-        step = partial(
-            claiming.claim,
-            self._account,
-            self.worker,
-            room,
-            self.lease_ms,
-            self._max_waiting,
-            self._max_group_waiting,
-        )
+        step = partial(claiming.claim, self._account, self.worker, self._claim_terms, room, turns)
         if after is None:
             claimed = await self._steps.run("claim", step)
         else:
@@ -110,6 +112,7 @@ class MemoryLedger:
             more=claimed.more,
             vanished=claimed.vanished,
             oversize=claimed.oversize,
+            turns=[self._turn(one, sent) for one in claimed.turns],
         )
 
     def hang_up(self) -> None:
@@ -149,11 +152,13 @@ class MemoryLedger:
         step = partial(claiming.release, self._account, self.worker, given)
         return await self._steps.run("release", step)
 
-    async def resync(self, known: Iterable[str]) -> list[Delivery]:
+    async def resync(self, known: Iterable[str]) -> list[Delivery | Turn]:
         """Return what is leased to this worker although no answer that arrived said so."""
         sent = self._clock.monotonic_ms()
-        step = partial(claiming.resync, self._account, self.worker, self.lease_ms, set(known))
-        return self._deliveries(await self._steps.run("resync", step), sent)
+        step = partial(claiming.resync, self._account, self.worker, self.lease_ms, frozenset(known))
+        entries, turns = await self._steps.run("resync", step)
+        found: list[Delivery | Turn] = [*self._deliveries(entries, sent)]
+        return found + [self._turn(one, sent) for one in turns]
 
     async def park(
         self,
@@ -209,6 +214,12 @@ class MemoryLedger:
             for one in answers
         ]
 
+    async def apply(self, item: ApplyItem) -> Status:
+        """Write what a turn has found out: COMMITTED, FENCED, or CHANGED where the book is."""
+        length = self._terms.output_length
+        step = partial(turning.apply, self._account, self.worker, item, length)
+        return await self._steps.run("apply", step)
+
     # -- the account ---------------------------------------------------------------------------
 
     async def account(self) -> Account:
@@ -258,8 +269,10 @@ class MemoryLedger:
         step = partial(fleet.take_seat, self._account, holder, key_digest, seats, term_ms)
         return await self._steps.run("seat", step)
 
-    async def sweep(self, signal_retention_ms: int) -> Swept:
-        """Trim the signals stream, forget workers that are gone."""
+    async def sweep(
+        self, signal_retention_ms: int, start: bytes = b"-", count: int = SWEPT_AT_ONCE
+    ) -> Swept:
+        """Trim the signals stream, forget workers that are gone; there are no orphans to find."""
         step = partial(keeping.sweep, self._account, signal_retention_ms)
         return await self._steps.run("sweep", step)
 
@@ -282,6 +295,19 @@ class MemoryLedger:
 
     def _deliveries(self, grants: Iterable[Grant], sent: float) -> list[Delivery]:
         return [self._delivery(grant, sent) for grant in grants]
+
+    def _turn(self, grant: TurnGrant, sent: float) -> Turn:
+        """Return a turn that was granted to a call made at ``sent``."""
+        return Turn(
+            entry_id=grant.turn_id,
+            token=grant.token,
+            deliveries=grant.deliveries,
+            overdue_ms=grant.overdue_ms,
+            lease_mono_ms=sent + self.lease_ms,
+            received_mono_ms=self._clock.monotonic_ms(),
+            book=grant.book,
+            orders=grant.orders,
+        )
 
     def _delivery(self, grant: Grant, sent: float) -> Delivery:
         """Return what was granted to a call made at ``sent``, by local monotonic time."""

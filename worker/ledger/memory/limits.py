@@ -1,12 +1,19 @@
 """The rules that an order must pass before it is admitted."""
 
+from typing import Final, assert_never
+
 import msgspec
 
 from worker.domain.refusal import Code
 from worker.domain.trading_state import TradingState
 from worker.ledger.items import AdmitItem
+from worker.ledger.limit_rows import Kind, LimitRow
 from worker.ledger.memory.account import MemoryAccount
+from worker.ledger.replies import Waits
 from worker.ledger.stored import BookRow, Reservation
+
+#: Reservations of signals that open a position.
+_ENTERING: Final = frozenset({Reservation.OPENING, Reservation.RESTING})
 
 
 class _Opened(msgspec.Struct, frozen=True):
@@ -15,8 +22,8 @@ class _Opened(msgspec.Struct, frozen=True):
     strategy_id: str | None = None
 
 
-def rule_broken(account: MemoryAccount, item: AdmitItem, row: BookRow) -> Code | None:
-    """Return the code of the first rule that an order breaks, or None.
+def rule_broken(account: MemoryAccount, item: AdmitItem, row: BookRow) -> Code | Waits | None:
+    """Return the first rule that an order breaks, or None; a close may have to wait.
 
     An order that may exist already (``only_look``) will not be sent: it needs its position whatever
     the limits say.
@@ -33,7 +40,7 @@ def rule_broken(account: MemoryAccount, item: AdmitItem, row: BookRow) -> Code |
         return _closing_broken(item, row)
     if sends and state is TradingState.REDUCING:
         return Code.TRADING_REDUCING
-    if row.reservation is Reservation.OPENING or (row.reservation and not sends):
+    if row.reservation in _ENTERING or (row.reservation and not sends):
         return Code.POSITION_BUSY
     if not sends:
         return None  # if it traded, it is part of whatever position there is
@@ -42,7 +49,9 @@ def rule_broken(account: MemoryAccount, item: AdmitItem, row: BookRow) -> Code |
     return _limit_broken(account, item)
 
 
-def _closing_broken(item: AdmitItem, row: BookRow) -> Code | None:
+def _closing_broken(item: AdmitItem, row: BookRow) -> Code | Waits | None:
+    if row.reservation is Reservation.RESTING and not item.only_look:
+        return Waits()
     if row.reservation:
         return Code.POSITION_BUSY
     if not row.position:
@@ -54,14 +63,44 @@ def _closing_broken(item: AdmitItem, row: BookRow) -> Code | None:
 
 
 def _limit_broken(account: MemoryAccount, item: AdmitItem) -> Code | None:
-    """Return the first limit of the whole account that an opening breaks; 0 is no limit."""
-    sums, now_ms, quote = account.sums, account.now_ms(), item.quote
-    if len(account.book) >= item.max_positions:
-        return Code.MAX_POSITIONS
-    if item.max_exposure and sums.exposure[quote] + item.notional > item.max_exposure:
-        return Code.MAX_EXPOSURE
-    if item.max_loss and -sums.profit_today(quote, now_ms) >= item.max_loss:
-        return Code.DAILY_LOSS_LIMIT
-    if item.max_rate and sums.count_opening(now_ms) > item.max_rate:
-        return Code.ORDER_RATE_LIMIT
+    """Return the code of the first of its limits that an order breaks."""
+    for limit in item.limits.rows:
+        if limit.most is False:
+            continue  # only counted
+        held = _held(account, limit)
+        if limit.kind is Kind.LOSS:
+            is_broken = held >= limit.most
+        else:
+            is_broken = held + _added(limit, item) > limit.most
+        if is_broken:
+            return limit.code
     return None
+
+
+def count_in_limits(account: MemoryAccount, item: AdmitItem) -> None:
+    """Count an order that is admitted in what is limited."""
+    for limit in item.limits.rows:
+        if limit.kind is Kind.SUM:
+            account.sums.change_exposure(limit.counter, _added(limit, item))
+        elif limit.kind is Kind.WINDOW:
+            account.sums.count_admission(limit.counter, item.entry, account.now_ms())
+
+
+def _added(limit: LimitRow, item: AdmitItem) -> int:
+    return item.notional if limit.add is False else limit.add
+
+
+def _held(account: MemoryAccount, limit: LimitRow) -> int:
+    """Return what a limit's counter has come to."""
+    sums, now_ms = account.sums, account.now_ms()
+    match limit.kind:
+        case Kind.SUM:
+            return sums.exposure[limit.counter]
+        case Kind.COUNT:
+            return len(account.book)
+        case Kind.LOSS:
+            return -sums.profit_today(limit.counter, now_ms)
+        case Kind.WINDOW:
+            return sums.admitted_lately(limit.counter, now_ms)
+        case _:
+            assert_never(limit.kind)

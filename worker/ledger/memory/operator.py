@@ -10,6 +10,7 @@ import msgspec
 from worker.domain.event_text import EventText
 from worker.domain.money import millionths, millionths_signed
 from worker.domain.position import Position
+from worker.domain.position_json import read_position
 from worker.domain.position_key import PositionKey
 from worker.domain.trading_asks import Ask, Control
 from worker.domain.verdict import Verdict
@@ -23,7 +24,6 @@ from worker.ledger.published import Heartbeat, StoredControl, heartbeats_of
 from worker.ledger.watching import MOST_EVENTS, Watched, WatchedEvent
 
 _encode: Final = msgspec.json.Encoder().encode
-_decode_position: Final = msgspec.json.Decoder(Position).decode
 
 
 class MemoryOperator:
@@ -79,7 +79,7 @@ class MemoryOperator:
     async def held(self, key: PositionKey) -> StoredPosition | None:
         """Return one position of the book; None if the account holds none under ``key``."""
         raw = (await self._steps.run("read_book", partial(self._account.book.row, key))).position
-        return StoredPosition(key=key, position=_decode_position(raw), raw=raw) if raw else None
+        return StoredPosition(key=key, position=read_position(raw), raw=raw) if raw else None
 
     async def correct(
         self,

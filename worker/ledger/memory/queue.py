@@ -31,8 +31,9 @@ class Entry(msgspec.Struct, kw_only=True):
 
     ``owner`` is the consumer it is pending for, ``worker`` who was granted it last (empty once it
     was given back), ``token`` the number of that grant, ``deliveries`` how often it was delivered,
-    ``waits_as`` what it is counted as while it waits, ``following`` the next entry of its group,
-    ``signal`` the id that was admitted under it.
+    ``waits_as`` what it is counted as while it waits, ``waits_for`` the signal whose resting entry
+    is cancelled for it, ``following`` the next entry of its group, ``signal`` the id that was
+    admitted under it.
     """
 
     entry_id: str
@@ -43,6 +44,7 @@ class Entry(msgspec.Struct, kw_only=True):
     deliveries: int = 0
     refusal: Refusal | None = None
     waits_as: Line | None = None
+    waits_for: str = ""
     following: str = ""
     signal: str = ""
 

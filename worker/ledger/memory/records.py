@@ -1,11 +1,6 @@
 """Execution records by signal, each until its signal cannot come again."""
 
-from typing import Final
-
 from worker.ledger.stored import Record
-
-#: By how much a record outlives its signal, at least: clocks differ.
-OUTLIVES_MS: Final = 60_000
 
 
 class Records:
@@ -32,8 +27,7 @@ class Records:
         self._records[record.signal] = record
         self._kept_until.pop(record.signal, None)
 
-    def end(self, record: Record, *, retention_ms: int, expires_ms: int, now_ms: int) -> None:
+    def end(self, record: Record, *, keep_ms: int, now_ms: int) -> None:
         """Store the record of a signal that has ended, for as long as it might come again."""
         self._records[record.signal] = record
-        keep_ms = max(retention_ms, expires_ms - now_ms + OUTLIVES_MS)
         self._kept_until[record.signal] = now_ms + keep_ms

@@ -1,4 +1,4 @@
-"""The account's sums: exposure, profit in all and of a day, openings of a minute.
+"""The account's sums: exposure, profit in all and of a day, admissions of the last minute.
 
 Amounts are millionths of a quote currency.
 """
@@ -6,11 +6,11 @@ Amounts are millionths of a quote currency.
 from collections import defaultdict
 from typing import Final
 
-from worker.ledger.inspection import DAY_MS, MINUTE_MS
+from worker.ledger.inspection import DAY_MS
+from worker.ledger.limits import WINDOW_MS
 
-#: Days whose profit is kept, and minutes whose openings are counted: this one and those before.
+#: Days whose profit is kept: this one and those before.
 DAYS_KEPT: Final = 3
-MINUTES_KEPT: Final = 2
 
 
 class Sums:
@@ -20,7 +20,8 @@ class Sums:
         self.exposure: defaultdict[str, int] = defaultdict(int)
         self.realized: defaultdict[str, int] = defaultdict(int)
         self._days: dict[int, defaultdict[str, int]] = {}
-        self._minutes: dict[int, int] = {}
+        #: By counter: when each entry's order was admitted.
+        self._admitted: dict[str, dict[str, int]] = {}
 
     def change_exposure(self, quote: str, change: int) -> None:
         """Change the exposure in a quote currency."""
@@ -40,9 +41,12 @@ class Sums:
         today = self._days.get(now_ms // DAY_MS)
         return today[quote] if today else 0
 
-    def count_opening(self, now_ms: int) -> int:
-        """Count an opening that came to the check of the rate; return the minute's openings."""
-        minute = now_ms // MINUTE_MS
-        self._minutes[minute] = self._minutes.get(minute, 0) + 1
-        self._minutes.pop(minute - MINUTES_KEPT, None)
-        return self._minutes[minute]
+    def count_admission(self, counter: str, entry_id: str, now_ms: int) -> None:
+        """Note that an entry's order is admitted now."""
+        times = self._admitted.get(counter, {}) | {entry_id: now_ms}
+        since_ms = now_ms - WINDOW_MS
+        self._admitted[counter] = {one: at for one, at in times.items() if at > since_ms}
+
+    def admitted_lately(self, counter: str, now_ms: int) -> int:
+        """Return how many orders were admitted within the last minute."""
+        return sum(at > now_ms - WINDOW_MS for at in self._admitted.get(counter, {}).values())

@@ -358,7 +358,7 @@ class World:
                 app,
                 consumer_name=lambda: process.name,
                 ExchangeFactory=lambda *_, **__: SimpleNamespace(
-                    all=lambda: {"sim": adapter}, price_sources={}
+                    all=lambda: {"sim": adapter}, price_sources={}, side_tasks=list
                 ),
                 Metrics=lambda *_, **__: quiet,
                 Health=lambda *_, **__: quiet,

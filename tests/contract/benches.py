@@ -13,10 +13,12 @@ from worker.ledger.access import Access
 from worker.ledger.memory.account import MemoryAccount
 from worker.ledger.memory.ledger import MemoryLedger
 from worker.ledger.memory.operator import MemoryOperator
+from worker.ledger.memory.resting import MemoryResting
 from worker.ledger.memory.steps import DirectSteps
 from worker.ledger.operator_calls import OperatorCalls
-from worker.ledger.ports import CorrectionCalls, Ledger, TradingCalls
+from worker.ledger.ports import CorrectionCalls, Ledger, RestingCalls, TradingCalls
 from worker.ledger.stored import BookRow, Record, read_book_row
+from worker.ledger.turns import PREFIX
 from worker.runtime.clock import SystemClock
 
 PLAIN = {"data": json.dumps({"exchange": "x", "symbol": "A/B"})}
@@ -39,8 +41,14 @@ class Bench(Protocol):
     async def add(self, fields: Mapping[str, str | bytes]) -> str:
         """Put one entry on the signals stream; returns its id."""
 
+    def resting(self) -> RestingCalls:
+        """The orders that rest at simulated exchanges."""
+
     async def expire(self, entry_id: str) -> None:
-        """Let an entry's lease have run out."""
+        """Let the lease of an entry, or of a turn, have run out."""
+
+    async def forget_due(self, key: str) -> None:
+        """Lose a position from the agenda, as only a fault could."""
 
     async def record(self, signal_id: str) -> Record | None:
         """A signal's record."""
@@ -81,8 +89,15 @@ class RedisBench:
     async def add(self, fields: Mapping[str, str | bytes]) -> str:
         return str((await self._fleet.redis.xadd(SIGNALS, dict(fields))).decode())
 
+    def resting(self) -> RestingCalls:
+        return self._backing().resting
+
     async def expire(self, entry_id: str) -> None:
-        await self._fleet.redis.zadd(self._fleet.key("leases"), {entry_id: LONG_AGO_MS}, xx=True)
+        leases = "turns" if entry_id.startswith(PREFIX) else "leases"
+        await self._fleet.redis.zadd(self._fleet.key(leases), {entry_id: LONG_AGO_MS}, xx=True)
+
+    async def forget_due(self, key: str) -> None:
+        await self._fleet.redis.zrem(self._fleet.key("agenda"), key)
 
     async def record(self, signal_id: str) -> Record | None:
         return await self._fleet.record(signal_id)
@@ -129,9 +144,17 @@ class MemoryBench:
         }
         return self.account.add(encoded)
 
+    def resting(self) -> RestingCalls:
+        return MemoryResting(self.account, DirectSteps(self.account, SystemClock()))
+
     async def expire(self, entry_id: str) -> None:
+        if (turn := self.account.agenda.turns.get(entry_id)) is not None:
+            turn.until_ms = LONG_AGO_MS
         if entry_id in self.account.queue.leases:
             self.account.queue.leases[entry_id] = LONG_AGO_MS
+
+    async def forget_due(self, key: str) -> None:
+        del self.account.agenda.due[key]
 
     async def record(self, signal_id: str) -> Record | None:
         return self.account.records.stored(signal_id, self.account.now_ms())

@@ -11,10 +11,14 @@ from worker.domain.trading_state import TradingState
 from worker.ledger.items import AdmitItem, CommitItem
 from worker.ledger.layouts import DeadLetterTail
 from worker.ledger.replies import Admitted, Claim, Committed, Delivery
+from worker.ledger.stored import EndedPart, OrderRow, encode_order, encode_record
+from worker.ledger.turn_layouts import Rests
+from worker.ledger.turns import ApplyItem, Turn
 from worker.runtime.embedded_server import EmbeddedServer
 
 WORKERS = ("w1", "w2", "w3")
 CALLS = 250
+HELD = '{"held": 1}'
 DEAD = DeadLetterTail("malformed", "e", "1-1", "1", "w1", "")
 
 
@@ -32,6 +36,7 @@ class Story:
         }
         #: Every grant that was ever told, with whom it was told to: stale ones are used too.
         self._grants: list[tuple[str, Delivery]] = []
+        self._turns: list[tuple[str, Turn]] = []
         self._ids: list[str] = []
         self._signals: dict[str, str] = {}
         self.answers: list[Any] = []
@@ -39,7 +44,7 @@ class Story:
     async def run(self) -> list[Any]:
         """Make all calls; returns what was answered."""
         names = [name.removeprefix("do_") for name in dir(self) if name.startswith("do_")]
-        weights = {"send": 6, "claim": 6, "admit": 8, "commit": 8}
+        weights = {"send": 6, "claim": 6, "admit": 8, "commit": 8, "apply": 3}
         chances = [weights.get(name, 1) for name in names]
         for _ in range(CALLS):
             (name,) = self._random.choices(names, chances)
@@ -58,9 +63,11 @@ class Story:
 
     async def do_claim(self) -> Any:
         worker = self._worker()
-        claim: Claim = await self._ledgers[worker].claim(self._random.randint(0, 4))
+        room, turns = self._random.randint(0, 4), self._random.randint(0, 2)
+        claim: Claim = await self._ledgers[worker].claim(room, turns=turns)
         more = claim.more, None if claim.more else self._number(claim.tail.decode())
-        return more, claim.vanished, self._told(worker, claim.deliveries)
+        given = self._told(worker, claim.deliveries)
+        return more, claim.vanished, given, self._turns_told(worker, claim.turns)
 
     async def do_admit(self) -> Any:
         worker, grants = self._some()
@@ -85,19 +92,53 @@ class Story:
         ]
 
     async def do_expire(self) -> None:
-        if self._ids:
-            await self._bench.expire(self._random.choice(self._ids))
+        ids = [*self._ids, *(turn.entry_id for _, turn in self._turns)]
+        if ids:
+            await self._bench.expire(self._random.choice(ids))
 
     async def do_release(self) -> int:
         worker, grants = self._some()
         hold_ms, died = self._random.choice((0, 0, 60_000)), self._random.random() < 0.3
-        return await self._ledgers[worker].release(
+        released = await self._ledgers[worker].release(
             [(one.entry_id, one.token, hold_ms, died) for one in grants]
         )
+        turns = [turn for name, turn in self._turns[-2:] if name == worker]
+        return released + await self._ledgers[worker].release(
+            [(turn.entry_id, turn.token, 0, False) for turn in turns]
+        )
+
+    async def do_apply(self) -> Any:
+        if not self._turns:
+            return None
+        worker, turn = self._random.choice(self._turns[-4:])
+        position = self._random.choice(("", HELD))
+        (live, *_) = turn.orders
+        is_over = self._random.random() < 0.6
+        signal = live.row.signal
+        end = EndedPart(entry=live.row.entry, signal=signal, state="FILLED", digest="d")
+        item = ApplyItem(
+            turn=turn.entry_id,
+            token=turn.token,
+            book=turn.book,
+            position=position,
+            signal=signal,
+            client_order_id=live.row.client_order_id,
+            exchange_key=live.row.exchange_key,
+            row=None if is_over else live.row,
+            due_ms=self._random.choice((0, 600_000)),
+            quote="USDT",
+            exposure=self._random.choice((0, -30)),
+            realized=self._random.choice((0, 3)),
+            record=encode_record(end),
+            keep_ms=600_000,
+            events=(("orders", "OrderFilled", f"{signal}-{len(self.answers)}", "{}"),),
+        )
+        return await self._ledgers[worker].apply(item)
 
     async def do_heartbeat(self) -> Any:
         worker, grants = self._some()
         held = [(one.entry_id, one.token) for one in grants]
+        held += [(turn.entry_id, turn.token) for name, turn in self._turns[-2:] if name == worker]
         beat = await self._ledgers[worker].heartbeat(held, b"{}")
         return sorted(map(self._number, beat.lost)), beat.trading_state
 
@@ -118,10 +159,13 @@ class Story:
     async def do_resync(self) -> Any:
         worker, grants = self._some()
         known = [one.entry_id for one in grants]
-        found = [
-            one for one in await self._ledgers[worker].resync(known) if isinstance(one, Delivery)
-        ]
-        return self._told(worker, self._sorted(found))
+        known += [turn.entry_id for _, turn in self._turns[-1:]]
+        found = await self._ledgers[worker].resync(known)
+        entries = [one for one in found if isinstance(one, Delivery)]
+        turns = sorted(
+            (one for one in found if isinstance(one, Turn)), key=lambda turn: turn.entry_id
+        )
+        return self._told(worker, self._sorted(entries)), self._turns_told(worker, turns)
 
     async def do_authorize(self) -> Any:
         worker, grants = self._some()
@@ -144,7 +188,7 @@ class Story:
 
     async def do_sweep(self) -> Any:
         swept = await self._ledgers["w1"].sweep(600_000)
-        return swept.orphans, swept.trimmed, swept.oversize
+        return swept.orphans, swept.trimmed, swept.stranded, swept.oversize
 
     # -- drawing -------------------------------------------------------------------------------
 
@@ -193,7 +237,9 @@ class Story:
             return outcome(delivery, signal, **fields)
         if drawn < 0.3:
             return outcome(delivery, signal, duplicate=True, dead=DEAD, events=(), **fields)
-        position = self._random.choice((None, "", '{"held": 1}', '{"held": 1}'))
+        position = self._random.choice((None, "", HELD, HELD))
+        if drawn < 0.5:
+            fields["rests"] = self._rests(delivery, f"x:{number % 4}", signal)
         return filled(
             delivery,
             signal,
@@ -205,6 +251,22 @@ class Story:
             realized=self._random.choice((0, 5, -20)),
             **fields,
         )
+
+    def _rests(self, delivery: Delivery, key: str, signal: str) -> Rests:
+        row = OrderRow(
+            client_order_id=f"c-{signal}",
+            signal=signal,
+            entry=str(self._number(delivery.entry_id)),
+            role="entry",
+            position_key=key,
+            state="ACTIVE",
+            exchange_order_id=f"e-{signal}",
+            request="{}",
+            attempts=1,
+            placed_ms=0,
+        )
+        due_ms = self._random.choice((0, 0, 600_000))
+        return Rests(row.client_order_id, row.exchange_key, encode_order(row), due_ms)
 
     # -- noting --------------------------------------------------------------------------------
 
@@ -229,6 +291,19 @@ class Story:
                 one.record and (one.record.state, one.record.digest, one.record.position),
             )
             for one in deliveries
+        ]
+
+    def _turns_told(self, worker: str, turns: list[Turn]) -> list[Any]:
+        self._turns += [(worker, turn) for turn in turns]
+        return [
+            (
+                turn.entry_id,
+                turn.deliveries,
+                turn.overdue_ms > 0,
+                turn.book,
+                [(live.row, live.record.state, live.cancel) for live in turn.orders],
+            )
+            for turn in turns
         ]
 
     async def _kept(self) -> Any:

@@ -341,12 +341,13 @@ async def unique_events(
                     entries = await tail.read()
             for entry in entries:
                 if seen.is_new(entry.text("id")):
-                    yield _received(entry)
+                    yield received(entry)
     finally:
         await access.connections.close()
 
 
-def _received(entry: StreamEntry) -> ReceivedEvent:
+def received(entry: StreamEntry) -> ReceivedEvent:
+    """Return an entry of an output stream as the event it carries."""
     return ReceivedEvent(
         stream=entry.stream,
         entry_id=entry.id,

@@ -49,7 +49,14 @@ WITH_AMOUNTS: Final = {"status", "limits", "positions", "pnl", "balance", "order
 #: What their JSON has more than a screen shows.
 NOT_SHOWN: Final = {
     "status": {"limits", "differences", "unresolved", "attention"},
-    "positions": {"fees", "leverage", "cost", "bought", "sold"},
+    "positions": {
+        "opened_quantity",
+        "exit_value",
+        "exit_quantity",
+        "fee",
+        "fees",
+        "entry_fee_open",
+    },
     "orders": {"average_price", "price", "stop_price"},
 }
 
@@ -80,7 +87,9 @@ def trading() -> Iterator[Site]:
             while json.loads(site.output("status", "--json"))["pending"]:
                 time.sleep(0.1)
             # The keeper publishes wallets and marks every 5 s.
-            while json.loads(site.output("balance", "--json"))["age_ms"] is None:
+            while any(
+                one["mark"] is None for one in json.loads(site.output("positions", "--json"))
+            ):
                 time.sleep(0.1)
             yield site
 
@@ -161,6 +170,17 @@ def test_what_cannot_be_done_is_a_sentence_that_fits(trading: Site, width: int) 
     assert code == 1
     assert screen.startswith("execution-worker: nothing is known of nobody")
     _check(screen, width)
+
+
+def test_what_became_of_it_is_told(trading: Site) -> None:
+    """A dead letter is no waiting signal, and a limit says when it refused last."""
+    rows = {one["signal_id"]: one for one in _json(trading, ("signals",))["signals"]}
+    assert (rows["bad"]["state"], rows["bad"]["code"]) == ("DEAD", "malformed")
+    assert (rows["third"]["state"], rows["third"]["code"]) == ("FAILED", "MAX_POSITIONS")
+    assert rows[LONG_ID]["state"] == "FILLED"
+    refused = {one["name"]: one["last_refusal"] for one in _json(trading, ("limits",))["limits"]}
+    assert refused.pop("risk.max_concurrent_positions") is not None
+    assert set(refused.values()) == {None}
 
 
 LIVE: Final[Sequence[tuple[str, ...]]] = (

@@ -11,6 +11,7 @@ import pytest
 from redis.asyncio import Redis
 
 from tests.integration.fleets import admit_one, commit_one, limit_rows
+from worker.assembly.backing import RedisBacking
 from worker.assembly.people import duties_to_people
 from worker.config.keys import Config
 from worker.domain.position_key import position_key
@@ -18,8 +19,9 @@ from worker.domain.sheet import Sheet
 from worker.domain.trading_state import TradingState
 from worker.domain.verdict import Verdict
 from worker.ledger.access import STREAMS, Access
-from worker.ledger.calls import Ledger
+from worker.ledger.calls import RedisLedger
 from worker.ledger.connection import Connections, Purpose
+from worker.ledger.conversion import bring_up_to_date
 from worker.ledger.errors import LedgerUnavailableError
 from worker.ledger.items import NO_RECORD, AdmitItem, CommitItem, RecordEnd
 from worker.ledger.layouts import DeadLetterTail
@@ -31,6 +33,7 @@ from worker.ledger.resting_layouts import RestingRow
 from worker.ledger.scripts import RedisScripts
 from worker.ledger.stored import EndedPart, OrderRow, encode_order, encode_record
 from worker.ledger.streams import submit
+from worker.ledger.trading_calls import RedisTrading
 from worker.ledger.turn_layouts import Rests
 from worker.ledger.turns import ApplyItem
 from worker.ledger.wire import Argument
@@ -78,7 +81,7 @@ class OneBudget:
 @asynccontextmanager
 async def ledger_of(
     config: Config, name: str, *, lease_ms: int = LEASE_MS, replicas: int = 0
-) -> AsyncIterator[tuple[Ledger, Recorded]]:
+) -> AsyncIterator[tuple[RedisLedger, Recorded]]:
     """A worker's ledger, signed in as the configuration says."""
     connections = Connections(config.redis, key=SIGNALS, name=name, timeout_s=2.0)
     scripts = Recorded(
@@ -90,7 +93,7 @@ async def ledger_of(
     )
     scripts.ran = set()
     try:
-        ledger = Ledger(
+        ledger = RedisLedger(
             scripts, clock=SystemClock(), worker=name, lease_ms=lease_ms, budgets=OneBudget()
         )
         yield ledger, scripts
@@ -149,7 +152,7 @@ async def produce(config: Config, groups: tuple[str, ...]) -> list[str]:
         await connections.close()
 
 
-async def bury_large(ledger: Ledger, config: Config, producer: Config) -> None:
+async def bury_large(ledger: RedisLedger, config: Config, producer: Config) -> None:
     """Claim an entry that is too large: it becomes a dead letter and leaves the stream."""
     connections = Connections(config.redis, key=SIGNALS, name="watcher", timeout_s=2.0)
     try:
@@ -193,7 +196,7 @@ async def work(config: Config, producer: Config) -> set[str]:
     return ran
 
 
-async def _let_rest(ledger: Ledger, delivery: Delivery) -> None:
+async def _let_rest(ledger: RedisLedger, delivery: Delivery) -> None:
     """Leave an order to turns, take some, and write that it is over."""
     key, row = "paper:sd", OrderRow(
         client_order_id="c-1", signal="sd", entry=delivery.entry_id, role="entry",
@@ -262,7 +265,7 @@ async def _correct(scripts: RedisScripts) -> None:
     assert await scripts.run("correct", *gone) == b"withdrawn"
 
 
-async def _serve_people(ledger: Ledger, scripts: RedisScripts) -> None:
+async def _serve_people(ledger: RedisLedger, scripts: RedisScripts) -> None:
     """The keeper carries corrections out, refuses others, watches, and ends a flatten."""
     calls = OperatorCalls(scripts, output_length=1_000)
     assert await calls.requested_corrections() == {}
@@ -271,9 +274,10 @@ async def _serve_people(ledger: Ledger, scripts: RedisScripts) -> None:
     requests = ("bad", "{}", "long", "x" * 9_000)
     await scripts._call(Purpose.SCRIPTS, "HSET", "{main}:corrections", *requests)
     access = Access(scripts._connections, "main")
-    trading = Trading(access, calls, clock=SystemClock(), silent_after_ms=1_000)
+    trading = Trading(RedisTrading(access, calls), clock=SystemClock(), silent_after_ms=1_000)
     await trading.begin_flatten(reason="r", actor="a", lasts_ms=0)
-    people = duties_to_people(Config(), access, scripts, ledger, SystemClock())
+    backing = RedisBacking(access, scripts, ledger, output_length=1_000)
+    people = duties_to_people(Config(), backing, SystemClock())
     carry_out, watch, end_flatten = people
     for _ in range(2):
         await carry_out.run()
@@ -284,8 +288,9 @@ async def _serve_people(ledger: Ledger, scripts: RedisScripts) -> None:
     await trading.resume(reason="r", actor="a")
 
 
-async def _work(ledger: Ledger, scripts: RedisScripts, entry_b: str) -> None:
+async def _work(ledger: RedisLedger, scripts: RedisScripts, entry_b: str) -> None:
     """One worker's hour, in short."""
+    assert await bring_up_to_date(scripts, worker=ledger.worker, lease_ms=LEASE_MS) == 0
     await ledger.elect(10_000, "done")
     await ledger.resign()
     assert (await ledger.elect(10_000)).elected
@@ -364,7 +369,7 @@ async def _rest(scripts: RedisScripts) -> None:
     assert (await send_prices(scripts, 0, seen)).gone == ("paper A/B",)
 
 
-async def _bury(ledger: Ledger, delivery: Delivery) -> Delivery | None:
+async def _bury(ledger: RedisLedger, delivery: Delivery) -> Delivery | None:
     """End an entry as a dead letter; the group's next one."""
     tail = DeadLetterTail("malformed", "e", delivery.entry_id, "1", "w", "now")
     item = outcome(delivery, "", record=NO_RECORD, events=(), dead=tail)
@@ -374,10 +379,11 @@ async def _bury(ledger: Ledger, delivery: Delivery) -> Delivery | None:
 
 
 @asynccontextmanager
-async def keeping(ledger: Ledger, scripts: RedisScripts) -> AsyncIterator[None]:
+async def keeping(ledger: RedisLedger, scripts: RedisScripts) -> AsyncIterator[None]:
     """The keeper's duties towards people, done all the time."""
     access = Access(scripts._connections, "main")
-    duties = duties_to_people(Config(), access, scripts, ledger, SystemClock())
+    backing = RedisBacking(access, scripts, ledger, output_length=1_000)
+    duties = duties_to_people(Config(), backing, SystemClock())
 
     async def keep() -> None:
         while True:

@@ -12,10 +12,11 @@ from redis.asyncio import Redis
 
 from worker.config.keys import RedisConfig, Secret
 from worker.domain.refusal import Code
-from worker.ledger.calls import Ledger
+from worker.ledger.calls import RedisLedger
 from worker.ledger.connection import Connections
 from worker.ledger.items import AdmitItem, CommitItem, RecordEnd
 from worker.ledger.limit_rows import BOOK, RATE, Kind, LimitRow, Limits, limits_of
+from worker.ledger.ports import Ledger
 from worker.ledger.replies import Admission, Admitted, CommitStatus, Committed, Delivery
 from worker.ledger.scripts import RedisScripts
 from worker.ledger.stored import Record, decode_entry, decode_record, read_book_row
@@ -35,14 +36,14 @@ class Fleet:
         self.redis = redis
         self.options = options
         self.connections: list[Connections] = []
-        self._ledgers: dict[str, Ledger] = {}
+        self._ledgers: dict[str, RedisLedger] = {}
 
-    def __getitem__(self, worker: str) -> Ledger:
+    def __getitem__(self, worker: str) -> RedisLedger:
         if worker not in self._ledgers:
             self._ledgers[worker] = self.join(worker)
         return self._ledgers[worker]
 
-    def join(self, worker: str, *, patience_s: float = 2.0, **options: Any) -> Ledger:
+    def join(self, worker: str, *, patience_s: float = 2.0, **options: Any) -> RedisLedger:
         """A ledger of its own connections; the same name twice is the same worker twice."""
         options = self.options | options
         replicas = options.pop("replicas", 0)
@@ -58,7 +59,7 @@ class Fleet:
             replicas_timeout_ms=replicas_timeout_ms,
             patience_s=patience_s,
         )
-        return Ledger(scripts, clock=SystemClock(), worker=worker, **options)
+        return RedisLedger(scripts, clock=SystemClock(), worker=worker, **options)
 
     async def close(self) -> None:
         for connections in self.connections:

@@ -17,7 +17,7 @@ from tests.integration.fleets import (
     take,
     take_one,
 )
-from worker.ledger.calls import Ledger
+from worker.ledger.calls import RedisLedger
 from worker.ledger.replies import Delivery
 from worker.runtime.embedded_server import EmbeddedServer
 
@@ -48,7 +48,7 @@ def surplus(deliveries: Iterable[Delivery]) -> list[str]:
     return [one.entry_id for one in deliveries if one.is_surplus]
 
 
-async def run_out(ledger: Ledger, deliveries: Iterable[Delivery]) -> list[str]:
+async def run_out(ledger: RedisLedger, deliveries: Iterable[Delivery]) -> list[str]:
     """Commit deliveries and whatever is handed on; the ids in that order."""
     found = []
     for delivery in deliveries:

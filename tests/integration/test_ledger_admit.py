@@ -22,7 +22,7 @@ from tests.integration.fleets import (
 )
 from worker.domain.refusal import Code
 from worker.domain.trading_state import TradingState
-from worker.ledger.calls import Ledger
+from worker.ledger.calls import RedisLedger
 from worker.ledger.items import AdmitItem
 from worker.ledger.replies import Admitted, Delivery, Duplicate, Fenced
 from worker.runtime.embedded_server import EmbeddedServer
@@ -433,7 +433,7 @@ async def test_very_large_amounts_are_counted_not_broken(fleet: Fleet, exponent:
 async def test_each_item_of_a_batch_is_judged_after_the_ones_before_it(fleet: Fleet) -> None:
     """Items admitted in one call are answered as if each had been sent by itself, in order."""
     deliveries = await held(fleet, 5)
-    ledger: Ledger = fleet["w1"]
+    ledger: RedisLedger = fleet["w1"]
     items = [
         admission(one, f"s-{n}", max_positions=3, position_key=f"x:{min(n, 1)}")
         for n, one in enumerate(deliveries)

@@ -16,7 +16,7 @@ from worker.domain.position import Position
 from worker.domain.signal import Direction
 from worker.domain.trading_state import TradingState
 from worker.ledger.access import STREAMS
-from worker.ledger.calls import Ledger
+from worker.ledger.calls import RedisLedger
 from worker.ledger.errors import LedgerError, LedgerRefusedError
 from worker.ledger.items import AdmitItem, CommitItem, RecordEnd
 from worker.ledger.layouts import DeadLetterTail
@@ -38,7 +38,7 @@ class Account:
         self.config = Config(redis=RedisConfig(url=Secret(server.url)))
         self.reader = AccountReader(self.config)
         self.redis: Any = Redis.from_url(server.url)
-        self.ledger = Ledger(
+        self.ledger = RedisLedger(
             RedisScripts(self.reader.access.connections, signals="{main}:signals"),
             clock=SystemClock(),
             worker="w1",

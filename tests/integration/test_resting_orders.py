@@ -1,6 +1,7 @@
 """Entries that rest, on a real server with the simulated exchange: acknowledged, then followed."""
 
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -135,6 +136,17 @@ async def test_what_rests_is_cancelled_when_nothing_may_open(
         cancelled = await account.end("in")
         assert cancelled["type"] == "OrderCancelled"
         assert cancelled["code"] == state
+        assert await left(account) == []
+
+
+async def test_a_good_till_order_ends_at_its_time(server: EmbeddedServer, account: Account) -> None:
+    """A worker cancels it then, not before, and says why."""
+    async with working(often(server.url)):
+        till = datetime.now(UTC) + timedelta(seconds=3)
+        await send_stop(account, time_in_force="GTD", good_till=till.isoformat())
+        cancelled = await account.end("in")
+        assert (cancelled["type"], cancelled["code"]) == ("OrderCancelled", "GOOD_TILL")
+        assert datetime.fromisoformat(cancelled["occurred_at"]) >= till
         assert await left(account) == []
 
 

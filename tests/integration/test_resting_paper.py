@@ -14,7 +14,14 @@ from worker.domain.order import OrderState
 from worker.domain.signal import TimeInForce
 from worker.exchanges.errors import ExchangeError, Outcome
 from worker.ledger.connection import Connections
-from worker.ledger.resting import Asked, SeenPrice, ask_resting, list_resting, send_prices
+from worker.ledger.resting import (
+    Asked,
+    RedisResting,
+    SeenPrice,
+    ask_resting,
+    list_resting,
+    send_prices,
+)
 from worker.ledger.resting_layouts import RestingRow
 from worker.ledger.scripts import RedisScripts
 from worker.ledger.wire import Argument
@@ -51,7 +58,7 @@ class Workers(Instances):
         connections = Connections(config, key=SIGNALS, name="worker", timeout_s=2.0)
         self._fleet.connections.append(connections)
         self.scripts.append(Counted(connections, signals=SIGNALS, patience_s=0.0))
-        self.joined.append(FleetOrders(self.scripts[-1], SystemClock()))
+        self.joined.append(FleetOrders(RedisResting(self.scripts[-1]), SystemClock()))
         return self.joined[-1]
 
     async def send(self) -> None:

@@ -18,8 +18,8 @@ from worker.exchanges.budget.classes import RequestClass
 from worker.exchanges.budget.requests import RequestGate
 from worker.exchanges.errors import ExchangeError, OrderNotFoundError, Outcome
 from worker.exchanges.ports import ClockOffset, ExchangeAdapter, Resend, SendWindow
-from worker.ledger.calls import Ledger
 from worker.ledger.items import AdmitItem
+from worker.ledger.ports import Ledger
 from worker.ledger.replies import Admission, Admitted, Authorization
 from worker.market.data import MarketData, MarketView
 from worker.pipeline.custody import Custody

@@ -2,11 +2,9 @@
 
 from typing import Final, Protocol
 
-from worker.config.keys import Config
+from worker.assembly.backing import Backing
 from worker.engine.engine import ExecutionEngine
-from worker.ledger.conversion import bring_up_to_date
 from worker.ledger.errors import LedgerError
-from worker.ledger.scripts import Scripts
 from worker.ledger.stored_format import FORMAT
 from worker.observe.health import Health
 from worker.pipeline.worker_state import WorkerState
@@ -22,16 +20,12 @@ PAUSE_S: Final = 1.0
 class Parts(Protocol):
     """The parts of a worker that its introduction needs."""
 
-    config: Config
-    name: str
     clock: Clock
     health: Health
     state: WorkerState
     engine: ExecutionEngine
 
-    @property
-    def scripts(self) -> Scripts:
-        """Run on the account."""
+    backing: Backing
 
 
 async def introduce(worker: Parts) -> bool:
@@ -48,11 +42,7 @@ async def introduce(worker: Parts) -> bool:
     """
     while not worker.state.draining:
         try:
-            converted = await bring_up_to_date(
-                worker.scripts,
-                worker=worker.name,
-                lease_ms=int(worker.config.worker.lease_seconds * 1000),
-            )
+            converted = await worker.backing.bring_up_to_date()
         except LedgerError as error:
             problem = str(error)
         else:

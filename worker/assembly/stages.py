@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from worker.config.keys import Config
 from worker.domain.signature import Signatures
 from worker.exchanges.ports import ExchangeAdapter
-from worker.ledger.calls import Ledger
+from worker.ledger.ports import Ledger
 from worker.market.data import MarketData
 from worker.market.symbol_hint import SymbolHints
 from worker.pipeline.execution import ExecutionMeter, OrderExecutorHandler

@@ -5,14 +5,17 @@ import os
 import secrets
 import signal
 import socket
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from functools import partial
 from random import Random
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from worker import __version__
 from worker.assembly.api_keys import ApiKeys
+from worker.assembly.backing import Backing, MemoryBacking, in_redis, ledger_terms
 from worker.assembly.budget_sharing import SharedBudgets
 from worker.assembly.exchange_supervisor import ExchangeSupervisor, note_exchange_error
 from worker.assembly.factory import ExchangeFactory
@@ -21,7 +24,6 @@ from worker.assembly.people import duties_to_people
 from worker.assembly.self_report import SelfReport
 from worker.assembly.stages import Stages
 from worker.config.keys import Config, Secret
-from worker.domain.identity import account_key
 from worker.domain.money import use_exact_arithmetic
 from worker.engine.engine import ExecutionEngine, SideTask
 from worker.keeper.comparison import Comparison
@@ -34,10 +36,6 @@ from worker.keeper.duties.trim_letters import TrimLetters
 from worker.keeper.office import Keeper
 from worker.keeper.readiness import CHECK as RECONCILIATION
 from worker.keeper.readiness import Readiness
-from worker.ledger.access import Access
-from worker.ledger.calls import Ledger
-from worker.ledger.connection import Connections
-from worker.ledger.scripts import RedisScripts
 from worker.market.data import MarketData
 from worker.observe.health import Health, loop_monitor
 from worker.observe.http import HttpServer
@@ -55,6 +53,9 @@ from worker.runtime.errors import ConfigError
 from worker.runtime.garbage_collector import calm_garbage_collector
 from worker.runtime.logger import LogSignal, get_logger, log_signal
 
+if TYPE_CHECKING:
+    from worker.ledger.memory.account import MemoryAccount
+
 log = get_logger()
 
 #: How long the exchanges wait for the ledger before they start all the same, seconds.
@@ -71,13 +72,14 @@ class Worker:
     """One process's parts, wired; :meth:`run` is its whole life.
 
     Parts are built in the order in which they need each other: what observes the worker, the
-    connections to Redis and the ledger, the exchanges (simulated ones read the account from the
+    ledger with its connections to Redis, the exchanges (simulated ones read the account from the
     ledger), market data, the engine with its pipeline, the supervisor that starts the exchanges,
     and the keeper.
 
     Args:
         config: the whole configuration.
         clock: this machine's clocks unless given.
+        account: keeps the ledger in this process instead of Redis, for tests.
         tracing: as configured unless given.
         log_signal: logs the one line of every signal.
     """
@@ -87,6 +89,7 @@ class Worker:
         config: Config,
         *,
         clock: Clock | None = None,
+        account: "MemoryAccount | None" = None,
         tracing: Tracing | None = None,
         log_signal: LogSignal = log_signal,
     ) -> None:
@@ -102,18 +105,15 @@ class Worker:
         self.health = Health(self.clock, ("redis", "group", "markets", RECONCILIATION))
         self.state = WorkerState()
         self.orders = OrderManager(clock=self.clock)
-        signals = account_key(config.account, "signals")
-        self.connections = Connections(
-            config.redis,
-            key=signals,
-            name=self.name,
-            timeout_s=min(5.0, config.worker.lease_seconds / 3),
-            on_reconnect=self.metrics.ledger_reconnect,
-        )
         self.budgets = SharedBudgets()
-        self.ledger = self._ledger(signals)
-        account, resting = PaperAccount(self.ledger), FleetOrders(self.scripts, self.clock)
-        self.factory = ExchangeFactory(config, self.clock, account=account, resting=resting)
+        self.backing = self._backing(account)
+        self.ledger = self.backing.ledger
+        self.factory = ExchangeFactory(
+            config,
+            self.clock,
+            account=PaperAccount(self.ledger),
+            resting=FleetOrders(self.backing.resting, self.clock),
+        )
         self.adapters = self.factory.all()
         self.budgets.attach(self.adapters.values(), self.ledger, self.metrics)
         self.market = MarketData(
@@ -148,31 +148,14 @@ class Worker:
         self.notifier = Notifier(os.environ)
         self.keeper = self._keeper()
 
-    def _ledger(self, signals: str) -> Ledger:
-        config = self.config
-        self.scripts = RedisScripts(
-            self.connections,
-            signals=signals,
-            replicas=config.redis.replicas_required,
-            replicas_timeout_ms=config.redis.replicas_timeout_ms,
-            patience_s=config.worker.lease_seconds / 3,
-            clock=self.clock,
-            random=self.random,
-            on_error=lambda error: self.metrics.ledger_error(error.kind),
-            loads=True,
+    def _backing(self, account: "MemoryAccount | None") -> Backing:
+        config, metrics = self.config, self.metrics
+        terms = ledger_terms(
+            config, worker=self.name, clock=self.clock, budgets=self.budgets, metrics=metrics
         )
-        return Ledger(
-            self.scripts,
-            clock=self.clock,
-            worker=self.name,
-            lease_ms=int(config.worker.lease_seconds * 1000),
-            retention_ms=int(config.record_retention_s * 1000),
-            output_length=config.redis.output_max_length,
-            max_waiting=config.worker.max_waiting,
-            max_group_waiting=config.worker.max_group_waiting,
-            budgets=self.budgets,
-            on_batch=self.metrics.round_trip,
-        )
+        if account is not None:
+            return MemoryBacking(account, terms)
+        return in_redis(config, terms, metrics=metrics, random=self.random)
 
     def _engine(self) -> ExecutionEngine:
         config, clock = self.config, self.clock
@@ -206,7 +189,6 @@ class Worker:
     def _keeper(self) -> Keeper:
         compare = CompareBooks(self.new_comparison)
         retention_ms = self.config.redis.signal_retention_seconds * 1000
-        access = Access(self.connections, self.config.account)
         return Keeper(
             ledger=self.ledger,
             duties=[
@@ -223,7 +205,7 @@ class Worker:
                 ),
                 Sweep(self.ledger, retention_ms, self.metrics),
                 TrimLetters(self.ledger, self.config, self.metrics, self.clock),
-                *duties_to_people(self.config, access, self.scripts, self.ledger, self.clock),
+                *duties_to_people(self.config, self.backing, self.clock),
             ],
             readiness=Readiness(compare, self.health),
             drain=self.engine,
@@ -251,8 +233,7 @@ class Worker:
         async with AsyncExitStack() as stack:
             if self.tracing is not None:
                 stack.push_async_callback(asyncio.to_thread, self.tracing.close)
-            stack.push_async_callback(self.connections.close)
-            stack.push_async_callback(self.factory.close)
+            stack.push_async_callback(self.close)
             self._listen_for_signals()  # before anybody can see that there is a process to stop
             if config.http.host:
                 server = self._serve()
@@ -263,7 +244,7 @@ class Worker:
                 worker=self.name,
                 account=config.account,
                 mode=config.mode,
-                redis=self.connections.address,
+                redis=self.backing.address,
                 exchanges=sorted(self.adapters),
                 version=__version__,
             )
@@ -276,17 +257,34 @@ class Worker:
                 stack.callback(notify.cancel)
                 stack.callback(self.notifier.close)
             stack.push_async_callback(self.supervisor.stop)
-            introduction = asyncio.create_task(introduce(self))
-            stack.push_async_callback(cancel_all, [introduction])
+            await self.trade(on_start=calm_garbage_collector)
+            log.info("worker_stopped", orders=self.orders.statistics())
+        return 0
+
+    async def close(self) -> None:
+        """Close the exchanges and the connections to the ledger."""
+        try:
+            await self.factory.close()
+        finally:
+            await self.backing.close()
+
+    async def trade(self, *, on_start: Callable[[], None] = lambda: None) -> None:
+        """Start the exchanges, then work until stopped; what a process needs besides is not here.
+
+        Args:
+            on_start: called once every exchange that is needed has started.
+        """
+        introduction = asyncio.create_task(introduce(self))
+        try:
             # An exchange may want nothing to be asked for now: the ledger knows it.
             await asyncio.wait({introduction}, timeout=INTRODUCTION_S)
             if introduction.done():
                 introduction.result()  # an account that this version must leave alone
             if await self.supervisor.start() and await introduction:
-                calm_garbage_collector()
+                on_start()
                 await self.engine.run(self._side_tasks())
-            log.info("worker_stopped", orders=self.orders.statistics())
-        return 0
+        finally:
+            await cancel_all([introduction])
 
     def _serve(self) -> HttpServer:
         """Listen where configured; a second worker on one machine takes a free port instead."""

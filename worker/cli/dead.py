@@ -195,7 +195,7 @@ async def _portion(
         UnrecordedError: Redis does not take the event.
     """
     journal, done, problems = reader.journal, 0, [""]
-    with suppress(DeadLetterError):  # it was told
+    with suppress(DeadLetterError):  # it was said
         async with journal.attempt(
             f"dead {options.action}", _few(letter_ids), actor=session.actor()
         ) as attempt:

@@ -15,7 +15,7 @@ from worker.engine.grants import Grants
 from worker.engine.group_calls import MAX_BATCH, call_for_all
 from worker.engine.tasks import Tasks
 from worker.engine.work import Work
-from worker.ledger.calls import Ledger
+from worker.ledger.ports import Ledger
 from worker.ledger.replies import Delivery
 from worker.observe.metrics import Metrics
 from worker.observe.tracing import Tracing

@@ -12,9 +12,9 @@ from worker.engine.group_calls import MAX_BATCH, call_for_all
 from worker.engine.leases import Leases
 from worker.engine.tasks import Tasks
 from worker.engine.work import Work
-from worker.ledger.calls import Ledger
 from worker.ledger.errors import LedgerUnavailableError
 from worker.ledger.items import CommitItem
+from worker.ledger.ports import Ledger
 from worker.ledger.replies import CONFLICT, DUPLICATE, FENCED, Committed, Delivery
 from worker.observe.metrics import Metrics
 from worker.observe.tracing import Trace

@@ -13,13 +13,13 @@ from worker.engine.grants import Grants
 from worker.engine.leases import Leases
 from worker.engine.tasks import Tasks
 from worker.engine.turn_runner import TurnRunner
-from worker.ledger.calls import Ledger
 from worker.ledger.errors import (
     GroupMissingError,
     LedgerError,
     LedgerRefusedError,
     LedgerUnavailableError,
 )
+from worker.ledger.ports import Ledger
 from worker.ledger.replies import Delivery
 from worker.ledger.turns import Turn
 from worker.observe.health import Health

@@ -7,8 +7,8 @@ from worker.engine.counting import count_end
 from worker.engine.grants import Grants
 from worker.engine.leases import Leases
 from worker.engine.tasks import Tasks
-from worker.ledger.calls import Ledger
 from worker.ledger.errors import LedgerUnavailableError
+from worker.ledger.ports import Ledger
 from worker.ledger.turns import ApplyItem, Turn
 from worker.ledger.words import Status
 from worker.observe.metrics import Metrics

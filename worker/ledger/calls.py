@@ -1,7 +1,7 @@
 """The ledger's typed calls: one method for each script, values in, values out."""
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
@@ -32,6 +32,7 @@ from worker.ledger.layouts import (
     SweptReply,
     read_row,
 )
+from worker.ledger.ports import SWEPT_AT_ONCE
 from worker.ledger.replies import (
     STATUS_OF,
     Account,
@@ -56,12 +57,9 @@ from worker.ledger.turns import ApplyItem, Turn, read_turns
 from worker.ledger.words import Status
 from worker.runtime.clock import Clock
 
-#: How many pending entries one sweep looks at.
-SWEPT_AT_ONCE: Final = 1_000
 
-
-class Ledger:
-    """A worker's calls to Redis.
+class RedisLedger:
+    """A worker's calls to Redis; a :class:`~worker.ledger.ports.Ledger`.
 
     Args:
         scripts: runs the scripts.

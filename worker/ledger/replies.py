@@ -19,7 +19,7 @@ from worker.ledger.layouts import (
     RefusalRow,
     read_row,
 )
-from worker.ledger.stored import Record, read_book_row, read_record
+from worker.ledger.stored import BookRow, Record, read_book_row, read_record
 from worker.ledger.turns import Turn
 from worker.ledger.words import Status
 from worker.runtime.errors import InvariantError
@@ -298,7 +298,11 @@ def _pairs(fields: Sequence[bytes]) -> dict[bytes, bytes]:
 
 def read_book(rows: Mapping[bytes, bytes]) -> Book:
     """Read the hash ``book``."""
-    book = {key.decode(errors="replace"): read_book_row(raw) for key, raw in rows.items()}
+    return book_of({key.decode(errors="replace"): read_book_row(raw) for key, raw in rows.items()})
+
+
+def book_of(book: Mapping[str, BookRow]) -> Book:
+    """Return what rows of the book say."""
     return Book(
         positions={key: read_position(row.position) for key, row in book.items() if row.position},
         busy=frozenset(key for key, row in book.items() if row.reservation),

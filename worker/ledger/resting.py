@@ -63,6 +63,41 @@ class Markets(NamedTuple):
     gone: tuple[str, ...]
 
 
+class RedisResting:
+    """The orders that rest at an account's simulated exchanges.
+
+    Args:
+        scripts: run on the account.
+    """
+
+    def __init__(self, scripts: Scripts) -> None:
+        self._scripts = scripts
+
+    async def ask(
+        self,
+        asked: Asked,
+        market: tuple[str, str],
+        client_order_id: str,
+        *,
+        row: RestingRow | None = None,
+        prices: Sequence[SeenPrice] = (),
+    ) -> RestingOrder:
+        """Look at an order, let it rest, or cancel it: see :func:`ask_resting`."""
+        return await ask_resting(
+            self._scripts, asked, market, client_order_id, row=row, prices=prices
+        )
+
+    async def send_prices(
+        self, last: int, seen: Iterable[tuple[str, str, Sequence[SeenPrice]]]
+    ) -> Markets:
+        """Send prices, and learn where orders rest: see :func:`send_prices`."""
+        return await send_prices(self._scripts, last, seen)
+
+    async def list(self, exchange: str, symbol: str = "") -> tuple[list[RestingRow], int]:
+        """List the open orders of one symbol or of all: see :func:`list_resting`."""
+        return await list_resting(self._scripts, exchange, symbol)
+
+
 async def ask_resting(
     scripts: Scripts,
     asked: Asked,

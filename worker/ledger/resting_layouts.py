@@ -33,6 +33,11 @@ class RestingRow(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=
     touches: tuple[tuple[int, str], ...] = ()
     cancelled: int = 0
 
+    @property
+    def is_open(self) -> bool:
+        """Return whether a price can change it, or its rest is open until it is cancelled."""
+        return not self.cancelled and (self.stays or bool(self.conditions))
+
 
 class PaperOrderReply(NamedTuple):
     """An order, empty if there is none; whether the call changed it, 0 or 1; the time."""

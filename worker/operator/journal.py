@@ -21,7 +21,7 @@ from worker.runtime.errors import UncertainError, WorkerError
 
 
 class Result(StrEnum):
-    """How a person's try ended."""
+    """The end of a try of a person."""
 
     DONE = "done"
     REFUSED = "refused"
@@ -33,7 +33,7 @@ class UnrecordedError(WorkerError):
 
 
 class Attempt(msgspec.Struct):
-    """What a try is to change, as far as it is known: its state before and after."""
+    """The change that a try is to make, as far as it is known: the state before and after."""
 
     before: str = ""
     after: str = ""
@@ -105,7 +105,7 @@ class Journal:
             if result is Result.DONE:
                 await self._write(event)
             else:
-                with suppress(UnrecordedError):  # what went wrong is told by its own error
+                with suppress(UnrecordedError):  # what went wrong its own error says
                     await self._write(event)
 
     async def refused(

@@ -9,7 +9,6 @@ from worker.config.keys import Config
 from worker.domain.identity import account_key
 from worker.ledger import streams
 from worker.ledger.access import OUTPUT_STREAMS, Access, StreamEntry
-from worker.ledger.calls import Ledger
 from worker.ledger.connection import Connections
 from worker.ledger.conversion import format_problem
 from worker.ledger.inspection import (
@@ -22,6 +21,7 @@ from worker.ledger.operator_calls import OperatorCalls
 from worker.ledger.published import read_ahead
 from worker.ledger.replies import Book
 from worker.ledger.scripts import RedisScripts
+from worker.ledger.trading_calls import RedisTrading
 from worker.operator.dead_letters import DeadLetters
 from worker.operator.decisions import Decisions
 from worker.operator.finding import Found, find_signals
@@ -73,20 +73,13 @@ class AccountReader:
         )
         self.access = Access(self._connections, config.account)
         scripts = RedisScripts(self._connections, signals=signals, patience_s=PATIENCE_S)
-        self._ledger = Ledger(
-            scripts,
-            clock=self._clock,
-            worker="",
-            output_length=config.redis.output_max_length,
-        )
         calls = OperatorCalls(scripts, output_length=config.redis.output_max_length)
         self.dead = DeadLetters(self.access, calls)
         self.decisions = Decisions(self.access, calls, clock=self._clock)
         self.mending = StreamMending(calls, clock=self._clock, account=config.account)
         self.journal = Journal(self.access, clock=self._clock)
         self.trading = Trading(
-            self.access,
-            calls,
+            RedisTrading(self.access, calls),
             clock=self._clock,
             silent_after_ms=int(config.worker.lease_seconds * 1000),
         )

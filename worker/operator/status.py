@@ -120,7 +120,7 @@ async def read_status(access: Access, config: Config) -> Status:
 async def read_mode(access: Access, config: Config) -> str:
     """Read whether an account is ``paper``, ``live`` or ``mixed``, as its status has it.
 
-    Whom Redis does not let read the heartbeats is told the command's own mode.
+    Whom Redis does not let read the heartbeats sees the command's own mode.
 
     Raises:
         LedgerError: Redis cannot be asked.

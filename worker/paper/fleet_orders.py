@@ -8,16 +8,9 @@ from typing import Final
 
 from worker.exchanges.errors import ExchangeError, Outcome
 from worker.ledger.errors import LedgerError
-from worker.ledger.resting import (
-    Asked,
-    RestingOrder,
-    SeenPrice,
-    ask_resting,
-    list_resting,
-    send_prices,
-)
+from worker.ledger.ports import RestingCalls
+from worker.ledger.resting import Asked, RestingOrder, SeenPrice
 from worker.ledger.resting_layouts import RestingRow
-from worker.ledger.scripts import Scripts
 from worker.runtime.clock import Clock
 
 #: How often the prices that this worker has seen are sent.
@@ -36,12 +29,12 @@ class FleetOrders:
     time: a worker begins to keep a market's prices within a second of another worker's order.
 
     Args:
-        scripts: runs the ledger's scripts.
+        calls: the ledger's.
         clock: for how long ago a price was seen.
     """
 
-    def __init__(self, scripts: Scripts, clock: Clock) -> None:
-        self._scripts = scripts
+    def __init__(self, calls: RestingCalls, clock: Clock) -> None:
+        self._calls = calls
         self._clock = clock
         self._markets: defaultdict[str, set[str]] = defaultdict(set)
         #: Monotonic time, price for buys and for sells, by exchange and symbol.
@@ -75,9 +68,7 @@ class FleetOrders:
         with _ledger_asked():
             return self._learn(
                 (exchange, symbol),
-                await ask_resting(
-                    self._scripts, Asked.LOOK, (exchange, symbol), client_order_id, prices=seen
-                ),
+                await self._calls.ask(Asked.LOOK, (exchange, symbol), client_order_id, prices=seen),
             )
 
     async def rest(
@@ -106,7 +97,7 @@ class FleetOrders:
         """
         with _ledger_asked():
             await self.send()
-            return await list_resting(self._scripts, exchange, symbol)
+            return await self._calls.list(exchange, symbol)
 
     async def run(self) -> None:
         """Send prices and learn of markets, for ever; what Redis does not take is forgotten."""
@@ -127,7 +118,7 @@ class FleetOrders:
         while True:
             part, waiting = waiting[:MAX_SENT], waiting[MAX_SENT:]
             seen = [(*market, self._take(*market)) for market in part]
-            markets = await send_prices(self._scripts, self._last, seen)
+            markets = await self._calls.send_prices(self._last, seen)
             for market in markets.gone:
                 exchange, _, symbol = market.partition(" ")
                 self._markets[exchange].discard(symbol)
@@ -145,9 +136,7 @@ class FleetOrders:
         with _ledger_asked():
             return self._learn(
                 market,
-                await ask_resting(
-                    self._scripts, asked, market, client_order_id, row=row, prices=prices
-                ),
+                await self._calls.ask(asked, market, client_order_id, row=row, prices=prices),
             )
 
     def _learn(self, market: tuple[str, str], found: RestingOrder) -> RestingOrder:

@@ -27,7 +27,6 @@ from worker.engine.engine import (
     ExecutionEngine,
 )
 from worker.engine.group_calls import MAX_BATCH
-from worker.ledger.calls import Ledger
 from worker.ledger.errors import (
     GroupMissingError,
     LedgerError,
@@ -35,6 +34,7 @@ from worker.ledger.errors import (
     LedgerUnavailableError,
 )
 from worker.ledger.items import CommitItem
+from worker.ledger.ports import Ledger
 from worker.ledger.replies import Claim, CommitStatus, Committed, Delivery
 from worker.observe.health import Health
 from worker.observe.metrics import Metrics

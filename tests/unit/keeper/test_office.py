@@ -31,8 +31,8 @@ from worker.keeper.duties.publish import PublishAccount
 from worker.keeper.duties.sweep import Sweep
 from worker.keeper.office import TERM_MS, Keeper
 from worker.keeper.readiness import Readiness
-from worker.ledger.calls import Ledger
 from worker.ledger.errors import LedgerRefusedError, LedgerUnavailableError
+from worker.ledger.ports import Ledger
 from worker.ledger.replies import Account, Book, Delivery, Election, Swept
 from worker.observe.health import Health
 from worker.observe.metrics import Metrics

@@ -3,7 +3,7 @@
 from typing import ClassVar, Final
 
 from worker.keeper.duty import Duty
-from worker.ledger.calls import Ledger
+from worker.ledger.ports import Ledger
 from worker.observe.metrics import Metrics
 from worker.runtime.logger import get_logger
 

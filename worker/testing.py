@@ -109,7 +109,7 @@ class PaperTrading:
         """Wait until a signal has ended; return its terminal event.
 
         Raises:
-            TimeoutError: it has not ended in that time; says what was told of it, and of dead
+            TimeoutError: it has not ended in that time; names its events, and the errors of dead
                 letters.
             ExceptionGroup: a worker failed.
         """

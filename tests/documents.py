@@ -35,7 +35,12 @@ SIGNAL_FIELDS: Final[Mapping[str, str]] = {
     "strength": "The strategy's confidence. Required to open.",
     "confluence_score": "How many indications agree. Required to open.",
     "order_type": "How the order is worked.",
-    "time_in_force": "How long it may rest; `GTC` for limit orders if absent.",
+    "time_in_force": "How long it may rest: `GTC` until it is cancelled, `GTD` until `good_till`, "
+    "`IOC` and `FOK` not at all. `GTC` for limit and stop orders if absent; a close never rests.",
+    "good_till": "When the order is cancelled if it has not filled; required for `GTD`, refused "
+    "elsewhere. From then on nothing is sent either.",
+    "post_only": "For `limit` alone: the exchange refuses the order, or ends it, where it would "
+    "trade at once.",
     "entry_price": "The limit; required for `limit` and `stop_limit`. For other types the "
     "reference for slippage and size.",
     "stop_price": "The trigger; required for `stop` and `stop_limit`.",
@@ -58,8 +63,9 @@ EVENT_FIELDS: Final[Mapping[str, str]] = {
     "average_price": "Over all fills so far, in quote units.",
     "checked_positions": "How many were compared.",
     "client_order_id": "The id the exchange was given: a function of account, signal and leg.",
-    "action": "Of `OperatorAction` what was tried: `halt`, `reduce`, `resume`, `flatten`; of "
-    "`SignalCompleted` what the signal asked for.",
+    "action": "Of `OperatorAction` what was tried: `halt`, `reduce`, `resume`, `flatten`, "
+    "`correct`, `resolve`, `mend-stream`, `dead replay`, `dead discard`; of `SignalCompleted` what "
+    "the signal asked for.",
     "actor": "Who did it, `user@host`.",
     "after": "What is so now.",
     "before": "What was so before.",
@@ -100,7 +106,9 @@ EVENT_FIELDS: Final[Mapping[str, str]] = {
     "of `PositionClosed` that of the whole position, changes included.",
     "realized_pnl_pct": "The same, in percent of what the position cost.",
     "reason": "A sentence for a person.",
-    "result": "What came of it, a sentence for a person.",
+    "result": "Of `SignalCompleted` what came of it, a sentence for a person; of `OperatorAction` "
+    "`done`, `refused` or `unknown`.",
+    "error": "Why it was not done, a sentence; empty if it was.",
     "retriable": "Whether a new signal for the same idea may do better.",
     "role": "Which leg the order is.",
     "severity": "How urgent it is.",

@@ -27,7 +27,7 @@ max_concurrent_positions = 4
 max_wait_time = 8.0
 poll_interval = 0.1
 [execution]
-max_rest_seconds = 3.0
+max_rest_seconds = 8.0
 [updates]
 poll_seconds = 0.1
 """

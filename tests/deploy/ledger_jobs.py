@@ -21,6 +21,7 @@ from worker.domain.verdict import Verdict
 from worker.ledger.access import STREAMS, Access
 from worker.ledger.calls import RedisLedger
 from worker.ledger.connection import Connections, Purpose
+from worker.ledger.conversion import bring_up_to_date
 from worker.ledger.errors import LedgerUnavailableError
 from worker.ledger.items import NO_RECORD, AdmitItem, CommitItem, RecordEnd
 from worker.ledger.layouts import DeadLetterTail
@@ -289,6 +290,7 @@ async def _serve_people(ledger: RedisLedger, scripts: RedisScripts) -> None:
 
 async def _work(ledger: RedisLedger, scripts: RedisScripts, entry_b: str) -> None:
     """One worker's hour, in short."""
+    assert await bring_up_to_date(scripts, worker=ledger.worker, lease_ms=LEASE_MS) == 0
     await ledger.elect(10_000, "done")
     await ledger.resign()
     assert (await ledger.elect(10_000)).elected

@@ -1,12 +1,13 @@
 """Entries that rest, on a real server with the simulated exchange: acknowledged, then followed."""
 
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
 import pytest
 
-from tests.integration.accounts import Account, configuration, working
+from tests.integration.accounts import TERMINAL, Account, configuration, working
 from tests.integration.fleets import until
 from worker.config.keys import Config, UpdatesConfig
 from worker.runtime.embedded_server import EmbeddedServer
@@ -46,6 +47,18 @@ async def send_stop(account: Account, signal_id: str = "in", **fields: Any) -> N
         signal_id, order_type="stop", stop_price="110", entry_price="100", quantity="2", **fields
     )
     await rests(account, signal_id)
+
+
+async def trade_at(account: Account, price: str) -> None:
+    """State a price, again and again, until the entry that rests has ended.
+
+    A worker that has just started learns within a second for which markets orders rest.
+    """
+    for number in range(100):
+        await account.send(f"price-{number}", entry_price=price, quantity="1")
+        await account.end(f"price-{number}")
+        if any(event["type"] in TERMINAL for event in await account.of("in")):
+            return
 
 
 async def left(account: Account) -> list[str]:
@@ -126,6 +139,17 @@ async def test_what_rests_is_cancelled_when_nothing_may_open(
         assert await left(account) == []
 
 
+async def test_a_good_till_order_ends_at_its_time(server: EmbeddedServer, account: Account) -> None:
+    """A worker cancels it then, not before, and says why."""
+    async with working(often(server.url)):
+        till = datetime.now(UTC) + timedelta(seconds=3)
+        await send_stop(account, time_in_force="GTD", good_till=till.isoformat())
+        cancelled = await account.end("in")
+        assert (cancelled["type"], cancelled["code"]) == ("OrderCancelled", "GOOD_TILL")
+        assert datetime.fromisoformat(cancelled["occurred_at"]) >= till
+        assert await left(account) == []
+
+
 async def test_another_worker_follows_what_one_has_left(
     server: EmbeddedServer, account: Account
 ) -> None:
@@ -133,6 +157,6 @@ async def test_another_worker_follows_what_one_has_left(
     async with working(config):
         await send_stop(account)
     async with working(config):
-        await account.send("price", entry_price="111", quantity="1")
+        await trade_at(account, "111")
         assert (await account.end("in"))["type"] == "OrderFilled"
         assert kinds(await account.of("in")) == ["OrderPlaced", "OrderFilled", "PositionOpened"]

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from tests.integration.fleets import SIGNALS, Fleet, fleet_on
-from tests.unit.paper.resting_cards import BTC, Instances, RestingCards, buy, place
+from tests.unit.paper.resting_cards import BTC, Instances, RestingCards, buy, place, stop_limit
 from worker.config.keys import RedisConfig, Secret
 from worker.domain.order import OrderState
+from worker.domain.signal import TimeInForce
 from worker.exchanges.errors import ExchangeError, Outcome
 from worker.ledger.connection import Connections
 from worker.ledger.resting import (
@@ -97,6 +98,18 @@ async def test_where_no_order_rests_no_price_is_kept(instances: Workers, fleet: 
     keys = sorted(await fleet.redis.keys("*rest*"))
     assert keys == [b"{main}:rested:c1", b"{main}:resting-joined"]
     assert 0 < await fleet.redis.ttl("{main}:rested:c1") <= 604_800
+
+
+async def test_an_order_that_is_over_is_no_longer_kept_with_the_open_ones(
+    instances: Workers, fleet: Fleet
+) -> None:
+    """An immediate one as soon as it was triggered, filled or not."""
+    on = instances.another()
+    await place(on, stop_limit(time_in_force=TimeInForce.IOC))
+    assert await fleet.redis.exists("{main}:resting:paper:BTC/USDT")
+    on.assume_price(BTC, D(93))
+    await instances.settle()
+    assert not await fleet.redis.exists("{main}:resting:paper:BTC/USDT")
 
 
 async def test_prices_of_one_market_are_sent_together(instances: Workers) -> None:

@@ -113,21 +113,24 @@ async def _flatten(
 ) -> int:
     async with reader:
         status, book = await reader.status(), await reader.positions()
-        output.say(heading(status))
+        output.tell(heading(status))
         for key, position in sorted(book.positions.items()):
-            output.say(f"{key}: {_held(position)}")
+            output.tell(f"{key}: {_held(position)}")
         positions = count_of(len(book.positions), "position")
         if options.dry_run:
-            output.say(
+            output.tell(
                 f"{positions} would be closed, then the account set to {options.then.upper()}"
             )
             return OK
         if not status.workers_alive and (book.positions or book.busy):
-            output.complain(
-                f"no worker is alive, so nobody can close {positions}: nothing was changed"
-            )
+            problem = f"no worker is alive, so nobody can close {positions}: nothing was changed"
+            output.complain(problem)
+            await reader.journal.refused(
+                "flatten", "positions",
+                actor=session.actor(), reason=options.reason, error=problem,
+            )  # fmt: skip
             return FAILURE
-        if not confirm.is_confirmed(reader, options, status.mode, f"Close {positions}"):
+        if not await confirm.is_confirmed(reader, options, f"Close {positions}"):
             return FAILURE
         return await _close(config, reader, signer, options)
 
@@ -155,7 +158,7 @@ async def _close(config: Config, reader: AccountReader, signer: Signer, options:
     state = change.control.trading_state
     what = f"{len(left)} left" if left else "no position is open"
     closed, attempts = len(flattening.closed), flattening.submitted
-    output.say(
+    output.tell(
         f"account {config.account} is {state}, {what}: {count_of(closed, 'position')} closed, "
         f"{count_of(attempts, 'attempt')}",
         flush=True,
@@ -246,7 +249,7 @@ class Flattening:
         held = set(book.positions)
         for key in sorted(self._seen - held):
             self.closed.add(key)
-            output.say(f"{key} is closed, {count_of(self._attempts[key], 'attempt')}", flush=True)
+            output.tell(f"{key} is closed, {count_of(self._attempts[key], 'attempt')}", flush=True)
         self._seen = held
 
     def _closable(self, book: Book) -> list[tuple[str, Position]]:

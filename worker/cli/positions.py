@@ -8,7 +8,7 @@ from typing import Any, Final
 import msgspec
 
 from worker.cli import output, session, wording
-from worker.cli.heading import heading
+from worker.cli.heading import heading, published
 from worker.cli.tables import Column, Table
 from worker.domain.money import rounded_text, text
 from worker.domain.position import Position
@@ -48,6 +48,8 @@ async def _positions(reader: AccountReader, options: Namespace) -> int:
         return 0
     screen = output.screen()
     screen.print(heading(status))
+    if book.positions:
+        screen.print(published(status))
     screen.print(table(book, marks) if book.positions else "No open positions.")
     return 0
 
@@ -93,12 +95,13 @@ def table(book: Book, marks: Marks) -> Table:
         Column("side"),
         Column("quantity", right=True),
         Column("entry", right=True),
+        Column("mark", drop=2, right=True),
         Column("stop", drop=1, right=True),
         Column("target", drop=3, right=True),
         Column("unrealised", drop=1, right=True),
         Column("realised", drop=2, right=True),
         Column("opened", drop=5),
-        Column("signal", drop=4),
+        Column("signal", drop=4, least=16),
     )
     return Table(columns, (_row(book, key, marks) for key in sorted(book.positions)))
 
@@ -110,10 +113,11 @@ def _row(book: Book, key: str, marks: Marks) -> tuple[str, ...]:
         position.direction.value,
         text(position.quantity),
         wording.price(position.entry_price),
+        wording.price(marks.get((position.exchange, position.symbol))) or "-",
         wording.price(position.stop_loss) or "-",
         wording.price(position.take_profit) or "-",
         wording.money(_unrealized(position, marks)) or "-",
         wording.money(position.realized_pnl),
-        position.opened_at.strftime("%m-%d %H:%M:%S"),
+        wording.day_time(position.opened_at),
         position.signal_id,
     )

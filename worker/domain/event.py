@@ -224,7 +224,9 @@ class TradingStateChanged(Event, kw_only=True, frozen=True, gc=False):
 class OperatorAction(Event, kw_only=True, frozen=True, gc=False):
     """A person did something that changed no trading state, or tried to.
 
-    ``action`` is the command, ``subject`` what it was about.
+    ``action`` is the command, ``subject`` what it was about. ``result`` is ``done``, ``refused`` or
+    ``unknown`` (Redis did not answer, or the command was interrupted); ``error`` says why where it
+    is not done. ``before`` and ``after`` are empty where the action has no state to tell.
     """
 
     action: str
@@ -233,6 +235,8 @@ class OperatorAction(Event, kw_only=True, frozen=True, gc=False):
     reason: str
     before: str
     after: str
+    result: str = "done"
+    error: str = ""
 
 
 class ReconciliationCompleted(Event, kw_only=True, frozen=True, gc=False):

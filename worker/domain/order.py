@@ -161,10 +161,19 @@ def advance(state: OrderState, fact: Fact) -> OrderState:
         raise IllegalTransitionError(f"{fact.value!r} cannot follow {state}") from None
 
 
-class OrderRequest(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True, gc=False):
+class OrderRequest(
+    msgspec.Struct,
+    kw_only=True,
+    frozen=True,
+    forbid_unknown_fields=True,
+    omit_defaults=True,
+    gc=False,
+):
     """An order exactly as it is sent: final, rounded, the same on any worker that reads the record.
 
-    ``quantity`` in base units; ``price`` and ``stop_price`` in quote units.
+    ``quantity`` in base units; ``price`` and ``stop_price`` in quote units. A ``post_only`` order
+    is refused, or ended, where it would trade at once. A field at its default is not stored: an
+    older worker reads what it would have written.
     """
 
     client_order_id: str
@@ -178,6 +187,7 @@ class OrderRequest(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fie
     stop_price: Decimal | None = None
     time_in_force: TimeInForce | None = None
     reduce_only: bool = False
+    post_only: bool = False
 
 
 class Fill(msgspec.Struct, kw_only=True, frozen=True, gc=False):

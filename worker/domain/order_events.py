@@ -178,7 +178,7 @@ def cancel_code(
         return CancelCode.OTHER
     rests = request.order_type is not MARKET and request.time_in_force not in _IMMEDIATE
     if report.state is OrderState.EXPIRED:
-        return CancelCode.EXPIRED if rests else CancelCode.BY_EXCHANGE
+        return CancelCode.EXPIRED if rests and not request.post_only else CancelCode.BY_EXCHANGE
     if report.state is not CANCELLED:
         return CancelCode.BY_EXCHANGE
     if asked is not None:
@@ -193,8 +193,8 @@ def code_of_refusal(code: Code) -> CancelCode:
 
 def why_ended(
     report: OrderReport,
+    request: OrderRequest,
     traded: Decimal,
-    ordered: Decimal,
     note: str,
     code: CancelCode,
     *,
@@ -204,8 +204,8 @@ def why_ended(
 
     Args:
         report: the exchange's last report: its own reason, if it states one.
+        request: the order as it was sent.
         traded: base units.
-        ordered: base units.
         note: a further sentence, empty for none.
         code: why, see :func:`cancel_code`.
         is_cut: the exchange cut it to what was left of the position, whatever it calls that.
@@ -213,9 +213,11 @@ def why_ended(
     reason = report.reason or _DEFAULT_REASON[code]
     if not report.reason:
         if is_cut or report.state is OrderState.FILLED:
-            reason = f"the exchange cut it short: {text(traded)} of {text(ordered)} traded"
+            reason = f"the exchange cut it short: {text(traded)} of {text(request.quantity)} traded"
         elif report.state is OrderState.REJECTED:
             reason = "the exchange rejected what was left of it"
+        elif request.post_only and not traded and code is CancelCode.BY_EXCHANGE:
+            reason = "the exchange ended it: it would have traded at once, which post_only forbids"
     return f"{reason}; {note}" if note else reason
 
 

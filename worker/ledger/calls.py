@@ -339,11 +339,9 @@ class RedisLedger:
 
     async def account(self) -> Account:
         """Return the account in numbers."""
-        return read_account(
-            await self._scripts.run("read_account"),
-            max_waiting=self._max_waiting,
-            max_group_waiting=self._max_group_waiting,
-        )
+        reply = await self._scripts.run("read_account")
+        most, most_in_group = self._max_waiting, self._max_group_waiting
+        return read_account(reply, max_waiting=most, max_group_waiting=most_in_group)
 
     async def book(self) -> Book:
         """Return the open positions and which are reserved."""

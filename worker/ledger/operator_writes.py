@@ -89,6 +89,19 @@ async def _expect_room(pipeline: Any, access: Access) -> None:
         raise ResponseError(f"the stream system has {EXHAUSTED}; nothing was changed")
 
 
+async def append_event_plainly(access: Access, event: EventText) -> None:
+    """Write one event without a script, which only a running worker may load.
+
+    Raises:
+        LedgerError: Redis cannot be asked, or refuses.
+    """
+    stream, kind, identity, data = event
+    await access.ask_one(
+        "XADD", access.key(stream), "*",
+        "type", kind, "id", identity, "subject", "", "data", data,
+    )  # fmt: skip
+
+
 async def keeper_name(access: Access) -> str:
     """Read which worker is the account's keeper; empty if none is.
 

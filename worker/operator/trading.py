@@ -93,7 +93,7 @@ class Trading:
         def change(asks: Sequence[Ask], at: str) -> tuple[Ask, ...]:
             return add(asks, Ask(asker=actor, state=state, reasons=(reason,), at=at))
 
-        return await self._change(change, action=_ACTIONS[state], actor=actor, reason=reason)
+        return await self._change(change, action=ACTIONS[state], actor=actor, reason=reason)
 
     async def begin_flatten(self, *, reason: str, actor: str, lasts_ms: int) -> Change:
         """Ask for ``REDUCING`` while a flatten runs, which holds the requests before it back.
@@ -242,7 +242,8 @@ class Trading:
         return encode(changed, identity, header)
 
 
-_ACTIONS: Final = {
+#: The commands that ask for the states.
+ACTIONS: Final = {
     TradingState.ACTIVE: "resume",
     TradingState.REDUCING: "reduce",
     TradingState.HALTED: "halt",

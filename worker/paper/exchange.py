@@ -365,6 +365,8 @@ class PaperExchange(ExchangeAdapter):
             if value < info.min_notional:
                 text = f"{value:f} {info.quote} is less than the minimum of {info.min_notional:f}"
                 raise invalid("MIN_NOTIONAL", text)
+        if request.post_only and self._matching.would_take(request, reference):
+            raise invalid("POST_ONLY", "it would trade at once, which post_only forbids")
         if self._matching.is_rejected(request):
             raise invalid("PAPER_REJECTED", "refused at random, as paper.reject_rate asks")
         return info

@@ -81,6 +81,13 @@ class PaperMatching:
         """Return True if the order is one of those ``paper.reject_rate`` picks."""
         return bool(self._reject_rate) and self._draw(request, "reject") < self._reject_rate
 
+    def would_take(self, request: OrderRequest, reference: Decimal | None) -> bool:
+        """Return whether a limit order would trade at once with a market at ``reference``."""
+        limit = request.price
+        if limit is None or reference is None:
+            return False
+        return limit >= reference if request.side is BUY else limit <= reference
+
     def leaves_rest(self, order: PaperOrder) -> bool:
         """Return True if the order fills only in part and its rest stays open."""
         request = order.request

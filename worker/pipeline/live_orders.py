@@ -223,6 +223,8 @@ class LiveOrderWriter:
 
     def _ends_ms(self, order: AdmittedOrder, now_ms: int) -> int:
         """Return when a resting order is to be cancelled, Unix milliseconds, 0 for never."""
+        if order.signal.good_till is not None:
+            return order.signal.good_till_ms()
         is_gtc = order.request.time_in_force in (None, GTC)
         return now_ms + self._max_rest_ms if is_gtc and self._max_rest_ms else 0
 

@@ -136,7 +136,7 @@ def _cancelled(
         report, request, end.cancelled_for, is_ours=isinstance(order.sent_before, NeverSent)
     )
     reason = order_events.why_ended(
-        report, end.filled, request.quantity, note, code, is_cut=order.write_off is GONE
+        report, request, end.filled, note, code, is_cut=order.write_off is GONE
     )
     event = order_events.cancelled(filled, average, end.fees, order.info.quote, code, reason)
     identity = event_id(request.client_order_id, "cancelled")

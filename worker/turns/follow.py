@@ -54,6 +54,9 @@ SOON_MS: Final = 1_000
 WITHIN_S: Final = 5.0
 
 
+_GOOD_TILL: Final = CancelCode.GOOD_TILL
+
+
 class Later(msgspec.Struct, frozen=True, gc=False):
     """A turn that has found out nothing: another one is due after ``after_ms``."""
 
@@ -158,7 +161,13 @@ class FollowOrders:
             return report
         ending = CancelCode[row.ending] if row.ending else None
         if report.state not in TERMINAL:
-            why = why_cancel(row, live.cancel, self._state.trading_state, self._clock.now_ms())
+            why = why_cancel(
+                row,
+                live.cancel,
+                self._state.trading_state,
+                self._clock.now_ms(),
+                at_end=CancelCode.EXPIRED if order.signal.good_till is None else _GOOD_TILL,
+            )
             if why is not None:
                 ending = ending or why
                 problem = await self._cancel(order, custody, report)
@@ -242,7 +251,12 @@ class FollowOrders:
 
 
 def why_cancel(
-    row: OrderRow, mark: CancelMark | None, state: TradingState, now_ms: int
+    row: OrderRow,
+    mark: CancelMark | None,
+    state: TradingState,
+    now_ms: int,
+    *,
+    at_end: CancelCode = CancelCode.EXPIRED,
 ) -> CancelCode | None:
     """Return why a resting entry has to be cancelled now; None if it may go on.
 
@@ -251,6 +265,7 @@ def why_cancel(
         mark: what asks for its cancellation.
         state: the account's.
         now_ms: Unix milliseconds.
+        at_end: why once its time, ``ends_ms``, has come.
     """
     if mark is not None:
         return mark.code
@@ -261,7 +276,7 @@ def why_cancel(
     if state is TradingState.REDUCING:
         return CancelCode.REDUCING
     if row.ends_ms and now_ms >= row.ends_ms:
-        return CancelCode.EXPIRED
+        return at_end
     return None
 
 

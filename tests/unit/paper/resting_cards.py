@@ -107,9 +107,10 @@ class RestingCards:
         await instances.settle()
         second.assume_price(BTC, D(80))
         await instances.settle()
-        second.assume_price(BTC, D(100))
-        await instances.settle()
+        second.assume_price(BTC, D(70))  # not sent yet
+        await instances.clock.sleep(0.01)
         placed = await place(first, buy())
+        await instances.settle()
         assert placed.state is OrderState.ACTIVE
         assert (await second.get_order(buy())).state is OrderState.ACTIVE
 

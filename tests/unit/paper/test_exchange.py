@@ -209,6 +209,24 @@ async def test_a_limit_rests_while_no_price_is_known() -> None:
     assert (await on.get_order(order())).average_price == D(90)
 
 
+@pytest.mark.parametrize(
+    ("side", "crossing", "resting", "reached"),
+    [(Side.BUY, "100", "99.99", "98"), (Side.SELL, "100", "100.01", "102")],
+)
+async def test_a_post_only_order_never_trades_at_once(
+    side: Side, crossing: str, resting: str, reached: str
+) -> None:
+    """At a price that meets the market it is refused; else it rests, and fills as any other."""
+    on = exchange()
+    with pytest.raises(ExchangeError) as raised:
+        await place(on, limit(crossing, side=side, reduce_only=True, post_only=True))
+    assert (raised.value.outcome, raised.value.code) == (Outcome.REFUSED, "POST_ONLY")
+    request = limit(resting, "c2", side=side, reduce_only=True, post_only=True)
+    assert (await place(on, request)).state is OrderState.ACTIVE
+    on.assume_price(BTC, D(reached))
+    assert (await on.get_order(request)).average_price == D(resting)
+
+
 @pytest.mark.parametrize("force", [TimeInForce.IOC, TimeInForce.FOK])
 async def test_an_immediate_order_that_meets_nobody_is_cancelled_at_once(
     force: TimeInForce,

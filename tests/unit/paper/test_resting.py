@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 from tests.unit.paper.resting_cards import BTC, Instances, RestingCards, buy, place
 from tests.unit.paper.test_exchange import ManualClock
 from worker.domain.order import OrderState, Side
+from worker.ledger.resting_layouts import RestingRow
 from worker.paper.local_orders import LocalOrders
+from worker.paper.resting import meet
 
 D = Decimal
 
@@ -39,6 +41,18 @@ def instances() -> Instances:
 
 class TestInMemory(RestingCards):
     """Everything that must hold, of orders in memory."""
+
+
+@pytest.mark.parametrize(("at_ms", "left"), [(999, 2), (1_000, 1), (1_001, 1)])
+def test_a_price_counts_from_the_order_and_from_its_last_touch_on(at_ms: int, left: int) -> None:
+    """An older one that arrives late is none of its prices."""
+    conditions = ((False, "95"), (False, "90"))
+    fresh = RestingRow(request="", buys=True, since=1_000, conditions=conditions)
+    assert len(meet(fresh, at_ms, D(94)).conditions) == left
+    touched = RestingRow(
+        request="", buys=True, since=5, conditions=conditions, touches=((1_000, "100"),)
+    )
+    assert len(meet(touched, at_ms, D(94)).conditions) == left
 
 
 whole = st.integers(80, 120)

@@ -61,6 +61,7 @@ MARKET_ORDER: dict[str, Any] = {}
 RESTING: dict[str, Any] = {
     "order_type": OrderType.LIMIT, "price": D(100), "time_in_force": TimeInForce.GTC,
 }  # fmt: skip
+MAKES: dict[str, Any] = {"post_only": True}
 AT_ONCE = RESTING | {"time_in_force": TimeInForce.IOC}
 
 
@@ -281,6 +282,7 @@ def test_an_entry_that_never_traded(state: OrderState, reason: str, shown: str) 
         (OrderState.CANCELLED, MARKET_ORDER, None, True, CancelCode.BY_EXCHANGE),
         (OrderState.EXPIRED, RESTING, None, False, CancelCode.EXPIRED),
         (OrderState.EXPIRED, RESTING, CancelCode.HALTED, False, CancelCode.EXPIRED),
+        (OrderState.EXPIRED, RESTING | MAKES, None, False, CancelCode.BY_EXCHANGE),
         (OrderState.EXPIRED, AT_ONCE, None, False, CancelCode.BY_EXCHANGE),
         (OrderState.EXPIRED, MARKET_ORDER, None, False, CancelCode.BY_EXCHANGE),
         (OrderState.REJECTED, RESTING, CancelCode.HALTED, False, CancelCode.BY_EXCHANGE),
@@ -311,12 +313,19 @@ def test_a_cancel_that_a_person_decided_has_no_cause_known() -> None:
     assert code is CancelCode.OTHER
 
 
+@pytest.mark.parametrize("state", [OrderState.EXPIRED, OrderState.CANCELLED])
+def test_a_post_only_order_that_would_have_taken_says_so(state: OrderState) -> None:
+    """Some exchanges refuse such an order, others accept it and end it at once."""
+    item = Desk().settled(state, works=RESTING | MAKES)
+    assert "post_only" in told(item)[-1]["reason"]
+
+
 @pytest.mark.parametrize("code", CancelCode)
 def test_a_cancelled_order_says_why_in_a_sentence(code: CancelCode) -> None:
     """Every code has one where the exchange states none."""
     request = order_request(**RESTING)
     ended = report(OrderState.CANCELLED)(request)
-    assert why_ended(ended, D(0), D(2), "", code, is_cut=False)
+    assert why_ended(ended, request, D(0), "", code, is_cut=False)
 
 
 def test_exactly_one_event_is_terminal() -> None:

@@ -15,9 +15,8 @@ for n = 2, #ARGV do
     call('ZREM', P .. 'resting-markets', gone[#gone])
   end
 end
-local known, last = tonumber(ARGV[1]), tonumber(call('GET', P .. 'resting-joined') or 0)
-if known > last then known = 0 end -- another server: it counts anew
-local rows = call('ZRANGEBYSCORE', P .. 'resting-markets', '(' .. known, '+inf', 'WITHSCORES',
+local last = tonumber(call('GET', P .. 'resting-joined') or 0)
+local rows = call('ZRANGEBYSCORE', P .. 'resting-markets', '(' .. ARGV[1], '+inf', 'WITHSCORES',
   'LIMIT', 0, MOST)
 for n = 1, #rows, 2 do joined[#joined + 1] = rows[n] end
 if #joined == MOST then last = tonumber(rows[#rows]) end

@@ -12,7 +12,10 @@ local function keep_resting(exchange, symbol, client_id, order)
   if order[RESTING.CANCELLED] == 0 and (order[RESTING.STAYS] or order[RESTING.CONDITIONS][1]) then
     call('HSET', key, client_id, text)
     if not call('ZSCORE', P .. 'resting-markets', market) then
-      call('ZADD', P .. 'resting-markets', call('INCR', P .. 'resting-joined'), market)
+      local last = tonumber(call('GET', P .. 'resting-joined') or 0)
+      local number = math.max(last + 1, now_ms) -- also greater than any that a lost server has given
+      call('SET', P .. 'resting-joined', number)
+      call('ZADD', P .. 'resting-markets', number, market)
     end
     return text
   end

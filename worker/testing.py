@@ -140,7 +140,7 @@ class PaperTrading:
         while True:
             told.clear()
             for event in self.events("orders", signal_id=signal_id):
-                if event.type in _TERMINAL:
+                if event.type in _TERMINAL and event.data.get("terminal") is True:
                     return event
             await told.wait()
 

@@ -30,9 +30,7 @@ from tests.acceptance.golden_process import (
 
 GROUP: Final = "execution"
 OUTPUT_STREAMS: Final = ("orders", "positions", "system")
-TERMINAL_TYPES: Final = frozenset(
-    {"OrderFilled", "OrderCancelled", "OrderFailed", "SignalCompleted"}
-)
+TERMINAL_TYPES: Final = frozenset({"OrderFilled", "OrderCancelled", "OrderFailed"})
 
 _LABEL: Final = re.compile(r'(\w+)="')
 

@@ -39,8 +39,6 @@ _HOST: Final = re.escape(socket.gethostname())
 
 #: A line of `check` that depends on how this machine's Python was built.
 _SLOW_PYTHON: Final = "warn  python"
-#: How its line goes on where it is too long for the screen; no other line of the day is.
-_CONTINUED: Final = " " * 27
 
 
 def _user() -> str:
@@ -164,7 +162,7 @@ class Form:
         return [
             self.text(line, stream)
             for line in output.splitlines()
-            if not line.startswith((_SLOW_PYTHON, _CONTINUED))
+            if not line.startswith(_SLOW_PYTHON)
         ]
 
 

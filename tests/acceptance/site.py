@@ -85,14 +85,12 @@ class Site:
 
 
 @contextmanager
-def process(
-    *arguments: str, environ: Mapping[str, str], stdin: bool = False
-) -> Iterator["subprocess.Popen[str]"]:
-    """A command that goes on until it is told to stop; ``stdin`` for one that reads."""
+def process(*arguments: str, environ: Mapping[str, str]) -> Iterator["subprocess.Popen[str]"]:
+    """A command that goes on until it is told to stop."""
     running = subprocess.Popen(
         [sys.executable, "-m", "worker", *arguments],
         env=environment(environ),
-        stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
+        stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

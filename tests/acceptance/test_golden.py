@@ -21,7 +21,6 @@ EMITTED: Final = frozenset(
         "OrderFilled",
         "OrderCancelled",
         "OrderFailed",
-        "SignalCompleted",
         "PositionOpened",
         "PositionChanged",
         "PositionClosed",

@@ -25,7 +25,7 @@ from worker.config.keys import (
 from worker.domain.market import MarketKind
 
 D = Decimal
-TERMINAL = {"OrderFilled", "OrderCancelled", "OrderFailed", "SignalCompleted"}
+TERMINAL = {"OrderFilled", "OrderCancelled", "OrderFailed"}
 
 
 def from_now(**parts: float) -> str:

@@ -17,8 +17,14 @@ from tests.simulation.exchange import SimulatedExchange
 from tests.simulation.faults import Faults, RandomFaults
 from tests.simulation.loop import Process, Stuck, VirtualLoop
 from tests.simulation.network import Network
+from tests.simulation.redis_account import (
+    PREFIX,
+    Inspection,
+    Mutation,
+    RedisAccount,
+    SimulationServer,
+)
 from tests.simulation.scripts import Bell, SimulatedScripts
-from tests.simulation.steps import Inspection, Mutation, Place, Step
 from tests.simulation.story import EPOCH_MS, Happening, Production, Story, tell
 from tests.simulation.trace import Trace
 from tests.simulation.venue import Venue
@@ -27,9 +33,11 @@ from worker.config.keys import Config
 from worker.domain.money import use_exact_arithmetic
 from worker.domain.trading_state import TradingState
 from worker.ledger.errors import LedgerUnavailableError
+from worker.ledger.wire import Argument
 
 #: How often it is looked whether everything has finished, seconds.
 LOOK_EVERY_S: Final = 0.25
+STATE_KEY: Final = f"{PREFIX}control"
 #: Exceptions that may end a delivery: Redis could not serve for longer than the patience.
 _EXPECTED: Final = (LedgerUnavailableError,)
 
@@ -102,7 +110,7 @@ class World:
     """Everything of one run.
 
     Args:
-        place: where the account is kept.
+        server: the real server, shared by all runs.
         story: what is to happen.
         faults: what goes wrong; by default what the story says.
         mutation: a change to a script.
@@ -112,7 +120,7 @@ class World:
 
     def __init__(
         self,
-        place: Place,
+        server: SimulationServer,
         story: Story,
         *,
         faults: Faults | None = None,
@@ -149,7 +157,7 @@ class World:
             offset_ms=self._random.randint(-MAX_SKEW_MS, MAX_SKEW_MS),
         )
         self._redis_offset_ms = 0
-        self.account = place.account(self._redis_ms, mutation=mutation)
+        self.account = RedisAccount(server, self._redis_ms, mutation=mutation)
         self.bell = Bell(self.account, self.loop)
         self.checker = Checker(story, self.venue, self.account, self.now_ms, self.trace)
         self.venue.on_accept = self.checker.on_accept
@@ -194,8 +202,6 @@ class World:
         for production in self.story.productions:
             self.loop.outside(production.at_s, self._produce, production)
         for happening in self.story.happenings:
-            if happening.what in self.account.impossible:
-                continue
             self.loop.outside(happening.at_s, self._happen, happening)
         for _ in range(self.story.workers):
             self.start_worker()
@@ -215,7 +221,7 @@ class World:
         # What a stopped worker holds in its hands, or the network carries, is yet to come too.
         to_come = self._to_come or self.loop.time() < self._last_s
         if not (to_come or self.checker.unfinished or self.network.under_way or stopped):
-            self._is_over = not self.account.unfinished()[1] and not self.account.live()
+            self._is_over = not self.account.unfinished()[1]
 
     def _stop_workers(self) -> None:
         """Let everybody leave in good order."""
@@ -273,7 +279,11 @@ class World:
 
     def set_state(self, state: TradingState) -> None:
         """What an operator does."""
-        self.account.set_state(state.value, str(self.loop.time()))
+        before = self.account.command("HGET", STATE_KEY, "asks") or b""
+        asks = f'[{{"asker":"operator","state":"{state.value}","at":"{self.loop.time()}"}}]'
+        data = f'{{"trading_state":"{state}"}}'
+        told = ("TradingStateChanged", f"state-{self.loop.time()}-{state}", data)
+        self.account.run("control", (before, asks, state.value, "test", "operator", "", *told))
 
     def fail_over(self) -> None:
         """A replica takes over that lacks what was written since it stopped receiving.
@@ -282,22 +292,24 @@ class World:
         """
         if self._snapshot is None:
             return
-        state = self.account.trading_state()
+        state = self.account.command("HGET", STATE_KEY, "trading_state") or b"ACTIVE"
         self.account.fail_over(self._snapshot)
         self._snapshot = None
-        restored = self.account.trading_state()
+        restored = self.account.command("HGET", STATE_KEY, "trading_state") or b"ACTIVE"
         self.bell.forget()
-        lost = self.checker.lose_writes(restored)
+        lost = self.checker.lose_writes(restored.decode())
         if restored != state:
-            self.set_state(TradingState(state))
+            self.set_state(TradingState(state.decode()))
         for fields in lost:
             entry_id = self.account.add(fields)
             self.trace.note("producer", entry_id, "again")
             self.checker.produced(entry_id, fields)
         self.bell.look(*self.account.tails())
 
-    def _on_step(self, step: Step, seen: Inspection | None) -> None:
-        self.checker.on_step(step, seen)
+    def _on_step(
+        self, name: str, arguments: tuple[Argument, ...], reply: Any, seen: Inspection | None
+    ) -> None:
+        self.checker.on_step(name, arguments, reply, seen)
         if seen is not None:
             self.bell.look(seen.tail, seen.bell)
 
@@ -335,13 +347,13 @@ class World:
             on_send=self.checker.on_send,
         )
 
-        def scripts(*_: object, **__: object) -> SimulatedScripts:
+        def scripts(*_: object, patience_s: float, **__: object) -> SimulatedScripts:
             return SimulatedScripts(
                 account=self.account,
                 network=self.network,
                 loop=self.loop,
                 process=process,
-                patience_s=config.worker.lease_seconds / 3,
+                patience_s=patience_s,
                 clock=clock,
                 random=self._pauses,
                 bell=self.bell,
@@ -352,19 +364,17 @@ class World:
         seeded: Config = msgspec.structs.replace(
             config, worker=msgspec.structs.replace(config.worker, seed=self._started)
         )
-        with (
-            self.account.way(scripts),
-            mock.patch.multiple(
-                app,
-                consumer_name=lambda: process.name,
-                ExchangeFactory=lambda *_, **__: SimpleNamespace(
-                    all=lambda: {"sim": adapter}, price_sources={}, side_tasks=list
-                ),
-                Metrics=lambda *_, **__: quiet,
-                Health=lambda *_, **__: quiet,
+        with mock.patch.multiple(
+            app,
+            consumer_name=lambda: process.name,
+            RedisScripts=scripts,
+            ExchangeFactory=lambda *_, **__: SimpleNamespace(
+                all=lambda: {"sim": adapter}, price_sources={}
             ),
+            Metrics=lambda *_, **__: quiet,
+            Health=lambda *_, **__: quiet,
         ):
-            return app.Worker(seeded, clock=clock, account=self.account.memory)
+            return app.Worker(seeded, clock=clock)
 
     def _on_killed(self, process: Process) -> None:
         self.trace.note(process.name, "dies")
@@ -423,9 +433,9 @@ def _restore_logging(before: dict[str, Any] | None) -> None:
         structlog.configure(**before)
 
 
-def simulate(place: Place, seed: int, *, logs: bool = False) -> World:
+def simulate(server: SimulationServer, seed: int, *, logs: bool = False) -> World:
     """Run one seed."""
     use_exact_arithmetic()  # as every command does
-    world = World(place, tell(seed), logs=logs)
+    world = World(server, tell(seed), logs=logs)
     world.run()
     return world

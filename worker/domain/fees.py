@@ -6,7 +6,7 @@ from typing import Final
 
 from worker.domain.market import SPOT, SymbolInfo
 from worker.domain.money import ZERO, floor_to, ratio, tidy
-from worker.domain.order import BUY, Fill, Side
+from worker.domain.order import BUY, Fill, Side, total_quantity
 from worker.domain.signal import LONG, Direction
 
 NO_FEES: Final[Mapping[str, Decimal]] = {}
@@ -54,9 +54,7 @@ def _in_quote(currency: str, fee: Decimal, price: Decimal, info: SymbolInfo) -> 
     return fee * price if currency == info.base else ZERO
 
 
-def coins_taken(
-    fills: tuple[Fill, ...], direction: Direction, info: SymbolInfo
-) -> tuple[Decimal, Decimal]:
+def fee_in_base(fills: tuple[Fill, ...], direction: Direction, info: SymbolInfo) -> Decimal:
     """Return how many base units the fills' fees took out of the coins that a position holds.
 
     On spot a fee in the base currency comes out of the coins that were bought, or out of those
@@ -67,23 +65,28 @@ def coins_taken(
         fills: of one order.
         direction: of the position.
         info: the market's rules.
-
-    Returns:
-        The base units, and what they were worth at the prices of their fills, quote units.
     """
-    coins = value = ZERO
+    total = ZERO
     if info.kind is not SPOT or direction is not LONG:
-        return coins, value
-    base = info.base
+        return total
     for fill in fills:
-        if fill.fee_currency == base:
-            coins += fill.fee
-            value += fill.fee * fill.price
+        if fill.fee_currency == info.base:
+            total += fill.fee
         for currency, fee in fill.more_fees:
-            if currency == base:
-                coins += fee
-                value += fee * fill.price
-    return coins, value
+            if currency == info.base:
+                total += fee
+    return total
+
+
+def received_quantity(fills: tuple[Fill, ...], direction: Direction, info: SymbolInfo) -> Decimal:
+    """Return the base units that an entry's fills add to its position.
+
+    Args:
+        fills: the entry's, at least one.
+        direction: of the position they open.
+        info: the market's rules.
+    """
+    return total_quantity(fills) - fee_in_base(fills, direction, info)
 
 
 def sellable_after_fee(quantity: Decimal, info: SymbolInfo) -> Decimal:

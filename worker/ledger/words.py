@@ -10,8 +10,7 @@ from typing import Final
 
 from worker.domain.refusal import DeadReason
 from worker.ledger import limits
-from worker.ledger.limit_rows import Kind
-from worker.ledger.stored import STATE_ADMITTED, STATE_RESTING, Reservation
+from worker.ledger.stored import STATE_ADMITTED, Reservation
 
 
 class Status(StrEnum):
@@ -23,9 +22,6 @@ class Status(StrEnum):
     DUPLICATE = "duplicate"
     CONFLICT = "conflict"
     FENCED = "fenced"
-    WAITS = "waits"
-    ENDED = "ended"
-    CHANGED = "changed"
 
 
 class Line(StrEnum):
@@ -43,14 +39,6 @@ class Mending(StrEnum):
     MENDED = "mended"
 
 
-class Converting(StrEnum):
-    """A step of converting what is stored: only look, convert some rows, or write down the end."""
-
-    LOOK = "look"
-    ROWS = "rows"
-    DONE = "done"
-
-
 #: The field that a letter has besides if its entry was cut: the size of the whole entry, bytes.
 CUT_FIELD: Final = "cut_from_bytes"
 
@@ -59,11 +47,9 @@ CUT_FIELD: Final = "cut_from_bytes"
 WORDS: Final[Mapping[str, Mapping[str, str]]] = {
     "STATUS": {status.name: status.value for status in Status},
     "RESERVATION": {kind.name: kind.value for kind in Reservation if kind},
-    "STATE": {"ADMITTED": STATE_ADMITTED, "RESTING": STATE_RESTING},
-    "CONVERTING": {step.name: step.value for step in Converting},
+    "STATE": {"ADMITTED": STATE_ADMITTED},
     "MENDING": {status.name: status.value for status in Mending},
     "LETTER": {"CUT": CUT_FIELD, "MALFORMED": DeadReason.MALFORMED.value},
-    "KIND": {kind.name: kind.value for kind in Kind},
     "LINE": {kind.name: kind.value for kind in Line},
 }
 #: Numbers that both sides use, by the name of their set in the scripts.

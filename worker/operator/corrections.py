@@ -24,14 +24,13 @@ from worker.domain.verdict import Correction, CorrectionAnswer, CorrectionReques
 from worker.ledger.access import Access
 from worker.ledger.errors import LedgerError
 from worker.ledger.inspection import StoredPosition
-from worker.ledger.operator_calls import Corrected
+from worker.ledger.operator_calls import Corrected, OperatorCalls
 from worker.ledger.operator_writes import (
     read_answer,
     redis_time_ms,
     request_correction,
     withdraw_correction,
 )
-from worker.ledger.ports import CorrectionCalls
 from worker.operator.audit import DecisionError, audit, audit_header
 from worker.runtime.clock import Clock, utc
 
@@ -42,7 +41,7 @@ _encode: Final = msgspec.json.Encoder().encode
 
 
 async def correct(
-    calls: CorrectionCalls,
+    calls: OperatorCalls,
     held: StoredPosition | None,
     correction: Correction,
     *,
@@ -113,7 +112,7 @@ async def correct(
 
 
 async def carry_out(
-    calls: CorrectionCalls, request: str, asked: CorrectionRequest, *, account: str, now_ms: int
+    calls: OperatorCalls, request: str, asked: CorrectionRequest, *, account: str, now_ms: int
 ) -> None:
     """Do what a request asks, if the book still holds the position that its author saw.
 

@@ -1,1 +1,0 @@
-"""What every ledger must do, whatever keeps it: the same tests for Redis and for memory."""

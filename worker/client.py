@@ -87,7 +87,9 @@ class SignalFields(TypedDict, total=False):
     strength: float | None
     confluence_score: float | None
     order_type: OrderType | Literal["market", "limit", "stop", "stop_limit"]
-    time_in_force: TimeInForce | Literal["GTC", "IOC", "FOK"] | None
+    time_in_force: TimeInForce | Literal["GTC", "GTD", "IOC", "FOK"] | None
+    good_till: datetime | str | None
+    post_only: bool
     entry_price: Number | None
     stop_price: Number | None
     stop_loss: Number | None

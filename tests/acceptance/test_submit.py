@@ -277,7 +277,10 @@ def test_a_repetition_ends_as_the_first_did(site: Site) -> None:
     site.output("submit", "--wait", "20", stdin=json.dumps(one))
     done = site.execute("submit", "--wait", "20", stdin=json.dumps(one))
     assert done.returncode == 0
-    assert "  a  duplicate a repetition of " in done.stdout.splitlines()[1]
+    assert (
+        "  a  duplicate this signal has ended already, FILLED, as entry "
+        in done.stdout.splitlines()[1]
+    )
     conflict = json.dumps(one | {"strategy_id": "x"})
     done = site.execute("submit", "--wait", "20", stdin=conflict)
     assert done.returncode == 1

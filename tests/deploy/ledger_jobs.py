@@ -20,15 +20,22 @@ from worker.domain.verdict import Verdict
 from worker.ledger.access import STREAMS, Access
 from worker.ledger.calls import Ledger
 from worker.ledger.connection import Connections, Purpose
+from worker.ledger.conversion import bring_up_to_date
 from worker.ledger.errors import LedgerUnavailableError
 from worker.ledger.items import NO_RECORD, AdmitItem, CommitItem, RecordEnd
 from worker.ledger.layouts import DeadLetterTail
 from worker.ledger.limit_rows import NO_LIMITS
 from worker.ledger.operator_calls import OperatorCalls
 from worker.ledger.replies import Admitted, CommitStatus, Delivery
+from worker.ledger.resting import Asked, SeenPrice, ask_resting, list_resting, send_prices
+from worker.ledger.resting_layouts import RestingRow
 from worker.ledger.scripts import RedisScripts
+from worker.ledger.stored import EndedPart, OrderRow, encode_order, encode_record
 from worker.ledger.streams import submit
+from worker.ledger.turn_layouts import Rests
+from worker.ledger.turns import ApplyItem
 from worker.ledger.wire import Argument
+from worker.ledger.words import Status
 from worker.operator.reader import AccountReader
 from worker.operator.trading import Trading
 from worker.runtime.clock import SystemClock
@@ -129,7 +136,7 @@ def outcome(delivery: Delivery, signal: str, **changes: Any) -> CommitItem:
 
 POSITION: Final = (
     '{"position_id":"p","exchange":"paper","symbol":"BTC/USDT","direction":"long",'
-    '"quantity":"1","entry_price":"1","opened_at":"2026-01-01T00:00:00Z"}'
+    '"quantity":"1","entry_quantity":"1","entry_value":"1","opened_at":"2026-01-01T00:00:00Z"}'
 )
 
 
@@ -185,6 +192,40 @@ async def work(config: Config, producer: Config) -> set[str]:
     async with ledger_of(config, "w5-1-0000") as (ledger, _):
         await bury_large(ledger, config, producer)
     return ran
+
+
+async def _let_rest(ledger: Ledger, delivery: Delivery) -> None:
+    """Leave an order to turns, take some, and write that it is over."""
+    key, row = "paper:sd", OrderRow(
+        client_order_id="c-1", signal="sd", entry=delivery.entry_id, role="entry",
+        position_key="paper:sd", state="ACTIVE", exchange_order_id="x-1", request="{}",
+        attempts=1, placed_ms=0,
+    )  # fmt: skip
+    assert isinstance(
+        await admit_one(ledger, admission(delivery, "sd", position_key=key)), Admitted
+    )
+    rests = Rests(row.client_order_id, row.exchange_key, encode_order(row), 0)
+    rested = outcome(delivery, "sd", reservation="opening", position_key=key, rests=rests)
+    assert (await commit_one(ledger, rested)).status is CommitStatus.COMMITTED
+    (turn,) = (await ledger.claim(0, turns=4)).turns
+    assert (await ledger.heartbeat([(turn.entry_id, turn.token)], b"{}")).lost == set()
+    assert turn.entry_id in {one.entry_id for one in await ledger.resync([])}
+    item = ApplyItem(
+        turn=turn.entry_id, token=turn.token, book=turn.book, position="", signal="sd",
+        client_order_id="c-1", exchange_key=row.exchange_key, row=row, quote="USDT",
+    )  # fmt: skip
+    assert await ledger.apply(item) is Status.COMMITTED
+    assert await ledger.apply(item) is Status.COMMITTED, "asked again"
+    (turn,) = (await ledger.claim(0, turns=4)).turns
+    assert await ledger.release([(turn.entry_id, turn.token, 0, False)]) == 1
+    (turn,) = (await ledger.claim(0, turns=4)).turns
+    over = msgspec.structs.replace(
+        item, token=turn.token, row=None, keep_ms=60_000, realized=5, exposure=1,
+        record=encode_record(EndedPart(entry=delivery.entry_id, signal="sd", state="FILLED")),
+        events=(("orders", "OrderFilled", "e-d", "{}"),),
+    )  # fmt: skip
+    assert await ledger.apply(over) is Status.COMMITTED
+    assert not (await ledger.claim(0, turns=4)).turns
 
 
 async def _correct(scripts: RedisScripts) -> None:
@@ -246,6 +287,7 @@ async def _serve_people(ledger: Ledger, scripts: RedisScripts) -> None:
 
 async def _work(ledger: Ledger, scripts: RedisScripts, entry_b: str) -> None:
     """One worker's hour, in short."""
+    assert await bring_up_to_date(scripts, worker=ledger.worker, lease_ms=LEASE_MS) == 0
     await ledger.elect(10_000, "done")
     await ledger.resign()
     assert (await ledger.elect(10_000)).elected
@@ -295,7 +337,7 @@ async def _work(ledger: Ledger, scripts: RedisScripts, entry_b: str) -> None:
     assert next_c is not None
     assert (await ledger.trim_letters(0, 0)).letters == 1
     await _bury(ledger, next_c)
-    await ledger.release([(held["d"].entry_id, held["d"].token, 0, True)])
+    await _let_rest(ledger, held["d"])
     await ledger.release([(adopted[0].entry_id, adopted[0].token, 1_000, False)])
     await ledger.announce(("SystemError", "said-1", "{}"))
     assert (await ledger.take_seat("x", "d1", 1, 60_000)).number == 0
@@ -307,7 +349,21 @@ async def _work(ledger: Ledger, scripts: RedisScripts, entry_b: str) -> None:
     await _serve_people(ledger, scripts)
     assert not (await ledger.book()).positions
     await ledger.sweep(0)
+    await _rest(scripts)
     assert await ledger.leave() > 0
+
+
+async def _rest(scripts: RedisScripts) -> None:
+    """Orders rest at a simulated exchange: one is cancelled, one is met by a price."""
+    row, market = RestingRow(request="{}", buys=True, conditions=((False, "90"),)), ("paper", "A/B")
+    for order in ("one", "two"):
+        await ask_resting(scripts, Asked.REST, market, order, row=row)
+    assert (await ask_resting(scripts, Asked.CANCEL, market, "one")).is_changed
+    assert (await send_prices(scripts, 0, [])).joined == ("paper A/B",)
+    for symbol in ("A/B", ""):
+        assert len((await list_resting(scripts, "paper", symbol))[0]) == 1
+    seen = [("paper", "A/B", [SeenPrice(0, "89", "89")])]
+    assert (await send_prices(scripts, 0, seen)).gone == ("paper A/B",)
 
 
 async def _bury(ledger: Ledger, delivery: Delivery) -> Delivery | None:
@@ -383,7 +439,7 @@ async def operate(config: Config) -> None:
 
 async def decide(worker: Config, producer: Config, operator: Config) -> None:
     """The operator decides an order in doubt, halves a position and ends another."""
-    whole = msgspec.json.decode(POSITION) | {"opened_quantity": "1", "signal_id": "held"}
+    whole = msgspec.json.decode(POSITION) | {"signal_id": "held"}
     async with ledger_of(worker, "w5-1-0000") as (ledger, scripts):
         await produce(producer, ("x", "y", "z"))
         doubted, *held = (await ledger.claim(3)).deliveries

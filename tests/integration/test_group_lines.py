@@ -131,7 +131,8 @@ async def test_the_surplus_stays_what_it_is(fleet: Fleet) -> None:
     """After a takeover, after it was given back, and for a resync."""
     await send(fleet, *[OPENING] * 5)
     mark = surplus(await take(fleet["w1"]))
-    assert surplus(await fleet["w1"].resync([])) == mark
+    missed = [one for one in await fleet["w1"].resync([]) if isinstance(one, Delivery)]
+    assert surplus(missed) == mark
     await fleet.expire(mark[0])
     (taken,) = await take(fleet["w2"])
     assert (taken.entry_id, taken.is_surplus, taken.deliveries) == (mark[0], True, 2)

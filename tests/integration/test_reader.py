@@ -283,8 +283,8 @@ async def test_positions_are_read_from_the_book(account: Account) -> None:
         symbol="BTC/USDT",
         direction=Direction.LONG,
         quantity=Decimal("0.5"),
-        opened_quantity=Decimal("0.5"),
-        entry_price=Decimal(65_000),
+        entry_quantity=Decimal("0.5"),
+        entry_value=Decimal(32_500),
         opened_at=datetime(2026, 1, 1, tzinfo=UTC),
         signal_id="s1",
     )

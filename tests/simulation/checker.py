@@ -15,7 +15,8 @@ from worker.domain.identity import client_order_id
 from worker.domain.money import ZERO
 from worker.domain.order import TERMINAL as OVER
 from worker.domain.order import OrderRequest, OrderState, Role
-from worker.domain.signal import MalformedSignalError, decode_signal
+from worker.domain.position_json import read_position
+from worker.domain.signal import Direction, MalformedSignalError, decode_signal
 from worker.ledger.items import CommitItem
 from worker.ledger.layouts import ADMIT, DeliveryRow, read_row
 from worker.ledger.stored import read_book_row
@@ -23,7 +24,7 @@ from worker.ledger.wire import Argument
 from worker.pipeline.permissions import PERMISSION_TTL_MS
 
 ACCOUNT: Final = "main"
-TERMINAL: Final = frozenset({"OrderFilled", "OrderCancelled", "OrderFailed"})
+TERMINAL: Final = frozenset({"OrderFilled", "OrderCancelled", "OrderFailed", "SignalCompleted"})
 #: How far a worker's wall clock may be off in a run, milliseconds.
 MAX_SKEW_MS: Final = 300
 #: Keys that may remain once everything is finished.
@@ -31,11 +32,13 @@ _LASTING: Final = frozenset(
     {
         "signals", "orders", "positions", "system", "dead", "control", "epoch", "bell", "book",
         "exposure", "totals", "realized", "workers", "keeper", "said", "sheet",
-        "throttle", "watched",
+        "throttle", "watched", "turn-token",
     }
 )  # fmt: skip
 
 
+#: The first parts of keys that expire.
+_EXPIRING: Final = frozenset({"record", "rate", "day", "applied"})
 #: Of a commit that writes no event; the last of them says how many there are.
 _COMMIT_FIELDS: Final = len(CommitItem(entry="", token=0).encode("")[0])
 
@@ -213,16 +216,13 @@ class Checker:
         """A script has run."""
         if name not in _SILENT:
             self._trace.note(_who(name, arguments), name, _short(name, arguments, reply))
-        if name in {"claim", "adopt", "resync"}:
-            self._on_granted(reply[0])
-        if name == "control":
-            self._on_control(str(arguments[2]))
-        elif name == "admit":
-            self._on_admit(arguments, reply)
+        self._look_at(name, arguments, reply)
         if seen is None:
             return
         if name == "commit":
             self._on_commit(arguments, reply)
+        if name in {"commit", "apply"}:
+            self._check_rows()
         for entry_id, fields in seen.dead:
             self._on_dead(entry_id, fields)
         for _, fields in seen.orders:
@@ -232,6 +232,17 @@ class Checker:
         for _, fields in seen.system:
             self._on_event("system", fields)
         self._check_limits(seen)
+
+    def _look_at(self, name: str, arguments: tuple[Argument, ...], reply: Any) -> None:
+        """Check what a script was asked and what it answered."""
+        if name in {"claim", "adopt", "resync"}:
+            self._on_granted(reply[0])
+        if name == "sweep" and reply[3] and not self.lost_writes_ms:
+            self.violate(f"{reply[3]} positions with a live order that nobody would look at")
+        if name == "control":
+            self._on_control(str(arguments[2]))
+        elif name == "admit":
+            self._on_admit(arguments, reply)
 
     def _on_control(self, state: str) -> None:
         if state != self._state:
@@ -301,6 +312,21 @@ class Checker:
                 if not earlier.finished:
                     self.violate(f"{entry.entry_id} ended before {earlier.entry_id} of its group")
 
+    def _check_rows(self) -> None:
+        """Every order that is open at the exchange though its entry has ended has a row."""
+        if self.lost_writes_ms:
+            return
+        for order in self._venue.accepted:
+            client_id = order.request.client_order_id
+            signal_id = self._signal_of.get(client_id, "?")
+            if order.state(self._venue._now_s()) in OVER:
+                continue
+            entry = self.entries.get(self.accepted_under.get(signal_id, ""))
+            if entry is None or not entry.finished:
+                continue
+            if not self._account.command("EXISTS", f"{PREFIX}order:{client_id}"):
+                self.violate(f"{signal_id}: open at the exchange, and no row of it is left")
+
     def _on_dead(self, entry_id: bytes, fields: Mapping[bytes, bytes]) -> None:
         subject = fields[b"entry_id"].decode()
         if subject in self._dead and not self._dead_again:
@@ -325,6 +351,14 @@ class Checker:
             self.violate(f"{signal_id}: {kind} after {before[-1]['type']}")
         if kind in {"OrderFilled", "OrderCancelled", "OrderPartiallyFilled"} and not before:
             self.violate(f"{signal_id}: {kind} without OrderPlaced")
+        amounts = [
+            Decimal(one["filled_quantity"])
+            for one in (*before, event)
+            if one["type"] == "OrderPartiallyFilled"
+            and one["client_order_id"] == event.get("client_order_id")
+        ]
+        if amounts != sorted(amounts):
+            self.violate(f"{signal_id}: {kind}, and less is filled than an earlier event said")
         before.append(event)
         if kind in TERMINAL:
             self._check_outcome(signal_id, event)
@@ -350,6 +384,10 @@ class Checker:
         filled = sum((order.filled(now_s) for order in orders), ZERO)
         ended = all(order.state(now_s) in OVER for order in orders)
         kind = event["type"]
+        if kind == "SignalCompleted":
+            if orders:
+                self.violate(f"{signal_id}: SignalCompleted, yet there is an order of it")
+            return
         if kind == "OrderFailed":
             refused = all(order.state(now_s) is OrderState.REJECTED for order in orders)
             if filled or not refused:
@@ -387,7 +425,8 @@ class Checker:
         left = [
             key
             for key in self._account.names()
-            if key not in _LASTING and key.partition(":")[0] not in {"record", "rate", "day"}
+            if key not in _LASTING
+            and key.partition(":")[0] not in {"record", "rate", "day", "applied"}
         ]
         if left:
             self.violate(f"left behind: {', '.join(left)}")
@@ -428,12 +467,10 @@ class Checker:
                 self.violate(f"{key.decode()}: still {row.reservation} by {row.signal}")
             if not row.position:
                 continue
-            position = json.loads(row.position)
-            sign = 1 if position["direction"] == "long" else -1
-            book[position["symbol"]] = sign * Decimal(position["quantity"])
-            cost += abs(
-                int(Decimal(position["quantity"]) * Decimal(position["entry_price"]) * 10**6)
-            )
+            position = read_position(row.position)
+            sign = 1 if position.direction is Direction.LONG else -1
+            book[position.symbol] = sign * position.quantity
+            cost += abs(int(position.cost * 10**6))
         for symbol in {*book, *self._symbols()}:
             there = self._venue.net(symbol)
             if book.get(symbol, ZERO) != there:

@@ -269,6 +269,10 @@ class RedisAccount:
         )
         return decode_entry(raw).worker if raw else "", int(float(expires or 0))
 
+    def live(self) -> int:
+        """How many positions have a live order."""
+        return int(self._server.command("HLEN", f"{PREFIX}live"))
+
     def unfinished(self) -> tuple[set[str], set[str]]:
         """The ids on the signals stream, and those of them that are not acknowledged."""
         if not self._server.command("EXISTS", SIGNALS):

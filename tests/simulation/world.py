@@ -221,7 +221,7 @@ class World:
         # What a stopped worker holds in its hands, or the network carries, is yet to come too.
         to_come = self._to_come or self.loop.time() < self._last_s
         if not (to_come or self.checker.unfinished or self.network.under_way or stopped):
-            self._is_over = not self.account.unfinished()[1]
+            self._is_over = not self.account.unfinished()[1] and not self.account.live()
 
     def _stop_workers(self) -> None:
         """Let everybody leave in good order."""
@@ -369,7 +369,7 @@ class World:
             consumer_name=lambda: process.name,
             RedisScripts=scripts,
             ExchangeFactory=lambda *_, **__: SimpleNamespace(
-                all=lambda: {"sim": adapter}, price_sources={}
+                all=lambda: {"sim": adapter}, price_sources={}, side_tasks=list
             ),
             Metrics=lambda *_, **__: quiet,
             Health=lambda *_, **__: quiet,

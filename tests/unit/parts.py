@@ -115,16 +115,18 @@ def fill(
     )
 
 
-def position(**fields: Any) -> Position:
-    """An open position: long 1 BTC at 100 USDT unless said otherwise."""
+def position(
+    quantity: str | Decimal = "1", entry_price: str | Decimal = "100", **fields: Any
+) -> Position:
+    """An open position, as one entry made it: long 1 BTC at 100 USDT unless said otherwise."""
     whole: dict[str, Any] = {
         "position_id": "p-1",
         "exchange": "paper",
         "symbol": SYMBOL,
         "direction": Direction.LONG,
-        "quantity": D(1),
-        "opened_quantity": D(1),
-        "entry_price": D(100),
+        "quantity": D(quantity),
+        "entry_quantity": D(quantity),
+        "entry_value": D(quantity) * D(entry_price),
         "opened_at": START,
         "signal_id": "s-0",
     }

@@ -16,12 +16,13 @@ from worker.assembly.api_keys import ApiKeys
 from worker.assembly.budget_sharing import SharedBudgets
 from worker.assembly.exchange_supervisor import ExchangeSupervisor, note_exchange_error
 from worker.assembly.factory import ExchangeFactory
+from worker.assembly.introduction import introduce
 from worker.assembly.people import duties_to_people
 from worker.assembly.self_report import SelfReport
+from worker.assembly.stages import Stages
 from worker.config.keys import Config, Secret
 from worker.domain.identity import account_key
 from worker.domain.money import use_exact_arithmetic
-from worker.domain.signature import Signatures
 from worker.engine.engine import ExecutionEngine, SideTask
 from worker.keeper.comparison import Comparison
 from worker.keeper.duties.adopt import AdoptUnresolved
@@ -38,24 +39,17 @@ from worker.ledger.calls import Ledger
 from worker.ledger.connection import Connections
 from worker.ledger.scripts import RedisScripts
 from worker.market.data import MarketData
-from worker.market.symbol_hint import SymbolHints
 from worker.observe.health import Health, loop_monitor
 from worker.observe.http import HttpServer
 from worker.observe.metrics import Metrics
 from worker.observe.notify import Notifier
 from worker.observe.tracing import Tracing, tracing_of
 from worker.paper.account import PaperAccount
-from worker.pipeline.execution import OrderExecutorHandler
+from worker.paper.fleet_orders import FleetOrders
 from worker.pipeline.orders import OrderManager
-from worker.pipeline.pipeline import ExecutionPipeline
-from worker.pipeline.reconciliation import ReconciliationHandler
-from worker.pipeline.risk import RiskManagementHandler
-from worker.pipeline.settlement import SettlementWriter
-from worker.pipeline.sizing import Sizing
-from worker.pipeline.validation import ValidationHandler
 from worker.pipeline.worker_state import WorkerState
 from worker.runtime.cancellation import cancel_all
-from worker.runtime.clock import Clock, SystemClock, utc
+from worker.runtime.clock import Clock, SystemClock
 from worker.runtime.embedded_server import EmbeddedServer
 from worker.runtime.errors import ConfigError
 from worker.runtime.garbage_collector import calm_garbage_collector
@@ -118,7 +112,8 @@ class Worker:
         )
         self.budgets = SharedBudgets()
         self.ledger = self._ledger(signals)
-        self.factory = ExchangeFactory(config, self.clock, account=PaperAccount(self.ledger))
+        account, resting = PaperAccount(self.ledger), FleetOrders(self.scripts, self.clock)
+        self.factory = ExchangeFactory(config, self.clock, account=account, resting=resting)
         self.adapters = self.factory.all()
         self.budgets.attach(self.adapters.values(), self.ledger, self.metrics)
         self.market = MarketData(
@@ -179,25 +174,13 @@ class Worker:
             on_batch=self.metrics.round_trip,
         )
 
-    def _pipeline(self) -> ExecutionPipeline:
+    def _engine(self) -> ExecutionEngine:
         config, clock = self.config, self.clock
-        validation = ValidationHandler(
-            config.validation,
-            exchanges=config.valid_exchanges,
-            max_size_pct=config.risk.max_position_size_pct,
-            hint=SymbolHints(self.adapters, config.exchanges),
-        )
-        sizing = Sizing(config.risk, account=config.account)
-        risk = RiskManagementHandler(
-            config.risk,
-            sizing=sizing,
+        stages = Stages(
+            config,
+            worker=self.name,
             exchanges=self.adapters,
             market=self.market,
-            orders=self.orders,
-        )
-        execution = OrderExecutorHandler(
-            config.execution,
-            exchanges=self.adapters,
             ledger=self.ledger,
             orders=self.orders,
             state=self.state,
@@ -205,48 +188,10 @@ class Worker:
             random=self.random,
             meter=self.metrics,
         )
-        reconciliation = ReconciliationHandler(
-            config.reconciliation,
-            exchanges=self.adapters,
-            orders=self.orders,
-            state=self.state,
-            clock=clock,
-        )
-        writer = SettlementWriter(
-            account=config.account,
-            worker=self.name,
-            sizing=sizing,
-            max_slippage_pct=config.reconciliation.max_price_slippage_pct,
-            max_life_ms=config.max_life_s * 1000,
-            clock=clock,
-        )
-        return ExecutionPipeline(
-            signatures=self._signatures(),
-            market=self.market,
-            exchanges=self.adapters,
-            validation=validation,
-            risk=risk,
-            execution=execution,
-            reconciliation=reconciliation,
-            writer=writer,
-            clock=clock,
-            max_deliveries=config.worker.max_deliveries,
-            skew_margin_ms=config.execution.skew_margin_ms,
-        )
-
-    def _signatures(self) -> Signatures:
-        return Signatures(
-            account=self.config.account,
-            keys=self.config.signatures.signing_keys,
-            required=self.config.validation.require_signature,
-            now=lambda: utc(self.clock.now_ms()),
-        )
-
-    def _engine(self) -> ExecutionEngine:
-        config, clock = self.config, self.clock
         return ExecutionEngine(
             ledger=self.ledger,
-            pipeline=self._pipeline(),
+            pipeline=stages.pipeline(),
+            follow=stages.follow_orders(),
             state=self.state,
             metrics=self.metrics,
             health=self.health,
@@ -331,12 +276,13 @@ class Worker:
                 stack.callback(notify.cancel)
                 stack.callback(self.notifier.close)
             stack.push_async_callback(self.supervisor.stop)
-            introduction = asyncio.create_task(self.engine.introduce())
+            introduction = asyncio.create_task(introduce(self))
             stack.push_async_callback(cancel_all, [introduction])
             # An exchange may want nothing to be asked for now: the ledger knows it.
             await asyncio.wait({introduction}, timeout=INTRODUCTION_S)
-            if await self.supervisor.start():
-                await introduction
+            if introduction.done():
+                introduction.result()  # an account that this version must leave alone
+            if await self.supervisor.start() and await introduction:
                 calm_garbage_collector()
                 await self.engine.run(self._side_tasks())
             log.info("worker_stopped", orders=self.orders.statistics())
@@ -369,7 +315,8 @@ class Worker:
         asyncio.get_running_loop().call_soon(note)
 
     def _side_tasks(self) -> list[SideTask]:
-        return [("keeper", self.keeper.run), *self.supervisor.side_tasks()]
+        tasks = [*self.factory.side_tasks(), *self.supervisor.side_tasks()]
+        return [("keeper", self.keeper.run), *tasks]
 
 
 async def run_worker(config: Config, log_signal: LogSignal) -> int:

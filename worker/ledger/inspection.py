@@ -8,6 +8,7 @@ import msgspec
 
 from worker.domain.money import tidy
 from worker.domain.position import Position
+from worker.domain.position_json import read_position
 from worker.domain.position_key import PositionKey
 from worker.ledger.access import Access, value_of
 from worker.ledger.errors import LedgerUnavailableError
@@ -35,7 +36,6 @@ MAX_LISTED: Final = 20
 MAX_COUNTED: Final = 5_000
 #: The length of the days by which the ledger counts, milliseconds.
 DAY_MS: Final = 86_400_000
-_decode_position: Final = msgspec.json.Decoder(Position).decode
 
 
 class Backlog(msgspec.Struct, frozen=True, kw_only=True):
@@ -183,7 +183,7 @@ async def find_position(access: Access, key: PositionKey) -> StoredPosition | No
 def stored_position(key: PositionKey, row: bytes | None) -> StoredPosition | None:
     """Read a row of the book; None if it has no position."""
     raw = read_book_row(row).position if row else b""
-    return StoredPosition(key=key, position=_decode_position(raw), raw=raw) if raw else None
+    return StoredPosition(key=key, position=read_position(raw), raw=raw) if raw else None
 
 
 async def find_record(access: Access, signal_id: str) -> Record | None:

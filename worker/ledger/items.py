@@ -25,6 +25,7 @@ from worker.ledger.stored import (
     encode_record,
     packed,
 )
+from worker.ledger.turn_layouts import Rests
 
 ROW_SIZE: Final = len(LimitRow._fields)
 #: Values in one argument: a script can take only so many apart at once.
@@ -103,6 +104,7 @@ class CommitItem(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     ``position`` is the position as it is now (JSON), "" where nothing is left of it, None where
     the book stays as it is. ``dead`` makes a dead letter of the entry: its own fields, byte for
     byte, and this tail after them. ``duplicate`` acknowledges an entry without writing an outcome.
+    ``rests`` is the order that goes on without the entry: position and reservation stay its own.
     """
 
     entry: str
@@ -121,6 +123,7 @@ class CommitItem(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     expires_ms: int = 0
     position: str | None = None
     dead: DeadLetterTail | None = None
+    rests: Rests | None = None
     events: tuple[EventText, ...] = ()
     record: RecordEnd = NO_RECORD
 
@@ -150,6 +153,7 @@ class CommitItem(msgspec.Struct, frozen=True, kw_only=True, gc=False):
             *astuple(self)[: len(COMMIT_PLAIN)],
             False if self.position is None else self.position,
             False if self.dead is None else self.dead.pairs(),
+            False if self.rests is None else self.rests,
             len(data),
             *heads,
         )
@@ -166,7 +170,7 @@ require(
     "the fields of CommitItem must be those of COMMIT, in that order, and the record's end",
 )
 require(
-    COMMIT[len(COMMIT_PLAIN) :] == ("position", "dead", "events")
+    COMMIT[len(COMMIT_PLAIN) :] == ("position", "dead", "rests", "events")
     and EVENT == ("stream", "type", "id"),
     "CommitItem.encode writes the last columns of COMMIT, and EVENT, in another order",
 )

@@ -10,12 +10,10 @@ from collections.abc import Mapping
 from typing import Any, Final, NamedTuple, TypeVar
 
 from worker.ledger.limit_rows import LimitRow
-from worker.ledger.stored import (
-    AdmittedPart,
-    EndedPart,
-    Entry,
-    Record,
-)
+from worker.ledger.resting_layouts import RESTING_LAYOUTS
+from worker.ledger.stored import AdmittedPart, EndedPart, Entry, OrderRow, Record
+from worker.ledger.stored_format import Conversion, StoredFormatReply
+from worker.ledger.turn_layouts import Rests, TurnRow
 from worker.runtime.errors import InvariantError
 
 # -- what is sent: lists of items ---------------------------------------------------------------
@@ -53,7 +51,7 @@ COMMIT_PLAIN: Final = (
     "expires_ms",
 )
 #: ... then those that need a value for "none" (false), and how many EVENT follow.
-COMMIT: Final = (*COMMIT_PLAIN, "position", "dead", "events")
+COMMIT: Final = (*COMMIT_PLAIN, "position", "dead", "rests", "events")
 #: One event of an outcome; its JSON travels apart.
 EVENT: Final = ("stream", "type", "id")
 
@@ -100,9 +98,6 @@ class DeadLetterTail(NamedTuple):
         return [part for pair in zip(self._fields, self, strict=True) for part in pair]
 
 
-#: The error of a dead letter that has only the beginning of its entry begins with this.
-
-
 # -- what is answered ---------------------------------------------------------------------------
 
 
@@ -131,12 +126,14 @@ class DeliveryRow(NamedTuple):
 
 
 class ClaimReply(NamedTuple):
-    """``deliveries`` are ids and deliveries in turn, ``holds`` budgets and milliseconds.
+    """A claim's reply: ``deliveries`` are ids and deliveries in turn, ``turns`` ids and turns.
 
+    ``holds`` are budgets and milliseconds in turn.
     ``oversize`` are ids and errors of the entries that were buried because they are too large.
     """
 
     deliveries: list[Any]
+    turns: list[Any]
     epoch: list[Any]
     tail: bytes
     more: int
@@ -146,9 +143,13 @@ class ClaimReply(NamedTuple):
 
 
 class GrantedReply(NamedTuple):
-    """``adopt`` and ``resync``: ids and deliveries in turn; ``more`` (1 or 0) did not fit."""
+    """``adopt`` and ``resync``: ids and deliveries in turn; ``more`` (1 or 0) did not fit.
+
+    ``turns`` are ids and turns.
+    """
 
     deliveries: list[Any]
+    turns: list[Any]
     epoch: list[Any]
     more: int
 
@@ -170,10 +171,11 @@ class AdmissionRow(NamedTuple):
 
 
 class RefusalRow(NamedTuple):
-    """An order that was refused."""
+    """An order that was refused; ``detail`` is the signal that stands in its way, or empty."""
 
     status: bytes
     code: bytes
+    detail: bytes
 
 
 class CommittedReply(NamedTuple):
@@ -249,12 +251,17 @@ class SeatReply(NamedTuple):
 
 
 class SweptReply(NamedTuple):
-    """The counts of one sweep; ``oversize`` as in :class:`ClaimReply`."""
+    """The counts of one sweep, and where to go on; ``oversize`` as in :class:`ClaimReply`.
+
+    ``stranded`` are positions with a live order that nobody would have looked at again.
+    """
 
     orphans: int
     trimmed: int
     consumers_removed: int
+    stranded: int
     oversize: list[bytes]
+    next: bytes
 
 
 class LettersTrimmedReply(NamedTuple):
@@ -327,6 +334,9 @@ LAYOUTS: Final[Mapping[str, tuple[str, ...]]] = {
     "STREAM_COUNTS": StreamCounts._fields,
     "WATCHED": WatchedReply._fields,
     "RELEASED": Released._fields,
+    "RESTS": Rests._fields,
+    "ORDER": OrderRow.__struct_fields__,
+    "TURN": TurnRow._fields,
     "AUTHORIZE": Authorize._fields,
     "ENTRY": ("text", *Entry.__struct_fields__),
     "RECORD": Record.__struct_fields__,
@@ -349,6 +359,9 @@ LAYOUTS: Final[Mapping[str, tuple[str, ...]]] = {
     "LETTERS_TRIMMED": LettersTrimmedReply._fields,
     "MENDED": MendedReply._fields,
     "REPLAY": ReplayReply._fields,
+    "CONVERSION": Conversion._fields,
+    "STORED_FORMAT": StoredFormatReply._fields,
+    **RESTING_LAYOUTS,
 }
 
 

@@ -1,5 +1,6 @@
 """Streams that were given an id ahead of Redis's clock, brought back to it."""
 
+import secrets
 from collections.abc import AsyncIterator, Sequence
 from typing import Final
 
@@ -62,7 +63,7 @@ class StreamMending:
         Raises:
             LedgerError: Redis cannot be asked, or refuses.
         """
-        mended, call = [], f"{actor} {self._clock.now_ms()}"
+        mended, call = [], f"{actor} {secrets.token_hex(8)}"
         for name in names:
             step = await self._calls.mend_stream(name, portion, call)
             while step.status is Mending.COPYING:

@@ -25,7 +25,7 @@ from worker.ledger.errors import ScriptsMissingError
 from worker.ledger.operator_calls import OperatorCalls
 from worker.ledger.operator_writes import change_control_plainly
 from worker.ledger.published import StoredControl, read_control, read_heartbeats
-from worker.runtime.clock import Clock, rfc3339, utc
+from worker.runtime.clock import Clock, Random, rfc3339, utc
 from worker.runtime.errors import WorkerError
 
 #: How often a change is tried while others change the state too.
@@ -64,17 +64,24 @@ class Trading:
         calls: write the changes.
         clock: the events' time.
         silent_after_ms: a worker not heard from in this long does not count as alive.
+        random: tells this process's events from those of another process of the same actor.
     """
 
     def __init__(
-        self, access: Access, calls: OperatorCalls, *, clock: Clock, silent_after_ms: int
+        self,
+        access: Access,
+        calls: OperatorCalls,
+        *,
+        clock: Clock,
+        silent_after_ms: int,
+        random: Random | None = None,
     ) -> None:
         self._access = access
         self._calls = calls
         self._clock = clock
         self._silent_after_ms = silent_after_ms
-        #: Tries so far: two of one millisecond are two events.
-        self._tries = 0
+        #: Counts tries, from anywhere: two of one millisecond are two events, whosever they are.
+        self._tries = (random or Random()).getrandbits(64)
 
     async def read(self) -> StoredControl:
         """Read the state in force and who asks for it."""
@@ -92,7 +99,7 @@ class Trading:
         def change(asks: Sequence[Ask], at: str) -> tuple[Ask, ...]:
             return add(asks, Ask(asker=actor, state=state, reasons=(reason,), at=at))
 
-        return await self._change(change, action=_ACTIONS[state], actor=actor, reason=reason)
+        return await self._change(change, action=ACTIONS[state], actor=actor, reason=reason)
 
     async def begin_flatten(self, *, reason: str, actor: str, lasts_ms: int) -> Change:
         """Ask for ``REDUCING`` while a flatten runs, which holds the requests before it back.
@@ -250,7 +257,8 @@ class Trading:
         return encode(changed, identity, header)
 
 
-_ACTIONS: Final = {
+#: The commands that ask for the states.
+ACTIONS: Final = {
     TradingState.ACTIVE: "resume",
     TradingState.REDUCING: "reduce",
     TradingState.HALTED: "halt",

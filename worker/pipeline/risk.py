@@ -7,17 +7,25 @@ from typing import assert_never
 import msgspec
 
 from worker.config.keys import RiskConfig
-from worker.domain.market import SymbolInfo
 from worker.domain.money import ZERO, millionths
 from worker.domain.order import Fact, OrderRequest, average_price, total_quantity
 from worker.domain.position import Position, is_untradable, reduce_position
+from worker.domain.position_json import read_position
 from worker.domain.position_key import position_key
 from worker.domain.refusal import Code, Refusal, refuse
-from worker.domain.signal import OPEN, Signal
+from worker.domain.signal import OPEN
 from worker.exchanges.ports import ExchangeAdapter, Resend
 from worker.ledger.items import AdmitItem
 from worker.ledger.limit_rows import NO_LIMITS
-from worker.ledger.replies import Admission, Admitted, Duplicate, Fenced
+from worker.ledger.replies import (
+    Admission,
+    Admitted,
+    Blocked,
+    Duplicate,
+    EndedFirst,
+    Fenced,
+    Waits,
+)
 from worker.ledger.stored import Record
 from worker.market.data import MarketData
 from worker.pipeline.account_limits import AccountLimits
@@ -25,6 +33,7 @@ from worker.pipeline.custody import Custody
 from worker.pipeline.flow import (
     AdmittedOrder,
     Arrival,
+    Completed,
     Failed,
     Lost,
     MaybeSent,
@@ -41,8 +50,8 @@ from worker.pipeline.flow import (
     WriteOff,
 )
 from worker.pipeline.orders import OrderManager
+from worker.pipeline.refusal_sentences import sentence
 from worker.pipeline.sizing import Sizing, check_exit
-from worker.runtime.counted import count_of
 from worker.runtime.errors import InvariantError
 from worker.runtime.logger import get_logger
 
@@ -50,7 +59,6 @@ log = get_logger()
 
 _encode = msgspec.json.Encoder().encode
 _decode_plan = msgspec.json.Decoder(StoredPlan).decode
-_decode_position = msgspec.json.Decoder(Position).decode
 
 
 class RiskManagementHandler:
@@ -149,7 +157,7 @@ class RiskManagementHandler:
 
     def decide(
         self, proposal: Proposal, answer: Admission, asked_mono_ms: float, custody: Custody
-    ) -> AdmittedOrder | Failed | Repeated | Lost | Postponed:
+    ) -> AdmittedOrder | Failed | Repeated | Completed | Lost | Postponed:
         """Return what the ledger's answer, to a question asked at ``asked_mono_ms``, means."""
         valid, refusal = proposal.valid, proposal.plan.refusal
         arrival = valid.arrival
@@ -161,12 +169,24 @@ class RiskManagementHandler:
                 return Lost()
             case Duplicate():
                 return Repeated(signal=arrival.signal, conflict=answer.conflict)
-            case Code():
-                if refusal is not None and answer is Code.POSITION_BUSY:
+            case Code() | Blocked():
+                code = answer if isinstance(answer, Code) else Code.POSITION_BUSY
+                if refusal is not None and code is Code.POSITION_BUSY:
                     return Postponed(reason="it may have an order, and its position is busy")
                 if refusal is None:
-                    refusal = refuse(answer, self._sentence(answer, arrival.signal, valid.info))
+                    why = sentence(answer, arrival.signal, valid.info, self._config)
+                    refusal = refuse(code, why)
                 return Failed(refusal=refusal, signal=arrival.signal, digest=arrival.digest)
+            case Waits():
+                return Postponed(reason="the entry that rests for its position is cancelled first")
+            case EndedFirst():
+                return Completed(
+                    signal=arrival.signal,
+                    digest=arrival.digest,
+                    result=f"the resting entry of {answer.target} was cancelled before it traded; "
+                    "there was nothing else to close",
+                    target=answer.target,
+                )
             case _:
                 assert_never(answer)
 
@@ -305,7 +325,7 @@ class RiskManagementHandler:
         """Build the order as admitted, and begin to follow it."""
         arrival, info = valid.arrival, valid.info
         signal = arrival.signal
-        position = _decode_position(admitted.position) if admitted.position else None
+        position = read_position(admitted.position) if admitted.position else None
         request = plan.request
         if request is None:
             if position is None:
@@ -328,32 +348,6 @@ class RiskManagementHandler:
             permission=permission,
             give_up=plan.refusal,
         )
-
-    def _sentence(self, code: Code, signal: Signal, info: SymbolInfo) -> str:
-        config = self._config
-        places = "the only place is"
-        if config.max_concurrent_positions != 1:
-            places = f"all {config.max_concurrent_positions} places are"
-        return {
-            Code.TRADING_HALTED: "trading_state: the account is HALTED; resume it to trade again",
-            Code.TRADING_REDUCING: "trading_state: the account is REDUCING; only closes may trade",
-            Code.POSITION_EXISTS: f"symbol: a position in {signal.symbol} is open on "
-            f"{signal.exchange}; one a symbol is allowed",
-            Code.POSITION_BUSY: f"symbol: another signal is working on {signal.symbol} on "
-            f"{signal.exchange} at this moment",
-            Code.NO_POSITION: f"symbol: no position in {signal.symbol} is open on "
-            f"{signal.exchange}",
-            Code.NOT_THE_OPENER: f"strategy_id: the position in {signal.symbol} on "
-            f"{signal.exchange} is not one that {signal.strategy_id or 'a nameless strategy'} "
-            "opened; risk.close_only_own is on",
-            Code.MAX_POSITIONS: f"risk.max_concurrent_positions: {places} taken or reserved",
-            Code.MAX_EXPOSURE: "risk.max_total_exposure_pct: the order would take the account's "
-            f"exposure over {config.max_total_exposure_pct}% of its {info.settle}",
-            Code.DAILY_LOSS_LIMIT: "risk.max_daily_loss_pct: today's realised loss has reached "
-            f"{config.max_daily_loss_pct}% of the account's {info.settle}",
-            Code.ORDER_RATE_LIMIT: "risk.max_orders_per_minute: the account has sent its "
-            f"{count_of(config.max_orders_per_minute, 'order')} of the last 60 seconds",
-        }.get(code, code.meaning)
 
     def _may_double(self, exchange: str) -> bool:
         """Return whether sending an order that is there already would make another one."""

@@ -147,9 +147,9 @@ class FakeLedger:
         self._call("account")
         return NOBODY
 
-    async def sweep(self, retention_ms: int) -> Swept:
+    async def sweep(self, retention_ms: int, start: bytes) -> Swept:
         self._call("sweep")
-        return Swept(0, 0, 0, [])
+        return Swept(0, 0, 0, 0, [])
 
     async def book(self) -> Book:
         self._call("book")

@@ -154,19 +154,19 @@ def test_a_dead_letter_ends_with_each_name_and_value() -> None:
 
 def test_a_reservation_is_the_word_that_is_stored() -> None:
     """The scripts compare it with the same word."""
-    assert [kind.value for kind in Reservation] == ["", "opening", "closing"]
+    assert [kind.value for kind in Reservation] == ["", "opening", "closing", "resting"]
 
 
 # --- replies of another width ---
 
 
 @pytest.mark.parametrize(
-    "reply", [[[], [0, 0, b"p"], b"0-0", 0], [[], [], b"", 0, 0, [], [], 0], b"", None]
+    "reply", [[[], [0, 0, b"p"], b"0-0", 0], [[], [], [], b"", 0, 0, [], [], 0], b"", None]
 )
 def test_a_reply_of_another_width_is_refused(reply: Any) -> None:
     """With a sentence that says what it should be and what it is."""
     with pytest.raises(
-        InvariantError, match=r"must have the 7 values of ClaimReply \(deliv.*, not "
+        InvariantError, match=r"must have the 8 values of ClaimReply \(deliv.*, not "
     ):
         read_row(ClaimReply, reply)
 
@@ -190,7 +190,7 @@ def test_a_delivery_of_another_width_is_refused(more: list[int]) -> None:
     ("row", "complaint"),
     [
         ([b"admitted", b"", 0], AdmissionRow.__name__),
-        ([b"refused", b"NO_POSITION", 0], "RefusalRow"),
+        ([b"refused", b"NO_POSITION"], "RefusalRow"),
         (b"perhaps", "cannot be answered with b'perhaps'"),
     ],
 )

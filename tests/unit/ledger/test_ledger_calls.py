@@ -19,7 +19,7 @@ class SlowScripts:
     async def run(self, name: str, *arguments: Any) -> Any:
         self._clock.ms += SLOW_MS
         delivery = [2, 2, b"", None, 0, None, 0, []]
-        return [[b"1-0", delivery], [5, 700, b"primary"], b"1-0", 0, 0, [], []]
+        return [[b"1-0", delivery], [], [5, 700, b"primary"], b"1-0", 0, 0, [], []]
 
 
 async def test_a_slow_claim_shortens_our_lease_and_nobody_elses() -> None:

@@ -35,6 +35,7 @@ from worker.market.data import MarketData
 from worker.pipeline.account_limits import AccountLimits
 from worker.pipeline.flow import (
     AdmittedOrder,
+    Completed,
     Failed,
     Lost,
     MaybeSent,
@@ -95,7 +96,7 @@ class Desk:
 
     async def judge(
         self, valid: ValidSignal
-    ) -> AdmittedOrder | Failed | Repeated | Lost | Postponed:
+    ) -> AdmittedOrder | Failed | Repeated | Completed | Lost | Postponed:
         """Propose an order, ask the ledger, and decide by its answer."""
         proposal = self.handler.propose(valid, self.custody)
         if isinstance(proposal, Failed):
@@ -104,7 +105,9 @@ class Desk:
         (answer,) = await self.ledger.admit([proposal.item])
         return self.handler.decide(proposal, answer, asked_mono_ms, self.custody)
 
-    async def handle(self, **fields: Any) -> AdmittedOrder | Failed | Repeated | Lost | Postponed:
+    async def handle(
+        self, **fields: Any
+    ) -> AdmittedOrder | Failed | Repeated | Completed | Lost | Postponed:
         return await self.judge(self.valid(**fields))
 
     async def admitted(self, **fields: Any) -> AdmittedOrder:

@@ -5,7 +5,8 @@
 -- ARGV[3...] these: every LIMIT_ROW that orders name, packed (items.py); then a number of parts and
 --   these: ADMIT of every order, packed; then of every order the RECORD as far as the worker knows it
 -- Returns ADMISSIONS; of each order a word or ADMISSION: admitted + position, refused + code, fenced,
---   duplicate, conflict. An order admitted now and without a pause has its position alone, or if there
+--   duplicate, conflict; of a close, `waits` while the entry that rests for its position is cancelled,
+--   and ended + that entry's signal where nothing of it had traded. An order admitted now and without a pause has its position alone, or if there
 --   is none `admitted` alone
 --- @include "clock"
 --- @include "unpack_items"
@@ -61,15 +62,15 @@ local function admit(n)
   if refused ~= '' then
     local asked, code = string.match(refused, '^(%d+.)(.+)$')
     if asked == token .. question then -- asked again
-      return REFUSAL{STATUS = 'refused', CODE = code}
+      return REFUSAL{STATUS = 'refused', CODE = code, DETAIL = ''}
     end
   end
-  local position, reservation = read_position(book[position_keys[n]])
+  local position, reservation, holder = read_position(book[position_keys[n]])
   local code = rule_broken(fields, before, position, reservation)
   if code then
-    --- @include "put_field"
-    put_field(id, ENTRY.REFUSED, token .. question .. code)
-    return REFUSAL{STATUS = 'refused', CODE = code}
+    --- @include "refuse_order"
+    return refuse_order(code, id, token .. question, position_keys[n], reservation, holder,
+      fields[before + ADMIT.SIGNAL])
   end
   reserve(fields, before, position)
   put_signal(id, fields[before + ADMIT.SIGNAL])

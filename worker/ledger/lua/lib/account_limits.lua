@@ -45,6 +45,7 @@ local function rule_broken(fields, before, position, reservation)
     return 'TRADING_HALTED'
   end
   if fields[before + ADMIT.ACTION] ~= 'open' then
+    if reservation == RESERVATION.RESTING and sends then return STATUS.WAITS end
     if reservation then return 'POSITION_BUSY' end
     if position == '' then return 'NO_POSITION' end
     local opener = fields[before + ADMIT.OPENER]
@@ -53,7 +54,8 @@ local function rule_broken(fields, before, position, reservation)
     return opener ~= (type(strategy) == 'string' and strategy or '') and 'NOT_THE_OPENER' or nil
   end
   if sends and trading_state == 'REDUCING' then return 'TRADING_REDUCING' end
-  if reservation == RESERVATION.OPENING or reservation and not sends then return 'POSITION_BUSY' end
+  if reservation == RESERVATION.OPENING or reservation == RESERVATION.RESTING
+    or reservation and not sends then return 'POSITION_BUSY' end
   if not sends then return nil end -- if it traded, it is part of whatever position there is
   if reservation or position ~= '' then return 'POSITION_EXISTS' end
   return limit_broken(fields, before)

@@ -109,7 +109,7 @@ class PaperTrading:
         """Wait until a signal has ended; return its terminal event.
 
         Raises:
-            TimeoutError: it has not ended in that time; says what was told of it, and of dead
+            TimeoutError: it has not ended in that time; names its events, and the errors of dead
                 letters.
             ExceptionGroup: a worker failed.
         """
@@ -140,7 +140,7 @@ class PaperTrading:
         while True:
             told.clear()
             for event in self.events("orders", signal_id=signal_id):
-                if event.type in _TERMINAL:
+                if event.type in _TERMINAL and event.data.get("terminal") is True:
                     return event
             await told.wait()
 

@@ -238,7 +238,7 @@ class Story:
         if drawn < 0.3:
             return outcome(delivery, signal, duplicate=True, dead=DEAD, events=(), **fields)
         position = self._random.choice((None, "", HELD, HELD))
-        if drawn < 0.5:
+        if drawn < 0.7:
             fields["rests"] = self._rests(delivery, f"x:{number % 4}", signal)
         return filled(
             delivery,

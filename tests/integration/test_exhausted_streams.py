@@ -15,6 +15,7 @@ from worker.domain.trading_state import TradingState
 from worker.domain.verdict import Verdict
 from worker.engine.group_calls import call_for_all
 from worker.ledger.errors import LedgerError, ScriptsMissingError
+from worker.ledger.operator_calls import OperatorCalls
 from worker.ledger.replies import CommitStatus, Committed
 from worker.operator.reader import AccountReader
 from worker.runtime.embedded_server import EmbeddedServer
@@ -158,7 +159,7 @@ async def test_trading_can_be_stopped_where_no_event_can_be_written(
     It cannot be lifted, though; also where Redis was restarted and has no scripts.
     """
     if not scripts:
-        await _forget_scripts(fleet, reader, monkeypatch)
+        await _forget_scripts(fleet, monkeypatch)
     await fleet.redis.xadd(fleet.key("system"), {"type": "x", "data": "{}"}, id=LARGEST)
     if deleted:
         await fleet.redis.xdel(fleet.key("system"), LARGEST)
@@ -176,7 +177,7 @@ async def test_a_change_without_scripts_says_of_any_event_that_it_is_missing(
     fleet: Fleet, reader: AccountReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A key of another type is in its place: halted and said; not resumed and said."""
-    await _forget_scripts(fleet, reader, monkeypatch)
+    await _forget_scripts(fleet, monkeypatch)
     change = await reader.trading.ask(TradingState.REDUCING, actor="o", reason="test")
     assert change.control.trading_state is TradingState.REDUCING
     await reader.trading.resume(actor="o", reason="test")
@@ -189,16 +190,14 @@ async def test_a_change_without_scripts_says_of_any_event_that_it_is_missing(
     assert (await reader.trading.read()).control.trading_state is TradingState.HALTED
 
 
-async def _forget_scripts(
-    fleet: Fleet, reader: AccountReader, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def _forget_scripts(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let this Redis have no scripts, and its user not load them."""
 
     async def refused(*_arguments: object) -> bool:
         raise ScriptsMissingError("control")
 
     await fleet.redis.script_flush()
-    monkeypatch.setattr(reader.trading._calls, "change_control", refused)
+    monkeypatch.setattr(OperatorCalls, "change_control", refused)
 
 
 async def test_events_of_two_processes_have_ids_of_their_own(fleet: Fleet) -> None:

@@ -31,6 +31,8 @@ async def call_for_all(
         if len(items) == 1:
             return [error]
     else:
-        rest = items[len(answers) :]
-        return [*answers, *await call_for_all(call, rest)] if rest and answers else answers
+        done = len(answers)
+        if done == len(items) or not done:
+            return answers
+        return [*answers, *await call_for_all(call, items[done:])]
     return [answer for item in items for answer in await call_for_all(call, [item])]

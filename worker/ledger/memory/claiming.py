@@ -35,7 +35,7 @@ class Claimed(msgspec.Struct, kw_only=True):
 
 
 class ClaimTerms(NamedTuple):
-    """What a worker says in each of its claims.
+    """A worker's settings that its claims need.
 
     ``lease_ms`` is for how long entries are taken, ``max_waiting`` how many may wait in all groups,
     ``max_group_waiting`` how many openings may wait in one group, and how many others.

@@ -11,8 +11,6 @@ from worker.ledger.memory.steps import Steps
 from worker.ledger.resting import Asked, Markets, RestingOrder, SeenPrice
 from worker.ledger.resting_layouts import RestingRow
 
-#: For how long an order that is over is remembered.
-KEPT_MS: Final = 604_800_000
 #: The most markets in which orders rest, and orders that rest in one.
 MOST_MARKETS: Final = 100_000
 MOST_IN_MARKET: Final = 1_000
@@ -83,7 +81,7 @@ def ask_resting(
     elif found is not None and asked is Asked.CANCEL and found.is_open:
         found, is_changed = msgspec.structs.replace(found, cancelled=now_ms), True
     if found is not None and is_changed:
-        resting.keep(market, client_order_id, found, now_ms + KEPT_MS)
+        resting.keep(market, client_order_id, found, now_ms)
     return RestingOrder(found, is_changed, now_ms)
 
 
@@ -98,8 +96,7 @@ def send_prices(account: MemoryAccount, last: int, seen: Sequence[Seen]) -> Mark
         _see_prices(account, (exchange, symbol), prices)
         if not resting.markets.get((exchange, symbol)):
             gone.append(f"{exchange} {symbol}")
-    known = last if last <= resting.joined else 0
-    new = [one for one in resting.numbers if resting.numbers[one] > known][:MOST_LEARNT]
+    new = [one for one in resting.numbers if resting.numbers[one] > last][:MOST_LEARNT]
     number = resting.numbers[new[-1]] if len(new) == MOST_LEARNT else resting.joined
     return Markets(number, tuple(" ".join(one) for one in new), tuple(gone))
 
@@ -134,7 +131,7 @@ def _see_prices(account: MemoryAccount, market: Market, prices: Sequence[SeenPri
             at_ms = seen.at if seen.at > 0 else now_ms + seen.at
             row = _met(row, at_ms, seen.for_buys if row.buys else seen.for_sells)
         if row is not before:
-            account.resting.keep(market, client_id, row, now_ms + KEPT_MS)
+            account.resting.keep(market, client_id, row, now_ms)
 
 
 def _met(row: RestingRow, at_ms: int, price: str) -> RestingRow:

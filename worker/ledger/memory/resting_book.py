@@ -1,6 +1,11 @@
 """The book of simulated exchanges: orders that are open there, and those that are over."""
 
+from typing import Final
+
 from worker.ledger.resting_layouts import RestingRow
+
+#: For how long an order that is over is remembered.
+KEPT_MS: Final = 604_800_000
 
 
 class RestingBook:
@@ -28,16 +33,16 @@ class RestingBook:
         return row if until_ms > now_ms else None
 
     def keep(
-        self, market: tuple[str, str], client_order_id: str, row: RestingRow, until_ms: int
+        self, market: tuple[str, str], client_order_id: str, row: RestingRow, now_ms: int
     ) -> None:
         """Write an order where it belongs now: in its market, or among those that are over."""
         if row.is_open:
             if market not in self.markets:
-                self.joined += 1
+                self.joined = max(self.joined + 1, now_ms)
                 self.markets[market], self.numbers[market] = {}, self.joined
             self.markets[market][client_order_id] = row
             return
-        self._over[client_order_id] = (row, until_ms)
+        self._over[client_order_id] = (row, now_ms + KEPT_MS)
         orders = self.markets.get(market, {})
         orders.pop(client_order_id, None)
         if not orders:

@@ -30,7 +30,7 @@ SIGNAL_FIELDS: Final[Mapping[str, str]] = {
     "created_at": "When the signal was made, RFC 3339 with its zone.",
     "exchange": "One of `validation.valid_exchanges`.",
     "symbol": "CCXT unified: `BTC/USDT` (spot), `BTC/USDT:USDT` (linear perpetual).",
-    "action": "Open a position, or close the one there is.",
+    "action": "Open a position, close the one there is, or cancel what `target` has resting.",
     "direction": "Which way the position is to profit. Required to open.",
     "strength": "The strategy's confidence. Required to open.",
     "confluence_score": "How many indications agree. Required to open.",
@@ -41,6 +41,7 @@ SIGNAL_FIELDS: Final[Mapping[str, str]] = {
     "elsewhere. From then on nothing is sent either.",
     "post_only": "For `limit` alone: the exchange refuses the order, or ends it, where it would "
     "trade at once.",
+    "target": "The signal whose order is cancelled; required for `cancel`, refused elsewhere.",
     "entry_price": "The limit; required for `limit` and `stop_limit`. For other types the "
     "reference for slippage and size.",
     "stop_price": "The trigger; required for `stop` and `stop_limit`.",

@@ -82,7 +82,7 @@ class SignalFields(TypedDict, total=False):
     """
 
     created_at: datetime | str | None
-    action: Action | Literal["open", "close"]
+    action: Action | Literal["open", "close", "cancel"]
     direction: Direction | Literal["long", "short"] | None
     strength: float | None
     confluence_score: float | None
@@ -90,6 +90,7 @@ class SignalFields(TypedDict, total=False):
     time_in_force: TimeInForce | Literal["GTC", "GTD", "IOC", "FOK"] | None
     good_till: datetime | str | None
     post_only: bool
+    target: str | None
     entry_price: Number | None
     stop_price: Number | None
     stop_loss: Number | None

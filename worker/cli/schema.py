@@ -37,8 +37,13 @@ _DECIMAL: Final = {
 }
 _CONDITIONS: Final[list[dict[str, Any]]] = [
     {
-        "if": {"properties": {"action": {"const": "close"}}, "required": ["action"]},
+        "if": {"properties": {"action": {"enum": ["close", "cancel"]}}, "required": ["action"]},
         "else": {"required": ["direction", "strength", "confluence_score"]},
+    },
+    {
+        "if": {"properties": {"action": {"const": "cancel"}}, "required": ["action"]},
+        "then": {"required": ["target"]},
+        "else": {"properties": {"target": {"type": "null"}}},
     },
     {
         "if": {"properties": {"time_in_force": {"const": "GTD"}}, "required": ["time_in_force"]},

@@ -36,6 +36,7 @@ def configure(parser: ArgumentParser) -> None:
     what.add_argument("--long", action="store_true", help="open a long position")
     what.add_argument("--short", action="store_true", help="open a short position")
     what.add_argument("--close", action="store_true", help="close the position")
+    what.add_argument("--cancel", metavar="ID", type=arguments.name, help="end a resting order")
     group.add_argument(
         "--type", choices=[kind.value for kind in OrderType], help="kind of order (market)"
     )
@@ -81,7 +82,7 @@ def given(options: Namespace) -> list[str]:
     """Return the options given of those that describe a signal, as they are typed."""
     names = {
         "exchange": "exchange", "symbol": "symbol", "long": "long", "short": "short",
-        "close": "close", "type": "type", "tif": "tif",
+        "close": "close", "cancel": "cancel", "type": "type", "tif": "tif",
         "good_till": "good-till", "post_only": "post-only", "strength": "strength",
         "score": "score",
         "expires_in": "expires-in", "id": "id", "strategy": "strategy", "metadata": "metadata",
@@ -96,8 +97,8 @@ def given(options: Namespace) -> list[str]:
 
 def missing(options: Namespace, config: Config) -> str:
     """Return what else must be said for a signal, in words; empty where nothing."""
-    if not (options.long or options.short or options.close):
-        return "one of --long, --short and --close"
+    if not (options.long or options.short or options.close or options.cancel):
+        return "one of --long, --short, --close and --cancel"
     if options.symbol is None:
         return "--symbol"
     if options.exchange is None and len(config.exchanges) != 1:
@@ -117,6 +118,8 @@ def fields(options: Namespace, config: Config, clock: Clock) -> dict[str, Any]:
     }
     if options.close:
         signal["action"] = Action.CLOSE.value
+    elif options.cancel is not None:
+        signal["action"], signal["target"] = Action.CANCEL.value, options.cancel
     else:
         signal["direction"] = (Direction.LONG if options.long else Direction.SHORT).value
         signal["strength"] = STRENGTH if options.strength is None else options.strength

@@ -221,7 +221,7 @@ def why_ended(
     return f"{reason}; {note}" if note else reason
 
 
-def failed(refusal: Refusal, client_order_id: str, role: Role) -> OrderFailed:
+def failed(refusal: Refusal, client_order_id: str, role: Role | None) -> OrderFailed:
     """Build `OrderFailed`; it names the order only if the order was ever sent."""
     return OrderFailed(
         stage=refusal.stage,

@@ -23,6 +23,7 @@ from worker.pipeline.custody import Custody
 from worker.pipeline.flow import (
     AdmittedOrder,
     Arrival,
+    CancelRequest,
     Completed,
     EarlyEnd,
     Failed,
@@ -259,7 +260,7 @@ class Batches:
     def _go_on(
         self,
         work: Work,
-        step: Proposal | AdmittedOrder | EarlyEnd,
+        step: Proposal | AdmittedOrder | CancelRequest | EarlyEnd,
         proposals: list[tuple[Work, Proposal]],
         alone: "_Alone | None",
     ) -> None:
@@ -272,6 +273,8 @@ class Batches:
                     alone.append((work, step))
             case Proposal():
                 proposals.append((work, step))
+            case CancelRequest():
+                self._tasks.spawn(self._cancel(work, step))
             case (
                 Failed()
                 | Repeated()
@@ -312,6 +315,17 @@ class Batches:
         if self._endings.add(work, end):
             if len(self._grants) > 1:
                 await asyncio.sleep(0)  # what else ends in this turn of the loop is written with it
+            await self._endings.finish()
+
+    async def _cancel(self, work: Work, request: CancelRequest) -> None:
+        """Carry out one request to cancel; nothing that waits for an admission waits for it."""
+        bind_ids(entry_id=work.delivery.entry_id, signal_id=request.arrival.signal.signal_id)
+        try:
+            end = await self._pipeline.cancel(request, work.custody)
+        except (Exception, asyncio.CancelledError) as error:
+            self._interrupted(work, error)
+            return
+        if self._endings.add(work, end):
             await self._endings.finish()
 
     def _interrupted(self, work: Work, error: Exception | asyncio.CancelledError) -> None:

@@ -59,6 +59,13 @@ class ValidSignal(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     reference: Decimal | None
 
 
+class CancelRequest(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """A valid signal that asks for the end of what another one, ``target``, has resting."""
+
+    arrival: Arrival
+    target: str
+
+
 class Plan(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The plan for a signal: its order, and what admission reserved for it.
 

@@ -12,7 +12,7 @@ import msgspec
 
 from worker.domain.order import TERMINAL
 from worker.domain.refusal import Code, DeadReason, Refusal, Stage
-from worker.domain.signal import OPEN, MalformedSignalError, Signal, decode_signal
+from worker.domain.signal import CANCEL, OPEN, MalformedSignalError, Signal, decode_signal
 from worker.domain.signature import SignatureError, Signatures, check_scope
 from worker.exchanges.ports import ExchangeAdapter
 from worker.ledger.replies import Admission, Delivery
@@ -23,6 +23,7 @@ from worker.pipeline.execution import OrderExecutorHandler
 from worker.pipeline.flow import (
     AdmittedOrder,
     Arrival,
+    CancelRequest,
     Completed,
     EarlyEnd,
     Failed,
@@ -139,12 +140,18 @@ class ExecutionPipeline:
         is_old = now_ms - arrival.lifetime.created_ms > OLD_MS
         return msgspec.structs.replace(arrival, view=view, seen_ms=now_ms, is_old=is_old)
 
-    def validate(self, arrival: Arrival, custody: Custody) -> ValidSignal | Proposal | EarlyEnd:
+    def validate(
+        self, arrival: Arrival, custody: Custody
+    ) -> ValidSignal | CancelRequest | Proposal | EarlyEnd:
         """Take one signal through validation."""
         valid = self._validation.check(arrival)
-        if isinstance(valid, ValidSignal):
-            return valid
-        return self._refused(valid, arrival, custody)
+        if isinstance(valid, Failed):
+            return self._refused(valid, arrival, custody)
+        return valid
+
+    async def cancel(self, request: CancelRequest, custody: Custody) -> EarlyEnd:
+        """Ask for the end of what another signal has resting; trading states do not matter."""
+        raise NotImplementedError
 
     def propose(self, valid: ValidSignal, custody: Custody) -> Proposal | EarlyEnd:
         """Size the signal's order, and build the question to the ledger."""
@@ -167,6 +174,8 @@ class ExecutionPipeline:
 
     def _refused(self, failed: Failed, arrival: Arrival, custody: Custody) -> Proposal | EarlyEnd:
         """End a refused signal, unless there may be an order of it of which no record speaks."""
+        if arrival.signal.action is CANCEL:
+            return failed  # it never has an order of its own
         is_suspect = arrival.suspect_until_mono_ms is not None
         is_unknown = failed.refusal.code is Code.UNKNOWN_SYMBOL
         if not arrival.view.started and (is_unknown or is_suspect):
@@ -202,7 +211,7 @@ class ExecutionPipeline:
         refusal = Refusal(Stage.EXECUTION, Code.DELIVERIES_EXHAUSTED, error)
         failed = Failed(refusal=refusal, signal=signal, digest=signal.digest())
         arrival = self._arrive(delivery, signal, custody)
-        if arrival.suspect_until_mono_ms is None:
+        if arrival.suspect_until_mono_ms is None or signal.action is CANCEL:
             return failed
         return self._risk.propose_look_up(failed, arrival, custody)
 

@@ -24,7 +24,7 @@ from worker.domain.money import (
 from worker.domain.order import CANCELLED, FILLED, OrderState
 from worker.domain.position_key import position_key
 from worker.domain.refusal import DeadReason, Refusal
-from worker.domain.signal import Signal
+from worker.domain.signal import CANCEL, Signal
 from worker.ledger.items import CommitItem, RecordEnd
 from worker.ledger.layouts import DeadLetterTail
 from worker.ledger.stored import Reservation
@@ -188,7 +188,7 @@ class SettlementWriter:
             if order
             else client_order_id(self._account, signal.signal_id, leg_of(signal))
         )
-        role = order.request.role if order else leg_of(signal)
+        role = leg_of(signal) if signal.action is not CANCEL else None
         event = order_events.failed(refusal, client_id, role)
         now = utc(self._clock.now_ms())
         header = self.header(signal, now)

@@ -8,6 +8,7 @@ from worker.domain.market import SymbolInfo, largest_order
 from worker.domain.money import HUNDRED, ratio, rounded_text, text
 from worker.domain.refusal import Code, Refusal, Stage
 from worker.domain.signal import (
+    CANCEL,
     CLOSE,
     FOK,
     GTD,
@@ -20,7 +21,7 @@ from worker.domain.signal import (
     STOP,
     Signal,
 )
-from worker.pipeline.flow import Arrival, Failed, Lifetime, ValidSignal
+from worker.pipeline.flow import Arrival, CancelRequest, Failed, Lifetime, ValidSignal
 from worker.runtime.clock import utc
 
 
@@ -54,10 +55,15 @@ class ValidationHandler:
         self._min_strength = config.min_signal_strength
         self._min_confluence = config.min_confluence_score
 
-    def check(self, arrival: Arrival) -> ValidSignal | Failed:
-        """Check one signal against every rule; the first breach ends it."""
+    def check(self, arrival: Arrival) -> ValidSignal | CancelRequest | Failed:
+        """Check one signal against every rule; the first breach ends it.
+
+        A request to cancel another signal's order needs no market.
+        """
         signal, view = arrival.signal, arrival.view
         refusal = self.check_alone(signal, arrival.lifetime, arrival.seen_ms)
+        if refusal is None and signal.target is not None:
+            return CancelRequest(arrival=arrival, target=signal.target)
         if refusal is None and (view.info is None):
             refusal = _refuse(
                 Code.UNKNOWN_SYMBOL,
@@ -136,6 +142,8 @@ class ValidationHandler:
 
     def _check_form(self, signal: Signal) -> Refusal | None:
         """Check the fields that only some kinds of signal need, or may have."""
+        if signal.action is CANCEL or signal.target is not None:
+            return _check_target(signal)
         missing = _missing(signal)
         if missing is not None:
             return _refuse(
@@ -170,7 +178,7 @@ class ValidationHandler:
         return None
 
     def _check_quality(self, signal: Signal) -> Refusal | None:
-        if signal.action is CLOSE:
+        if signal.action is not OPEN:
             return None
         if signal.strength is not None and signal.strength < self._min_strength:
             return _refuse(
@@ -275,6 +283,21 @@ def _missing(signal: Signal) -> str | None:
         return "entry_price"
     if signal.stop_price is None and signal.order_type.needs_stop_price:
         return "stop_price"
+    return None
+
+
+def _check_target(signal: Signal) -> Refusal | None:
+    """Check a signal that has, or must have, the id of another one."""
+    if signal.action is not CANCEL:
+        return _refuse(
+            Code.FIELD_NOT_ALLOWED, f"target: only for action 'cancel', not {signal.action.value!r}"
+        )
+    if signal.target is None:
+        return _refuse(Code.MISSING_FIELD, "target: required for action 'cancel'")
+    if signal.target == signal.signal_id:
+        return _refuse(
+            Code.FIELD_NOT_ALLOWED, "target: a signal has no order that it could cancel itself"
+        )
     return None
 
 

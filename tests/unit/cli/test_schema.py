@@ -80,6 +80,7 @@ def test_a_signals_schema_is_strict_and_knows_its_conditions() -> None:
     needed = [part.get("then", part.get("else"))["required"] for part in schema["allOf"]]
     assert needed == [
         ["direction", "strength", "confluence_score"],
+        ["target"],
         ["good_till"],
         ["entry_price"],
         ["stop_price"],

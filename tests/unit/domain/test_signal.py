@@ -167,7 +167,7 @@ def test_a_breach_is_refused_with_its_field_and_its_rule(
 @pytest.mark.parametrize(
     ("field", "choices"),
     [
-        ("action", "open, close"),
+        ("action", "open, close, cancel"),
         ("direction", "long, short"),
         ("order_type", "market, limit, stop, stop_limit"),
         ("time_in_force", "GTC, GTD, IOC, FOK"),
@@ -434,15 +434,15 @@ def test_the_digest_tells_different_content_apart(change: dict[str, Any]) -> Non
 def test_the_digest_is_the_one_of_older_versions(fields: dict[str, Any], digest: str) -> None:
     """A signal that was sent before an upgrade is a repetition after it, not a conflict."""
     assert signal(**fields).digest() == digest
-    assert signal(**fields, good_till=None, post_only=False).digest() == digest
+    assert signal(**fields, good_till=None, post_only=False, target=None).digest() == digest
 
 
 def test_fields_that_older_versions_lack_are_written_only_if_used() -> None:
     """An older worker reads the record of any signal that does not use them."""
-    new = {"good_till", "post_only"}
+    new = {"good_till", "post_only", "target"}
     unused = json.loads(signal().written())
     assert unused.keys() == set(Signal.__struct_fields__) - new
-    for used in ({"good_till": "2026-03-01T13:00:00Z"}, {"post_only": True}):
+    for used in ({"good_till": "2026-03-01T13:00:00Z"}, {"post_only": True}, {"target": "s"}):
         assert json.loads(signal(**used).written()).keys() == set(Signal.__struct_fields__)
         assert signal(**used).digest() != signal().digest()
 
@@ -450,9 +450,14 @@ def test_fields_that_older_versions_lack_are_written_only_if_used() -> None:
 def test_what_metadata_holds_is_written_as_it_is() -> None:
     """Even where it looks like a field of the signal."""
     for fields in ({}, {"post_only": True}):
-        data = payload(**fields)[:-1] + b',"metadata":{"good_till":null,"post_only":false,"a":1}}'
+        data = (
+            payload(**fields)[:-1]
+            + b',"metadata":{"good_till":null,"post_only":false,"target":null,"a":1}}'
+        )
         one = decode_signal(data)
-        assert one.written().endswith(b'"metadata":{"good_till":null,"post_only":false,"a":1}}')
+        assert one.written().endswith(
+            b'"metadata":{"good_till":null,"post_only":false,"target":null,"a":1}}'
+        )
 
 
 def test_a_signal_is_not_sent_after_its_order_would_have_ended() -> None:

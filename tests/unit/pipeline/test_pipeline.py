@@ -39,6 +39,7 @@ from worker.pipeline.execution import OrderExecutorHandler
 from worker.pipeline.flow import (
     AdmittedOrder,
     Arrival,
+    CancelRequest,
     EarlyEnd,
     Postponed,
     Proposal,
@@ -194,6 +195,8 @@ class Line:
             if self.pipeline.needs_market(step):
                 step = await self.pipeline.ask_market(step)
             valid = self.pipeline.validate(step, self.custody)
+            if isinstance(valid, CancelRequest):
+                return await self.pipeline.cancel(valid, self.custody)
             step = (
                 self.pipeline.propose(valid, self.custody)
                 if isinstance(valid, ValidSignal)
@@ -607,6 +610,16 @@ async def test_a_worn_out_signal_is_looked_for_where_writes_were_lost() -> None:
     end = await line.run(deliveries=6, **lost)
     assert "OrderFilled" in kinds(end)
     assert line.placed == 0
+
+
+@pytest.mark.parametrize("run", [{"deliveries": 6}, {"is_surplus": True}, {}])
+async def test_a_refused_cancel_is_not_looked_for(run: dict[str, Any]) -> None:
+    """It never has an order: whatever was lost, nothing is asked, admitted or sent."""
+    line = Line()
+    data = payload(action="cancel", target=None if not run else "s-0")
+    end = await line.run(data, data_loss_ms=START_MS, settled_mono_ms=1_000.0, **run)
+    assert kinds(end) == ["OrderFailed"]
+    assert (line.exchange.calls, line.ledger.admitted) == ([], [])
 
 
 async def test_what_is_only_looked_for_reserves_nothing() -> None:

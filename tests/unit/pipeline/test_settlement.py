@@ -551,6 +551,22 @@ def test_a_refusal_after_admission_gives_its_place_back(
     assert ending.item.record.state == "REJECTED"
 
 
+@pytest.mark.parametrize(
+    ("fields", "role"),
+    [({}, "entry"), (CLOSE, "exit"), ({"action": "cancel", "target": "s-0"}, None)],
+)
+def test_a_refused_signal_says_which_leg_it_has_none_of(
+    fields: dict[str, Any], role: str | None
+) -> None:
+    """Its event names no order; a cancel never has one."""
+    desk, one = Desk(), signal(**fields)
+    refusal = Refusal(Stage.VALIDATION, Code.SIGNAL_EXPIRED, "expires_at: too late")
+    failed = Failed(refusal=refusal, signal=one, digest=one.digest())
+    (event,) = told(desk.writer.failed(failed, desk.custody).item)
+    assert (event["role"], event["client_order_id"], event["parent"]) == (role, None, None)
+    assert event["terminal"] is True
+
+
 def test_exhausted_deliveries_are_a_failure_and_a_dead_letter() -> None:
     """The producer is told, and the entry is kept for a person."""
     desk = Desk()

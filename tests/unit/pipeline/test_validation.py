@@ -16,7 +16,7 @@ from tests.unit.parts import (
 )
 from worker.config.keys import ValidationConfig
 from worker.domain.refusal import Code, Stage
-from worker.pipeline.flow import Arrival, Failed, ValidSignal
+from worker.pipeline.flow import Arrival, CancelRequest, Failed, ValidSignal
 from worker.pipeline.validation import ValidationHandler
 
 CLOSED = msgspec.structs.replace(SPOT, active=False)
@@ -39,7 +39,7 @@ def judge(
     info: Any = SPOT,
     price: str | None = "100",
     is_quoted: bool = True,
-) -> ValidSignal | Failed:
+) -> ValidSignal | CancelRequest | Failed:
     handler = ValidationHandler(
         ValidationConfig(min_signal_strength=0.5, min_confluence_score=3.0),
         exchanges=["paper", "other"],
@@ -225,6 +225,14 @@ REFUSED: dict[str, tuple[Code, str, dict[str, Any]]] = {
         "post_only",
         LIMIT | {"post_only": True, "time_in_force": "IOC"},
     ),
+    "a cancel of nothing": (Code.MISSING_FIELD, "target", CLOSE | {"action": "cancel"}),
+    "a cancel of itself": (
+        Code.FIELD_NOT_ALLOWED,
+        "target",
+        CLOSE | {"action": "cancel", "target": "s-1"},
+    ),
+    "an opening with a target": (Code.FIELD_NOT_ALLOWED, "target", {"target": "s-0"}),
+    "a close with a target": (Code.FIELD_NOT_ALLOWED, "target", CLOSE | {"target": "s-0"}),
     "two sizes": (Code.FIELD_NOT_ALLOWED, "size_pct", {"quantity": "1", "size_pct": "1"}),
     "a strength under the minimum": (Code.STRENGTH_TOO_LOW, "strength", {"strength": 0.49}),
     "a confluence under the minimum": (
@@ -293,6 +301,15 @@ REFUSED: dict[str, tuple[Code, str, dict[str, Any]]] = {
         STOP | {"stop_price": "98", "stop_loss": "99"},
     ),
 }
+
+
+def test_a_cancel_needs_no_market() -> None:
+    """Nor direction, strength or score; it becomes a request, never an order."""
+    fields = CLOSE | {"action": "cancel", "target": "s-0"}
+    for price in ("100", None):
+        asked = judge(fields, info=None, price=price)
+        assert isinstance(asked, CancelRequest)
+        assert asked.target == "s-0"
 
 
 @pytest.mark.parametrize(("code", "field", "fields"), REFUSED.values(), ids=REFUSED)

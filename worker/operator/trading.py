@@ -25,6 +25,7 @@ from worker.ledger.errors import ScriptsMissingError
 from worker.ledger.operator_calls import OperatorCalls
 from worker.ledger.operator_writes import change_control_plainly
 from worker.ledger.published import StoredControl, read_control, read_heartbeats
+from worker.operator.request import new_request_id
 from worker.runtime.clock import Clock, rfc3339, utc
 from worker.runtime.errors import WorkerError
 
@@ -73,8 +74,6 @@ class Trading:
         self._calls = calls
         self._clock = clock
         self._silent_after_ms = silent_after_ms
-        #: Tries so far: two of one millisecond are two events.
-        self._tries = 0
 
     async def read(self) -> StoredControl:
         """Read the state in force and who asks for it."""
@@ -190,7 +189,7 @@ class Trading:
             asks = change(without_overdue(stored.asks, now_ms), at)
             control = control_of(asks, actor=actor, reason=reason, at=at)
             before = stored.control.trading_state
-            moment, self._tries = f"{now_ms}-{self._tries}", self._tries + 1
+            moment = f"{now_ms}-{new_request_id()}"
             event = self._event(moment, action, actor, reason, before, control.trading_state)
             if await self._store(stored.raw, asks, control, event):
                 return Change(before=before, control=control, asks=asks)

@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SEEDS ?= 300
+LEDGER ?= redis
 SIGNALS ?= 2000
 FUZZ_SECONDS ?= 60
 
@@ -37,8 +38,8 @@ test: $(STAMP) ## Run the tests (deploy/ has its own: make deploy-check)
 unit: $(STAMP) ## Run the fast, pure tests only
 	@$(BIN)/python -m pytest -q --numprocesses 2 tests/unit
 
-simulate: $(STAMP) ## Run SEEDS seeds of the simulation; a failing one says how to replay it
-	@$(BIN)/python -m tests.simulation --seeds $(SEEDS)
+simulate: $(STAMP) ## Run SEEDS seeds of the simulation (LEDGER=memory: without Redis)
+	@$(BIN)/python -m tests.simulation --seeds $(SEEDS) --ledger $(LEDGER)
 
 chaos: $(STAMP) ## Break everything at random under SIGNALS signals (SEED=n repeats a run)
 	@$(BIN)/python -m tests.acceptance.chaos --signals $(SIGNALS) $(if $(SEED),--seed $(SEED))

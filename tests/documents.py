@@ -15,7 +15,7 @@ from tests.request_capacity import capacity_table
 from worker.cli.schema import schemas
 from worker.config.showing import config_table
 from worker.domain.event import STREAM_OF, Header
-from worker.domain.refusal import Code, DeadReason
+from worker.domain.refusal import CancelCode, Code, DeadReason
 from worker.observe.metric_table import METRICS, PREFIX, MetricKind, metrics_table
 from worker.operator.attention_codes import Code as Attention
 
@@ -35,7 +35,12 @@ SIGNAL_FIELDS: Final[Mapping[str, str]] = {
     "strength": "The strategy's confidence. Required to open.",
     "confluence_score": "How many indications agree. Required to open.",
     "order_type": "How the order is worked.",
-    "time_in_force": "How long it may rest; `GTC` for limit orders if absent.",
+    "time_in_force": "How long it may rest: `GTC` until it is cancelled, `GTD` until `good_till`, "
+    "`IOC` and `FOK` not at all. `GTC` for limit and stop orders if absent; a close never rests.",
+    "good_till": "When the order is cancelled if it has not filled; required for `GTD`, refused "
+    "elsewhere. From then on nothing is sent either.",
+    "post_only": "For `limit` alone: the exchange refuses the order, or ends it, where it would "
+    "trade at once.",
     "entry_price": "The limit; required for `limit` and `stop_limit`. For other types the "
     "reference for slippage and size.",
     "stop_price": "The trigger; required for `stop` and `stop_limit`.",
@@ -58,14 +63,16 @@ EVENT_FIELDS: Final[Mapping[str, str]] = {
     "average_price": "Over all fills so far, in quote units.",
     "checked_positions": "How many were compared.",
     "client_order_id": "The id the exchange was given: a function of account, signal and leg.",
-    "action": "What was tried: `halt`, `reduce`, `resume`, `flatten`.",
+    "action": "Of `OperatorAction` what was tried: `halt`, `reduce`, `resume`, `flatten`, "
+    "`correct`, `resolve`, `mend-stream`, `dead replay`, `dead discard`; of `SignalCompleted` what "
+    "the signal asked for.",
     "actor": "Who did it, `user@host`.",
     "after": "What is so now.",
     "before": "What was so before.",
     "close_reason": "Why the position ended.",
     "closed_at": "When it ended.",
-    "code": "The reason as a word: of `OrderFailed` one of the codes below, of `SystemError` "
-    "`ORDER_UNRESOLVED`, `ORDER_DECIDED`, `POSITION_DRIFT`, `POSITION_CORRECTED`, "
+    "code": "The reason as a word: of `OrderFailed` and `OrderCancelled` one of the codes below, "
+    "of `SystemError` `ORDER_UNRESOLVED`, `ORDER_DECIDED`, `POSITION_DRIFT`, `POSITION_CORRECTED`, "
     "`ENTRY_TOO_SMALL`, `STREAM_MENDED`, `DEAD_LETTERS_TRIMMED`, "
     "`TRADING_STATE_UNANNOUNCED` or `EVENTS_REMOVED`.",
     "component": "Which part of the worker speaks.",
@@ -75,9 +82,10 @@ EVENT_FIELDS: Final[Mapping[str, str]] = {
     "event_id": "A pure function of what happened.",
     "exchange": "The exchange; empty where the event is about none.",
     "exchange_order_id": "The exchange's own id of the order.",
+    "exchange_time": "When it happened as the exchange says; null where it does not.",
     "exit_price": "Average price of everything that closed the position.",
     "fee": "Paid in `fee_currency`, for a position in quote units as far as it could be converted; "
-    "negative for a rebate.",
+    "negative for a rebate, null where it is not known yet.",
     "fee_currency": "The quote currency, or the first one paid where nothing was paid in it.",
     "fees": "Everything paid, by currency.",
     "filled_quantity": "Traded so far, in base units.",
@@ -88,6 +96,8 @@ EVENT_FIELDS: Final[Mapping[str, str]] = {
     "occurred_at": "When the worker wrote it, UTC.",
     "opened_at": "When the position was opened.",
     "order_type": "How the order was worked.",
+    "parent": "The client order id of the order that this one is part of (an order of a close that "
+    "takes several); null for a whole one.",
     "position_id": "The client order id of the entry that opened it.",
     "previous": "The state before.",
     "price": "The order's limit, in quote units.",
@@ -96,6 +106,9 @@ EVENT_FIELDS: Final[Mapping[str, str]] = {
     "of `PositionClosed` that of the whole position, changes included.",
     "realized_pnl_pct": "The same, in percent of what the position cost.",
     "reason": "A sentence for a person.",
+    "result": "Of `SignalCompleted` what came of it, a sentence for a person; of `OperatorAction` "
+    "`done`, `refused` or `unknown`.",
+    "error": "Why it was not done, a sentence; empty if it was.",
     "retriable": "Whether a new signal for the same idea may do better.",
     "role": "Which leg the order is.",
     "severity": "How urgent it is.",
@@ -109,6 +122,8 @@ EVENT_FIELDS: Final[Mapping[str, str]] = {
     "subject": "What it was done to.",
     "symbol": "The market; empty where the event is about none.",
     "take_profit": "Where the profit is to be taken.",
+    "target": "The signal that it was about.",
+    "terminal": "True on the one event that ends its signal.",
     "trading_state": "The state now: `ACTIVE`, `REDUCING` or `HALTED`.",
     "worker": "Which process wrote it; empty where a command did.",
 }
@@ -156,6 +171,11 @@ def codes_table() -> str:
     """Return the table of refusal codes."""
     rows = [(f"`{code}`", code.meaning, "yes" if code.retriable else "") for code in Code]
     return _table(("code", "meaning", "retriable"), rows)
+
+
+def cancel_codes_table() -> str:
+    """Return the table of a cancelled order's codes."""
+    return _table(("code", "meaning"), [(f"`{code}`", code.meaning) for code in CancelCode])
 
 
 def attention_table() -> str:
@@ -214,6 +234,7 @@ BLOCKS: Final[Mapping[str, Callable[[], str]]] = {
     "common": common_table,
     "events": events_section,
     "codes": codes_table,
+    "cancel-codes": cancel_codes_table,
     "attention": attention_table,
     "dead": dead_table,
     "capabilities": capabilities_table,
@@ -231,7 +252,7 @@ def kind_of(schema: Mapping[str, Any], *, optional: bool = True) -> str:
         or_null = " or null" if optional and len(kinds) < len(schema["anyOf"]) else ""
         return kind_of(kinds[0]) + or_null
     if "enum" in schema:
-        is_code = schema["enum"] == sorted(Code)
+        is_code = schema["enum"] in (sorted(Code), sorted(CancelCode))
         return "a code" if is_code else ", ".join(_code(value) for value in schema["enum"])
     if "oneOf" in schema:
         return "decimal"

@@ -87,7 +87,9 @@ class SignalFields(TypedDict, total=False):
     strength: float | None
     confluence_score: float | None
     order_type: OrderType | Literal["market", "limit", "stop", "stop_limit"]
-    time_in_force: TimeInForce | Literal["GTC", "IOC", "FOK"] | None
+    time_in_force: TimeInForce | Literal["GTC", "GTD", "IOC", "FOK"] | None
+    good_till: datetime | str | None
+    post_only: bool
     entry_price: Number | None
     stop_price: Number | None
     stop_loss: Number | None
@@ -339,12 +341,13 @@ async def unique_events(
                     entries = await tail.read()
             for entry in entries:
                 if seen.is_new(entry.text("id")):
-                    yield _received(entry)
+                    yield received(entry)
     finally:
         await access.connections.close()
 
 
-def _received(entry: StreamEntry) -> ReceivedEvent:
+def received(entry: StreamEntry) -> ReceivedEvent:
+    """Return an entry of an output stream as the event it carries."""
     return ReceivedEvent(
         stream=entry.stream,
         entry_id=entry.id,

@@ -15,6 +15,8 @@ from typing import Any
 from tests.acceptance.fleet import ENDS, Fleet
 from tests.acceptance.signals import Signal
 from worker.domain.identity import client_order_id
+from worker.domain.position_json import read_position
+from worker.domain.signal import Direction
 from worker.ledger.stored import read_book_row
 
 ZERO = Decimal(0)
@@ -209,8 +211,8 @@ class Audit:
         if any(row.reservation for row in rows):
             self._breach("the book has reservations")
         book = {
-            position["symbol"]: position
-            for position in (_json(row.position) for row in rows if row.position)
+            position.symbol: position
+            for position in (read_position(row.position) for row in rows if row.position)
         }
         held = self._fleet.exchange.balances()
         amounts = {
@@ -225,8 +227,8 @@ class Audit:
         )
         for symbol in book.keys() | amounts.keys():
             position = book.get(symbol)
-            ours = Decimal(position["quantity"]) if position else ZERO
-            if position and position["direction"] == "short":
+            ours = position.quantity if position else ZERO
+            if position and position.direction is Direction.SHORT:
                 ours = -ours
             dust = ZERO if ":" in symbol else _STEP * closes[symbol]
             if not 0 <= abs(amounts.get(symbol, ZERO) - ours) <= dust:

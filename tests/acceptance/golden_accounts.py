@@ -24,8 +24,12 @@ max_signal_age_seconds = 300
 [risk]
 max_concurrent_positions = 4
 [reconciliation]
-max_wait_time = 3.0
+max_wait_time = 8.0
 poll_interval = 0.1
+[execution]
+max_rest_seconds = 8.0
+[updates]
+poll_seconds = 0.1
 """
 TIGHT: Final = """
 mode = "paper"

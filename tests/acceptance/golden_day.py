@@ -140,6 +140,11 @@ def _rest(desk: Desk) -> None:
         quantity="20",
     ))  # fmt: skip
     desk.until_ended("part-in-time", "not-in-time")
+    desk.post(desk.opening(
+        "rests", "ETC/USDT", "20", order_type="stop", stop_price="24", quantity="5"
+    ))  # fmt: skip
+    desk.close("ends-what-rests", "ETC/USDT", "20")
+    desk.until_ended("rests")
     desk.act("correct", "patchy", "UNI/USDT", "--quantity", "0", "--price", "7.5",
              "--reason", "sold by hand")  # fmt: skip
     desk.open("turned-down", "AVAX/USDT", "28", exchange="fussy", quantity="10")

@@ -30,7 +30,9 @@ from tests.acceptance.golden_process import (
 
 GROUP: Final = "execution"
 OUTPUT_STREAMS: Final = ("orders", "positions", "system")
-TERMINAL_TYPES: Final = frozenset({"OrderFilled", "OrderCancelled", "OrderFailed"})
+TERMINAL_TYPES: Final = frozenset(
+    {"OrderFilled", "OrderCancelled", "OrderFailed", "SignalCompleted"}
+)
 
 _LABEL: Final = re.compile(r'(\w+)="')
 

@@ -39,6 +39,8 @@ _HOST: Final = re.escape(socket.gethostname())
 
 #: A line of `check` that depends on how this machine's Python was built.
 _SLOW_PYTHON: Final = "warn  python"
+#: How its line goes on where it is too long for the screen; no other line of the day is.
+_CONTINUED: Final = " " * 27
 
 
 def _user() -> str:
@@ -57,7 +59,7 @@ _TEXTS: Final[tuple[tuple["re.Pattern[str]", str], ...]] = (
     (re.compile(rf"{_USER}@{_HOST}"), "<actor>"),
     (re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)?"), "<time>"),
     (re.compile(r"(?<![0-9a-zA-Z.])1\d{12}(?![0-9a-zA-Z.])"), "<ms>"),
-    (re.compile(r"<ms>-[0-9a-f]{16}(?=-)"), "<ms>-<request>"),
+    (re.compile(r"<ms>-\d+-<actor>"), "<ms>-<number>-<actor>"),
     (re.compile(r"127\.0\.0\.1:\d+"), "127.0.0.1:<port>"),
     (re.compile(r"unresolved for \d+ s"), "unresolved for <number> s"),
     (re.compile(r"\b(valkey|redis) \d+\.\d+\.\d+"), r"\1 <version>"),
@@ -162,7 +164,7 @@ class Form:
         return [
             self.text(line, stream)
             for line in output.splitlines()
-            if not line.startswith(_SLOW_PYTHON)
+            if not line.startswith((_SLOW_PYTHON, _CONTINUED))
         ]
 
 

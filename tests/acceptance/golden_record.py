@@ -1,6 +1,7 @@
 """The golden files of one account: what its streams, keys and commands showed in the day."""
 
 import json
+import re
 from collections.abc import Iterable
 from typing import Any, Final
 
@@ -75,10 +76,21 @@ def _sorted_tail(answer: Answer, places: dict[str, list[str]]) -> Answer:
     return answer._replace(stdout="".join(f"{line}\n" for line in kept))
 
 
+#: Names of keys that are there only while somebody works, or an order rests.
+PASSING: Final = re.compile(
+    r"(agenda|turns|turn-token|entries|leases|live|exchange-ids|resting-markets)$"
+    r"|(applied|order|resting):"
+).match
+
+
 def _keys(desk: Desk, raw: dict[str, Any], form: Form) -> dict[str, Any]:
     """Show every key with its type; of the public ones, which fields they have."""
     prefix = desk.key("")
-    types = {key.removeprefix(prefix): kind for key, kind in desk.keys.items()}
+    types = {
+        name: kind
+        for key, kind in desk.keys.items()
+        if not PASSING(name := key.removeprefix(prefix))
+    }
     public: dict[str, Any] = {}
     for name in sorted(PUBLIC_KEYS & types.keys()):
         shown: dict[str, Any] = {"type": types[name]}
@@ -103,7 +115,7 @@ def _field_names(entries: Iterable[dict[str, str]]) -> list[str]:
 
 def _key_pattern(name: str, form: Form) -> str:
     kind, _, rest = name.partition(":")
-    if kind in {"day", "rate"}:
+    if kind == "day":
         return f"{kind}:<number>"
     if kind == "replayed":
         return f"{kind}:<entry>"

@@ -85,12 +85,14 @@ class Site:
 
 
 @contextmanager
-def process(*arguments: str, environ: Mapping[str, str]) -> Iterator["subprocess.Popen[str]"]:
-    """A command that goes on until it is told to stop."""
+def process(
+    *arguments: str, environ: Mapping[str, str], stdin: bool = False
+) -> Iterator["subprocess.Popen[str]"]:
+    """A command that goes on until it is told to stop; ``stdin`` for one that reads."""
     running = subprocess.Popen(
         [sys.executable, "-m", "worker", *arguments],
         env=environment(environ),
-        stdin=subprocess.DEVNULL,
+        stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -112,6 +112,23 @@ def test_what_is_not_run_is_still_written() -> None:
         assert any(command.startswith(line) for command in written), line
 
 
+def test_blocks_that_need_a_server_of_their_own_name_what_there_is() -> None:
+    """Docker, systemd and redis-cli are not run here; the files they are given are there."""
+    plain = [
+        line
+        for document in DOCUMENTS
+        for block in re.findall(r"^```\n(.*?)^```", document.read_text(), re.M | re.S)
+        for line in block.splitlines()
+    ]
+    named = [name for line in plain for name in re.findall(r"(?<![\w/])deploy/[\w./-]+", line)]
+    assert {"deploy/redis/rotate.sh", "deploy/compose.yaml"} <= set(named)
+    for name in named:
+        assert (ROOT / name).exists() or name.startswith("deploy/secrets"), name
+    rotate = (ROOT / "deploy/redis/rotate.sh").read_text()
+    for option in re.findall(r"rotate\.sh .*?(--[a-z]+)", "\n".join(plain)):
+        assert option in rotate, option
+
+
 def _mentioned() -> list[tuple[str, str]]:
     """Every command line within a sentence or a table, with the document it is in."""
     return [

@@ -21,6 +21,7 @@ EMITTED: Final = frozenset(
         "OrderFilled",
         "OrderCancelled",
         "OrderFailed",
+        "SignalCompleted",
         "PositionOpened",
         "PositionChanged",
         "PositionClosed",

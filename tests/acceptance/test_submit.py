@@ -277,11 +277,44 @@ def test_a_repetition_ends_as_the_first_did(site: Site) -> None:
     site.output("submit", "--wait", "20", stdin=json.dumps(one))
     done = site.execute("submit", "--wait", "20", stdin=json.dumps(one))
     assert done.returncode == 0
-    assert "  a  duplicate a repetition of " in done.stdout.splitlines()[1]
+    assert (
+        "  a  duplicate this signal has ended already, FILLED, as entry "
+        in done.stdout.splitlines()[1]
+    )
     conflict = json.dumps(one | {"strategy_id": "x"})
     done = site.execute("submit", "--wait", "20", stdin=conflict)
     assert done.returncode == 1
     assert "  a  dead dead letter " in done.stdout.splitlines()[1]
+
+
+@pytest.mark.parametrize(
+    ("other", "code", "ends"),
+    [
+        ({"strategy_id": "x"}, 1, ("dead", False, "conflict")),
+        ({}, 0, ("duplicate", True, "")),
+    ],
+)
+def test_the_end_of_another_entry_is_not_taken_for_ours(
+    site: Site, other: dict[str, str], code: int, ends: tuple[str, bool, str]
+) -> None:
+    """The signal under way with the same id ends while we wait; what became of ours is told."""
+    first = a_signal("a")
+    (owner,) = site.submit(first)
+    environ = site.environ | {"PYTHONUNBUFFERED": "1"}
+    with process("submit", "--wait", "40", "--json", "-", environ=environ, stdin=True) as waiting:
+        assert waiting.stdin is not None
+        waiting.stdin.write(json.dumps(first | other))
+        waiting.stdin.close()
+        waiting.stdin = None
+        while _on_stream(site) < 2:
+            time.sleep(0.1)
+        with process("run", environ=site.environ):
+            output, _ = waiting.communicate(timeout=60)
+        assert waiting.returncode == code
+    (told,) = map(json.loads, output.splitlines())
+    assert (told["outcome"], told["is_good"], told["code"]) == ends
+    if not other:
+        assert told["reason"] == f"this signal has ended already, FILLED, as entry {owner}"
 
 
 def test_an_end_that_does_not_come_is_not_known(site: Site) -> None:

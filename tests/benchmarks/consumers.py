@@ -15,7 +15,7 @@ import uvloop
 from tests.benchmarks.signals import SIGNALS
 from tests.benchmarks.wire import Wire
 from worker.config.keys import RedisConfig, Secret
-from worker.ledger.calls import Ledger
+from worker.ledger.calls import RedisLedger
 from worker.ledger.connection import Connections
 from worker.ledger.scripts import RedisScripts
 from worker.runtime.clock import SystemClock
@@ -34,7 +34,7 @@ class _Member:
         )
         scripts = RedisScripts(connections, signals=SIGNALS)
         self._connections = connections
-        self._ledger = Ledger(scripts, clock=SystemClock(), worker=name, lease_ms=_LEASE_MS)
+        self._ledger = RedisLedger(scripts, clock=SystemClock(), worker=name, lease_ms=_LEASE_MS)
         self._held: list[tuple[str, int]] = []
 
     async def join(self) -> None:

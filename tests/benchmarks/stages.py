@@ -27,7 +27,7 @@ from worker.config.loading import load_config
 from worker.domain.signal import Signal
 from worker.engine.counting import count_end
 from worker.engine.group_calls import MAX_BATCH
-from worker.ledger.calls import Ledger
+from worker.ledger.calls import RedisLedger
 from worker.ledger.connection import Connections
 from worker.ledger.replies import Delivery
 from worker.ledger.scripts import RedisScripts
@@ -161,7 +161,7 @@ class Parts:
         )
         scripts = TimedScripts(self.connections, signals=signals.SIGNALS)
         scripts.clocks = clocks
-        self.ledger = Ledger(scripts, clock=clock, worker=_WORKER)
+        self.ledger = RedisLedger(scripts, clock=clock, worker=_WORKER)
         self.metrics = Metrics(version="benchmark", mode=config.mode)
         orders = OrderManager()
         state = WorkerState()

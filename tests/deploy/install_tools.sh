@@ -22,6 +22,8 @@ need openssl openssl
 need node nodejs
 need npm npm
 need kubectl kubernetes-client
+need zsh zsh
+need fish fish
 if [ -n "$wanted" ] && command -v apt-get >/dev/null 2>&1 && [ "$(id -u)" = 0 ]; then
   # Services must not start here: the tests start their own.
   policy=/usr/sbin/policy-rc.d

@@ -10,7 +10,8 @@ import msgspec
 import pytest
 from redis.asyncio import Redis
 
-from tests.integration.fleets import admit_one, commit_one
+from tests.integration.fleets import admit_one, commit_one, limit_rows
+from worker.assembly.backing import RedisBacking
 from worker.assembly.people import duties_to_people
 from worker.config.keys import Config
 from worker.domain.position_key import position_key
@@ -18,16 +19,25 @@ from worker.domain.sheet import Sheet
 from worker.domain.trading_state import TradingState
 from worker.domain.verdict import Verdict
 from worker.ledger.access import STREAMS, Access
-from worker.ledger.calls import Ledger
+from worker.ledger.calls import RedisLedger
 from worker.ledger.connection import Connections, Purpose
+from worker.ledger.conversion import bring_up_to_date
 from worker.ledger.errors import LedgerUnavailableError
 from worker.ledger.items import NO_RECORD, AdmitItem, CommitItem, RecordEnd
 from worker.ledger.layouts import DeadLetterTail
+from worker.ledger.limit_rows import NO_LIMITS
 from worker.ledger.operator_calls import OperatorCalls
 from worker.ledger.replies import Admitted, CommitStatus, Delivery
+from worker.ledger.resting import Asked, SeenPrice, ask_resting, list_resting, send_prices
+from worker.ledger.resting_layouts import RestingRow
 from worker.ledger.scripts import RedisScripts
+from worker.ledger.stored import EndedPart, OrderRow, encode_order, encode_record
 from worker.ledger.streams import submit
+from worker.ledger.trading_calls import RedisTrading
+from worker.ledger.turn_layouts import Rests
+from worker.ledger.turns import ApplyItem
 from worker.ledger.wire import Argument
+from worker.ledger.words import Status
 from worker.operator.reader import AccountReader
 from worker.operator.trading import Trading
 from worker.runtime.clock import SystemClock
@@ -71,7 +81,7 @@ class OneBudget:
 @asynccontextmanager
 async def ledger_of(
     config: Config, name: str, *, lease_ms: int = LEASE_MS, replicas: int = 0
-) -> AsyncIterator[tuple[Ledger, Recorded]]:
+) -> AsyncIterator[tuple[RedisLedger, Recorded]]:
     """A worker's ledger, signed in as the configuration says."""
     connections = Connections(config.redis, key=SIGNALS, name=name, timeout_s=2.0)
     scripts = Recorded(
@@ -83,7 +93,7 @@ async def ledger_of(
     )
     scripts.ran = set()
     try:
-        ledger = Ledger(
+        ledger = RedisLedger(
             scripts, clock=SystemClock(), worker=name, lease_ms=lease_ms, budgets=OneBudget()
         )
         yield ledger, scripts
@@ -101,14 +111,12 @@ def admission(delivery: Delivery, signal: str, **changes: Any) -> AdmitItem:
         exchange="paper",
         position_key=f"paper:{signal}",
         action="open",
-        quote="USDT",
         plan="{}",
         notional=1_000_000,
-        max_positions=100,
-        max_exposure=10**12,
-        max_loss=10**12,
-        max_rate=1_000,
+        limits=limit_rows(positions=100, exposure=10**12, loss=10**12, rate=1_000),
     )
+    if changes.get("action", "open") != "open":
+        changes["limits"] = NO_LIMITS
     return msgspec.structs.replace(item, **changes)
 
 
@@ -130,7 +138,7 @@ def outcome(delivery: Delivery, signal: str, **changes: Any) -> CommitItem:
 
 POSITION: Final = (
     '{"position_id":"p","exchange":"paper","symbol":"BTC/USDT","direction":"long",'
-    '"quantity":"1","entry_price":"1","opened_at":"2026-01-01T00:00:00Z"}'
+    '"quantity":"1","entry_quantity":"1","entry_value":"1","opened_at":"2026-01-01T00:00:00Z"}'
 )
 
 
@@ -144,7 +152,7 @@ async def produce(config: Config, groups: tuple[str, ...]) -> list[str]:
         await connections.close()
 
 
-async def bury_large(ledger: Ledger, config: Config, producer: Config) -> None:
+async def bury_large(ledger: RedisLedger, config: Config, producer: Config) -> None:
     """Claim an entry that is too large: it becomes a dead letter and leaves the stream."""
     connections = Connections(config.redis, key=SIGNALS, name="watcher", timeout_s=2.0)
     try:
@@ -188,6 +196,40 @@ async def work(config: Config, producer: Config) -> set[str]:
     return ran
 
 
+async def _let_rest(ledger: RedisLedger, delivery: Delivery) -> None:
+    """Leave an order to turns, take some, and write that it is over."""
+    key, row = "paper:sd", OrderRow(
+        client_order_id="c-1", signal="sd", entry=delivery.entry_id, role="entry",
+        position_key="paper:sd", state="ACTIVE", exchange_order_id="x-1", request="{}",
+        attempts=1, placed_ms=0,
+    )  # fmt: skip
+    assert isinstance(
+        await admit_one(ledger, admission(delivery, "sd", position_key=key)), Admitted
+    )
+    rests = Rests(row.client_order_id, row.exchange_key, encode_order(row), 0)
+    rested = outcome(delivery, "sd", reservation="opening", position_key=key, rests=rests)
+    assert (await commit_one(ledger, rested)).status is CommitStatus.COMMITTED
+    (turn,) = (await ledger.claim(0, turns=4)).turns
+    assert (await ledger.heartbeat([(turn.entry_id, turn.token)], b"{}")).lost == set()
+    assert turn.entry_id in {one.entry_id for one in await ledger.resync([])}
+    item = ApplyItem(
+        turn=turn.entry_id, token=turn.token, book=turn.book, position="", signal="sd",
+        client_order_id="c-1", exchange_key=row.exchange_key, row=row, quote="USDT",
+    )  # fmt: skip
+    assert await ledger.apply(item) is Status.COMMITTED
+    assert await ledger.apply(item) is Status.COMMITTED, "asked again"
+    (turn,) = (await ledger.claim(0, turns=4)).turns
+    assert await ledger.release([(turn.entry_id, turn.token, 0, False)]) == 1
+    (turn,) = (await ledger.claim(0, turns=4)).turns
+    over = msgspec.structs.replace(
+        item, token=turn.token, row=None, keep_ms=60_000, realized=5, exposure=1,
+        record=encode_record(EndedPart(entry=delivery.entry_id, signal="sd", state="FILLED")),
+        events=(("orders", "OrderFilled", "e-d", "{}"),),
+    )  # fmt: skip
+    assert await ledger.apply(over) is Status.COMMITTED
+    assert not (await ledger.claim(0, turns=4)).turns
+
+
 async def _correct(scripts: RedisScripts) -> None:
     """A position is made another one, and what it was."""
     other = POSITION.replace('"quantity":"1"', '"quantity":"2"')
@@ -223,7 +265,7 @@ async def _correct(scripts: RedisScripts) -> None:
     assert await scripts.run("correct", *gone) == b"withdrawn"
 
 
-async def _serve_people(ledger: Ledger, scripts: RedisScripts) -> None:
+async def _serve_people(ledger: RedisLedger, scripts: RedisScripts) -> None:
     """The keeper carries corrections out, refuses others, watches, and ends a flatten."""
     calls = OperatorCalls(scripts, output_length=1_000)
     assert await calls.requested_corrections() == {}
@@ -232,9 +274,10 @@ async def _serve_people(ledger: Ledger, scripts: RedisScripts) -> None:
     requests = ("bad", "{}", "long", "x" * 9_000)
     await scripts._call(Purpose.SCRIPTS, "HSET", "{main}:corrections", *requests)
     access = Access(scripts._connections, "main")
-    trading = Trading(access, calls, clock=SystemClock(), silent_after_ms=1_000)
+    trading = Trading(RedisTrading(access, calls), clock=SystemClock(), silent_after_ms=1_000)
     await trading.begin_flatten(reason="r", actor="a", lasts_ms=0)
-    people = duties_to_people(Config(), access, scripts, ledger, SystemClock())
+    backing = RedisBacking(access, scripts, ledger, output_length=1_000)
+    people = duties_to_people(Config(), backing, SystemClock())
     carry_out, watch, end_flatten = people
     for _ in range(2):
         await carry_out.run()
@@ -245,8 +288,9 @@ async def _serve_people(ledger: Ledger, scripts: RedisScripts) -> None:
     await trading.resume(reason="r", actor="a")
 
 
-async def _work(ledger: Ledger, scripts: RedisScripts, entry_b: str) -> None:
+async def _work(ledger: RedisLedger, scripts: RedisScripts, entry_b: str) -> None:
     """One worker's hour, in short."""
+    assert await bring_up_to_date(scripts, worker=ledger.worker, lease_ms=LEASE_MS) == 0
     await ledger.elect(10_000, "done")
     await ledger.resign()
     assert (await ledger.elect(10_000)).elected
@@ -296,7 +340,7 @@ async def _work(ledger: Ledger, scripts: RedisScripts, entry_b: str) -> None:
     assert next_c is not None
     assert (await ledger.trim_letters(0, 0)).letters == 1
     await _bury(ledger, next_c)
-    await ledger.release([(held["d"].entry_id, held["d"].token, 0, True)])
+    await _let_rest(ledger, held["d"])
     await ledger.release([(adopted[0].entry_id, adopted[0].token, 1_000, False)])
     await ledger.announce(("SystemError", "said-1", "{}"))
     assert (await ledger.take_seat("x", "d1", 1, 60_000)).number == 0
@@ -308,10 +352,24 @@ async def _work(ledger: Ledger, scripts: RedisScripts, entry_b: str) -> None:
     await _serve_people(ledger, scripts)
     assert not (await ledger.book()).positions
     await ledger.sweep(0)
+    await _rest(scripts)
     assert await ledger.leave() > 0
 
 
-async def _bury(ledger: Ledger, delivery: Delivery) -> Delivery | None:
+async def _rest(scripts: RedisScripts) -> None:
+    """Orders rest at a simulated exchange: one is cancelled, one is met by a price."""
+    row, market = RestingRow(request="{}", buys=True, conditions=((False, "90"),)), ("paper", "A/B")
+    for order in ("one", "two"):
+        await ask_resting(scripts, Asked.REST, market, order, row=row)
+    assert (await ask_resting(scripts, Asked.CANCEL, market, "one")).is_changed
+    assert (await send_prices(scripts, 0, [])).joined == ("paper A/B",)
+    for symbol in ("A/B", ""):
+        assert len((await list_resting(scripts, "paper", symbol))[0]) == 1
+    seen = [("paper", "A/B", [SeenPrice(0, "89", "89")])]
+    assert (await send_prices(scripts, 0, seen)).gone == ("paper A/B",)
+
+
+async def _bury(ledger: RedisLedger, delivery: Delivery) -> Delivery | None:
     """End an entry as a dead letter; the group's next one."""
     tail = DeadLetterTail("malformed", "e", delivery.entry_id, "1", "w", "now")
     item = outcome(delivery, "", record=NO_RECORD, events=(), dead=tail)
@@ -321,10 +379,11 @@ async def _bury(ledger: Ledger, delivery: Delivery) -> Delivery | None:
 
 
 @asynccontextmanager
-async def keeping(ledger: Ledger, scripts: RedisScripts) -> AsyncIterator[None]:
+async def keeping(ledger: RedisLedger, scripts: RedisScripts) -> AsyncIterator[None]:
     """The keeper's duties towards people, done all the time."""
     access = Access(scripts._connections, "main")
-    duties = duties_to_people(Config(), access, scripts, ledger, SystemClock())
+    backing = RedisBacking(access, scripts, ledger, output_length=1_000)
+    duties = duties_to_people(Config(), backing, SystemClock())
 
     async def keep() -> None:
         while True:
@@ -384,7 +443,7 @@ async def operate(config: Config) -> None:
 
 async def decide(worker: Config, producer: Config, operator: Config) -> None:
     """The operator decides an order in doubt, halves a position and ends another."""
-    whole = msgspec.json.decode(POSITION) | {"opened_quantity": "1", "signal_id": "held"}
+    whole = msgspec.json.decode(POSITION) | {"signal_id": "held"}
     async with ledger_of(worker, "w5-1-0000") as (ledger, scripts):
         await produce(producer, ("x", "y", "z"))
         doubted, *held = (await ledger.claim(3)).deliveries

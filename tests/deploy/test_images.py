@@ -39,10 +39,15 @@ def test_every_image_stands_in_one_place() -> None:
     assert set(re.findall(r"\bimage: (\S+)", kubernetes)) == {"execution-worker"}
 
 
-def test_every_tag_is_a_version() -> None:
-    """And a digest, where there is one, is whole."""
+def test_every_image_has_a_version_and_a_digest() -> None:
+    """A whole one; the documents name two repositories for each that record it."""
+    documents = (DEPLOY.parent / "docs" / "deployment.md").read_text()
     for image in images(PLACE).values():
-        assert re.fullmatch(r"[\w./-]+:v?\d+\.\d[\w.-]*(@sha256:[0-9a-f]{64})?", image), image
+        assert re.fullmatch(r"[\w./-]+:v?\d+\.\d[\w.-]*@sha256:[0-9a-f]{64}", image), image
+        (row,) = re.findall(
+            rf"^\| `{re.escape(image.partition('@')[0])}` \| (.*)$", documents, re.M
+        )
+        assert len(set(re.findall(r"`([\w.-]+/[\w.-]+)` \(", row))) >= 2, image
 
 
 @pytest.fixture

@@ -31,7 +31,7 @@ KEYS: Final = (
     "signals", "orders", "positions", "system", "dead", "control", "bell", "book", "leases",
     "record:x", "entries", "workers", "keeper", "epoch", "replayed:1-1", "verdicts", "totals",
     "realized", "day:1", "corrections", "corrected:1", "watched", "unresolved", "released",
-    "throttle", "rate:1", "said", "key:x", "budget:x",
+    "throttle", "rate", "said", "key:x", "budget:x",
 )  # fmt: skip
 #: What everybody may do with a connection of his own, and what newer servers add to it.
 CONNECTION: Final = frozenset(

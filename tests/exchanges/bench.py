@@ -29,6 +29,8 @@ from worker.config.keys import (
     ValidationConfig,
     WorkerConfig,
 )
+from worker.domain.position import Position
+from worker.domain.position_json import read_position
 from worker.exchanges.budget.limits import Decaying, Limit
 from worker.exchanges.ccxt.adapter import CCXTAdapter
 from worker.exchanges.discovery import adapter_class
@@ -100,13 +102,13 @@ class Bench:
         only: Event = ends[0]
         return only
 
-    async def position(self, symbol: str) -> dict[str, Any] | None:
+    async def position(self, symbol: str) -> Position | None:
         """Return the book's position in a symbol."""
         raw = await self.redis.hget("{main}:book", f"{self.venue.name}:{symbol}")
         if raw is None:
             return None
         row = read_book_row(raw)
-        return dict(json.loads(row.position)) if row.position else None
+        return read_position(row.position) if row.position else None
 
     async def until_ready(self) -> None:
         """Wait until the worker claims signals."""

@@ -14,6 +14,7 @@ from tests.exchanges.bench import Bench, Event, at_work
 from tests.exchanges.venues import SPACES, SPOT, Venue, list_market
 from worker.domain.identity import client_order_id
 from worker.domain.market import MarketKind
+from worker.domain.signal import Direction
 
 D = Decimal
 #: A signal's orders: the entry, or the close with the pieces it may be sent in.
@@ -192,8 +193,7 @@ class Table:
         position = await self.bench.position(self.symbol)
         if position is None:
             return ZERO
-        sign = -1 if position["direction"] == "short" else 1
-        return sign * D(str(position["quantity"]))
+        return -position.quantity if position.direction is Direction.SHORT else position.quantity
 
     def events_agree(self) -> None:
         """Compare what was said of each signal's order with the exchange's own trades of it."""

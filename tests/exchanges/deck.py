@@ -357,6 +357,11 @@ CARDS: Final[tuple[Card, ...]] = (
         play=faults.garbage_asked_again,
     ),
     Card(
+        id="E57",
+        sentence="A post-only order never takes: it ends without a trade, or rests as a maker.",
+        play=orders.post_only,
+    ),
+    Card(
         id="E60",
         sentence="A key that may withdraw or works from anywhere is named, and trades.",
         play=orders.key_rights,

@@ -19,9 +19,10 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
@@ -56,6 +57,11 @@ _PAPER: Final[dict[str, dict[str, Any]]] = {
     "risk": {"max_concurrent_positions": 10_000},
     "log": {"format": "json"},
 }
+
+
+def paper_config() -> dict[str, dict[str, Any]]:
+    """A worker's configuration without its server: it trades on paper."""
+    return dict(_PAPER)
 
 
 @dataclass
@@ -102,14 +108,14 @@ class Pulse:
 class Shipped:
     """A server run from deploy/redis/redis.conf, with the users of its ACL file."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, kind: str = "valkey") -> None:
         self._directory = directory
         self.port = free_port()
         make_users(directory)
         text = (REDIS / "redis.conf").read_text().replace("/etc/redis", str(directory))
         conf = directory / "redis.conf"
         conf.write_text(text.replace("dir /data", f"dir {directory}"))
-        self._command = [binary("valkey"), str(conf), "--port", str(self.port), "--save", ""]
+        self._command = [binary(kind), str(conf), "--port", str(self.port), "--save", ""]
         self._command += ["--bind", "127.0.0.1", "--loglevel", "warning"]
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -218,6 +224,17 @@ def _client(port: int, user: str, password: str) -> Any:
     )  # fmt: skip
 
 
+def patiently(ask: Callable[[], Any]) -> Any:
+    """Ask the server, again while a script keeps it from answering: that time counts."""
+    while True:
+        try:
+            return ask()
+        except redis.exceptions.ResponseError as error:
+            if "is busy running a script" not in str(error):
+                raise
+        time.sleep(BEAT_S)
+
+
 class Honest:
     """Opens and closes positions in groups of its own, and times each signal."""
 
@@ -255,13 +272,15 @@ class Honest:
         self._open[symbol] = not self._open[symbol]
         with self._lock:
             self.waiting[name] = (time.monotonic(), symbol)
-        self._producer.xadd(SIGNALS, {"data": json.dumps(signal)})
+        entry = {"data": json.dumps(signal)}
+        patiently(lambda: self._producer.xadd(SIGNALS, entry))
 
     def read(self, stop: threading.Event) -> None:
         """Read events as they come, until told to stop."""
         place = b"0"
         while not stop.is_set():
-            reply = self._reader.xread({"{main}:orders": place}, count=1_000, block=100)
+            orders = {"{main}:orders": place}
+            reply = patiently(partial(self._reader.xread, orders, count=1_000, block=100))
             for _, rows in reply or ():
                 place = rows[-1][0]
                 for _, fields in rows:

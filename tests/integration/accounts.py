@@ -25,7 +25,7 @@ from worker.config.keys import (
 from worker.domain.market import MarketKind
 
 D = Decimal
-TERMINAL = {"OrderFilled", "OrderCancelled", "OrderFailed"}
+TERMINAL = {"OrderFilled", "OrderCancelled", "OrderFailed", "SignalCompleted"}
 
 
 def from_now(**parts: float) -> str:

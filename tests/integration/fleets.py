@@ -11,9 +11,12 @@ import msgspec
 from redis.asyncio import Redis
 
 from worker.config.keys import RedisConfig, Secret
-from worker.ledger.calls import Ledger
+from worker.domain.refusal import Code
+from worker.ledger.calls import RedisLedger
 from worker.ledger.connection import Connections
 from worker.ledger.items import AdmitItem, CommitItem, RecordEnd
+from worker.ledger.limit_rows import BOOK, RATE, Kind, LimitRow, Limits, limits_of
+from worker.ledger.ports import Ledger
 from worker.ledger.replies import Admission, Admitted, CommitStatus, Committed, Delivery
 from worker.ledger.scripts import RedisScripts
 from worker.ledger.stored import Record, decode_entry, decode_record, read_book_row
@@ -33,14 +36,14 @@ class Fleet:
         self.redis = redis
         self.options = options
         self.connections: list[Connections] = []
-        self._ledgers: dict[str, Ledger] = {}
+        self._ledgers: dict[str, RedisLedger] = {}
 
-    def __getitem__(self, worker: str) -> Ledger:
+    def __getitem__(self, worker: str) -> RedisLedger:
         if worker not in self._ledgers:
             self._ledgers[worker] = self.join(worker)
         return self._ledgers[worker]
 
-    def join(self, worker: str, *, patience_s: float = 2.0, **options: Any) -> Ledger:
+    def join(self, worker: str, *, patience_s: float = 2.0, **options: Any) -> RedisLedger:
         """A ledger of its own connections; the same name twice is the same worker twice."""
         options = self.options | options
         replicas = options.pop("replicas", 0)
@@ -56,7 +59,7 @@ class Fleet:
             replicas_timeout_ms=replicas_timeout_ms,
             patience_s=patience_s,
         )
-        return Ledger(scripts, clock=SystemClock(), worker=worker, **options)
+        return RedisLedger(scripts, clock=SystemClock(), worker=worker, **options)
 
     async def close(self) -> None:
         for connections in self.connections:
@@ -140,6 +143,19 @@ async def fleet_on(url: str, **options: Any) -> AsyncIterator[Fleet]:
         await redis.aclose()
 
 
+def limit_rows(
+    quote: str = "USDT", *, positions: int = 0, exposure: int = 0, loss: int = 0, rate: int = 0
+) -> Limits:
+    """The account's limits as a worker states them; 0 is off, but exposure always counts."""
+    rows = (
+        LimitRow(BOOK, Kind.COUNT, 1, positions, Code.MAX_POSITIONS),
+        LimitRow(quote, Kind.SUM, False, exposure or False, Code.MAX_EXPOSURE),
+        LimitRow(quote, Kind.LOSS, 0, loss, Code.DAILY_LOSS_LIMIT),
+        LimitRow(RATE, Kind.WINDOW, 1, rate, Code.ORDER_RATE_LIMIT),
+    )
+    return limits_of(*(row for row in rows if row.kind is Kind.SUM or row.most))
+
+
 def admission(delivery: Delivery, signal: str = "s-1", **fields: Any) -> AdmitItem:
     """An admission of ``delivery``: an entry worth 100, all limits off but three positions."""
     whole: dict[str, Any] = {
@@ -150,15 +166,15 @@ def admission(delivery: Delivery, signal: str = "s-1", **fields: Any) -> AdmitIt
         "exchange": "x",
         "position_key": f"x:{signal}",
         "action": "open",
-        "quote": "USDT",
         "plan": '{"intent": 1}',
         "notional": 100,
-        "max_positions": 3,
-        "max_exposure": 0,
-        "max_loss": 0,
-        "max_rate": 0,
     }
-    return AdmitItem(**(whole | fields))
+    names = ("quote", "max_positions", "max_exposure", "max_loss", "max_rate")
+    limits = {name.removeprefix("max_"): fields.pop(name) for name in names if name in fields}
+    whole |= fields
+    if whole["action"] == "open" and not whole.get("only_look"):
+        whole.setdefault("limits", limit_rows(**({"positions": 3} | limits)))
+    return AdmitItem(**whole)
 
 
 def outcome(delivery: Delivery, signal: str = "s-1", **fields: Any) -> CommitItem:

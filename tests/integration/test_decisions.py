@@ -107,6 +107,7 @@ async def test_a_decision_survives_a_keeper_that_dies_with_it(
     taken = await take_one(fleet["w3"])
     assert taken.verdict == ABSENT
     (found,) = await fleet["w3"].resync([])
+    assert isinstance(found, Delivery)
     assert found.verdict == ABSENT
     assert await fleet["w3"].release([(found.entry_id, found.token, 0, False)]) == 1
     await fleet.redis.zadd(fleet.key("unresolved"), {delivery.entry_id: 0})  # it is due

@@ -17,7 +17,7 @@ from tests.integration.fleets import (
     take,
     take_one,
 )
-from worker.ledger.calls import Ledger
+from worker.ledger.calls import RedisLedger
 from worker.ledger.replies import Delivery
 from worker.runtime.embedded_server import EmbeddedServer
 
@@ -48,7 +48,7 @@ def surplus(deliveries: Iterable[Delivery]) -> list[str]:
     return [one.entry_id for one in deliveries if one.is_surplus]
 
 
-async def run_out(ledger: Ledger, deliveries: Iterable[Delivery]) -> list[str]:
+async def run_out(ledger: RedisLedger, deliveries: Iterable[Delivery]) -> list[str]:
     """Commit deliveries and whatever is handed on; the ids in that order."""
     found = []
     for delivery in deliveries:
@@ -131,7 +131,8 @@ async def test_the_surplus_stays_what_it_is(fleet: Fleet) -> None:
     """After a takeover, after it was given back, and for a resync."""
     await send(fleet, *[OPENING] * 5)
     mark = surplus(await take(fleet["w1"]))
-    assert surplus(await fleet["w1"].resync([])) == mark
+    missed = [one for one in await fleet["w1"].resync([]) if isinstance(one, Delivery)]
+    assert surplus(missed) == mark
     await fleet.expire(mark[0])
     (taken,) = await take(fleet["w2"])
     assert (taken.entry_id, taken.is_surplus, taken.deliveries) == (mark[0], True, 2)

@@ -50,6 +50,7 @@ def coded(name: str, body: bytes) -> Canned:
 MIB = 1 << 20
 LATIN = {"Content-Type": "application/json; charset=latin-1"}
 BOMB = packed(256 * MIB, 31)
+CHUNKED = "Transfer-Encoding: chunked\r\n"
 #: Whatever was asked for, none of these says anything about it.
 HOSTILE: dict[str, Canned] = {
     "gzip bomb": coded("gzip", BOMB),
@@ -71,6 +72,21 @@ HOSTILE: dict[str, Canned] = {
     "too long a length": raw("Content-Length: 50\r\n", b'{"a": 1}'),
     "two lengths": raw("Content-Length: 2\r\nContent-Length: 8\r\n", b'{"a": 1}'),
     "no length": raw("Content-Length: -1\r\n"),
+    "two ways to end": raw(CHUNKED + "Content-Length: 2\r\n", b"2\r\n{}\r\n0\r\n\r\n"),
+    "a chunk with a long name": raw(CHUNKED, b"2;" + b"x" * 500_000 + b"\r\nno\r\n0\r\n\r\n"),
+    "a chunk of no length": raw(CHUNKED, b"-2\r\n{}\r\n0\r\n\r\n"),
+    "a chunk of any length": raw(CHUNKED, b"f" * 64 + b"\r\n{}\r\n"),
+    "many trailers": raw(CHUNKED, b"2\r\n{}\r\n0\r\n" + b"X-More: y\r\n" * 50_000 + b"\r\n"),
+    "packed twenty times": coded(", ".join(["gzip"] * 20), BOMB),
+    "continue, for ever": Canned(b"HTTP/1.1 100 Continue\r\n\r\n" * 50_000, fault="raw"),
+    "another protocol": Canned(
+        b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n{}",
+        fault="raw",
+    ),
+    "nothing, with a body": Canned(
+        b"HTTP/1.1 204 No Content\r\nContent-Length: 2\r\n\r\n{}", fault="raw"
+    ),
+    "frames of HTTP 2": Canned(b"\x00\x00\x12\x04\x00\x00\x00\x00\x00" * 100, fault="raw"),
     "no http": Canned(b"\x00\x01\x02" * 1000, fault="raw"),
     "too large": Canned(b'{"a":"' + b"x" * LISTED.most_bytes + b'"}'),
     "too many values": Canned(b"[" + b"0," * LISTED.most_values + b"0]"),

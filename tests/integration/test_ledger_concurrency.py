@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 import pytest
 
 from tests.integration.fleets import Fleet, admission, filled, fleet_on, outcome
-from worker.ledger.calls import Ledger
+from worker.ledger.calls import RedisLedger
 from worker.ledger.replies import Admitted, CommitStatus, Delivery, Fenced
 from worker.runtime.embedded_server import EmbeddedServer
 
@@ -56,7 +56,7 @@ class Clumsy:
 
     def __init__(self, fleet: Fleet, name: str, dice: Random) -> None:
         self.fleet = fleet
-        self.ledger: Ledger = fleet[name]
+        self.ledger: RedisLedger = fleet[name]
         self.ask = Together(self.ledger.admit)
         self.commit = Together(self.ledger.commit)
         self.dice = dice

@@ -376,6 +376,7 @@ async def test_whoever_grants_tells_of_a_primary_that_took_over(fleet: Fleet) ->
     await fleet.redis.hset(fleet.key("epoch"), "primary", "f" * 40)  # another than this one
     (adopted,) = await keeper.adopt(8)
     (found,) = await fleet["w1"].resync([c.entry_id])
+    assert isinstance(found, Delivery)
     assert found.entry_id == b.entry_id
     following = (await commit_one(fleet["w1"], outcome(c, "s-3"))).following
     assert following is not None

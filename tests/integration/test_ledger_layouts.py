@@ -8,7 +8,7 @@ import pytest
 from tests.integration.fleets import Fleet, admission, commit, fleet_on, outcome, take
 from worker.ledger.errors import LedgerError
 from worker.ledger.items import AdmitItem, CommitItem
-from worker.ledger.layouts import ADMIT, COMMIT, COMMIT_PLAIN, EVENT, DeadLetterTail
+from worker.ledger.layouts import ADMIT, ADMIT_PLAIN, COMMIT, COMMIT_PLAIN, EVENT, DeadLetterTail
 from worker.ledger.replies import Delivery
 from worker.runtime.embedded_server import EmbeddedServer
 
@@ -61,7 +61,7 @@ async def test_an_admission_with_another_number_of_fields_is_refused(
 ) -> None:
     """Also for one order, and where the fields are as many as those of another number of orders."""
     deliveries = await taken(fleet, count)
-    change_encoding(monkeypatch, AdmitItem, change, len(ADMIT))
+    change_encoding(monkeypatch, AdmitItem, change, len(ADMIT_PLAIN))
     orders = [admission(one, f"s-{number}") for number, one in enumerate(deliveries)]
     problem = rf"admit: \d+ fields for {count} orders of {len(ADMIT)} each"
     with pytest.raises(LedgerError, match=problem):

@@ -14,6 +14,8 @@ from tests.integration.fleets import (
     take,
     take_one,
 )
+from worker.keeper.duties import sweep as duty_module
+from worker.observe.metrics import Metrics
 from worker.runtime.embedded_server import EmbeddedServer
 
 #: An entry as old as this has been acknowledged for longer than any retention in these tests.
@@ -97,6 +99,42 @@ async def test_an_orphan_without_a_body_is_acknowledged(fleet: Fleet) -> None:
     await fleet.redis.xdel(SIGNALS, entry_id)
     assert (await fleet["w1"].sweep(HOUR_MS))[0] == 1
     assert await fleet.pending() == {}
+
+
+async def test_orphans_behind_many_pending_entries_come_home_too(fleet: Fleet) -> None:
+    """A sweep looks at so many and says where to go on; in the end it says that nothing is left."""
+    mine = await fleet.send_all(["a"] * 25)
+    await take(fleet["w1"], 100)
+    await fleet.redis.xclaim(SIGNALS, GROUP, "w1", 0, mine, idle=60_000, justid=True)
+    lost = await fleet.send_all("bcbcbcb")
+    await fleet.redis.xreadgroup(GROUP, "stranger", {SIGNALS: ">"})
+    await fleet.redis.xclaim(SIGNALS, GROUP, "stranger", 0, lost, idle=60_000)
+    found, start, calls = 0, b"-", 0
+    while start:
+        swept = await fleet["w1"].sweep(HOUR_MS, start, 10)
+        found, start, calls = found + swept.orphans, swept.next, calls + 1
+    assert (found, calls) == (7, 4)
+    assert [await fleet.group(entry_id) for entry_id in lost] == list("bcbcbcb")
+    heads = await take(fleet.join("w2", lease_ms=15_000))
+    assert [one.entry_id for one in heads] == [mine[0], *lost[:2]]
+
+
+async def test_a_run_of_the_duty_looks_at_every_pending_entry(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many there are; where one run stops the next goes on, at the end from the start."""
+    monkeypatch.setattr(duty_module, "MAX_CALLS", 2)
+    lost = await fleet.send_all("abcdefg" * 360)
+    await fleet.redis.xreadgroup(GROUP, "stranger", {SIGNALS: ">"})
+    for n in range(0, len(lost), 500):
+        await fleet.redis.xclaim(SIGNALS, GROUP, "stranger", 0, lost[n : n + 500], idle=60_000)
+    duty = duty_module.Sweep(fleet["w1"], HOUR_MS, Metrics(version="0", mode="paper"))
+    known = []
+    for _ in range(2):
+        await duty.run()
+        known.append(sum(b"-" in name for name in await fleet.redis.hkeys(fleet.key("entries"))))
+    assert known == [2_000, 2_520]
+    assert duty._start == b"-"
 
 
 async def test_what_is_in_hand_is_no_orphan(fleet: Fleet) -> None:

@@ -322,7 +322,8 @@ async def test_a_commit_that_cannot_write_its_events_writes_nothing(
     await admit(fleet["w"], delivery)
     await fleet.redis.xadd(fleet.key(name), {"type": "x", "data": "{}"}, id=bad)
     events = (EVENT, ("positions", "PositionOpened", "e-2", "{}"), ("system", "S", "e-3", "{}"))
-    item = filled(delivery, events=events)
+    tail = DeadLetterTail("exhausted", "e", delivery.entry_id, "1", "w", "now")
+    item = filled(delivery, events=events, dead=tail if name == "dead" else None)
     if bad == LARGEST:
         with pytest.raises(LedgerError, match="mend-stream"):
             await fleet["w"].commit([item])

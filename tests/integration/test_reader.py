@@ -10,13 +10,13 @@ import msgspec
 import pytest
 from redis.asyncio import Redis
 
-from tests.integration.fleets import admit_one, commit_one
+from tests.integration.fleets import admit_one, commit_one, limit_rows
 from worker.config.keys import Config, RedisConfig, Secret
 from worker.domain.position import Position
 from worker.domain.signal import Direction
 from worker.domain.trading_state import TradingState
 from worker.ledger.access import STREAMS
-from worker.ledger.calls import Ledger
+from worker.ledger.calls import RedisLedger
 from worker.ledger.errors import LedgerError, LedgerRefusedError
 from worker.ledger.items import AdmitItem, CommitItem, RecordEnd
 from worker.ledger.layouts import DeadLetterTail
@@ -38,7 +38,7 @@ class Account:
         self.config = Config(redis=RedisConfig(url=Secret(server.url)))
         self.reader = AccountReader(self.config)
         self.redis: Any = Redis.from_url(server.url)
-        self.ledger = Ledger(
+        self.ledger = RedisLedger(
             RedisScripts(self.reader.access.connections, signals="{main}:signals"),
             clock=SystemClock(),
             worker="w1",
@@ -93,13 +93,9 @@ class Account:
                 exchange="paper",
                 position_key=f"paper:{symbol}",
                 action="open",
-                quote="USDT",
                 plan=msgspec.json.encode(intent).decode(),
                 notional=5_000_000,
-                max_positions=10,
-                max_exposure=0,
-                max_loss=0,
-                max_rate=0,
+                limits=limit_rows(positions=10),
             ),
         )
         return delivery.entry_id, delivery.token
@@ -287,8 +283,8 @@ async def test_positions_are_read_from_the_book(account: Account) -> None:
         symbol="BTC/USDT",
         direction=Direction.LONG,
         quantity=Decimal("0.5"),
-        opened_quantity=Decimal("0.5"),
-        entry_price=Decimal(65_000),
+        entry_quantity=Decimal("0.5"),
+        entry_value=Decimal(32_500),
         opened_at=datetime(2026, 1, 1, tzinfo=UTC),
         signal_id="s1",
     )

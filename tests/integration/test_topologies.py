@@ -183,7 +183,7 @@ async def test_a_worker_follows_a_sentinels_failover(
             await after.quiet()
             orders = await after.events("orders")
             assert len({event["event_id"] for event in orders}) == len(orders)
-            assert worker.connections.address == f"127.0.0.1:{replica.port}"
+            assert worker.backing.address == f"127.0.0.1:{replica.port}"
         await before.close()
         await after.close()
 
@@ -278,7 +278,7 @@ async def test_a_worker_follows_a_failed_over_shard(cluster: Cluster) -> None:
         for number in range(20):
             await before.send(f"a-{number}", symbol=f"AA{number}/USDT")
         await before.end("a-0")
-        assert worker.connections.address == f"127.0.0.1:{lost.port}"
+        assert worker.backing.address == f"127.0.0.1:{lost.port}"
         lost.kill()
 
         async def promoted() -> bool:
@@ -294,7 +294,7 @@ async def test_a_worker_follows_a_failed_over_shard(cluster: Cluster) -> None:
         await after.quiet()
         orders = await after.events("orders")
         assert len({event["event_id"] for event in orders}) == len(orders)
-        assert worker.connections.address == f"127.0.0.1:{heir.port}"
+        assert worker.backing.address == f"127.0.0.1:{heir.port}"
     await before.close()
     await after.close()
 
@@ -318,7 +318,7 @@ async def test_a_worker_follows_its_slot(cluster: Cluster) -> None:
         orders = await after.events("orders")
         assert len({event["event_id"] for event in orders}) == len(orders) == 82
         assert len(await after.events("positions")) == 41
-        assert worker.connections.address == f"127.0.0.1:{target.port}"
+        assert worker.backing.address == f"127.0.0.1:{target.port}"
     await before.close()
     await after.close()
 

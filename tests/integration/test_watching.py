@@ -13,6 +13,7 @@ from structlog.testing import capture_logs
 
 from tests.integration.fleets import SIGNALS, Fleet, fleet_on
 from tests.unit.parts import position
+from worker.assembly.backing import RedisBacking
 from worker.assembly.people import duties_to_people
 from worker.config.keys import Config, RedisConfig, Secret
 from worker.domain.trading_state import TradingState
@@ -46,7 +47,8 @@ class Keeper:
         fleet.connections.append(connections)
         scripts = RedisScripts(connections, signals=SIGNALS, loads=True)
         access = Access(connections, config.account)
-        people = duties_to_people(config, access, scripts, fleet["keeper"], SystemClock())
+        backing = RedisBacking(access, scripts, fleet["keeper"], output_length=1_000_000)
+        people = duties_to_people(config, backing, SystemClock())
         carry_out, watch, end_flatten = people
         self.carry_out: Duty = carry_out
         self.watch: Duty = watch
@@ -139,7 +141,8 @@ async def test_what_workers_trim_is_no_removal(fleet: Fleet) -> None:
     fleet.connections.append(connections)
     scripts = RedisScripts(connections, signals=SIGNALS)
     access = Access(connections, config.account)
-    _, watch, _ = duties_to_people(config, access, scripts, fleet["keeper"], SystemClock())
+    backing = RedisBacking(access, scripts, fleet["keeper"], output_length=100)
+    _, watch, _ = duties_to_people(config, backing, SystemClock())
     with capture_logs() as lines:
         for length in (100, 100, 102):
             for _ in range(150):

@@ -3,11 +3,11 @@
 import json
 from collections.abc import Callable, Mapping
 from decimal import Decimal
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import msgspec
 
-from tests.simulation.redis_account import PREFIX, Inspection, RedisAccount
+from tests.simulation.steps import Inspection, SimulatedAccount, Step
 from tests.simulation.story import Story
 from tests.simulation.trace import Trace
 from tests.simulation.venue import Accepted, Venue
@@ -15,15 +15,12 @@ from worker.domain.identity import client_order_id
 from worker.domain.money import ZERO
 from worker.domain.order import TERMINAL as OVER
 from worker.domain.order import OrderRequest, OrderState, Role
-from worker.domain.signal import MalformedSignalError, decode_signal
-from worker.ledger.items import CommitItem
-from worker.ledger.layouts import ADMIT, DeliveryRow, read_row
-from worker.ledger.stored import read_book_row
-from worker.ledger.wire import Argument
+from worker.domain.position_json import read_position
+from worker.domain.signal import Direction, MalformedSignalError, decode_signal
 from worker.pipeline.permissions import PERMISSION_TTL_MS
 
 ACCOUNT: Final = "main"
-TERMINAL: Final = frozenset({"OrderFilled", "OrderCancelled", "OrderFailed"})
+TERMINAL: Final = frozenset({"OrderFilled", "OrderCancelled", "OrderFailed", "SignalCompleted"})
 #: How far a worker's wall clock may be off in a run, milliseconds.
 MAX_SKEW_MS: Final = 300
 #: Keys that may remain once everything is finished.
@@ -31,14 +28,13 @@ _LASTING: Final = frozenset(
     {
         "signals", "orders", "positions", "system", "dead", "control", "epoch", "bell", "book",
         "exposure", "totals", "realized", "workers", "keeper", "said", "sheet",
-        "throttle", "watched",
+        "throttle", "watched", "turn-token",
     }
 )  # fmt: skip
 
 
-#: Of a commit that writes no event; the last of them says how many there are.
-_COMMIT_FIELDS: Final = len(CommitItem(entry="", token=0).encode("")[0])
-
+#: The first parts of keys that expire.
+_EXPIRING: Final = frozenset({"record", "rate", "day", "applied"})
 #: Every leg that a signal's orders can have: closes of more than one order come in pieces.
 LEGS: Final = (Role.ENTRY, Role.EXIT, *(f"{Role.EXIT}.{piece}" for piece in range(2, 12)))
 
@@ -64,7 +60,7 @@ class Checker:
     Args:
         story: the run's input.
         venue: the ground truth.
-        account: the Redis side.
+        account: the ledger's side.
         now_ms: the true time, Unix milliseconds.
         trace: told of what is seen.
     """
@@ -73,7 +69,7 @@ class Checker:
         self,
         story: Story,
         venue: Venue,
-        account: RedisAccount,
+        account: SimulatedAccount,
         now_ms: Callable[[], int],
         trace: Trace,
     ) -> None:
@@ -93,7 +89,8 @@ class Checker:
         self._dead_again = False
         self._state = "ACTIVE"
         self._state_since_ms = 0
-        self._admitted_in: dict[int, set[str]] = {}
+        #: By signal: when its opening was first admitted.
+        self._openings_ms: dict[str, int] = {}
         #: Set by a failover: what was reserved or leased before it need not be known any more.
         self.lost_writes_ms = 0
         self.accepted_under: dict[str, str] = {}
@@ -206,24 +203,19 @@ class Checker:
 
     # -- the ledger ----------------------------------------------------------------------------
 
-    def on_step(
-        self, name: str, arguments: tuple[Argument, ...], reply: Any, seen: Inspection | None
-    ) -> None:
-        """A script has run."""
-        if name not in _SILENT:
-            self._trace.note(_who(name, arguments), name, _short(name, arguments, reply))
-        if name in {"claim", "adopt", "resync"}:
-            self._on_granted(reply[0])
-        if name == "control":
-            self._on_control(str(arguments[2]))
-        elif name == "admit":
-            self._on_admit(arguments, reply)
+    def on_step(self, step: Step, seen: Inspection | None) -> None:
+        """A script has run, or what does its work in memory."""
+        if step.name not in _SILENT:
+            self._trace.note(step.who, step.name, step.text)
+        self._look_at(step)
         if seen is None:
             return
-        if name == "commit":
-            self._on_commit(arguments, reply)
-        for entry_id, fields in seen.dead:
-            self._on_dead(entry_id, fields)
+        for entry_id in step.ended:
+            self._on_ended(entry_id)
+        if step.name in {"commit", "apply"}:
+            self._check_rows()
+        for letter_id, fields in seen.dead:
+            self._on_dead(letter_id, fields)
         for _, fields in seen.orders:
             self._on_event("orders", fields)
         for _, fields in seen.positions:
@@ -231,6 +223,17 @@ class Checker:
         for _, fields in seen.system:
             self._on_event("system", fields)
         self._check_limits(seen)
+
+    def _look_at(self, step: Step) -> None:
+        """Check what was granted, admitted and set."""
+        for entry_id in step.surplus:
+            self._on_surplus(entry_id)
+        if step.stranded and not self.lost_writes_ms:
+            self.violate(f"{step.stranded} positions with a live order that nobody would look at")
+        if step.name == "control":
+            self._on_control(step.state)
+        for signal in step.opened:
+            self._on_opened(signal)
 
     def _on_control(self, state: str) -> None:
         if state != self._state:
@@ -260,46 +263,49 @@ class Checker:
         """Every entry will be delivered again: ended ones are found to be, dead ones die again."""
         self._dead_again = True
 
-    def _on_granted(self, rows: list[Any]) -> None:
+    def _on_surplus(self, entry_id: str) -> None:
         """The surplus of a group is no longer of that group: it only comes to its end."""
-        for entry_id, told in zip(rows[::2], rows[1::2], strict=True):
-            entry = self.entries.get(entry_id.decode())
-            is_long = isinstance(told, list) and isinstance(told[0], int)
-            if entry is None or not is_long or not read_row(DeliveryRow, told).is_surplus:
-                continue
-            own = f"!*{entry.entry_id}"
-            if entry.group != own:
-                self._trace.note("CHECK", entry.entry_id, "is surplus of", entry.group)
-                self._groups[entry.group].remove(entry)
-                entry.group, self._groups[own] = own, [entry]
+        entry, own = self.entries.get(entry_id), f"!*{entry_id}"
+        if entry is not None and entry.group != own:
+            self._trace.note("CHECK", entry.entry_id, "is surplus of", entry.group)
+            self._groups[entry.group].remove(entry)
+            entry.group, self._groups[own] = own, [entry]
 
-    def _on_admit(self, arguments: tuple[Argument, ...], reply: Any) -> None:
+    def _on_opened(self, signal: str) -> None:
         risk = self._story.config.risk
-        for item, row in zip(_admissions(arguments), reply[1], strict=True):
-            if _status(row) != b"admitted" or item.action != "open":
-                continue
-            minute = self._account.now_ms() // 60_000
-            known = set().union(*self._admitted_in.values())
-            if item.signal not in known:
-                self._admitted_in.setdefault(minute, set()).add(item.signal)
-            count = len(self._admitted_in.get(minute, ()))
-            limit = 0 if self.lost_writes_ms else risk.max_orders_per_minute
-            if limit and count > limit:
-                self.violate(f"{count} openings admitted in a minute")
+        if signal in self._openings_ms:
+            return
+        at_ms = self._openings_ms[signal] = self._account.now_ms()
+        count = sum(at_ms - one_ms < 60_000 for one_ms in self._openings_ms.values())
+        limit = 0 if self.lost_writes_ms else risk.max_orders_per_minute
+        if limit and count > limit:
+            self.violate(f"{count} openings admitted within 60 seconds")
 
-    def _on_commit(self, arguments: tuple[Argument, ...], reply: Any) -> None:
-        for ended, row in zip(_ends(arguments), reply[0], strict=True):
-            if _status(row) not in {b"committed", b"duplicate"}:
+    def _on_ended(self, entry_id: str) -> None:
+        entry = self.entries.get(entry_id)
+        if entry is None or entry.finished:
+            return
+        entry.finished = True
+        for earlier in self._groups[entry.group]:
+            if earlier is entry:
+                break
+            if not earlier.finished:
+                self.violate(f"{entry.entry_id} ended before {earlier.entry_id} of its group")
+
+    def _check_rows(self) -> None:
+        """Every order that is open at the exchange though its entry has ended has a row."""
+        if self.lost_writes_ms:
+            return
+        for order in self._venue.accepted:
+            client_id = order.request.client_order_id
+            signal_id = self._signal_of.get(client_id, "?")
+            if order.state(self._venue._now_s()) in OVER:
                 continue
-            entry = self.entries.get(ended)
-            if entry is None or entry.finished:
+            entry = self.entries.get(self.accepted_under.get(signal_id, ""))
+            if entry is None or not entry.finished:
                 continue
-            entry.finished = True
-            for earlier in self._groups[entry.group]:
-                if earlier is entry:
-                    break
-                if not earlier.finished:
-                    self.violate(f"{entry.entry_id} ended before {earlier.entry_id} of its group")
+            if not self._account.has_order(client_id):
+                self.violate(f"{signal_id}: open at the exchange, and no row of it is left")
 
     def _on_dead(self, entry_id: bytes, fields: Mapping[bytes, bytes]) -> None:
         subject = fields[b"entry_id"].decode()
@@ -325,6 +331,14 @@ class Checker:
             self.violate(f"{signal_id}: {kind} after {before[-1]['type']}")
         if kind in {"OrderFilled", "OrderCancelled", "OrderPartiallyFilled"} and not before:
             self.violate(f"{signal_id}: {kind} without OrderPlaced")
+        amounts = [
+            Decimal(one["filled_quantity"])
+            for one in (*before, event)
+            if one["type"] == "OrderPartiallyFilled"
+            and one["client_order_id"] == event.get("client_order_id")
+        ]
+        if amounts != sorted(amounts):
+            self.violate(f"{signal_id}: {kind}, and less is filled than an earlier event said")
         before.append(event)
         if kind in TERMINAL:
             self._check_outcome(signal_id, event)
@@ -350,6 +364,10 @@ class Checker:
         filled = sum((order.filled(now_s) for order in orders), ZERO)
         ended = all(order.state(now_s) in OVER for order in orders)
         kind = event["type"]
+        if kind == "SignalCompleted":
+            if orders:
+                self.violate(f"{signal_id}: SignalCompleted, yet there is an order of it")
+            return
         if kind == "OrderFailed":
             refused = all(order.state(now_s) is OrderState.REJECTED for order in orders)
             if filled or not refused:
@@ -387,7 +405,8 @@ class Checker:
         left = [
             key
             for key in self._account.names()
-            if key not in _LASTING and key.partition(":")[0] not in {"record", "rate", "day"}
+            if key not in _LASTING
+            and key.partition(":")[0] not in {"record", "rate", "day", "applied"}
         ]
         if left:
             self.violate(f"left behind: {', '.join(left)}")
@@ -419,122 +438,29 @@ class Checker:
                 self.violate(f"{signal_id}: used for two contents, and no dead letter")
 
     def _check_book(self) -> None:
-        rows = self._account.command("HGETALL", f"{PREFIX}book")
         book = {}
         cost = 0
-        for key, raw in zip(rows[::2], rows[1::2], strict=True):
-            row = read_book_row(raw)
+        for key, row in self._account.book().items():
             if row.reservation:
-                self.violate(f"{key.decode()}: still {row.reservation} by {row.signal}")
+                self.violate(f"{key}: still {row.reservation} by {row.signal}")
             if not row.position:
                 continue
-            position = json.loads(row.position)
-            sign = 1 if position["direction"] == "long" else -1
-            book[position["symbol"]] = sign * Decimal(position["quantity"])
-            cost += abs(
-                int(Decimal(position["quantity"]) * Decimal(position["entry_price"]) * 10**6)
-            )
+            position = read_position(row.position)
+            sign = 1 if position.direction is Direction.LONG else -1
+            book[position.symbol] = sign * position.quantity
+            cost += abs(int(position.cost * 10**6))
         for symbol in {*book, *self._symbols()}:
             there = self._venue.net(symbol)
             if book.get(symbol, ZERO) != there:
                 self.violate(f"{symbol}: the book has {book.get(symbol, 0)}, the exchange {there}")
-        exposure = sum(map(int, self._account.command("HVALS", f"{PREFIX}totals")))
+        exposure = self._account.exposure()
         if abs(exposure - cost) > len(book):
             self.violate(f"the account's exposure is {exposure} millionths, the book's {cost}")
 
 
 _SILENT: Final = frozenset(
     {
-        "announce", "elect", "heartbeat", "publish", "read_account", "read_book",
-        "requested_corrections", "sweep", "trim_letters", "watch",
+        "announce", "elect", "heartbeat", "publish", "read_account", "read_book", "read_control",
+        "read_heartbeats", "requested_corrections", "sweep", "trim_letters", "watch",
     }
 )  # fmt: skip
-
-
-class _Asked(NamedTuple):
-    """What an admission asks for, as far as it is looked at."""
-
-    signal: str
-    action: str
-
-
-def _admissions(arguments: tuple[Argument, ...]) -> list[_Asked]:
-    fields = _fields(arguments, 1)
-    return [
-        _Asked(
-            signal=fields[first + ADMIT.index("signal")],
-            action=fields[first + ADMIT.index("action")],
-        )
-        for first in range(0, len(fields), len(ADMIT))
-    ]
-
-
-def _ends(arguments: tuple[Argument, ...]) -> list[str]:
-    """The entries a commit is about."""
-    fields = _fields(arguments, 5)
-    entries, first = [], 0
-    while first < len(fields):
-        entries.append(fields[first])
-        first += _COMMIT_FIELDS + 3 * fields[first + _COMMIT_FIELDS - 1]
-    return entries
-
-
-def _fields(arguments: tuple[Argument, ...], at: int) -> list[Any]:
-    """Values packed one behind the other, in as many arguments as the one at ``at`` says."""
-    parts = arguments[at + 1 : at + 1 + int(arguments[at])]
-    raw = b"".join(part for part in parts if isinstance(part, bytes))
-    fewest, most = 1, len(raw)
-    while fewest <= most:  # as many as the decoder finds neither too few nor too many
-        count = (fewest + most) // 2
-        try:
-            return msgspec.msgpack.decode(b"\xdd" + count.to_bytes(4) + raw, type=list[Any])
-        except msgspec.DecodeError as error:
-            if "truncated" in str(error):
-                most = count - 1
-            else:
-                fewest = count + 1
-    raise AssertionError(raw)
-
-
-def _status(row: bytes | list[Any]) -> bytes:
-    if isinstance(row, list):
-        return bytes(row[0])
-    return b"admitted" if row.startswith(b"{") else row
-
-
-def _who(name: str, arguments: tuple[Argument, ...]) -> str:
-    return (
-        "operator"
-        if name in {"control", "throttle", "announce"}
-        else reply_text(arguments[0]).strip("'")
-    )
-
-
-def _granted(rows: list[Any]) -> list[tuple[Any, ...]]:
-    """Ids, with token and deliveries of those that came before."""
-    before = [isinstance(told, list) and isinstance(told[0], int) for told in rows[1::2]]
-    return [
-        (entry_id.decode(), *(told[:2] if again else ()))
-        for entry_id, told, again in zip(rows[::2], rows[1::2], before, strict=True)
-    ]
-
-
-def _short(name: str, arguments: tuple[Argument, ...], reply: Any) -> str:
-    """One step in a few words."""
-    if name == "claim":
-        return f"room {arguments[1]!r} -> {_granted(reply[0])}"
-    if name == "admit":
-        signals = [one.signal for one in _admissions(arguments)]
-        return f"{signals} -> {reply_text([_status(row) for row in reply[1]])}"
-    if name == "commit":
-        handed = f", handed on {_granted(reply[3])}" if reply[3] else ""
-        return f"{_ends(arguments)} -> {reply_text(reply[0])}{handed}"
-    if name in {"adopt", "resync"}:
-        return f"-> {_granted(reply[0])}"
-    shown = [reply_text(part)[:48] for part in arguments[1:8]]
-    return f"{' '.join(shown)} -> {reply_text(reply)}"
-
-
-def reply_text(reply: Any) -> str:
-    """A reply, or a part of one, without the ``b`` of bytes."""
-    return repr(reply).replace("b'", "'")

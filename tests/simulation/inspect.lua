@@ -13,7 +13,8 @@ local open, opening = 0, 0
 for _, raw in ipairs(redis.call('HVALS', P .. 'book')) do
   local position, reservation = read_position(raw)
   if position ~= '' then open = open + 1 end
-  if reservation == RESERVATION.OPENING then opening = opening + 1 end
+  local rests = reservation == RESERVATION.RESTING and position == ''
+  if reservation == RESERVATION.OPENING or rests then opening = opening + 1 end
 end
 return {
   after('orders', ARGV[1]),

@@ -9,11 +9,12 @@ import msgspec
 
 from tests.simulation import scenarios
 from tests.simulation.exchange import SimulatedExchange
-from tests.simulation.redis_account import Mutation, SimulationServer
+from tests.simulation.redis_account import SimulationServer
+from tests.simulation.steps import Mutation
 from tests.simulation.world import World
 from worker.engine.grants import Grants
 from worker.exchanges.ports import ExchangeAdapter, SendWindow
-from worker.ledger.calls import Ledger
+from worker.ledger.calls import RedisLedger
 from worker.ledger.items import CommitItem
 from worker.ledger.replies import Committed, Delivery
 from worker.pipeline import execution, permissions
@@ -78,16 +79,16 @@ def _requests_without_deadline() -> AbstractContextManager[Any]:
 
 
 def _outcome_apart_from_acknowledgement() -> AbstractContextManager[Any]:
-    original = Ledger.commit
+    original = RedisLedger.commit
 
-    async def commit(self: Ledger, items: Sequence[CommitItem]) -> list[Committed]:
+    async def commit(self: RedisLedger, items: Sequence[CommitItem]) -> list[Committed]:
         replies = await original(self, [msgspec.structs.replace(item, events=()) for item in items])
         for item in items:
             for stream, kind, identity, data in item.events:
                 await self._scripts.run("announce", kind, identity, data, 1000, stream, item.signal)
         return replies
 
-    return mock.patch.object(Ledger, "commit", commit)
+    return mock.patch.object(RedisLedger, "commit", commit)
 
 
 def _refuse_without_looking() -> AbstractContextManager[Any]:
@@ -187,8 +188,7 @@ MUTANTS: Final = (
         name="limit on positions",
         scenario=scenarios.opens_more_than_allowed,
         scripts={
-            "lib/account_limits": ("if open_positions >= fields[before + ADMIT.MAX_POSITIONS] "
-                           "then return 'MAX_POSITIONS' end", "")
+            "lib/account_limits": ("if held + add > most then", "if false then")
         },
     ),
     Mutant(

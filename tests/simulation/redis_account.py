@@ -7,21 +7,26 @@ import hashlib
 import re
 import socket
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Final
+from unittest import mock
 
 import hiredis
-import msgspec
 
+from tests.simulation.redis_steps import read_step
+from tests.simulation.steps import QUIET, Inspection, Mutation, OnStep
+from worker.assembly import backing
 from worker.ledger.errors import LedgerError, translate
 from worker.ledger.script_source import NAMES, assemble, read_file, source
-from worker.ledger.stored import decode_entry, decode_record
+from worker.ledger.stored import BookRow, decode_entry, decode_record, read_book_row
 from worker.ledger.wire import Argument
 from worker.runtime.embedded_server import EmbeddedServer
 
 SIGNALS: Final = "{main}:signals"
 PREFIX: Final = SIGNALS.removesuffix("signals")
 GROUP: Final = "execution"
+STATE_KEY: Final = f"{PREFIX}control"
 
 #: What the simulation changes in a script or library: a pattern that must occur once, and its
 #: replacement. The scripts' clock and the primary's name come with every call, in place of the
@@ -31,10 +36,6 @@ _CHANGES: Final[Mapping[str, tuple[str, str]]] = {
     "lib/epoch": (r"\bcall\('INFO', 'replication'\)", "('master_replid:' .. KEYS[3])"),
     "sweep": (r"'IDLE', ARGV\[1\], ", ""),
 }
-
-#: A change to the text of a script or library, for showing that a safeguard matters: by its name
-#: (``commit``, ``lib/fence``) the old text and the new one.
-Mutation = Mapping[str, tuple[str, str]]
 
 
 def simulated_source(name: str, mutation: Mutation | None = None) -> str:
@@ -116,6 +117,12 @@ class SimulationServer:
             raise _translate(reply)
         return reply
 
+    def account(
+        self, now_ms: Callable[[], int], *, mutation: Mutation | None = None
+    ) -> "RedisAccount":
+        """An empty account."""
+        return RedisAccount(self, now_ms, mutation=mutation)
+
     def load(self, text: str) -> str:
         """Load a script once in the server's life; returns its digest."""
         digest = self._loaded.get(text)
@@ -126,39 +133,21 @@ class SimulationServer:
         return digest
 
 
-class Inspection(msgspec.Struct, frozen=True, kw_only=True):
-    """What a step left behind; the streams hold only what is new."""
-
-    orders: list[tuple[bytes, dict[bytes, bytes]]]
-    positions: list[tuple[bytes, dict[bytes, bytes]]]
-    dead: list[tuple[bytes, dict[bytes, bytes]]]
-    system: list[tuple[bytes, dict[bytes, bytes]]]
-    open_positions: int
-    opening: int
-    totals: int
-    bell: bytes
-    tail: bytes
-
-
 #: A dead keeper is missed for this long; the real term would only make virtual time longer.
 MAX_TERM_MS: Final = 4_000
-#: Scripts that change nothing the invariants look at.
-_QUIET: Final = frozenset(
-    {
-        "authorize", "elect", "heartbeat", "publish", "read_account", "read_book",
-        "requested_corrections", "throttle", "watch",
-    }
-)  # fmt: skip
 
 
 class RedisAccount:
-    """The keys of one run.
+    """The keys of one run; a :class:`~tests.simulation.steps.SimulatedAccount`.
 
     Args:
         server: shared.
         now_ms: the scripts' clock.
         mutation: a change to a script.
     """
+
+    memory = None
+    impossible: frozenset[str] = frozenset()
 
     def __init__(
         self,
@@ -177,9 +166,7 @@ class RedisAccount:
         self._inspect = server.load(assemble("inspect", inspect))
         self._seen = [b"0-0"] * 4
         self._term_ends_ms = 0
-        self.on_step: Callable[[str, tuple[Argument, ...], Any, Inspection | None], None] = (
-            lambda _name, _arguments, _reply, _inspection: None
-        )
+        self.on_step: OnStep = lambda _step, _inspection: None
         server.command("FLUSHALL")
 
     def run(self, name: str, arguments: tuple[Argument, ...]) -> Any:
@@ -192,7 +179,7 @@ class RedisAccount:
         if name == "elect":
             self._end_term(now_ms)
         call = ("EVALSHA", self._digests[name], 3, SIGNALS, now_ms, self.primary, *arguments)
-        if name in _QUIET:
+        if name in QUIET:
             (reply,), inspection = self._server.pipeline(call), None
         else:
             reply, seen = self._server.pipeline(call, self._inspection_call())
@@ -201,8 +188,12 @@ class RedisAccount:
             raise _translate(reply)
         if name == "elect" and reply[0]:
             self._term_ends_ms = now_ms + min(int(arguments[1]), MAX_TERM_MS)
-        self.on_step(name, arguments, reply, inspection)
+        self.on_step(read_step(name, arguments, reply), inspection)
         return reply
+
+    def way(self, scripts: Callable[..., Any]) -> AbstractContextManager[Any]:
+        """Let workers that are put together meanwhile reach it through ``scripts``."""
+        return mock.patch.object(backing, "RedisScripts", scripts)
 
     def _end_term(self, now_ms: int) -> None:
         """The keeper's key expires in the server's time, which is not ours."""
@@ -252,6 +243,22 @@ class RedisAccount:
         entry = self._server.command("XADD", SIGNALS, f"{self.now_ms()}-*", *flat)
         return str(entry.decode())
 
+    def set_state(self, state: str, identity: str) -> None:
+        """Set the trading state, as an operator does."""
+        before = self._server.command("HGET", STATE_KEY, "asks") or b""
+        asks = f'[{{"asker":"operator","state":"{state}","at":"{identity}"}}]'
+        told = (
+            "TradingStateChanged",
+            f"state-{identity}-{state}",
+            f'{{"trading_state":"{state}"}}',
+        )
+        self.run("control", (before, asks, state, "test", "operator", "", *told))
+
+    def trading_state(self) -> str:
+        """The trading state in force."""
+        state = self._server.command("HGET", STATE_KEY, "trading_state") or b"ACTIVE"
+        return str(state.decode())
+
     def tails(self) -> tuple[bytes, bytes]:
         """The last ids of the signals stream and of the bell."""
         signals, bell = self._server.pipeline(
@@ -268,6 +275,14 @@ class RedisAccount:
             ("HGET", f"{PREFIX}entries", entry_id), ("ZSCORE", f"{PREFIX}leases", entry_id)
         )
         return decode_entry(raw).worker if raw else "", int(float(expires or 0))
+
+    def live(self) -> int:
+        """How many positions have a live order."""
+        return int(self._server.command("HLEN", f"{PREFIX}live"))
+
+    def has_order(self, client_order_id: str) -> bool:
+        """Whether there is a row of a live order."""
+        return bool(self._server.command("EXISTS", f"{PREFIX}order:{client_order_id}"))
 
     def unfinished(self) -> tuple[set[str], set[str]]:
         """The ids on the signals stream, and those of them that are not acknowledged."""
@@ -289,9 +304,15 @@ class RedisAccount:
         raw = self._server.command("GET", f"{PREFIX}record:{signal_id}")
         return decode_record(raw).entry if raw else ""
 
-    def command(self, *command: Argument) -> Any:
-        """Any command."""
-        return self._server.command(*command)
+    def book(self) -> dict[str, BookRow]:
+        """The rows of the book."""
+        rows = self._server.command("HGETALL", f"{PREFIX}book")
+        pairs = zip(rows[::2], rows[1::2], strict=True)
+        return {key.decode(): read_book_row(raw) for key, raw in pairs}
+
+    def exposure(self) -> int:
+        """The account's exposure in all currencies, millionths."""
+        return sum(map(int, self._server.command("HVALS", f"{PREFIX}totals")))
 
     def names(self) -> list[str]:
         """Of all keys, without the account's prefix."""

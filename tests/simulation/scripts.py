@@ -7,7 +7,8 @@ from typing import Any, Final, TypeVar, cast
 from tests.simulation.faults import Call
 from tests.simulation.loop import Process, VirtualLoop
 from tests.simulation.network import Broken, Network
-from tests.simulation.redis_account import SIGNALS, RedisAccount
+from tests.simulation.redis_account import SIGNALS
+from tests.simulation.steps import SimulatedAccount
 from worker.ledger.connection import Connections
 from worker.ledger.errors import LedgerUnavailableError
 from worker.ledger.scripts import Doorbell, RedisScripts
@@ -34,7 +35,7 @@ class SimulatedScripts(RedisScripts):
     def __init__(
         self,
         *,
-        account: RedisAccount,
+        account: SimulatedAccount,
         network: Network,
         loop: VirtualLoop,
         process: Process,
@@ -144,7 +145,7 @@ class Bell:
         loop: time.
     """
 
-    def __init__(self, account: RedisAccount, loop: VirtualLoop) -> None:
+    def __init__(self, account: SimulatedAccount, loop: VirtualLoop) -> None:
         self._account = account
         self._loop = loop
         self._waiting: list[Waiter] = []

@@ -15,6 +15,7 @@ from worker.config.keys import (
     ExecutionConfig,
     ReconciliationConfig,
     RiskConfig,
+    UpdatesConfig,
     ValidationConfig,
     WorkerConfig,
 )
@@ -156,9 +157,32 @@ def tell(seed: int) -> Story:
             story.config.worker, max_group_waiting=lines.choice((1, 1, 2, 3))
         )
         story.config = msgspec.structs.replace(story.config, worker=worker)
+    _let_rest(Random(f"{seed}: resting"), story)
     if any(happening.what == "failover" for happening in story.happenings):
         story.productions = _without_contradictions(story.productions)
     return story
+
+
+def _let_rest(random: Random, story: Story) -> None:
+    """Make some of the openings limit orders that rest at the venue, in half of the seeds."""
+    if random.random() < 0.5:
+        return
+    share = random.choice((0.3, 0.8))
+    longest_s = random.choice((3.0, 10.0, 30.0))
+    execution = msgspec.structs.replace(story.config.execution, max_rest_seconds=longest_s)
+    updates = UpdatesConfig(poll_seconds=random.choice((0.3, 1.0)))
+    story.config = msgspec.structs.replace(story.config, execution=execution, updates=updates)
+    limit: dict[str, Any] = {"order_type": "limit", "time_in_force": "GTC"}
+    bodies: dict[str, dict[str, Any]] = {}  # the same bytes again stay the same
+    for number, production in enumerate(story.productions):
+        body = production.body
+        if production.raw is not None or body.get("action") == "close":
+            continue
+        key = f"{production.signal_id} {sorted(body.items())}"
+        if key not in bodies:
+            price = {"entry_price": str(PRICES[body["symbol"]])}
+            bodies[key] = body | limit | price if random.random() < share else body
+        story.productions[number] = msgspec.structs.replace(production, body=bodies[key])
 
 
 def _without_contradictions(productions: list[Production]) -> list[Production]:

@@ -9,8 +9,9 @@ import pytest
 
 from tests.simulation import scenarios
 from tests.simulation.faults import Fault, Rule
-from tests.simulation.redis_account import Mutation, SimulationServer
+from tests.simulation.redis_account import SimulationServer
 from tests.simulation.scenarios import LONG_S, at, play
+from tests.simulation.steps import Mutation
 from tests.simulation.story import Happening, Production, closing, opening
 from tests.simulation.venue import Plan
 from tests.simulation.world import Machine, World

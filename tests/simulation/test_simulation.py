@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests.simulation.faults import Fault
+from tests.simulation.memory_account import MemoryPlace
 from tests.simulation.redis_account import SimulationServer
+from tests.simulation.steps import Place
 from tests.simulation.world import World, simulate
 
 CHUNK = 25
@@ -39,14 +41,18 @@ def test_every_promise_is_kept_whatever_breaks(server: SimulationServer, first: 
         assert not world.checker.violations, explain(world)
 
 
-def test_a_seed_means_the_same_run_every_time(server: SimulationServer) -> None:
+@pytest.mark.parametrize("ledger", ["redis", "memory"])
+def test_a_seed_means_the_same_run_every_time(server: SimulationServer, ledger: str) -> None:
     """The same seed takes the same steps in another process with other hash values."""
-    here = [simulate(server, seed).trace.digest() for seed in range(5)]
+    place: Place = server if ledger == "redis" else MemoryPlace()
+    here = [simulate(place, seed).trace.digest() for seed in range(5)]
     program = (
+        "from tests.simulation.memory_account import MemoryPlace\n"
         "from tests.simulation.redis_account import SimulationServer\n"
         "from tests.simulation.world import simulate\n"
         "server = SimulationServer()\n"
-        "print(*[simulate(server, seed).trace.digest() for seed in range(5)])\n"
+        f"place = server if {ledger!r} == 'redis' else MemoryPlace()\n"
+        "print(*[simulate(place, seed).trace.digest() for seed in range(5)])\n"
         "server.close()\n"
     )
     there = subprocess.run(

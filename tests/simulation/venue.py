@@ -18,6 +18,7 @@ from worker.domain.order import (
     Side,
     average_price,
 )
+from worker.domain.signal import LIMIT
 from worker.exchanges.errors import ClockSkewError, InvalidOrderError, OrderNotFoundError, Outcome
 
 STEP: Final = Decimal("0.01")
@@ -208,7 +209,7 @@ class Venue:
             worker=worker,
             at_s=now,
             at_ms=now_ms,
-            plan=self.plan(request),
+            plan=self._stretch(self.plan(request), request),
         )
         self.accepted.append(order)
         self.on_accept(order)
@@ -295,6 +296,14 @@ class Venue:
             return Plan(((0.0, first),), OrderState.EXPIRED, 0.0, visible, tells)
         late = random.uniform(0.0, 1.0)
         return Plan((), OrderState.REJECTED, late, visible, tells)
+
+    def _stretch(self, plan: Plan, request: OrderRequest) -> Plan:
+        """Let a limit order trade later than a market order does: it rests meanwhile."""
+        if request.order_type is not LIMIT:
+            return plan
+        times = self._random.choice((1, 4, 10))
+        parts = tuple((at_s * times, quantity) for at_s, quantity in plan.parts)
+        return msgspec.structs.replace(plan, parts=parts, ends_s=plan.ends_s * times)
 
 
 def WHOLE(request: OrderRequest) -> Plan:  # noqa: N802 (a plan by name)

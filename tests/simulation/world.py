@@ -17,14 +17,8 @@ from tests.simulation.exchange import SimulatedExchange
 from tests.simulation.faults import Faults, RandomFaults
 from tests.simulation.loop import Process, Stuck, VirtualLoop
 from tests.simulation.network import Network
-from tests.simulation.redis_account import (
-    PREFIX,
-    Inspection,
-    Mutation,
-    RedisAccount,
-    SimulationServer,
-)
 from tests.simulation.scripts import Bell, SimulatedScripts
+from tests.simulation.steps import Inspection, Mutation, Place, Step
 from tests.simulation.story import EPOCH_MS, Happening, Production, Story, tell
 from tests.simulation.trace import Trace
 from tests.simulation.venue import Venue
@@ -33,11 +27,9 @@ from worker.config.keys import Config
 from worker.domain.money import use_exact_arithmetic
 from worker.domain.trading_state import TradingState
 from worker.ledger.errors import LedgerUnavailableError
-from worker.ledger.wire import Argument
 
 #: How often it is looked whether everything has finished, seconds.
 LOOK_EVERY_S: Final = 0.25
-STATE_KEY: Final = f"{PREFIX}control"
 #: Exceptions that may end a delivery: Redis could not serve for longer than the patience.
 _EXPECTED: Final = (LedgerUnavailableError,)
 
@@ -110,7 +102,7 @@ class World:
     """Everything of one run.
 
     Args:
-        server: the real server, shared by all runs.
+        place: where the account is kept.
         story: what is to happen.
         faults: what goes wrong; by default what the story says.
         mutation: a change to a script.
@@ -120,7 +112,7 @@ class World:
 
     def __init__(
         self,
-        server: SimulationServer,
+        place: Place,
         story: Story,
         *,
         faults: Faults | None = None,
@@ -157,7 +149,7 @@ class World:
             offset_ms=self._random.randint(-MAX_SKEW_MS, MAX_SKEW_MS),
         )
         self._redis_offset_ms = 0
-        self.account = RedisAccount(server, self._redis_ms, mutation=mutation)
+        self.account = place.account(self._redis_ms, mutation=mutation)
         self.bell = Bell(self.account, self.loop)
         self.checker = Checker(story, self.venue, self.account, self.now_ms, self.trace)
         self.venue.on_accept = self.checker.on_accept
@@ -202,6 +194,8 @@ class World:
         for production in self.story.productions:
             self.loop.outside(production.at_s, self._produce, production)
         for happening in self.story.happenings:
+            if happening.what in self.account.impossible:
+                continue
             self.loop.outside(happening.at_s, self._happen, happening)
         for _ in range(self.story.workers):
             self.start_worker()
@@ -221,7 +215,7 @@ class World:
         # What a stopped worker holds in its hands, or the network carries, is yet to come too.
         to_come = self._to_come or self.loop.time() < self._last_s
         if not (to_come or self.checker.unfinished or self.network.under_way or stopped):
-            self._is_over = not self.account.unfinished()[1]
+            self._is_over = not self.account.unfinished()[1] and not self.account.live()
 
     def _stop_workers(self) -> None:
         """Let everybody leave in good order."""
@@ -279,11 +273,7 @@ class World:
 
     def set_state(self, state: TradingState) -> None:
         """What an operator does."""
-        before = self.account.command("HGET", STATE_KEY, "asks") or b""
-        asks = f'[{{"asker":"operator","state":"{state.value}","at":"{self.loop.time()}"}}]'
-        data = f'{{"trading_state":"{state}"}}'
-        told = ("TradingStateChanged", f"state-{self.loop.time()}-{state}", data)
-        self.account.run("control", (before, asks, state.value, "test", "operator", "", *told))
+        self.account.set_state(state.value, str(self.loop.time()))
 
     def fail_over(self) -> None:
         """A replica takes over that lacks what was written since it stopped receiving.
@@ -292,24 +282,22 @@ class World:
         """
         if self._snapshot is None:
             return
-        state = self.account.command("HGET", STATE_KEY, "trading_state") or b"ACTIVE"
+        state = self.account.trading_state()
         self.account.fail_over(self._snapshot)
         self._snapshot = None
-        restored = self.account.command("HGET", STATE_KEY, "trading_state") or b"ACTIVE"
+        restored = self.account.trading_state()
         self.bell.forget()
-        lost = self.checker.lose_writes(restored.decode())
+        lost = self.checker.lose_writes(restored)
         if restored != state:
-            self.set_state(TradingState(state.decode()))
+            self.set_state(TradingState(state))
         for fields in lost:
             entry_id = self.account.add(fields)
             self.trace.note("producer", entry_id, "again")
             self.checker.produced(entry_id, fields)
         self.bell.look(*self.account.tails())
 
-    def _on_step(
-        self, name: str, arguments: tuple[Argument, ...], reply: Any, seen: Inspection | None
-    ) -> None:
-        self.checker.on_step(name, arguments, reply, seen)
+    def _on_step(self, step: Step, seen: Inspection | None) -> None:
+        self.checker.on_step(step, seen)
         if seen is not None:
             self.bell.look(seen.tail, seen.bell)
 
@@ -347,13 +335,13 @@ class World:
             on_send=self.checker.on_send,
         )
 
-        def scripts(*_: object, patience_s: float, **__: object) -> SimulatedScripts:
+        def scripts(*_: object, **__: object) -> SimulatedScripts:
             return SimulatedScripts(
                 account=self.account,
                 network=self.network,
                 loop=self.loop,
                 process=process,
-                patience_s=patience_s,
+                patience_s=config.worker.lease_seconds / 3,
                 clock=clock,
                 random=self._pauses,
                 bell=self.bell,
@@ -364,17 +352,19 @@ class World:
         seeded: Config = msgspec.structs.replace(
             config, worker=msgspec.structs.replace(config.worker, seed=self._started)
         )
-        with mock.patch.multiple(
-            app,
-            consumer_name=lambda: process.name,
-            RedisScripts=scripts,
-            ExchangeFactory=lambda *_, **__: SimpleNamespace(
-                all=lambda: {"sim": adapter}, price_sources={}
+        with (
+            self.account.way(scripts),
+            mock.patch.multiple(
+                app,
+                consumer_name=lambda: process.name,
+                ExchangeFactory=lambda *_, **__: SimpleNamespace(
+                    all=lambda: {"sim": adapter}, price_sources={}, side_tasks=list
+                ),
+                Metrics=lambda *_, **__: quiet,
+                Health=lambda *_, **__: quiet,
             ),
-            Metrics=lambda *_, **__: quiet,
-            Health=lambda *_, **__: quiet,
         ):
-            return app.Worker(seeded, clock=clock)
+            return app.Worker(seeded, clock=clock, account=self.account.memory)
 
     def _on_killed(self, process: Process) -> None:
         self.trace.note(process.name, "dies")
@@ -433,9 +423,9 @@ def _restore_logging(before: dict[str, Any] | None) -> None:
         structlog.configure(**before)
 
 
-def simulate(server: SimulationServer, seed: int, *, logs: bool = False) -> World:
+def simulate(place: Place, seed: int, *, logs: bool = False) -> World:
     """Run one seed."""
     use_exact_arithmetic()  # as every command does
-    world = World(server, tell(seed), logs=logs)
+    world = World(place, tell(seed), logs=logs)
     world.run()
     return world

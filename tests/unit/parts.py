@@ -18,8 +18,8 @@ from worker.exchanges.budget.classes import RequestClass
 from worker.exchanges.budget.requests import RequestGate
 from worker.exchanges.errors import ExchangeError, OrderNotFoundError, Outcome
 from worker.exchanges.ports import ClockOffset, ExchangeAdapter, Resend, SendWindow
-from worker.ledger.calls import Ledger
 from worker.ledger.items import AdmitItem
+from worker.ledger.ports import Ledger
 from worker.ledger.replies import Admission, Admitted, Authorization
 from worker.market.data import MarketData, MarketView
 from worker.pipeline.custody import Custody
@@ -115,16 +115,18 @@ def fill(
     )
 
 
-def position(**fields: Any) -> Position:
-    """An open position: long 1 BTC at 100 USDT unless said otherwise."""
+def position(
+    quantity: str | Decimal = "1", entry_price: str | Decimal = "100", **fields: Any
+) -> Position:
+    """An open position, as one entry made it: long 1 BTC at 100 USDT unless said otherwise."""
     whole: dict[str, Any] = {
         "position_id": "p-1",
         "exchange": "paper",
         "symbol": SYMBOL,
         "direction": Direction.LONG,
-        "quantity": D(1),
-        "opened_quantity": D(1),
-        "entry_price": D(100),
+        "quantity": D(quantity),
+        "entry_quantity": D(quantity),
+        "entry_value": D(quantity) * D(entry_price),
         "opened_at": START,
         "signal_id": "s-0",
     }

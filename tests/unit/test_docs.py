@@ -23,7 +23,7 @@ from worker.client import new_signal
 from worker.config.fields import walk
 from worker.config.loading import load_config
 from worker.domain.event import STREAM_OF, OrderFailed, payload_struct
-from worker.domain.refusal import Code, DeadReason
+from worker.domain.refusal import CancelCode, Code, DeadReason
 from worker.domain.signal import Signal, decode_signal
 from worker.domain.signature import sign
 from worker.operator.attention_codes import Code as Attention
@@ -93,6 +93,9 @@ def test_every_code_is_documented_and_used() -> None:
     for code in Code:
         assert f"| `{code}` | {code.meaning} |" in table
         assert code in used, f"{code} is never used"
+    cancelled = blocks_of(MESSAGES.read_text())["cancel-codes"]
+    for ended in CancelCode:
+        assert f"| `{ended}` | {ended.meaning} |" in cancelled
     dead = blocks_of(MESSAGES.read_text())["dead"]
     for reason in DeadReason:
         assert f"| `{reason}` | {reason.meaning} |" in dead

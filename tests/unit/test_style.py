@@ -22,7 +22,7 @@ MAX_MODULE_LINES: Final = 400
 MAX_FUNCTION_LINES: Final = 70
 MAX_SCRIPT_LINES: Final = 80
 #: The modules that stand in no room.
-FLAT: Final = frozenset({"__init__", "__main__", "client"})
+FLAT: Final = frozenset({"__init__", "__main__", "client", "testing"})
 #: Names of modules and packages that say nothing of what is inside.
 EMPTY_NAMES: Final = frozenset({"utils", "util", "helpers", "common", "manager", "misc"})
 #: A docstring says what its object does ("Return ...") or is ("A lease on ..."). With these words

@@ -9,10 +9,12 @@ import asyncio
 import msgspec
 
 from worker.config.keys import Config, ExchangeConfig
+from worker.engine.engine import SideTask
 from worker.exchanges.discovery import adapter_class
 from worker.exchanges.ports import ExchangeAdapter
 from worker.market.prices import PriceSource
 from worker.paper.account import PaperAccount
+from worker.paper.fleet_orders import FleetOrders
 from worker.runtime.clock import Clock
 from worker.runtime.errors import ConfigError
 from worker.runtime.secret import Secret
@@ -35,6 +37,7 @@ class ExchangeFactory:
         config: the whole configuration; ``mode`` and ``exchanges`` are read.
         clock: handed to every adapter.
         account: what all workers together have traded on simulated exchanges.
+        resting: the orders that rest at simulated exchanges.
 
     Attributes:
         price_sources: for the exchanges built whose prices are not their own quotes, by name.
@@ -46,10 +49,12 @@ class ExchangeFactory:
         clock: Clock,
         *,
         account: PaperAccount | None = None,
+        resting: FleetOrders | None = None,
     ) -> None:
         self._config = config
         self._clock = clock
         self._account = account
+        self._resting = resting
         self.price_sources: dict[str, PriceSource] = {}
         self._built: dict[str, ExchangeAdapter] = {}
 
@@ -74,6 +79,16 @@ class ExchangeFactory:
         """Return the adapter of every configured exchange by name."""
         return {name: self.get(name) for name in self._config.exchanges}
 
+    def side_tasks(self) -> list[SideTask]:
+        """Return what runs beside the signals: showing prices to orders that rest."""
+        sees_prices = any(
+            is_simulated(self._config, name) and section.paper.prices != "walk"
+            for name, section in self._config.exchanges.items()
+        )
+        if self._resting is None or not sees_prices:
+            return []
+        return [("resting", self._resting.run)]
+
     async def close(self) -> None:
         """Close every adapter that was built; idempotent."""
         built, self._built = list(self._built.values()), {}
@@ -92,7 +107,12 @@ class ExchangeFactory:
         from worker.paper.prices import SignalPrices  # noqa: PLC0415
 
         exchange = PaperExchange(
-            name, section, self._clock, price_source=source, account=self._account
+            name,
+            section,
+            self._clock,
+            price_source=source,
+            account=self._account,
+            resting=self._resting,
         )
         if takes_signal_prices(self._config, name):
             self.price_sources[name] = SignalPrices(exchange)

@@ -10,6 +10,7 @@ from worker.config.digest import config_digest
 from worker.config.keys import Config
 from worker.engine.engine import ExecutionEngine
 from worker.keeper.office import Keeper
+from worker.ledger.stored_format import FORMAT
 from worker.observe.health import Health
 from worker.pipeline.orders import OrderManager
 from worker.pipeline.worker_state import WorkerState
@@ -53,6 +54,7 @@ class SelfReport:
                 "keeper": worker.keeper.is_keeper,
                 "mode": worker.config.mode,
                 "version": __version__,
+                "format": FORMAT,
                 "host": self._host,
                 "started_at": self._started_at,
                 "config_digest": self._config_digest,

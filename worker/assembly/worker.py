@@ -5,23 +5,26 @@ import os
 import secrets
 import signal
 import socket
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from functools import partial
 from random import Random
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from worker import __version__
 from worker.assembly.api_keys import ApiKeys
+from worker.assembly.backing import Backing, MemoryBacking, in_redis, ledger_terms
 from worker.assembly.budget_sharing import SharedBudgets
 from worker.assembly.exchange_supervisor import ExchangeSupervisor, note_exchange_error
 from worker.assembly.factory import ExchangeFactory
+from worker.assembly.introduction import introduce
 from worker.assembly.people import duties_to_people
 from worker.assembly.self_report import SelfReport
+from worker.assembly.stages import Stages
 from worker.config.keys import Config, Secret
-from worker.domain.identity import account_key
 from worker.domain.money import use_exact_arithmetic
-from worker.domain.signature import Signatures
 from worker.engine.engine import ExecutionEngine, SideTask
 from worker.keeper.comparison import Comparison
 from worker.keeper.duties.adopt import AdoptUnresolved
@@ -33,33 +36,25 @@ from worker.keeper.duties.trim_letters import TrimLetters
 from worker.keeper.office import Keeper
 from worker.keeper.readiness import CHECK as RECONCILIATION
 from worker.keeper.readiness import Readiness
-from worker.ledger.access import Access
-from worker.ledger.calls import Ledger
-from worker.ledger.connection import Connections
-from worker.ledger.scripts import RedisScripts
 from worker.market.data import MarketData
-from worker.market.symbol_hint import SymbolHints
 from worker.observe.health import Health, loop_monitor
 from worker.observe.http import HttpServer
 from worker.observe.metrics import Metrics
 from worker.observe.notify import Notifier
 from worker.observe.tracing import Tracing, tracing_of
 from worker.paper.account import PaperAccount
-from worker.pipeline.execution import OrderExecutorHandler
+from worker.paper.fleet_orders import FleetOrders
 from worker.pipeline.orders import OrderManager
-from worker.pipeline.pipeline import ExecutionPipeline
-from worker.pipeline.reconciliation import ReconciliationHandler
-from worker.pipeline.risk import RiskManagementHandler
-from worker.pipeline.settlement import SettlementWriter
-from worker.pipeline.sizing import Sizing
-from worker.pipeline.validation import ValidationHandler
 from worker.pipeline.worker_state import WorkerState
 from worker.runtime.cancellation import cancel_all
-from worker.runtime.clock import Clock, SystemClock, utc
+from worker.runtime.clock import Clock, SystemClock
 from worker.runtime.embedded_server import EmbeddedServer
 from worker.runtime.errors import ConfigError
 from worker.runtime.garbage_collector import calm_garbage_collector
 from worker.runtime.logger import LogSignal, get_logger, log_signal
+
+if TYPE_CHECKING:
+    from worker.ledger.memory.account import MemoryAccount
 
 log = get_logger()
 
@@ -77,13 +72,14 @@ class Worker:
     """One process's parts, wired; :meth:`run` is its whole life.
 
     Parts are built in the order in which they need each other: what observes the worker, the
-    connections to Redis and the ledger, the exchanges (simulated ones read the account from the
+    ledger with its connections to Redis, the exchanges (simulated ones read the account from the
     ledger), market data, the engine with its pipeline, the supervisor that starts the exchanges,
     and the keeper.
 
     Args:
         config: the whole configuration.
         clock: this machine's clocks unless given.
+        account: keeps the ledger in this process instead of Redis, for tests.
         tracing: as configured unless given.
         log_signal: logs the one line of every signal.
     """
@@ -93,6 +89,7 @@ class Worker:
         config: Config,
         *,
         clock: Clock | None = None,
+        account: "MemoryAccount | None" = None,
         tracing: Tracing | None = None,
         log_signal: LogSignal = log_signal,
     ) -> None:
@@ -108,17 +105,15 @@ class Worker:
         self.health = Health(self.clock, ("redis", "group", "markets", RECONCILIATION))
         self.state = WorkerState()
         self.orders = OrderManager(clock=self.clock)
-        signals = account_key(config.account, "signals")
-        self.connections = Connections(
-            config.redis,
-            key=signals,
-            name=self.name,
-            timeout_s=min(5.0, config.worker.lease_seconds / 3),
-            on_reconnect=self.metrics.ledger_reconnect,
-        )
         self.budgets = SharedBudgets()
-        self.ledger = self._ledger(signals)
-        self.factory = ExchangeFactory(config, self.clock, account=PaperAccount(self.ledger))
+        self.backing = self._backing(account)
+        self.ledger = self.backing.ledger
+        self.factory = ExchangeFactory(
+            config,
+            self.clock,
+            account=PaperAccount(self.ledger),
+            resting=FleetOrders(self.backing.resting, self.clock),
+        )
         self.adapters = self.factory.all()
         self.budgets.attach(self.adapters.values(), self.ledger, self.metrics)
         self.market = MarketData(
@@ -153,51 +148,22 @@ class Worker:
         self.notifier = Notifier(os.environ)
         self.keeper = self._keeper()
 
-    def _ledger(self, signals: str) -> Ledger:
-        config = self.config
-        self.scripts = RedisScripts(
-            self.connections,
-            signals=signals,
-            replicas=config.redis.replicas_required,
-            replicas_timeout_ms=config.redis.replicas_timeout_ms,
-            patience_s=config.worker.lease_seconds / 3,
-            clock=self.clock,
-            random=self.random,
-            on_error=lambda error: self.metrics.ledger_error(error.kind),
-            loads=True,
+    def _backing(self, account: "MemoryAccount | None") -> Backing:
+        config, metrics = self.config, self.metrics
+        terms = ledger_terms(
+            config, worker=self.name, clock=self.clock, budgets=self.budgets, metrics=metrics
         )
-        return Ledger(
-            self.scripts,
-            clock=self.clock,
-            worker=self.name,
-            lease_ms=int(config.worker.lease_seconds * 1000),
-            retention_ms=int(config.record_retention_s * 1000),
-            output_length=config.redis.output_max_length,
-            max_waiting=config.worker.max_waiting,
-            max_group_waiting=config.worker.max_group_waiting,
-            budgets=self.budgets,
-            on_batch=self.metrics.round_trip,
-        )
+        if account is not None:
+            return MemoryBacking(account, terms)
+        return in_redis(config, terms, metrics=metrics, random=self.random)
 
-    def _pipeline(self) -> ExecutionPipeline:
+    def _engine(self) -> ExecutionEngine:
         config, clock = self.config, self.clock
-        validation = ValidationHandler(
-            config.validation,
-            exchanges=config.valid_exchanges,
-            max_size_pct=config.risk.max_position_size_pct,
-            hint=SymbolHints(self.adapters, config.exchanges),
-        )
-        sizing = Sizing(config.risk, account=config.account)
-        risk = RiskManagementHandler(
-            config.risk,
-            sizing=sizing,
+        stages = Stages(
+            config,
+            worker=self.name,
             exchanges=self.adapters,
             market=self.market,
-            orders=self.orders,
-        )
-        execution = OrderExecutorHandler(
-            config.execution,
-            exchanges=self.adapters,
             ledger=self.ledger,
             orders=self.orders,
             state=self.state,
@@ -205,48 +171,10 @@ class Worker:
             random=self.random,
             meter=self.metrics,
         )
-        reconciliation = ReconciliationHandler(
-            config.reconciliation,
-            exchanges=self.adapters,
-            orders=self.orders,
-            state=self.state,
-            clock=clock,
-        )
-        writer = SettlementWriter(
-            account=config.account,
-            worker=self.name,
-            sizing=sizing,
-            max_slippage_pct=config.reconciliation.max_price_slippage_pct,
-            max_life_ms=config.max_life_s * 1000,
-            clock=clock,
-        )
-        return ExecutionPipeline(
-            signatures=self._signatures(),
-            market=self.market,
-            exchanges=self.adapters,
-            validation=validation,
-            risk=risk,
-            execution=execution,
-            reconciliation=reconciliation,
-            writer=writer,
-            clock=clock,
-            max_deliveries=config.worker.max_deliveries,
-            skew_margin_ms=config.execution.skew_margin_ms,
-        )
-
-    def _signatures(self) -> Signatures:
-        return Signatures(
-            account=self.config.account,
-            keys=self.config.signatures.signing_keys,
-            required=self.config.validation.require_signature,
-            now=lambda: utc(self.clock.now_ms()),
-        )
-
-    def _engine(self) -> ExecutionEngine:
-        config, clock = self.config, self.clock
         return ExecutionEngine(
             ledger=self.ledger,
-            pipeline=self._pipeline(),
+            pipeline=stages.pipeline(),
+            follow=stages.follow_orders(),
             state=self.state,
             metrics=self.metrics,
             health=self.health,
@@ -261,7 +189,6 @@ class Worker:
     def _keeper(self) -> Keeper:
         compare = CompareBooks(self.new_comparison)
         retention_ms = self.config.redis.signal_retention_seconds * 1000
-        access = Access(self.connections, self.config.account)
         return Keeper(
             ledger=self.ledger,
             duties=[
@@ -278,7 +205,7 @@ class Worker:
                 ),
                 Sweep(self.ledger, retention_ms, self.metrics),
                 TrimLetters(self.ledger, self.config, self.metrics, self.clock),
-                *duties_to_people(self.config, access, self.scripts, self.ledger, self.clock),
+                *duties_to_people(self.config, self.backing, self.clock),
             ],
             readiness=Readiness(compare, self.health),
             drain=self.engine,
@@ -306,8 +233,7 @@ class Worker:
         async with AsyncExitStack() as stack:
             if self.tracing is not None:
                 stack.push_async_callback(asyncio.to_thread, self.tracing.close)
-            stack.push_async_callback(self.connections.close)
-            stack.push_async_callback(self.factory.close)
+            stack.push_async_callback(self.close)
             self._listen_for_signals()  # before anybody can see that there is a process to stop
             if config.http.host:
                 server = self._serve()
@@ -318,7 +244,7 @@ class Worker:
                 worker=self.name,
                 account=config.account,
                 mode=config.mode,
-                redis=self.connections.address,
+                redis=self.backing.address,
                 exchanges=sorted(self.adapters),
                 version=__version__,
             )
@@ -331,16 +257,34 @@ class Worker:
                 stack.callback(notify.cancel)
                 stack.callback(self.notifier.close)
             stack.push_async_callback(self.supervisor.stop)
-            introduction = asyncio.create_task(self.engine.introduce())
-            stack.push_async_callback(cancel_all, [introduction])
-            # An exchange may want nothing to be asked for now: the ledger knows it.
-            await asyncio.wait({introduction}, timeout=INTRODUCTION_S)
-            if await self.supervisor.start():
-                await introduction
-                calm_garbage_collector()
-                await self.engine.run(self._side_tasks())
+            await self.trade(on_start=calm_garbage_collector)
             log.info("worker_stopped", orders=self.orders.statistics())
         return 0
+
+    async def close(self) -> None:
+        """Close the exchanges and the connections to the ledger."""
+        try:
+            await self.factory.close()
+        finally:
+            await self.backing.close()
+
+    async def trade(self, *, on_start: Callable[[], None] = lambda: None) -> None:
+        """Start the exchanges, then work until stopped; what a process needs besides is not here.
+
+        Args:
+            on_start: called once every exchange that is needed has started.
+        """
+        introduction = asyncio.create_task(introduce(self))
+        try:
+            # An exchange may want nothing to be asked for now: the ledger knows it.
+            await asyncio.wait({introduction}, timeout=INTRODUCTION_S)
+            if introduction.done():
+                introduction.result()  # an account that this version must leave alone
+            if await self.supervisor.start() and await introduction:
+                on_start()
+                await self.engine.run(self._side_tasks())
+        finally:
+            await cancel_all([introduction])
 
     def _serve(self) -> HttpServer:
         """Listen where configured; a second worker on one machine takes a free port instead."""
@@ -369,7 +313,8 @@ class Worker:
         asyncio.get_running_loop().call_soon(note)
 
     def _side_tasks(self) -> list[SideTask]:
-        return [("keeper", self.keeper.run), *self.supervisor.side_tasks()]
+        tasks = [*self.factory.side_tasks(), *self.supervisor.side_tasks()]
+        return [("keeper", self.keeper.run), *tasks]
 
 
 async def run_worker(config: Config, log_signal: LogSignal) -> int:

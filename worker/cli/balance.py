@@ -5,7 +5,7 @@ from argparse import ArgumentParser, Namespace
 import msgspec
 
 from worker.cli import output, session, wording
-from worker.cli.heading import heading
+from worker.cli.heading import heading, published
 from worker.cli.tables import Column, Table
 from worker.operator.pnl import Balances
 from worker.operator.reader import AccountReader
@@ -36,10 +36,9 @@ async def _balance(reader: AccountReader, options: Namespace) -> int:
         return 0
     screen = output.screen()
     screen.print(heading(status))
+    screen.print(published(status))
     if balances.age_ms is None:
-        screen.print("Not known: no keeper has published the wallets yet.")
         return 0
-    screen.print(f"as of {wording.age(balances.age_ms)} ago")
     for exchange, why in balances.unknown.items():
         screen.print(printable(f"{exchange}: not known, {why}"))
     screen.print(table(balances) if balances.wallets else "Nothing is held.")

@@ -12,6 +12,7 @@ from worker.assembly.factory import ExchangeFactory, is_simulated
 from worker.cli import output, session
 from worker.cli.environment import configuration
 from worker.cli.exit_codes import BAD_CONFIG
+from worker.cli.lines import fitted, line_width
 from worker.cli.python_build import slowness
 from worker.config.keys import Config
 from worker.config.secret_files import exposures, secret_files
@@ -27,6 +28,10 @@ from worker.runtime.errors import ConfigError, WorkerError
 
 #: An exchange that has not loaded its markets in this time counts as unreachable.
 EXCHANGE_TIMEOUT_S: Final = 30.0
+
+
+#: How long level and subject are, where a line goes on that is too long for the screen.
+_HEAD: Final = 5 + 1 + 20 + 1
 
 
 class Finding(NamedTuple):
@@ -55,11 +60,15 @@ def run(options: Namespace) -> int:
     try:
         config = configuration(options)
     except ConfigError as error:
-        output.say(Finding("FAIL", "configuration", str(error)))
+        _say(Finding("FAIL", "configuration", str(error)))
         return BAD_CONFIG
     for finding in _secret_files(secret_files(options.config, os.environ)):
-        output.say(finding)
+        _say(finding)
     return session.run(_check(config))
+
+
+def _say(finding: Finding) -> None:
+    output.say(*fitted(str(finding), line_width(), _HEAD, _HEAD), flush=True)
 
 
 def _secret_files(files: tuple[Path, ...]) -> Iterator[Finding]:
@@ -74,7 +83,7 @@ def _secret_files(files: tuple[Path, ...]) -> Iterator[Finding]:
 async def _check(config: Config) -> int:
     has_failed = False
     async for finding in findings(config, SystemClock()):
-        output.say(finding, flush=True)
+        _say(finding)
         has_failed |= finding.level == "FAIL"
     return 1 if has_failed else 0
 
@@ -142,6 +151,7 @@ async def _redis(config: Config) -> Finding:
             facts = await reader.server()
             state = (await reader.trading.read()).control.trading_state
             ahead = await reader.streams_ahead()
+            problem = await reader.format_problem()
     except (LedgerError, ConfigError) as error:
         return Finding("FAIL", "redis", str(error))
     detail = [f"{facts.address}, {facts.product}, {facts.role}, trading {state}"]
@@ -157,6 +167,9 @@ async def _redis(config: Config) -> Finding:
     if facts.role not in {"master", ""}:
         level = "FAIL"
         detail.append(f"this server is a {facts.role}, the ledger needs the primary")
+    if problem:
+        level = "FAIL"
+        detail.append(problem)
     for stream, ahead_ms in ahead.items():
         if ahead_ms > AHEAD_MS:
             level = "FAIL"

@@ -15,16 +15,18 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--dry-run", action="store_true", help="say what would be done, do nothing")
 
 
-def is_confirmed(reader: AccountReader, options: Namespace, mode: str, what: str) -> bool:
+async def is_confirmed(reader: AccountReader, options: Namespace, what: str) -> bool:
     """Return whether to go on: in live mode a person at a terminal types the account's name.
 
     Args:
-        reader: the account.
+        reader: the account, asked for its mode where a person is there to be asked.
         options: has ``yes``.
-        mode: the account's, as the status tells it.
         what: what is going to be done, a sentence.
+
+    Raises:
+        LedgerError: Redis cannot be asked.
     """
-    if options.yes or mode == "paper" or not sys.stdin.isatty():
+    if options.yes or not sys.stdin.isatty() or await reader.mode() == "paper":
         return True
     account = reader.access.account
     output.ask(f"{what}. This account is LIVE.", f"Type its name, {account}, to go on: ")

@@ -43,21 +43,27 @@ async def _correct(reader: AccountReader, options: Namespace) -> int:
     async with reader:
         what = f"Set {options.symbol} on {options.exchange} to {text(options.quantity)} in the book"
         if options.dry_run:
-            output.say(f"would do: {what}")
+            output.tell(f"would do: {what}")
             return OK
-        status = await reader.status()
-        if not confirm.is_confirmed(reader, options, status.mode, what):
+        if not await confirm.is_confirmed(reader, options, what):
             return FAILURE
-        before, after = await reader.decisions.correct(
-            options.exchange,
-            options.symbol,
-            quantity=options.quantity,
-            price=options.price,
-            actor=session.actor(),
-            reason=options.reason,
-        )
-    output.say(
-        f"{before.direction} {options.symbol} on {options.exchange}: {text(before.quantity)} "
-        f"is now {text(after.quantity)}, realised {rounded_text(after.realized_pnl)}"
-    )
+        actor, subject = session.actor(), f"{options.exchange} {options.symbol}"
+        async with reader.journal.attempt(
+            "correct", subject, actor=actor, reason=options.reason
+        ) as attempt:
+            before, after = await reader.decisions.correct(
+                options.exchange,
+                options.symbol,
+                quantity=options.quantity,
+                price=options.price,
+                actor=actor,
+                reason=options.reason,
+            )
+            attempt.before, attempt.after = text(before.quantity), text(after.quantity)
+            output.tell(
+                f"{before.direction} {options.symbol} on {options.exchange}: "
+                f"{attempt.before} is now {attempt.after}, "
+                f"realised {rounded_text(after.realized_pnl)}",
+                flush=True,
+            )
     return OK

@@ -3,12 +3,16 @@
 import argparse
 import re
 from argparse import ArgumentParser, Namespace
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 import msgspec
 
 from worker.cli import arguments, confirm, output, session, wording
+from worker.cli.exit_codes import FAILURE, OK
+from worker.cli.heading import heading
+from worker.cli.lines import fitted, line_width
 from worker.domain.refusal import DeadReason
 from worker.operator.dead_letters import Choice, DeadLetter, DeadLetterError
 from worker.operator.reader import AccountReader
@@ -18,6 +22,12 @@ from worker.runtime.printable import printable
 _ID: Final = re.compile(r"\d{1,20}-\d{1,20}")
 #: Characters of one value that are shown to people; `--json` has all.
 SHOWN_CHARS: Final = 4_000
+#: Letters that one event tells of, and how many it names one by one.
+PORTION: Final = 500
+FEW: Final = 5
+#: Where lines go on that are too long for the screen, and how long the columns at their head are.
+INDENT: Final = 6
+LABEL: Final = 13
 _encode = msgspec.json.Encoder().encode
 
 
@@ -52,7 +62,7 @@ def configure(parser: ArgumentParser) -> None:
             "ids", metavar="ID", nargs="*", type=_letter_id, help="as `dead list` shows it"
         )
         action.add_argument("--all", action="store_true", help="all there are now")
-        action.add_argument("--yes", action="store_true", help="do not ask")
+        confirm.add_arguments(action)
         action.set_defaults(refuse=action.error)
 
 
@@ -80,30 +90,32 @@ async def _list(reader: AccountReader, options: Namespace) -> int:
     if options.count:
         return await _count(reader, options)
     shown, size = 0, 0
+    width = line_width()
     async with reader:
+        if not options.json:
+            output.tell(heading(await reader.status()))
         async for letter in reader.dead.newest_first(_choice(options)):
             if options.json:
                 output.say_json(to_json(letter))
             else:
-                output.say(one_line(letter))
+                output.say(*fitted(one_line(letter), width, INDENT, HEAD))
             shown, size = shown + 1, size + letter.size
             if shown == options.limit:
                 break
         there = await reader.dead.length()
     if options.json:
         return 0
+    letters = wording.count_of(there, "dead letter")
     if shown:
-        letters = wording.count_of(there, "dead letter")
-        output.say(f"{shown} of {letters}, {wording.size(size)}")
-    elif there:
-        output.say(f"None of {there} dead letters.")
+        output.tell(f"{shown} of {letters}, {wording.size(size)}")
     else:
-        output.say("No dead letters.")
+        output.tell(f"None of {letters}." if there else "No dead letters.")
     return 0
 
 
 async def _count(reader: AccountReader, options: Namespace) -> int:
     async with reader:
+        status = await reader.status()
         counts = await reader.dead.count(_choice(options))
     if options.json:
         for reason, count in sorted(counts.items()):
@@ -111,20 +123,23 @@ async def _count(reader: AccountReader, options: Namespace) -> int:
                 _encode({"reason": reason, "letters": count.letters, "size": count.size})
             )
         return 0
+    output.tell(heading(status))
     for reason, count in sorted(counts.items()):
         output.say(f"{printable(reason):<20} {count.letters:>9}  {wording.size(count.size)}")
     if not counts:
-        output.say("No dead letters.")
+        output.tell("No dead letters.")
     return 0
 
 
 async def _show(reader: AccountReader, options: Namespace) -> int:
     async with reader:
+        status = await reader.status()
         letter = await reader.dead.get(options.id)
     if options.json:
         output.say_json(to_json(letter))
     else:
-        output.say(*full_text(letter))
+        output.tell(heading(status))
+        output.tell(*full_text(letter), indent=LABEL)
     return 0
 
 
@@ -150,22 +165,59 @@ async def _each(
     reader: AccountReader, options: Namespace, act: Callable[[str], Awaitable[str]]
 ) -> int:
     """Do something with each letter that was named or chosen; 1 if any failed or nobody agreed."""
-    which = f"{len(set(options.ids))} dead letters" if options.ids else "every chosen dead letter"
-    done, failed = 0, 0
     async with reader:
-        mode = (await reader.status()).mode
-        if not confirm.is_confirmed(reader, options, mode, f"{options.action} {which}"):
-            return 1
-        async for letter_id in _chosen(reader, options):
-            try:
-                output.say(await act(letter_id), flush=True)
-                done += 1
-            except DeadLetterError as error:
-                output.complain(error)
-                failed += 1
-    if not done and not failed:
-        output.say("No dead letters.")
-    return 1 if failed else 0
+        chosen = [one async for one in _chosen(reader, options)]
+        what = f"{options.action} {wording.count_of(len(chosen), 'dead letter')}"
+        if not chosen:
+            output.tell("No dead letters.")
+            return OK
+        if options.dry_run:
+            output.tell(f"would {what}: {_few(chosen)}")
+            return OK
+        if not await confirm.is_confirmed(reader, options, what.capitalize()):
+            return FAILURE
+        failed = 0
+        for at in range(0, len(chosen), PORTION):
+            failed += await _portion(reader, options, chosen[at : at + PORTION], act)
+    return FAILURE if failed else OK
+
+
+async def _portion(
+    reader: AccountReader,
+    options: Namespace,
+    letter_ids: Sequence[str],
+    act: Callable[[str], Awaitable[str]],
+) -> int:
+    """Do something with some letters, with one event about it; returns how many it failed for.
+
+    Raises:
+        UncertainError: Redis did not answer.
+        UnrecordedError: Redis does not take the event.
+    """
+    journal, done, problems = reader.journal, 0, [""]
+    with suppress(DeadLetterError):  # it was said
+        async with journal.attempt(
+            f"dead {options.action}", _few(letter_ids), actor=session.actor()
+        ) as attempt:
+            attempt.before = wording.count_of(len(letter_ids), "letter")
+            for letter_id in letter_ids:
+                try:
+                    output.tell(await act(letter_id), flush=True)
+                    done += 1
+                except DeadLetterError as error:
+                    output.complain(error)
+                    problems.append(str(error))
+                attempt.after = f"{options.action} of {done}, {len(problems) - 1} refused"
+            if not done:
+                raise DeadLetterError(problems[-1])
+    return len(problems) - 1
+
+
+def _few(letter_ids: Sequence[str]) -> str:
+    """Name letters: all of a few, else the first and the last."""
+    if len(letter_ids) <= FEW:
+        return ", ".join(letter_ids)
+    return f"{letter_ids[0]} to {letter_ids[-1]}"
 
 
 async def _chosen(reader: AccountReader, options: Namespace) -> AsyncIterator[str]:
@@ -184,6 +236,10 @@ def to_json(letter: DeadLetter) -> bytes:
     fields: dict[str, Any] = {name: getattr(letter, name) for name in letter.__struct_fields__}
     own = {name: value.decode(errors="replace") for name, value in letter.fields.items()}
     return _encode(fields | {"fields": own})
+
+
+#: Of a line of the list: a letter's id, reason and size.
+HEAD: Final = 15 + 2 + 20 + 1 + 10 + 2
 
 
 def one_line(letter: DeadLetter) -> str:

@@ -21,7 +21,7 @@ from worker.cli.exit_codes import FAILURE, OK
 from worker.cli.heading import heading
 from worker.cli.wording import count_of, price
 from worker.config.keys import Config
-from worker.domain.event import TERMINAL_EVENTS
+from worker.domain.event import terminal_event
 from worker.domain.money import rounded_text, text
 from worker.domain.position import Position
 from worker.domain.position_events import FLATTEN_PREFIX
@@ -41,7 +41,6 @@ TIMEOUT_S, RESTING_MARGIN_S = 60.0, 30.0
 EXPIRY_MARGIN_S: Final = 60
 #: The longest wait for events before the book is read again.
 LOOK_EVERY_MS: Final = 500
-_TERMINAL: Final = frozenset(event.__name__ for event in TERMINAL_EVENTS)
 _THEN: Final = {state.value.lower(): state for state in TradingState}
 _encode = msgspec.json.Encoder().encode
 
@@ -114,21 +113,24 @@ async def _flatten(
 ) -> int:
     async with reader:
         status, book = await reader.status(), await reader.positions()
-        output.say(heading(status))
+        output.tell(heading(status))
         for key, position in sorted(book.positions.items()):
-            output.say(f"{key}: {_held(position)}")
+            output.tell(f"{key}: {_held(position)}")
         positions = count_of(len(book.positions), "position")
         if options.dry_run:
-            output.say(
+            output.tell(
                 f"{positions} would be closed, then the account set to {options.then.upper()}"
             )
             return OK
         if not status.workers_alive and (book.positions or book.busy):
-            output.complain(
-                f"no worker is alive, so nobody can close {positions}: nothing was changed"
-            )
+            problem = f"no worker is alive, so nobody can close {positions}: nothing was changed"
+            output.complain(problem)
+            await reader.journal.refused(
+                "flatten", "positions",
+                actor=session.actor(), reason=options.reason, error=problem,
+            )  # fmt: skip
             return FAILURE
-        if not confirm.is_confirmed(reader, options, status.mode, f"Close {positions}"):
+        if not await confirm.is_confirmed(reader, options, f"Close {positions}"):
             return FAILURE
         return await _close(config, reader, signer, options)
 
@@ -156,7 +158,7 @@ async def _close(config: Config, reader: AccountReader, signer: Signer, options:
     state = change.control.trading_state
     what = f"{len(left)} left" if left else "no position is open"
     closed, attempts = len(flattening.closed), flattening.submitted
-    output.say(
+    output.tell(
         f"account {config.account} is {state}, {what}: {count_of(closed, 'position')} closed, "
         f"{count_of(attempts, 'attempt')}",
         flush=True,
@@ -247,7 +249,7 @@ class Flattening:
         held = set(book.positions)
         for key in sorted(self._seen - held):
             self.closed.add(key)
-            output.say(f"{key} is closed, {count_of(self._attempts[key], 'attempt')}", flush=True)
+            output.tell(f"{key} is closed, {count_of(self._attempts[key], 'attempt')}", flush=True)
         self._seen = held
 
     def _closable(self, book: Book) -> list[tuple[str, Position]]:
@@ -289,7 +291,8 @@ class Flattening:
 
     def _note(self, entry: StreamEntry) -> None:
         """Drop a closing signal that has ended, so that a position it left open is tried again."""
-        if entry.text("type") not in _TERMINAL:
+        event = terminal_event(entry.text("type"), entry.fields["data"])
+        if event is None:
             return
         subject = entry.text("subject")
         for key, signal_id in tuple(self._outstanding.items()):
@@ -298,7 +301,7 @@ class Flattening:
                 pause_s = self._pauses_s.get(key, FIRST_PAUSE_S)
                 self._again_s[key] = time.monotonic() + pause_s
                 self._pauses_s[key] = min(2 * pause_s, LONGEST_PAUSE_S)
-                reason = msgspec.json.decode(entry.fields["data"]).get("reason")
+                reason = event.get("reason")
                 if reason:
                     self._failures[key] = reason
 

@@ -3,8 +3,10 @@
 import argparse
 from argparse import ArgumentParser, Namespace
 
-from worker.cli import output, session
+from worker.cli import confirm, output, session
+from worker.cli.exit_codes import FAILURE, OK
 from worker.ledger.access import STREAMS
+from worker.ledger.limits import AHEAD_MS
 from worker.operator.mending import MendedStream
 from worker.operator.reader import AccountReader
 
@@ -24,6 +26,7 @@ def configure(parser: ArgumentParser) -> None:
         type=_stream,
         help=f"{', '.join(STREAMS)}; by default all that need it",
     )
+    confirm.add_arguments(parser)
 
 
 def _stream(name: str) -> str:
@@ -38,11 +41,24 @@ def run(options: Namespace) -> int:
 
 
 async def _mend(reader: AccountReader, options: Namespace) -> int:
+    names = tuple(dict.fromkeys(options.streams)) or STREAMS
     async with reader:
-        names = tuple(dict.fromkeys(options.streams)) or STREAMS
-        async for stream in reader.mending.mend(names, actor=session.actor()):
-            output.say(_sentence(stream), flush=True)
-    return 0
+        if options.dry_run:
+            ahead = await reader.streams_ahead()
+            for name in names:
+                is_ahead = ahead.get(name, 0) > AHEAD_MS
+                output.tell(f"{name}: {'would be mended' if is_ahead else 'sound'}")
+            return OK
+        if not await confirm.is_confirmed(reader, options, f"Mend the streams {', '.join(names)}"):
+            return FAILURE
+        actor = session.actor()
+        async with reader.journal.attempt("mend-stream", ", ".join(names), actor=actor) as attempt:
+            mended = []
+            async for stream in reader.mending.mend(names, actor=actor):
+                output.tell(_sentence(stream), flush=True)
+                mended += [stream.name] if stream.mended else []
+                attempt.after = f"mended {', '.join(mended) or 'none'}"
+    return OK
 
 
 def _sentence(stream: MendedStream) -> str:

@@ -1,5 +1,6 @@
 """``order``: show one signal's history as a timeline."""
 
+import re
 from argparse import ArgumentParser, Namespace
 from datetime import datetime
 from typing import Any, Final
@@ -7,6 +8,8 @@ from typing import Any, Final
 import msgspec
 
 from worker.cli import arguments, output, session, wording
+from worker.cli.heading import heading
+from worker.cli.lines import fitted, line_width
 from worker.operator.history import History
 from worker.operator.reader import AccountReader
 from worker.runtime.errors import WorkerError
@@ -14,6 +17,9 @@ from worker.runtime.printable import printable
 
 #: Where a line goes on that is too long for the screen.
 INDENT: Final = 6
+#: How a step's line begins, and how long its aligned columns are.
+_STEP: Final = re.compile(r"  \d{4}-\d{2}-\d{2} ")
+_HEAD: Final = 2 + 23 + 2 + 1 + 10 + 1
 _encode = msgspec.json.Encoder(decimal_format="string").encode
 
 
@@ -38,6 +44,7 @@ def run(options: Namespace) -> int:
 
 async def _order(reader: AccountReader, options: Namespace) -> int:
     async with reader:
+        status = await reader.status()
         found = await reader.find(options.id)
         if len(found.kinds) > 1:
             raise UnknownSignalError(
@@ -56,12 +63,13 @@ async def _order(reader: AccountReader, options: Namespace) -> int:
     if options.json:
         output.say_json(to_json(history, kind))
         return 0
-    width = wording.line_width()
-    shown = lines(history)
+    shown = timeline(history)
     if kind != "signal_id":
         shown.insert(1, f"  found by its {kind.replace('_', ' ')} {options.id}")
+    width = line_width()
+    output.tell(heading(status))
     for line in shown:
-        output.say(*wording.fitted(line, width, INDENT))
+        output.say(*fitted(line, width, INDENT, _HEAD if _STEP.match(line) else 0))
     return 0
 
 
@@ -80,7 +88,7 @@ def to_json(history: History, found_by: str = "signal_id") -> bytes:
     return _encode(fields)
 
 
-def lines(history: History) -> list[str]:
+def timeline(history: History) -> list[str]:
     """Format the history as lines of text, oldest first."""
     record = history.record
     state = record.state if record else "waiting" if history.entry_id else "no record"

@@ -56,7 +56,7 @@ def table(rows: Sequence[OrderRow]) -> Table:
         Column("filled", right=True),
         Column("price", right=True),
         Column("state"),
-        Column("signal", drop=1),
+        Column("signal", drop=1, least=16),
         Column("type", drop=2),
         Column("role", drop=3),
         Column("client order id", drop=4),

@@ -1,20 +1,28 @@
 """All that a command writes: lines, JSON, complaints and drawings, none with raw control text."""
 
-import os
 import sys
 import traceback
-from collections.abc import Mapping
 from typing import Any, Final
 
+from worker.cli.lines import fitted, line_width, screen_width
 from worker.runtime.printable import printable, printable_json
 
-#: The width of what is written to a file or a pipe, in columns, where ``COLUMNS`` is not set.
-_WIDE: Final = 160
+#: Columns that a sentence goes on with which is longer than its line.
+_INDENT: Final = 2
 
 
 def say(*lines: object, flush: bool = False) -> None:
     """Write lines to standard output."""
     sys.stdout.write("".join(f"{printable(str(line))}\n" for line in lines))
+    if flush:
+        sys.stdout.flush()
+
+
+def tell(*sentences: object, indent: int = _INDENT, flush: bool = False) -> None:
+    """Write sentences for people to standard output, broken to the width of a screen."""
+    width = line_width()
+    for sentence in sentences:
+        say(*fitted(printable(str(sentence)), width, indent))
     if flush:
         sys.stdout.flush()
 
@@ -27,9 +35,14 @@ def say_json(document: bytes, *, flush: bool = False) -> None:
 
 
 def complain(*sentences: object) -> None:
-    """Write sentences to standard error, each a line under the program's name."""
+    """Write sentences to standard error under the program's name, each a line as wide as it is.
+
+    On a terminal a sentence is broken between words.
+    """
+    width = line_width(sys.stderr)
     for sentence in sentences:
-        sys.stderr.write(f"execution-worker: {printable(str(sentence))}\n")
+        lines = fitted(f"execution-worker: {printable(str(sentence))}", width, _INDENT)
+        sys.stderr.write("".join(f"{line}\n" for line in lines))
     sys.stderr.flush()
 
 
@@ -43,17 +56,6 @@ def print_traceback(_kind: Any, error: BaseException, _trace: Any) -> None:
     """Write an exception's traceback to standard error, as ``sys.excepthook``."""
     lines = "".join(traceback.format_exception(error)).rstrip("\n").split("\n")
     sys.stderr.write("".join(f"{printable(line)}\n" for line in lines))
-
-
-def screen_width(environ: Mapping[str, str] = os.environ) -> int | None:
-    """Return the width to draw in, in columns; None where a terminal says it.
-
-    ``COLUMNS`` says it for a file and a pipe as for a terminal.
-    """
-    written = environ.get("COLUMNS", "")
-    if written.isascii() and written.isdecimal() and int(written) > 0:
-        return int(written)
-    return None if sys.stdout.isatty() else _WIDE
 
 
 def screen() -> Any:

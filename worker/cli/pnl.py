@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from worker.cli import output, session, wording
-from worker.cli.heading import heading
+from worker.cli.heading import heading, published
 from worker.cli.tables import Column, Table
 from worker.operator.pnl import Pnl
 from worker.operator.reader import AccountReader
@@ -39,7 +39,7 @@ async def _pnl(reader: AccountReader, options: Namespace) -> int:
     screen.print(heading(status))
     screen.print(sums(pnl))
     if pnl.by:
-        screen.print(_marks(pnl))
+        screen.print(published(status))
         screen.print(positions(pnl))
     return 0
 
@@ -73,12 +73,6 @@ def _unrealized(pnl: Pnl, currency: str, *, is_open: bool) -> str:
     if value is None:
         return "not known" if is_open else wording.money(Decimal(0))
     return wording.money(value)
-
-
-def _marks(pnl: Pnl) -> str:
-    if pnl.marks_age_ms is None:
-        return "no keeper has published marks yet"
-    return f"marks as of {wording.age(pnl.marks_age_ms)} ago"
 
 
 def positions(pnl: Pnl) -> Table:

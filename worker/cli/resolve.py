@@ -73,17 +73,21 @@ async def _resolve(reader: AccountReader, options: Namespace) -> int:
     what = f"State that the order of {options.signal_id} {became}"
     async with reader:
         if options.dry_run:
-            output.say(f"would do: {what}")
+            output.tell(f"would do: {what}")
             return OK
-        status = await reader.status()
-        if not confirm.is_confirmed(reader, options, status.mode, what):
+        if not await confirm.is_confirmed(reader, options, what):
             return FAILURE
-        await reader.decisions.decide(options.signal_id, _verdict(options))
+        verdict = _verdict(options)
+        async with reader.journal.attempt(
+            "resolve", options.signal_id, actor=verdict.actor, reason=verdict.reason
+        ) as attempt:
+            await reader.decisions.decide(options.signal_id, verdict)
+            attempt.before, attempt.after = "UNRESOLVED", became
         deadline = time.monotonic() + options.timeout
         while time.monotonic() < deadline:
             record = (await reader.order(options.signal_id)).record
             if record is not None and record.ended_at is not None:
-                output.say(f"the order of {options.signal_id} is {record.state}")
+                output.tell(f"the order of {options.signal_id} is {record.state}")
                 return OK
             await asyncio.sleep(LOOK_EVERY_S)
     raise UndecidedError(

@@ -13,7 +13,7 @@ from worker import __version__
 from worker.cli import output
 from worker.domain.event import STREAM_OF, Event, payload_struct
 from worker.domain.identity import ACCOUNT_PATTERN
-from worker.domain.refusal import Code, DeadReason
+from worker.domain.refusal import CancelCode, Code, DeadReason
 from worker.domain.signal import MAX_METADATA_BYTES, MAX_PAYLOAD_BYTES, Signal
 
 #: The type documented for a raw payload field, whose content the worker never decodes.
@@ -25,6 +25,7 @@ Metadata = Annotated[
 ]
 #: Times of events always have a zone, which the structs' plain ``datetime`` does not state.
 _Moment = Annotated[datetime, msgspec.Meta(tz=True)]
+_MOMENTS: Final[dict[Any, Any]] = {datetime: _Moment, datetime | None: _Moment | None}
 _SCHEMAS: Final = "#/components/schemas/"
 #: A decimal in a signal: text, so that nothing is lost, or a number, read digit by digit.
 _DECIMAL: Final = {
@@ -38,6 +39,11 @@ _CONDITIONS: Final[list[dict[str, Any]]] = [
     {
         "if": {"properties": {"action": {"const": "close"}}, "required": ["action"]},
         "else": {"required": ["direction", "strength", "confluence_score"]},
+    },
+    {
+        "if": {"properties": {"time_in_force": {"const": "GTD"}}, "required": ["time_in_force"]},
+        "then": {"required": ["good_till"]},
+        "else": {"properties": {"good_till": {"type": "null"}}},
     },
     {
         "if": {
@@ -121,6 +127,7 @@ def schemas() -> dict[str, Any]:
     described = {name: _tidied(schema) for name, schema in components.items()}
     described["Signal"]["allOf"] = _CONDITIONS
     described["Code"]["x-meanings"] = {code.value: code.meaning for code in Code}
+    described["CancelCode"]["x-meanings"] = {code.value: code.meaning for code in CancelCode}
     return described
 
 
@@ -131,7 +138,7 @@ def _describable(kind: type[msgspec.Struct]) -> type[msgspec.Struct]:
         if entry.name == "metadata":
             fields.append(("metadata", Metadata, None))
             continue
-        kind_of = _Moment if entry.type is datetime else entry.type
+        kind_of = _MOMENTS.get(entry.type, entry.type)
         required = entry.default is msgspec.NODEFAULT
         fields.append((entry.name, kind_of, msgspec.field() if required else entry.default))
     config = kind.__struct_config__

@@ -36,8 +36,12 @@ def configure(parser: ArgumentParser) -> None:
     what.add_argument("--long", action="store_true", help="open a long position")
     what.add_argument("--short", action="store_true", help="open a short position")
     what.add_argument("--close", action="store_true", help="close the position")
-    group.add_argument("--type", choices=[kind.value for kind in OrderType], help="market")
+    group.add_argument(
+        "--type", choices=[kind.value for kind in OrderType], help="kind of order (market)"
+    )
     group.add_argument("--tif", choices=[tif.value for tif in TimeInForce], help="time in force")
+    group.add_argument("--good-till", metavar="TIME", help="when a GTD order ends, RFC 3339")
+    group.add_argument("--post-only", action="store_true", help="never trade at once (limit)")
     for option, field, text in _AMOUNTS:
         group.add_argument(f"--{option}", dest=field, metavar="N", type=_written_amount, help=text)
     group.add_argument("--strength", type=_up_to(1), metavar="N", help=f"0 to 1 ({STRENGTH:g})")
@@ -77,7 +81,9 @@ def given(options: Namespace) -> list[str]:
     """Return the options given of those that describe a signal, as they are typed."""
     names = {
         "exchange": "exchange", "symbol": "symbol", "long": "long", "short": "short",
-        "close": "close", "type": "type", "tif": "tif", "strength": "strength", "score": "score",
+        "close": "close", "type": "type", "tif": "tif",
+        "good_till": "good-till", "post_only": "post-only", "strength": "strength",
+        "score": "score",
         "expires_in": "expires-in", "id": "id", "strategy": "strategy", "metadata": "metadata",
         **{field: option for option, field, _ in _AMOUNTS},
     }  # fmt: skip
@@ -117,7 +123,8 @@ def fields(options: Namespace, config: Config, clock: Clock) -> dict[str, Any]:
         signal["confluence_score"] = SCORE if options.score is None else options.score
     if options.expires_in is not None:
         signal["expires_at"] = rfc3339(now_ms + options.expires_in * 1_000)
-    others = {"order_type": options.type, "time_in_force": options.tif}
+    others: dict[str, Any] = {"order_type": options.type, "time_in_force": options.tif}
+    others |= {"good_till": options.good_till, "post_only": options.post_only or None}
     others |= {field: getattr(options, field) for _, field, _ in _AMOUNTS}
     others |= {"strategy_id": options.strategy, "metadata": options.metadata}
     return signal | {name: value for name, value in others.items() if value is not None}

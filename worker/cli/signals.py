@@ -2,15 +2,18 @@
 
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
+from typing import Final
 
 import msgspec
 
-from worker.cli import arguments, output, session
+from worker.cli import arguments, output, session, wording
 from worker.cli.heading import heading
 from worker.cli.tables import Column, Table
 from worker.operator.reader import AccountReader
 from worker.operator.recent import SignalRow
 
+#: Signal ids may have 64 characters: a long one is folded rather than all columns dropped.
+_LEAST: Final = 16
 _encode = msgspec.json.Encoder().encode
 
 
@@ -48,7 +51,7 @@ async def _signals(reader: AccountReader, options: Namespace) -> int:
 def table(rows: Sequence[SignalRow]) -> Table:
     """Draw the signals."""
     columns = (
-        Column("signal"),
+        Column("signal", least=_LEAST),
         Column("market"),
         Column("action", drop=2),
         Column("state"),
@@ -63,7 +66,7 @@ def table(rows: Sequence[SignalRow]) -> Table:
             row.action,
             row.state,
             row.code or "",
-            row.created_at,
+            wording.written_moment(row.created_at),
             row.entry_id,
         )
         for row in rows

@@ -8,16 +8,19 @@ submitted with a warning: it ends as a failed signal, with its event.
 import argparse
 import sys
 from argparse import ArgumentParser, Namespace
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
 
-from worker.cli import arguments, output, session, signal_options, signing, wording
+from worker.cli import arguments, confirm, output, session, signal_options, signing, wording
 from worker.cli.environment import configuration
 from worker.cli.exit_codes import FAILURE, NOT_KNOWN, OK
+from worker.cli.lines import fitted, line_width
 from worker.cli.signal_input import Item, parse, read
 from worker.config.keys import Config
+from worker.domain.money import text
 from worker.domain.signal import MalformedSignalError, Signal, decode_signal
 from worker.domain.signal_encoding import encode_fields
 from worker.ledger.limits import why_too_large
@@ -29,6 +32,8 @@ from worker.pipeline.validation import ValidationHandler
 from worker.runtime.clock import SystemClock
 
 MAX_WARNINGS: Final = 10
+#: Where the line of an outcome goes on that is too long for the screen.
+INDENT: Final = 6
 _encode = msgspec.json.Encoder(decimal_format="string").encode
 
 
@@ -62,6 +67,7 @@ def configure(parser: ArgumentParser) -> None:
         "if one is not, 75 if an end is not known in time",
     )
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
+    confirm.add_arguments(parser)
     signing.configure(parser)
     signal_options.configure(parser)
     parser.set_defaults(refuse_usage=parser.error)
@@ -87,7 +93,11 @@ def run(options: Namespace) -> int:
         if len(items) > 1:
             output.complain("nothing was submitted")
         return FAILURE
-    _warn(list(_refusals(items, decoded, config)), "submitted; a worker configured so refuses it")
+    fate = "would be submitted" if options.dry_run else "submitted"
+    _warn(list(_refusals(items, decoded, config)), f"{fate}; a worker configured so refuses it")
+    if options.dry_run:
+        output.tell(*(f"would submit {_described(one)}" for one in decoded))
+        return OK
     return session.run(_submit(reader, entries, decoded, options))
 
 
@@ -175,6 +185,8 @@ async def _submit(
         for entry, one in zip(entries, decoded, strict=True)
     ]
     async with reader:
+        if not await confirm.is_confirmed(reader, options, _question(decoded)):
+            return FAILURE
         tail = reader.tail(ENDING_STREAMS)
         if options.wait is not None:
             await tail.start()
@@ -192,6 +204,24 @@ async def _submit(
             for entry_id, name, one in zip(ids, names, decoded, strict=True)
         ]
         return await _follow(Outcomes(reader.access, tail, sent), options)
+
+
+def _described(one: Signal | str) -> str:
+    """Describe a signal in words, such as ``s1: open long BTC/USDT on binance, quantity 0.1``."""
+    if isinstance(one, str):
+        return f"what is no signal ({one})"
+    what = " ".join(filter(None, (one.action.value, one.direction and one.direction.value)))
+    size = f", quantity {text(one.quantity)}" if one.quantity is not None else ""
+    return f"{one.signal_id}: {what} {one.symbol} on {one.exchange}{size}"
+
+
+def _question(decoded: Sequence[Signal | str]) -> str:
+    """Return what is going to be done: the signal, or how many of which action."""
+    if len(decoded) == 1:
+        return f"Submit {_described(decoded[0])}"
+    actions = Counter(one.action.value for one in decoded if isinstance(one, Signal))
+    counts = ", ".join(f"{count} {action}" for action, count in sorted(actions.items()))
+    return f"Submit {wording.count_of(len(decoded), 'signal')}: {counts}"
 
 
 def _print_ids(ids: Sequence[str], names: Sequence[str], options: Namespace) -> None:
@@ -223,4 +253,6 @@ def _print_outcome(outcome: Outcome, options: Namespace) -> None:
         output.say_json(_encode(fields), flush=True)
         return
     shown = wording.spell(wording.details(outcome.event)) if outcome.event else outcome.reason
-    output.say(f"{outcome.entry_id}  {outcome.signal_id}  {outcome.outcome} {shown}", flush=True)
+    head = f"{outcome.entry_id}  {outcome.signal_id}  "
+    line = f"{head}{outcome.outcome} {shown}"
+    output.say(*fitted(line, line_width(), INDENT, len(head)), flush=True)

@@ -7,7 +7,8 @@ import sys
 from argparse import ArgumentParser, Namespace
 from typing import Final
 
-from worker.cli import arguments, output, session, wording
+from worker.cli import arguments, lines, output, session, wording
+from worker.cli.heading import heading
 from worker.domain.event import STREAM_OF
 from worker.domain.nearest import hint
 from worker.ledger.access import DEAD_STREAM, INPUT_STREAM, OUTPUT_STREAMS, STREAMS, StreamEntry
@@ -107,6 +108,8 @@ async def _tail(reader: AccountReader, options: Namespace) -> int:
         # Where the streams end now: what follows is new, what lies before is there.
         following = reader.tail(names)
         await following.start()
+        if sys.stdout.isatty() and not options.json:
+            output.tell(heading(await reader.status()))
         begin = await _begin(reader, options)
         count = options.count or (LAST if options.no_follow and begin is None else None)
         if count is not None:
@@ -181,5 +184,5 @@ def _show(entry: StreamEntry, options: Namespace) -> None:
     if options.json:
         output.say_json(wording.as_json(entry))
         return
-    line, width = wording.one_line(entry, utc(entry.order[0])), wording.line_width()
-    output.say(*wording.fitted(line, width, INDENT))
+    line = wording.one_line(entry, utc(entry.order[0]))
+    output.say(*lines.fitted(line, lines.line_width(), INDENT, wording.HEAD))

@@ -5,12 +5,12 @@ import time
 from argparse import ArgumentParser, Namespace
 from typing import Final
 
-from worker.cli import arguments, output, session
+from worker.cli import arguments, confirm, output, session
 from worker.cli.exit_codes import FAILURE, NOT_KNOWN, OK
 from worker.domain.trading_state import TradingState
 from worker.ledger.errors import LedgerUnavailableError
 from worker.operator.reader import AccountReader
-from worker.operator.trading import Change, Holding
+from worker.operator.trading import ACTIONS, Change, Holding, TradingStateBusyError
 from worker.runtime.errors import UncertainError
 
 #: How long to wait for the workers by default, seconds: they ask for the state every few seconds.
@@ -24,6 +24,7 @@ def configure(parser: ArgumentParser, *, reason_is_needed: bool) -> None:
         arguments.add_reason(parser, "why, for the record")
     else:
         parser.add_argument("--reason", default="", help="why, for the record")
+    confirm.add_arguments(parser)
     parser.add_argument(
         "--timeout",
         type=arguments.seconds,
@@ -41,6 +42,15 @@ def set_state(options: Namespace, state: TradingState) -> int:
 async def _set(reader: AccountReader, state: TradingState, options: Namespace) -> int:
     actor = session.actor()
     async with reader:
+        if options.dry_run:
+            before = (await reader.trading.read()).control.trading_state
+            output.tell(f"would ask for {state}; account {reader.access.account} is {before}")
+            return OK
+        # What makes it stricter is never held up by a question.
+        if state is TradingState.ACTIVE and not await confirm.is_confirmed(
+            reader, options, f"Resume trading on account {reader.access.account}"
+        ):
+            return FAILURE
         try:
             if state is TradingState.ACTIVE:
                 change = await reader.trading.resume(
@@ -48,13 +58,19 @@ async def _set(reader: AccountReader, state: TradingState, options: Namespace) -
                 )
             else:
                 change = await reader.trading.ask(state, reason=options.reason, actor=actor)
+        except TradingStateBusyError as error:
+            await reader.journal.refused(
+                ACTIONS[state], "trading_state",
+                actor=actor, reason=options.reason, error=str(error),
+            )  # fmt: skip
+            raise
         except LedgerUnavailableError as error:
             if not error.may_have_run:
                 raise
             raise UncertainError(
                 f"{error}: it is not known whether this was noted, ask again"
             ) from error
-        output.say(sentence(reader.access.account, change, state), flush=True)
+        output.tell(sentence(reader.access.account, change, state), flush=True)
         held = await until_held(reader, change.control.trading_state, options.timeout)
     still_asked = state is TradingState.ACTIVE and change.control.trading_state is not state
     return FAILURE if still_asked and held == OK else held
@@ -102,9 +118,9 @@ def _say(holding: Holding, state: TradingState) -> int:
         names = ", ".join(holding.silent)
         output.complain(f"not heard from, so it holds no lease and may send nothing: {names}")
     if not live:
-        output.say(f"no worker is alive; whoever starts will hold {state}")
+        output.tell(f"no worker is alive; whoever starts will hold {state}")
         return OK
-    output.say(f"{len(holding.held)} of {live} workers hold{'s' if live == 1 else ''} it")
+    output.tell(f"{len(holding.held)} of {live} workers hold{'s' if live == 1 else ''} it")
     if not holding.missing:
         return OK
     output.complain(f"{', '.join(holding.missing)} did not say so in time")

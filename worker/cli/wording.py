@@ -1,17 +1,12 @@
 """Text and JSON of stream entries; times, ages and amounts in words."""
 
-import os
-import shutil
-import sys
-import textwrap
 from collections.abc import Callable, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 
 import msgspec
 
-from worker.cli.output import screen_width
 from worker.domain.money import text
 from worker.ledger.access import DEAD_STREAM, INPUT_STREAM, StreamEntry
 from worker.runtime.counted import count_of as count_of  # noqa: PLC0414 (for the commands)
@@ -31,6 +26,8 @@ _SIGNAL: Final = (
 #: Significant digits of a price for people: more than any price on its grid has that is in use, so
 #: only averages are rounded.
 _PRICE_DIGITS: Final = 9
+#: How long the aligned columns of an entry's line are: time, type, market and signal.
+HEAD: Final = 14 + 20 + 1 + 22 + 1 + 24 + 1
 _NOTHING: Final[tuple[Any, ...]] = (None, "", [], {})
 
 
@@ -98,6 +95,20 @@ def moment(at: datetime) -> str:
     return f"{at.strftime('%Y-%m-%d')} {clock_time(at)}"
 
 
+def written_moment(at: str) -> str:
+    """Format a time that somebody else has written, as :func:`day_time`; as it is if none."""
+    try:
+        moment_of = datetime.fromisoformat(at)
+        return day_time(moment_of.astimezone(UTC)) if moment_of.tzinfo else at
+    except (ValueError, OverflowError):
+        return at
+
+
+def day_time(at: datetime) -> str:
+    """Format day and time of day in UTC, to the second, as lists show them."""
+    return at.strftime("%m-%d %H:%M:%S")
+
+
 def payload(data: bytes) -> dict[str, Any]:
     """Decode a payload; empty where it is no JSON object."""
     try:
@@ -125,24 +136,6 @@ def one_line(entry: StreamEntry, at: datetime) -> str:
     subject = str(data.get("signal_id") or "-")
     head = f"{kind:<20} {where:<22} {subject:<24}"
     return f"{clock_time(at)}  {printable(head)} {spell(shown)}".rstrip()
-
-
-def fitted(line: str, width: int | None, indent: int) -> list[str]:
-    """Break a line between words so that it fits ``width``; later lines are indented.
-
-    A number stays whole. Blanks that align columns are given up where they would not fit. Without a
-    width the line is whole.
-    """
-    if width is None or len(line) <= width:
-        return [line]
-    return textwrap.wrap(
-        " ".join(line.split()),
-        max(width, 2 * indent),
-        initial_indent=" " * (len(line) - len(line.lstrip())),
-        subsequent_indent=" " * indent,
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
 
 
 def details(data: dict[str, Any]) -> dict[str, Any]:
@@ -208,13 +201,3 @@ def _embedded(data: bytes) -> Any:
         return msgspec.Raw(msgspec.json.format(data, indent=-1))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return _escaped(data)
-
-
-def line_width() -> int | None:
-    """Return the width that lines of text are broken to; None for whole lines.
-
-    A file or a pipe has a line an entry, unless ``COLUMNS`` says how wide it is.
-    """
-    if sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdecimal():
-        return screen_width() or shutil.get_terminal_size().columns
-    return None

@@ -66,7 +66,7 @@ def table(status: Status) -> Table:
         Column("state"),
         Column("in hand", right=True),
         Column("mode"),
-        Column("lag", drop=4, right=True),
+        Column("loop lag", drop=4, right=True),
         Column("version", drop=3),
         Column("configuration", drop=2),
         Column("started", drop=5),
@@ -92,6 +92,6 @@ def _cells(worker: WorkerView, status: Status) -> tuple[str, ...]:
         f"{say('loop_lag_ms')} ms",
         say("version"),
         say("config_digest"),
-        say("started_at"),
+        wording.written_moment(say("started_at")),
         say("host"),
     )

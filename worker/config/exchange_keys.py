@@ -12,6 +12,11 @@ from worker.runtime.secret import Secret
 #: Names a signal may use when nothing is configured: all simulated.
 DEFAULT_EXCHANGES: Final = ("binance", "bybit", "coinbase", "kraken", "okx", "paper")
 SYMBOL_PATTERN: Final = r"^[A-Z0-9]{1,20}/[A-Z0-9]{1,20}(:[A-Z0-9]{1,20})?$"
+#: A symbol and a price above 0, as in `BTC/USDT=50000`.
+MIDDLE_PATTERN: Final = (
+    r"^[A-Z0-9]{1,20}/[A-Z0-9]{1,20}(:[A-Z0-9]{1,20})?"
+    r"=(0\.0{0,11}[1-9][0-9]{0,9}|[1-9][0-9]{0,11}(\.[0-9]{1,12})?)$"
+)
 
 
 class PaperConfig(Section, kw_only=True, frozen=True):
@@ -38,10 +43,25 @@ class PaperConfig(Section, kw_only=True, frozen=True):
         float, real("how long an answer takes, milliseconds", ge=0, le=60_000)
     ] = 0.0
     prices: Annotated[
-        Literal["signal", "live"],
-        doc("`signal` takes the signal's own price as the market's, `live` asks the exchange"),
+        Literal["signal", "live", "walk"],
+        doc(
+            "`signal` takes the signal's own price as the market's, `live` asks the exchange, "
+            "`walk` follows a path that the seed decides"
+        ),
     ] = "signal"
-    seed: Annotated[int, doc("seed of which orders are refused or filled in part")] = 0
+    seed: Annotated[
+        int, doc("seed of which orders are refused or filled in part, and of the path of `walk`")
+    ] = 0
+    walk_middle: Annotated[
+        Decimal, decimal("price that a path stays around, quote units", gt="0", le="1e12")
+    ] = Decimal(100)
+    walk_middles: Annotated[
+        tuple[Annotated[str, Meta(pattern=MIDDLE_PATTERN)], ...],
+        doc("the same of single symbols, `BASE/QUOTE=PRICE`"),
+    ] = ()
+    walk_swing_pct: Annotated[
+        Decimal, decimal("how far a path goes from its middle at most, percent", gt="0", le="90")
+    ] = Decimal(5)
     symbols: Annotated[
         tuple[Annotated[str, Meta(pattern=SYMBOL_PATTERN)], ...],
         doc("markets listed beside the built-in ones, `BASE/QUOTE` or `BASE/QUOTE:QUOTE`"),

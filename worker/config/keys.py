@@ -24,6 +24,7 @@ from worker.config.stage_keys import (
     ExecutionConfig,
     ReconciliationConfig,
     RiskConfig,
+    UpdatesConfig,
     ValidationConfig,
 )
 from worker.domain.identity import ACCOUNT_PATTERN
@@ -48,6 +49,7 @@ __all__ = [
     "SignatureKeyConfig",
     "SignaturesConfig",
     "TracingConfig",
+    "UpdatesConfig",
     "ValidationConfig",
     "WorkerConfig",
 ]
@@ -75,6 +77,7 @@ class Config(Section, kw_only=True, frozen=True):
     risk: RiskConfig = field(default_factory=RiskConfig)
     execution: ExecutionConfig = field(default_factory=ExecutionConfig)
     reconciliation: ReconciliationConfig = field(default_factory=ReconciliationConfig)
+    updates: UpdatesConfig = field(default_factory=UpdatesConfig)
     signatures: SignaturesConfig = field(default_factory=SignaturesConfig)
     tracing: TracingConfig = field(default_factory=TracingConfig)
     log: LogConfig = field(default_factory=LogConfig)

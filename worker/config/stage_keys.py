@@ -84,7 +84,9 @@ class RiskConfig(Section, kw_only=True, frozen=True):
     max_orders_per_minute: Annotated[
         int,
         integer(
-            0, 1_000_000, "entries the account may send a minute, closes are not held up; 0 = off"
+            0,
+            1_000_000,
+            "entries admitted for the account in any 60 seconds, closes are not held up; 0 = off",
         ),
     ] = 0
     close_only_own: Annotated[
@@ -131,6 +133,29 @@ class ExecutionConfig(Section, kw_only=True, frozen=True):
     max_lookup_seconds: Annotated[
         float, real("how long an order in doubt is looked for, seconds", gt=0, le=600)
     ] = 20.0
+    max_rest_seconds: Annotated[
+        float,
+        real(
+            "how long a GTC entry may rest at the exchange before it is cancelled, seconds; 0 = no "
+            "limit",
+            ge=0,
+            le=31_622_400,
+        ),
+    ] = 0.0
+
+
+class UpdatesConfig(Section, kw_only=True, frozen=True):
+    """Learning what happens to resting orders."""
+
+    poll_seconds: Annotated[
+        float,
+        real(
+            "how often a young resting order is asked for, seconds; an older one is asked for as "
+            "often as a thirtieth of its age, but once a minute at least",
+            ge=0.05,
+            le=60,
+        ),
+    ] = 2.0
 
 
 class ReconciliationConfig(Section, kw_only=True, frozen=True):

@@ -7,8 +7,8 @@ from typing import Annotated, Any, ClassVar, Final
 import msgspec
 
 from worker.domain.order import Role, Side
-from worker.domain.refusal import Code, Stage
-from worker.domain.signal import NO_METADATA, Direction, OrderType
+from worker.domain.refusal import CancelCode, Code, Stage
+from worker.domain.signal import NO_METADATA, Action, Direction, OrderType
 
 #: A decimal number as text, never with an exponent.
 DecimalText = Annotated[str, msgspec.Meta(pattern=r"^-?[0-9]+(\.[0-9]+)?$")]
@@ -60,8 +60,8 @@ class Event(msgspec.Struct, kw_only=True, frozen=True, gc=False):
     parts: ClassVar[tuple[type[msgspec.Struct], ...]] = (Header,)
 
 
-class OrderPlaced(Event, kw_only=True, frozen=True, gc=False):
-    """The exchange has the order."""
+class OrderFacts(Event, kw_only=True, frozen=True, gc=False):
+    """An order that the exchange has; ``parent`` is set where it is part of another order."""
 
     client_order_id: str
     exchange_order_id: str
@@ -71,12 +71,27 @@ class OrderPlaced(Event, kw_only=True, frozen=True, gc=False):
     quantity: DecimalText
     price: DecimalText | None
     attempts: int
+    parent: str | None = None
+
+
+class ExchangeTime(Event, kw_only=True, frozen=True, gc=False):
+    """When it happened, as the exchange says; None where it does not say."""
+
+    exchange_time: datetime | None = None
+
+
+class OrderPlaced(Event, kw_only=True, frozen=True, gc=False):
+    """The exchange has the order."""
+
+    parts: ClassVar[tuple[type[msgspec.Struct], ...]] = (Header, OrderFacts)
+
+    exchange_time: datetime | None = None
 
 
 class OrderEvent(Event, kw_only=True, frozen=True, gc=False):
     """The end, or a fill, of a placed order; has all fields of :class:`OrderPlaced`."""
 
-    parts: ClassVar[tuple[type[msgspec.Struct], ...]] = (Header, OrderPlaced)
+    parts: ClassVar[tuple[type[msgspec.Struct], ...]] = (Header, OrderFacts, ExchangeTime)
 
 
 class OrderPartiallyFilled(OrderEvent, kw_only=True, frozen=True, gc=False):
@@ -103,6 +118,7 @@ class OrderFilled(OrderEvent, kw_only=True, frozen=True, gc=False):
     slippage_bps: DecimalText | None
     slippage_exceeded: bool
     latency_ms: int
+    terminal: bool = True
 
 
 class OrderCancelled(OrderEvent, kw_only=True, frozen=True, gc=False):
@@ -113,7 +129,9 @@ class OrderCancelled(OrderEvent, kw_only=True, frozen=True, gc=False):
     fee: DecimalText
     fee_currency: str
     fees: dict[str, DecimalText]
+    code: CancelCode
     reason: str
+    terminal: bool = True
 
 
 class OrderFailed(Event, kw_only=True, frozen=True, gc=False):
@@ -126,10 +144,25 @@ class OrderFailed(Event, kw_only=True, frozen=True, gc=False):
     attempts: int
     client_order_id: str | None = None
     exchange_order_id: str | None = None
+    role: Role | None = None
+    parent: str | None = None
+    terminal: bool = True
+
+
+class SignalCompleted(Event, kw_only=True, frozen=True, gc=False):
+    """The signal ended well without an order of its own.
+
+    ``target`` is the signal that it was about, null where it named none.
+    """
+
+    action: Action
+    result: str
+    target: str | None = None
+    terminal: bool = True
 
 
 class PositionOpened(Event, kw_only=True, frozen=True, gc=False):
-    """An entry's fills opened a position."""
+    """An entry's fills opened a position; its fee is null until its trades are known."""
 
     position_id: str
     direction: Direction
@@ -137,7 +170,7 @@ class PositionOpened(Event, kw_only=True, frozen=True, gc=False):
     entry_price: DecimalText
     stop_loss: DecimalText | None
     take_profit: DecimalText | None
-    fee: DecimalText
+    fee: DecimalText | None
 
 
 class PositionChanged(Event, kw_only=True, frozen=True, gc=False):
@@ -191,7 +224,9 @@ class TradingStateChanged(Event, kw_only=True, frozen=True, gc=False):
 class OperatorAction(Event, kw_only=True, frozen=True, gc=False):
     """A person did something that changed no trading state, or tried to.
 
-    ``action`` is the command, ``subject`` what it was about.
+    ``action`` is the command, ``subject`` what it was about. ``result`` is ``done``, ``refused`` or
+    ``unknown`` (Redis did not answer, or the command was interrupted); ``error`` says why where it
+    is not done. ``before`` and ``after`` are empty where the action has no state to tell.
     """
 
     action: str
@@ -200,6 +235,8 @@ class OperatorAction(Event, kw_only=True, frozen=True, gc=False):
     reason: str
     before: str
     after: str
+    result: str = "done"
+    error: str = ""
 
 
 class ReconciliationCompleted(Event, kw_only=True, frozen=True, gc=False):
@@ -215,6 +252,7 @@ STREAM_OF: Final[dict[type[Event], str]] = {
     OrderFilled: "orders",
     OrderCancelled: "orders",
     OrderFailed: "orders",
+    SignalCompleted: "orders",
     PositionOpened: "positions",
     PositionChanged: "positions",
     PositionClosed: "positions",
@@ -223,8 +261,23 @@ STREAM_OF: Final[dict[type[Event], str]] = {
     OperatorAction: "system",
     ReconciliationCompleted: "system",
 }
-#: One of these ends every decoded signal, exactly once; a duplicate or a conflict gets none.
-TERMINAL_EVENTS: Final = (OrderFilled, OrderCancelled, OrderFailed)
+#: One of these ends every decoded signal, exactly once, and says ``terminal: true``; a duplicate or
+#: a conflict gets none.
+TERMINAL_EVENTS: Final = (OrderFilled, OrderCancelled, OrderFailed, SignalCompleted)
+_TERMINAL_NAMES: Final = frozenset(kind.__name__ for kind in TERMINAL_EVENTS)
+
+
+def terminal_event(kind: str, data: bytes) -> dict[str, Any] | None:
+    """Decode an event on ``orders`` if it is the end of its signal; None if it is not.
+
+    Args:
+        kind: the name of its type.
+        data: its JSON; without ``terminal`` it is from before every end said so.
+    """
+    if kind not in _TERMINAL_NAMES:
+        return None
+    event: dict[str, Any] = msgspec.json.decode(data)
+    return event if event.get("terminal", True) is True else None
 
 
 def payload_struct(kind: type[Event]) -> type[msgspec.Struct]:

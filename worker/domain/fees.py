@@ -6,7 +6,7 @@ from typing import Final
 
 from worker.domain.market import SPOT, SymbolInfo
 from worker.domain.money import ZERO, floor_to, ratio, tidy
-from worker.domain.order import BUY, Fill, Side, total_quantity
+from worker.domain.order import BUY, Fill, Side
 from worker.domain.signal import LONG, Direction
 
 NO_FEES: Final[Mapping[str, Decimal]] = {}
@@ -54,7 +54,9 @@ def _in_quote(currency: str, fee: Decimal, price: Decimal, info: SymbolInfo) -> 
     return fee * price if currency == info.base else ZERO
 
 
-def fee_in_base(fills: tuple[Fill, ...], direction: Direction, info: SymbolInfo) -> Decimal:
+def coins_taken(
+    fills: tuple[Fill, ...], direction: Direction, info: SymbolInfo
+) -> tuple[Decimal, Decimal]:
     """Return how many base units the fills' fees took out of the coins that a position holds.
 
     On spot a fee in the base currency comes out of the coins that were bought, or out of those
@@ -65,28 +67,23 @@ def fee_in_base(fills: tuple[Fill, ...], direction: Direction, info: SymbolInfo)
         fills: of one order.
         direction: of the position.
         info: the market's rules.
+
+    Returns:
+        The base units, and what they were worth at the prices of their fills, quote units.
     """
-    total = ZERO
+    coins = value = ZERO
     if info.kind is not SPOT or direction is not LONG:
-        return total
+        return coins, value
+    base = info.base
     for fill in fills:
-        if fill.fee_currency == info.base:
-            total += fill.fee
+        if fill.fee_currency == base:
+            coins += fill.fee
+            value += fill.fee * fill.price
         for currency, fee in fill.more_fees:
-            if currency == info.base:
-                total += fee
-    return total
-
-
-def received_quantity(fills: tuple[Fill, ...], direction: Direction, info: SymbolInfo) -> Decimal:
-    """Return the base units that an entry's fills add to its position.
-
-    Args:
-        fills: the entry's, at least one.
-        direction: of the position they open.
-        info: the market's rules.
-    """
-    return total_quantity(fills) - fee_in_base(fills, direction, info)
+            if currency == base:
+                coins += fee
+                value += fee * fill.price
+    return coins, value
 
 
 def sellable_after_fee(quantity: Decimal, info: SymbolInfo) -> Decimal:

@@ -2,6 +2,7 @@
 
 import math
 from decimal import (
+    ROUND_05UP,
     ROUND_CEILING,
     ROUND_FLOOR,
     ROUND_HALF_EVEN,
@@ -32,6 +33,8 @@ _quantize, _normalize = _CONTEXT.quantize, _CONTEXT.normalize
 _floor: Final = Context(prec=PRECISION, rounding=ROUND_FLOOR).quantize
 _ceil: Final = Context(prec=PRECISION, rounding=ROUND_CEILING).quantize
 _divide: Final = Context(prec=QUOTIENT_DIGITS, rounding=ROUND_HALF_EVEN).divide
+#: Rounded so that rounding the quotient once more is as if it were done once.
+_divide_once: Final = Context(prec=QUOTIENT_DIGITS, rounding=ROUND_05UP).divide
 #: The steps that one ``quantize`` rounds to, however they are written (0.1, 0.10).
 _DECIMAL_STEPS: Final = {step: step for step in (Decimal(1).scaleb(-n) for n in range(19))}
 
@@ -82,6 +85,23 @@ def _above_grid(value: Decimal, step: Decimal) -> Decimal:
 def ratio(numerator: Decimal, denominator: Decimal) -> Decimal:
     """Divide, rounded half-even to ``QUOTIENT_DIGITS`` significant digits."""
     return tidy(_divide(numerator, denominator))
+
+
+def shown(value: Decimal) -> Decimal:
+    """Round a computed amount half-even to the 18 fractional digits that are shown."""
+    written = str(value)
+    if len(written) > _SHORT or "E" in written:
+        value = _quantize(value, SHOWN_QUANTUM)
+    return _normalize(value) or ZERO
+
+
+def shown_ratio(numerator: Decimal, denominator: Decimal) -> Decimal:
+    """Divide, rounded half-even to the 18 fractional digits that are shown."""
+    value = _divide_once(numerator, denominator)
+    written = str(value)
+    if len(written) > _SHORT or "E" in written:
+        value = _quantize(value, SHOWN_QUANTUM)
+    return _normalize(value) or ZERO
 
 
 def tidy(value: Decimal) -> Decimal:

@@ -37,11 +37,16 @@ class Role(StrEnum):
 
 
 class OrderState(StrEnum):
-    """The state of an order, from planned to ended."""
+    """The state of an order, from planned to ended.
+
+    ``TRIGGERED``: its trigger has been reached, and what trades is the order that this one became
+    or sent (its child); one id of ours stands for both.
+    """
 
     PENDING = "PENDING"
     SUBMITTED = "SUBMITTED"
     ACTIVE = "ACTIVE"
+    TRIGGERED = "TRIGGERED"
     PARTIALLY_FILLED = "PARTIALLY_FILLED"
     FILLED = "FILLED"
     CANCELLED = "CANCELLED"
@@ -56,6 +61,7 @@ class Fact(StrEnum):
 
     SENT = "sent"
     ACCEPTED = "accepted"
+    TRIGGERED = "triggered"
     PART_FILLED = "part_filled"
     FILLED = "filled"
     CANCELLED = "cancelled"
@@ -85,42 +91,55 @@ PENDING, PARTIALLY_FILLED = OrderState.PENDING, OrderState.PARTIALLY_FILLED
 SENT = Fact.SENT
 
 _S = OrderState
+#: Each row says why it is legal; what has no row is refused by :func:`advance`.
 TRANSITIONS: Final[dict[tuple[OrderState, Fact], OrderState]] = {
-    (_S.PENDING, Fact.SENT): _S.SUBMITTED,
+    (_S.PENDING, Fact.SENT): _S.SUBMITTED,  # the request has left, or may have
     (_S.PENDING, Fact.FAILED): _S.FAILED,  # refused by our own rules, never sent
     (_S.SUBMITTED, Fact.SENT): _S.SUBMITTED,  # sent again after proof that it had not arrived
-    (_S.SUBMITTED, Fact.ACCEPTED): _S.ACTIVE,
+    (_S.SUBMITTED, Fact.ACCEPTED): _S.ACTIVE,  # the exchange has it
+    (_S.SUBMITTED, Fact.TRIGGERED): _S.TRIGGERED,  # the trigger was reached before the first look
     (_S.SUBMITTED, Fact.PART_FILLED): _S.PARTIALLY_FILLED,  # the create response had fills
-    (_S.SUBMITTED, Fact.FILLED): _S.FILLED,
+    (_S.SUBMITTED, Fact.FILLED): _S.FILLED,  # the same, and they were all of it
     (_S.SUBMITTED, Fact.CANCELLED): _S.CANCELLED,  # IOC or FOK with nothing to trade against
-    (_S.SUBMITTED, Fact.REJECTED): _S.REJECTED,
-    (_S.SUBMITTED, Fact.EXPIRED): _S.EXPIRED,
+    (_S.SUBMITTED, Fact.REJECTED): _S.REJECTED,  # the exchange refused it
+    (_S.SUBMITTED, Fact.EXPIRED): _S.EXPIRED,  # what some exchanges call an unfilled IOC or FOK
     (_S.SUBMITTED, Fact.FAILED): _S.FAILED,  # proven not to have reached the exchange
-    (_S.SUBMITTED, Fact.LOST): _S.UNRESOLVED,
-    (_S.ACTIVE, Fact.ACCEPTED): _S.ACTIVE,
-    (_S.ACTIVE, Fact.PART_FILLED): _S.PARTIALLY_FILLED,
-    (_S.ACTIVE, Fact.FILLED): _S.FILLED,
-    (_S.ACTIVE, Fact.CANCELLED): _S.CANCELLED,
+    (_S.SUBMITTED, Fact.LOST): _S.UNRESOLVED,  # nobody can tell whether the exchange has it
+    (_S.ACTIVE, Fact.ACCEPTED): _S.ACTIVE,  # it still rests
+    (_S.ACTIVE, Fact.TRIGGERED): _S.TRIGGERED,  # the market has reached its trigger
+    (_S.ACTIVE, Fact.PART_FILLED): _S.PARTIALLY_FILLED,  # it trades
+    (_S.ACTIVE, Fact.FILLED): _S.FILLED,  # the same, and that was all of it
+    (_S.ACTIVE, Fact.CANCELLED): _S.CANCELLED,  # by us, the exchange or a person
     (_S.ACTIVE, Fact.REJECTED): _S.REJECTED,  # acknowledged, then refused by the matching engine
-    (_S.ACTIVE, Fact.EXPIRED): _S.EXPIRED,
+    (_S.ACTIVE, Fact.EXPIRED): _S.EXPIRED,  # its time was up at the exchange
+    (_S.TRIGGERED, Fact.ACCEPTED): _S.TRIGGERED,  # its child rests, or the report is a stale one
+    (_S.TRIGGERED, Fact.TRIGGERED): _S.TRIGGERED,  # its child has not traded yet
+    (_S.TRIGGERED, Fact.PART_FILLED): _S.PARTIALLY_FILLED,  # its child trades
+    (_S.TRIGGERED, Fact.FILLED): _S.FILLED,  # its child has traded whole
+    (_S.TRIGGERED, Fact.CANCELLED): _S.CANCELLED,  # its child was cancelled
+    (_S.TRIGGERED, Fact.REJECTED): _S.REJECTED,  # its child was refused, for want of funds say
+    (_S.TRIGGERED, Fact.EXPIRED): _S.EXPIRED,  # its child found nothing to trade against
     (_S.PARTIALLY_FILLED, Fact.ACCEPTED): _S.PARTIALLY_FILLED,  # a stale report
-    (_S.PARTIALLY_FILLED, Fact.PART_FILLED): _S.PARTIALLY_FILLED,
-    (_S.PARTIALLY_FILLED, Fact.FILLED): _S.FILLED,
-    (_S.PARTIALLY_FILLED, Fact.CANCELLED): _S.CANCELLED,
-    (_S.PARTIALLY_FILLED, Fact.EXPIRED): _S.EXPIRED,
+    (_S.PARTIALLY_FILLED, Fact.TRIGGERED): _S.PARTIALLY_FILLED,  # its child's fill came first
+    (_S.PARTIALLY_FILLED, Fact.PART_FILLED): _S.PARTIALLY_FILLED,  # a further part, or no news
+    (_S.PARTIALLY_FILLED, Fact.FILLED): _S.FILLED,  # the last part
+    (_S.PARTIALLY_FILLED, Fact.CANCELLED): _S.CANCELLED,  # what has traded stays traded
+    (_S.PARTIALLY_FILLED, Fact.EXPIRED): _S.EXPIRED,  # the same
+    (_S.FILLED, Fact.TRIGGERED): _S.FILLED,  # its child's fill came before the trigger's report
     (_S.CANCELLED, Fact.PART_FILLED): _S.CANCELLED,  # a fill that was under way
     (_S.CANCELLED, Fact.FILLED): _S.FILLED,  # filled while the cancel was under way
     (_S.EXPIRED, Fact.PART_FILLED): _S.EXPIRED,  # as for a cancelled one
-    (_S.EXPIRED, Fact.FILLED): _S.FILLED,
+    (_S.EXPIRED, Fact.FILLED): _S.FILLED,  # as for a cancelled one
     (_S.UNRESOLVED, Fact.ACCEPTED): _S.ACTIVE,  # found at last
-    (_S.UNRESOLVED, Fact.PART_FILLED): _S.PARTIALLY_FILLED,
-    (_S.UNRESOLVED, Fact.FILLED): _S.FILLED,
-    (_S.UNRESOLVED, Fact.CANCELLED): _S.CANCELLED,
-    (_S.UNRESOLVED, Fact.REJECTED): _S.REJECTED,
-    (_S.UNRESOLVED, Fact.EXPIRED): _S.EXPIRED,
+    (_S.UNRESOLVED, Fact.TRIGGERED): _S.TRIGGERED,  # found, and its trigger was reached meanwhile
+    (_S.UNRESOLVED, Fact.PART_FILLED): _S.PARTIALLY_FILLED,  # found, and it had traded in part
+    (_S.UNRESOLVED, Fact.FILLED): _S.FILLED,  # found, and it had traded whole
+    (_S.UNRESOLVED, Fact.CANCELLED): _S.CANCELLED,  # found, and it was over
+    (_S.UNRESOLVED, Fact.REJECTED): _S.REJECTED,  # found, and it had been refused
+    (_S.UNRESOLVED, Fact.EXPIRED): _S.EXPIRED,  # found, and its time had been up
     (_S.UNRESOLVED, Fact.SENT): _S.SUBMITTED,  # proven absent, sent again
     (_S.UNRESOLVED, Fact.FAILED): _S.FAILED,  # proven absent, too late to send
-    (_S.UNRESOLVED, Fact.LOST): _S.UNRESOLVED,
+    (_S.UNRESOLVED, Fact.LOST): _S.UNRESOLVED,  # asked again, and still nobody can tell
 }
 
 
@@ -142,10 +161,19 @@ def advance(state: OrderState, fact: Fact) -> OrderState:
         raise IllegalTransitionError(f"{fact.value!r} cannot follow {state}") from None
 
 
-class OrderRequest(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True, gc=False):
+class OrderRequest(
+    msgspec.Struct,
+    kw_only=True,
+    frozen=True,
+    forbid_unknown_fields=True,
+    omit_defaults=True,
+    gc=False,
+):
     """An order exactly as it is sent: final, rounded, the same on any worker that reads the record.
 
-    ``quantity`` in base units; ``price`` and ``stop_price`` in quote units.
+    ``quantity`` in base units; ``price`` and ``stop_price`` in quote units. A ``post_only`` order
+    is refused, or ended, where it would trade at once. A field at its default is not stored: an
+    older worker reads what it would have written.
     """
 
     client_order_id: str
@@ -159,6 +187,7 @@ class OrderRequest(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fie
     stop_price: Decimal | None = None
     time_in_force: TimeInForce | None = None
     reduce_only: bool = False
+    post_only: bool = False
 
 
 class Fill(msgspec.Struct, kw_only=True, frozen=True, gc=False):
@@ -230,6 +259,7 @@ def fact_of(state: OrderState) -> Fact:
 _FACT_OF: Final = {
     OrderState.SUBMITTED: Fact.ACCEPTED,
     OrderState.ACTIVE: Fact.ACCEPTED,
+    OrderState.TRIGGERED: Fact.TRIGGERED,
     OrderState.PARTIALLY_FILLED: Fact.PART_FILLED,
     OrderState.FILLED: Fact.FILLED,
     OrderState.CANCELLED: Fact.CANCELLED,

@@ -6,16 +6,10 @@ from typing import Final
 
 import msgspec
 
-from worker.domain.fees import (
-    FeeList,
-    fee_in_base,
-    fees_in_quote,
-    received_quantity,
-    split_fees,
-    total_fees,
-)
+from worker.domain.earlier import Earlier
+from worker.domain.fees import coins_taken, fees_in_quote, total_fees
 from worker.domain.market import SPOT, SymbolInfo
-from worker.domain.money import HUNDRED, ZERO, floor_to, ratio, tidy
+from worker.domain.money import HUNDRED, ZERO, floor_to, ratio, shown, shown_ratio, tidy
 from worker.domain.order import Fill, average_price, total_quantity, total_value
 from worker.domain.signal import LONG, Direction
 
@@ -32,12 +26,20 @@ class Position(
     omit_defaults=True,
     gc=False,
 ):
-    """The account's net position in one symbol of one exchange.
+    """The account's net position in one symbol of one exchange: exact sums of its fills.
 
-    ``quantity`` is held now, ``opened_quantity`` was opened in total (base units, net of fees taken
-    in the base currency on spot). ``realized_pnl`` is in the quote currency, net of every fee that
-    could be converted to it; ``fees`` holds each fee in its own currency, ``fee`` the sum of the
-    convertible ones in quote (see :mod:`worker.domain.fees`).
+    Nothing that is stored was ever divided, but for what ``earlier`` was charged: the sums do not
+    depend on the order in which fills became known, or on how they were cut. Means, and the share
+    of the cost that an exit is charged, are worked out from them when asked for; what is left of a
+    position at its end is charged whole. ``quantity``, held now and 0 once it is closed, follows
+    from the sums too; it stands beside them because everything asks for it.
+
+    Quantities are base units, values quote units. ``entry_*`` are what entries traded, ``exit_*``
+    what exits did, fees left out. ``entry_fee`` and ``exit_fee`` are every fee that could be
+    converted to quote; ``fees`` holds each in its own currency (see :mod:`worker.domain.fees`).
+    ``entry_coins`` of base currency, worth ``entry_coin_value`` at their fills' prices, were taken
+    out of what was bought (spot), ``exit_coins`` out of what was left. ``gone`` left the position
+    without a trade: what the wallet lacked, and what is too little to be traded.
     """
 
     position_id: str
@@ -45,36 +47,137 @@ class Position(
     symbol: str
     direction: Direction
     quantity: Decimal
-    opened_quantity: Decimal
-    entry_price: Decimal
+    entry_quantity: Decimal
+    entry_value: Decimal
     opened_at: datetime
     signal_id: str
     strategy_id: str | None = None
     stop_loss: Decimal | None = None
     take_profit: Decimal | None = None
-    realized_pnl: Decimal = ZERO
-    exit_value: Decimal = ZERO
+    entry_fee: Decimal = ZERO
+    entry_coins: Decimal = ZERO
+    entry_coin_value: Decimal = ZERO
     exit_quantity: Decimal = ZERO
-    fee: Decimal = ZERO
+    exit_value: Decimal = ZERO
+    exit_fee: Decimal = ZERO
+    exit_coins: Decimal = ZERO
+    exit_coin_value: Decimal = ZERO
+    gone: Decimal = ZERO
     fees: dict[str, Decimal] = {}
-    #: Fees of the entry not yet charged to realised profit, in quote.
-    entry_fee_open: Decimal = ZERO
+    earlier: Earlier | None = None
+
+    @property
+    def opened_quantity(self) -> Decimal:
+        """All that was ever opened, base units, net of the fees that were taken out of it."""
+        opened = self.entry_quantity - self.entry_coins
+        return tidy(opened if self.earlier is None else opened + self.earlier.opened)
 
     @property
     def cost(self) -> Decimal:
         """Entry value of the quantity held, quote units."""
-        return self.quantity * self.entry_price
+        quantity = self.quantity
+        if quantity == self.entry_quantity:
+            return self.entry_value
+        return ratio(self.entry_value * quantity, self.entry_quantity)
+
+    @property
+    def entry_price(self) -> Decimal:
+        """Mean price of what is held, quote units, rounded as it is shown."""
+        return shown_ratio(self.entry_value, self.entry_quantity)
 
     @property
     def exit_price(self) -> Decimal | None:
-        """Mean price of the closed part, quote units; None if nothing was closed."""
-        return ratio(self.exit_value, self.exit_quantity) if self.exit_quantity else None
+        """Mean price of the closed part, quote units, as it is shown; None if there is none."""
+        quantity, value = self.exits
+        return shown_ratio(value, quantity) if quantity else None
+
+    @property
+    def exits(self) -> tuple[Decimal, Decimal]:
+        """All that exits ever traded: base units, and their value in quote units."""
+        if self.earlier is None:
+            return self.exit_quantity, self.exit_value
+        return (
+            self.exit_quantity + self.earlier.exit_quantity,
+            self.exit_value + self.earlier.exit_value,
+        )
+
+    @property
+    def entry_fee_open(self) -> Decimal:
+        """Fees of the entry not yet charged to realised profit, in quote, as it is shown."""
+        if not self.quantity:
+            return ZERO
+        return shown(self.entry_fee - self._charged(self._closed()[0])[1])
+
+    @property
+    def fee(self) -> Decimal:
+        """Every fee so far that could be converted, quote units."""
+        fee = self.entry_fee + self.exit_fee
+        return tidy(fee if self.earlier is None else fee + self.earlier.fee)
+
+    @property
+    def realized_pnl(self) -> Decimal:
+        """Profit realised so far, quote units, net of fees, rounded as it is shown."""
+        return shown(self.realized)
+
+    @property
+    def realized(self) -> Decimal:
+        """Profit realised so far, quote units, net of every fee that could be converted.
+
+        Of a position that was sold to the last unit it is exactly what came in less what went out.
+        """
+        realized = ZERO
+        if self.earlier is not None:
+            realized = self.earlier.realized(self.direction)
+        if not (self.exit_quantity or self.gone):
+            return realized
+        is_whole = self.exit_quantity == self.entry_quantity
+        if is_whole and not (self.entry_coins or self.exit_coins):  # nearly always
+            gain = self.exit_value - self.entry_value
+            fees = self.entry_fee + self.exit_fee
+            return realized + (gain if self.direction is LONG else -gain) - fees
+        closed, coin_value = self._closed()
+        cost, fee = self._charged(closed)
+        gain = self.exit_value + coin_value - cost
+        return realized + (gain if self.direction is LONG else -gain) - fee - self.exit_fee
 
     @property
     def realized_pnl_pct(self) -> Decimal:
-        """Realised profit in percent of the closed part's entry value."""
-        basis = self.exit_quantity * self.entry_price
-        return ratio(self.realized_pnl * HUNDRED, basis) if basis else ZERO
+        """Realised profit in percent of the closed part's entry value, as it is shown."""
+        return self.percent_of_cost(self.realized)
+
+    def percent_of_cost(self, realized: Decimal) -> Decimal:
+        """Return ``realized`` in percent of the closed part's entry value, as it is shown."""
+        closed = self._closed()[0] if self.exit_coins else self.exit_quantity
+        if self.earlier is not None:
+            closed += self.earlier.closed
+        basis = closed * self.entry_value
+        return shown_ratio(realized * HUNDRED * self.entry_quantity, basis) if basis else ZERO
+
+    def _closed(self) -> tuple[Decimal, Decimal]:
+        """Return what exits took off what is held, their fees included, and the worth of those.
+
+        A fee takes no more coins than there are: the wallet paid the rest from coins the book knows
+        nothing of, as money.
+        """
+        coins, value = self.exit_coins, self.exit_coin_value
+        if not coins:
+            return self.exit_quantity, ZERO
+        room = self.entry_quantity - self.entry_coins - self.exit_quantity - self.gone
+        taken = min(coins, max(room, ZERO))
+        if taken != coins:
+            value = ratio(value * taken, coins)
+        return self.exit_quantity + taken, value
+
+    def _charged(self, closed: Decimal) -> tuple[Decimal, Decimal]:
+        """Return the share of the cost, and of the entry's fees, that ``closed`` is charged."""
+        opened, cost, fee = self.entry_quantity, self.entry_value, self.entry_fee
+        if self.entry_coins:
+            opened, cost = opened - self.entry_coins, cost - self.entry_coin_value
+        if closed == opened:
+            return cost, fee
+        if self.quantity:
+            fee = ratio(fee * closed, opened)
+        return ratio(cost * closed, opened) if opened else ZERO, fee
 
 
 def open_position(
@@ -91,85 +194,81 @@ def open_position(
     take_profit: Decimal | None,
 ) -> Position:
     """Open the position that an entry order's fills (at least one) make."""
-    received = tidy(received_quantity(fills, direction, info))
-    fee = tidy(fees_in_quote(fills, info))
+    coins, coin_value = coins_taken(fills, direction, info)
+    traded = total_quantity(fills)
     return Position(
         position_id=position_id,
         exchange=exchange,
         symbol=info.symbol,
         direction=direction,
-        quantity=received,
-        opened_quantity=received,
-        entry_price=tidy(average_price(fills) or ZERO),
+        quantity=tidy(traded - coins if coins else traded),
+        entry_quantity=traded,
+        entry_value=total_value(fills),
         opened_at=opened_at,
         signal_id=signal_id,
         strategy_id=strategy_id,
         stop_loss=stop_loss,
         take_profit=take_profit,
-        fee=fee,
+        entry_fee=fees_in_quote(fills, info),
+        entry_coins=coins,
+        entry_coin_value=coin_value,
         fees=total_fees(fills),
-        entry_fee_open=fee,
     )
 
 
 def enlarge_position(position: Position, fills: tuple[Fill, ...], info: SymbolInfo) -> Position:
     """Add an entry's fills in the position's own direction; the entry price becomes their mean."""
-    more = open_position(
-        position_id=position.position_id,
-        exchange=position.exchange,
-        direction=position.direction,
-        fills=fills,
-        info=info,
-        opened_at=position.opened_at,
-        signal_id=position.signal_id,
-        strategy_id=position.strategy_id,
-        stop_loss=position.stop_loss,
-        take_profit=position.take_profit,
+    held = _settled(position)
+    coins, coin_value = coins_taken(fills, position.direction, info)
+    traded = total_quantity(fills)
+    return msgspec.structs.replace(
+        held,
+        quantity=tidy(held.quantity + traded - coins),
+        entry_quantity=held.entry_quantity + traded,
+        entry_value=held.entry_value + total_value(fills),
+        entry_fee=held.entry_fee + fees_in_quote(fills, info),
+        entry_coins=held.entry_coins + coins,
+        entry_coin_value=held.entry_coin_value + coin_value,
+        fees=total_fees(fills, held.fees),
     )
-    quantity = position.quantity + more.quantity
+
+
+def _settled(position: Position) -> Position:
+    """Move what was closed so far into ``earlier``, so that an entry leaves its profit alone.
+
+    The only sums that are divided: what is moved and what stays are together what there was.
+    """
+    if not (position.exit_quantity or position.gone):
+        return position
+    before, held = position.earlier or Earlier(), position.quantity
+    closed, coin_value = position._closed()  # noqa: SLF001 (its own module)
+    charged, fee = position._charged(closed)  # noqa: SLF001
+    opened = position.entry_quantity - position.entry_coins
+    cost = position.entry_value - position.entry_coin_value
+    lost = ratio(cost * position.gone, opened) if position.gone else ZERO
     return msgspec.structs.replace(
         position,
-        quantity=tidy(quantity),
-        opened_quantity=tidy(position.opened_quantity + more.quantity),
-        entry_price=ratio(position.cost + more.cost, quantity) if quantity else ZERO,
-        fee=tidy(position.fee + more.fee),
-        fees=total_fees(fills, position.fees),
-        entry_fee_open=tidy(position.entry_fee_open + more.entry_fee_open),
+        entry_quantity=held,
+        entry_value=cost - charged - lost,
+        entry_fee=position.entry_fee - fee,
+        entry_coins=ZERO,
+        entry_coin_value=ZERO,
+        exit_quantity=ZERO,
+        exit_value=ZERO,
+        exit_fee=ZERO,
+        exit_coins=ZERO,
+        exit_coin_value=ZERO,
+        gone=ZERO,
+        earlier=Earlier(
+            opened=before.opened + opened - held,
+            closed=before.closed + closed,
+            cost=before.cost + charged,
+            exit_quantity=before.exit_quantity + position.exit_quantity,
+            exit_value=before.exit_value + position.exit_value,
+            coin_value=before.coin_value + coin_value,
+            fee=before.fee + fee + position.exit_fee,
+        ),
     )
-
-
-def split_fills(
-    fills: tuple[Fill, ...], quantity: Decimal
-) -> tuple[tuple[Fill, ...], tuple[Fill, ...]]:
-    """Split fills at ``quantity`` base units; the fill that crosses it is cut, its fees too.
-
-    Returns:
-        The fills up to ``quantity``, and the rest, both in their order.
-    """
-    first: list[Fill] = []
-    rest: list[Fill] = []
-    for fill in fills:
-        part = min(fill.quantity, quantity)
-        quantity -= part
-        if part == fill.quantity:
-            first.append(fill)
-            continue
-        if part:
-            taken, fill = _cut(fill, part)  # noqa: PLW2901
-            first.append(taken)
-        rest.append(fill)
-    return tuple(first), tuple(rest)
-
-
-def _cut(fill: Fill, part: Decimal) -> tuple[Fill, Fill]:
-    """Cut a fill into its first ``part`` base units and the rest, its fees in proportion."""
-    taken, left = split_fees(fill, part)
-    return _resized(fill, part, taken), _resized(fill, fill.quantity - part, left)
-
-
-def _resized(fill: Fill, quantity: Decimal, fees: FeeList) -> Fill:
-    (_, fee), *more_fees = fees
-    return msgspec.structs.replace(fill, quantity=quantity, fee=fee, more_fees=tuple(more_fees))
 
 
 def is_untradable(quantity: Decimal, price: Decimal | None, info: SymbolInfo) -> bool:
@@ -208,19 +307,40 @@ def reduce_position(
     Returns:
         The position after the fills, and the profit they realised, quote units.
     """
-    sold, value = total_quantity(fills), total_value(fills)
-    fee, fees = fees_in_quote(fills, info), total_fees(fills, position.fees)
-    taken = fee_in_base(fills, position.direction, info)
-    left = position.quantity - sold - missing
-    price = average_price(fills) or ZERO
-    if taken:
-        # Not more than is left: the wallet paid the rest from coins the book knows nothing of.
-        taken = min(taken, max(left, ZERO))
-        left -= taken
-        sold, value = sold + taken, value + taken * price
-    if is_untradable(left, price, info):
-        left = ZERO
-    return _take_off(position, sold, value, left, fee, fees)
+    coins, coin_value = coins_taken(fills, position.direction, info)
+    sold = total_quantity(fills)
+    after = msgspec.structs.replace(
+        position,
+        quantity=_left(position, sold + missing, coins),
+        exit_quantity=position.exit_quantity + sold,
+        exit_value=position.exit_value + total_value(fills),
+        exit_fee=position.exit_fee + fees_in_quote(fills, info),
+        exit_coins=_sum(position.exit_coins, coins),
+        exit_coin_value=_sum(position.exit_coin_value, coin_value),
+        gone=_sum(position.gone, missing),
+        fees=total_fees(fills, position.fees),
+    )
+    left = after.quantity
+    if left and is_untradable(left, average_price(fills), info):
+        after = msgspec.structs.replace(after, quantity=ZERO, gone=after.gone + left)
+    return after, tidy(after.realized_pnl - position.realized_pnl)
+
+
+def _left(position: Position, less: Decimal, coins: Decimal) -> Decimal:
+    """Return what is left of a position after ``less`` of it left and its fees took ``coins``."""
+    coins = _sum(position.exit_coins, coins)
+    if not coins:
+        left = position.quantity - less
+    else:
+        left = position.entry_quantity - position.entry_coins - position.exit_quantity
+        left -= position.gone + less
+        left -= min(coins, max(left, ZERO))
+    return tidy(left) if left > ZERO else ZERO
+
+
+def _sum(amount: Decimal, more: Decimal) -> Decimal:
+    """Add; where there is nothing to add, return the same object: a default is not stored."""
+    return amount + more if more else amount
 
 
 def write_off(position: Position) -> tuple[Position, Decimal]:
@@ -230,7 +350,9 @@ def write_off(position: Position) -> tuple[Position, Decimal]:
         The ended position, and the profit of that: the entry's fees that were still open, as a
         loss. What the rest was worth is not known here.
     """
-    return _take_off(position, ZERO, ZERO, ZERO, ZERO, position.fees)
+    gone = position.gone + position.quantity
+    after = msgspec.structs.replace(position, quantity=ZERO, gone=gone)
+    return after, tidy(after.realized_pnl - position.realized_pnl)
 
 
 def correct_position(
@@ -247,57 +369,20 @@ def correct_position(
     Returns:
         The corrected position, and the profit the correction realised, quote units.
     """
-    if quantity < position.quantity:
-        sold = position.quantity - quantity
-        return _take_off(position, sold, sold * price, quantity, ZERO, position.fees)
-    bought = quantity - position.quantity
-    cost = position.cost + bought * price
-    after = msgspec.structs.replace(
-        position,
-        quantity=tidy(quantity),
-        opened_quantity=tidy(position.opened_quantity + bought),
-        entry_price=ratio(cost, quantity),
-    )
-    return after, ZERO
-
-
-def _take_off(
-    position: Position,
-    sold: Decimal,
-    value: Decimal,
-    left: Decimal,
-    fee: Decimal,
-    fees: dict[str, Decimal],
-) -> tuple[Position, Decimal]:
-    """Take a closing trade off a position.
-
-    Args:
-        position: before the trade.
-        sold: base units closed.
-        value: their price in quote units.
-        left: base units still held; 0 closes the position.
-        fee: the trade's own fees, quote units.
-        fees: every fee so far, the trade's included, by currency.
-
-    Returns:
-        The position after the trade, and the profit it realised, quote units, net of the trade's
-        fees and of its share of the entry's.
-    """
-    entry_fee = position.entry_fee_open
-    if left:
-        entry_fee = ratio(entry_fee * sold, position.quantity)
-    gain = value - sold * position.entry_price
-    if position.direction is not LONG:
-        gain = -gain
-    realized = tidy(gain - fee - entry_fee)
-    after = msgspec.structs.replace(
-        position,
-        quantity=tidy(left) if left else ZERO,
-        realized_pnl=tidy(position.realized_pnl + realized),
-        exit_value=tidy(position.exit_value + value),
-        exit_quantity=tidy(position.exit_quantity + sold),
-        fee=tidy(position.fee + fee),
-        fees=fees,
-        entry_fee_open=tidy(position.entry_fee_open - entry_fee) if left else ZERO,
-    )
-    return after, realized
+    more = quantity - position.quantity
+    if more < ZERO:
+        after = msgspec.structs.replace(
+            position,
+            quantity=tidy(quantity),
+            exit_quantity=position.exit_quantity - more,
+            exit_value=position.exit_value - more * price,
+        )
+    else:
+        held = _settled(position)
+        after = msgspec.structs.replace(
+            held,
+            quantity=tidy(quantity),
+            entry_quantity=held.entry_quantity + more,
+            entry_value=held.entry_value + more * price,
+        )
+    return after, tidy(after.realized_pnl - position.realized_pnl)

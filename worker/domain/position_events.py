@@ -11,7 +11,7 @@ from worker.domain.event import (
     PositionClosed,
     PositionOpened,
 )
-from worker.domain.money import ZERO, maybe_text, rounded_text, text
+from worker.domain.money import ZERO, maybe_text, rounded_text, shown, text
 from worker.domain.position import Position
 from worker.domain.signal import Signal
 
@@ -46,14 +46,15 @@ def changed(position: Position, realized: Decimal, reason: str) -> PositionChang
 
 def closed(position: Position, at: datetime, reason: CloseReason) -> PositionClosed:
     """Build `PositionClosed`; its quantity is all that was ever opened, its profit the total."""
+    realized = position.realized
     return PositionClosed(
         position_id=position.position_id,
         direction=position.direction,
         entry_price=rounded_text(position.entry_price),
         quantity=text(position.opened_quantity),
         exit_price=rounded_text(position.exit_price or ZERO),
-        realized_pnl=rounded_text(position.realized_pnl),
-        realized_pnl_pct=rounded_text(position.realized_pnl_pct),
+        realized_pnl=rounded_text(shown(realized)),
+        realized_pnl_pct=rounded_text(position.percent_of_cost(realized)),
         fee=rounded_text(position.fee),
         fees={currency: rounded_text(fee) for currency, fee in position.fees.items()},
         opened_at=position.opened_at,

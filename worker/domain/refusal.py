@@ -1,4 +1,4 @@
-"""Reasons for not trading: stages, the codes of ``OrderFailed``, and those of dead letters."""
+"""Reasons for not trading: stages, codes of failed and cancelled orders, those of dead letters."""
 
 from enum import StrEnum
 
@@ -110,6 +110,37 @@ class Code(StrEnum):
         "DELIVERIES_EXHAUSTED",
         "worker.max_deliveries attempts died; a dead letter.",
     )
+
+
+class CancelCode(StrEnum):
+    """Why an order ended before it had traded whole. ``meaning`` is for docs/messages.md."""
+
+    meaning: str
+
+    def __new__(cls, value: str, meaning: str) -> "CancelCode":
+        """Attach the meaning."""
+        member = str.__new__(cls, value)
+        member._value_ = value
+        member.meaning = meaning
+        return member
+
+    NOT_FILLED_IN_TIME = (
+        "NOT_FILLED_IN_TIME",
+        "Cancelled after reconciliation.max_wait_time, for it had not filled by then.",
+    )
+    GOOD_TILL = "GOOD_TILL", "Its good_till has come."
+    EXPIRED = "EXPIRED", "The time it was given, by its signal or at the exchange, was up."
+    REQUESTED = "REQUESTED", "A signal with action cancel, or an operator, asked for it."
+    HALTED = "HALTED", "The account is halted."
+    REDUCING = "REDUCING", "The account only reduces positions."
+    CLOSED = "CLOSED", "A close, or flatten, of its symbol ended it."
+    BY_EXCHANGE = (
+        "BY_EXCHANGE",
+        "The exchange ended it: nothing to trade against, cut to what was held, or for reasons of "
+        "its own.",
+    )
+    SIBLING_FILLED = "SIBLING_FILLED", "The other order of the pair, stop or target, has filled."
+    OTHER = "OTHER", "None of these, or not known; `reason` says what is known."
 
 
 class DeadReason(StrEnum):

@@ -60,6 +60,7 @@ class TimeInForce(StrEnum):
     """How long the order may rest."""
 
     GTC = "GTC"
+    GTD = "GTD"
     IOC = "IOC"
     FOK = "FOK"
 
@@ -70,7 +71,10 @@ class TimeInForce(StrEnum):
 OPEN, CLOSE = Action.OPEN, Action.CLOSE
 LONG, SHORT = Direction.LONG, Direction.SHORT
 MARKET, LIMIT, STOP = OrderType.MARKET, OrderType.LIMIT, OrderType.STOP
-GTC, IOC, FOK = TimeInForce.GTC, TimeInForce.IOC, TimeInForce.FOK
+GTC, GTD, IOC, FOK = TimeInForce.GTC, TimeInForce.GTD, TimeInForce.IOC, TimeInForce.FOK
+#: Fields that older versions do not have, as they are written where they are not used: left out,
+#: so that an older worker reads the signal, and so that the digest is the one it would make.
+_UNUSED: Final = b'"good_till":null,"post_only":false,'
 
 
 class Signal(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True, gc=False):
@@ -86,6 +90,8 @@ class Signal(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=Tr
     confluence_score: Annotated[float, msgspec.Meta(ge=0, le=10)] | None = None
     order_type: OrderType = OrderType.MARKET
     time_in_force: TimeInForce | None = None
+    good_till: Annotated[datetime, msgspec.Meta(tz=True)] | None = None
+    post_only: bool = False
     entry_price: Decimal | None = None
     stop_price: Decimal | None = None
     stop_loss: Decimal | None = None
@@ -102,18 +108,29 @@ class Signal(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=Tr
         return self.created_at.timestamp() * 1000
 
     def expires_ms(self, created_ms: float, max_age_ms: float) -> float:
-        """Return the time of expiry, Unix ms: ``expires_at``, else ``max_age_ms`` from creation."""
+        """Return when it may no longer be sent, Unix ms, never later than ``good_till``.
+
+        That is ``expires_at``, else ``max_age_ms`` from creation.
+        """
+        expires_ms = created_ms + max_age_ms
         if self.expires_at is not None:
-            return self.expires_at.timestamp() * 1000
-        return created_ms + max_age_ms
+            expires_ms = self.expires_at.timestamp() * 1000
+        return expires_ms if self.good_till is None else min(expires_ms, self.good_till_ms())
 
     def own_expiry_ms(self) -> int:
         """Return ``expires_at`` as Unix milliseconds, 0 if there is none."""
         return int(self.expires_at.timestamp() * 1000) if self.expires_at is not None else 0
 
+    def good_till_ms(self) -> int:
+        """Return ``good_till`` as Unix milliseconds, 0 if there is none."""
+        return int(self.good_till.timestamp() * 1000) if self.good_till is not None else 0
+
     def written(self) -> bytes:
-        """Encode the signal as JSON, every field in order, ``metadata`` last and as it was sent."""
-        return _encode(self)
+        """Encode the signal as JSON, fields in order, ``metadata`` last and as it was sent."""
+        whole = _encode(self)
+        if self.good_till is not None or self.post_only:
+            return whole
+        return whole.replace(_UNUSED, b"", 1)  # what metadata holds comes after them
 
     def digest(self, written: bytes = b"") -> str:
         """Hash the content; the order of keys and white space do not change the hash.
@@ -226,10 +243,10 @@ def _check_names(data: bytes) -> None:
 
 def _check_decimals(signal: Signal, fields: Mapping[str, msgspec.Raw]) -> None:
     for name in _DECIMAL_FIELDS:
-        written = fields.get(name)
-        if written is None:
+        if name not in fields:
             continue
         value: Decimal | None = getattr(signal, name)
+        written = fields[name]
         if value is not None and not (value and _plain(written)):
             _check_decimal(name, value)
             if bytes(written).strip(_DECIMAL_CHARACTERS):

@@ -5,6 +5,7 @@ else's request loosens his. The strictest state asked for is in force.
 """
 
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from typing import Final
 
 import msgspec
@@ -19,6 +20,8 @@ _STRICTNESS: Final = {TradingState.ACTIVE: 0, TradingState.REDUCING: 1, TradingS
 _LIMIT: Final = "limit:"
 #: A running flatten asks under its actor's name behind this.
 FLATTEN: Final = "flatten:"
+#: How long a flatten lasts that does not say until when: as one with the default timeout.
+UNDATED_FLATTEN_MS: Final = 120_000
 
 
 class Ask(msgspec.Struct, frozen=True, kw_only=True):
@@ -26,7 +29,8 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
 
     A running ``flatten`` needs orders that close: it holds back the requests made before it, and
     itself asks for nothing looser than ``REDUCING``. It is over at ``until_ms`` (Unix ms) at the
-    latest, even where its command could not say so. ``at`` is RFC 3339.
+    latest, even where its command could not say so; without that, as an older version of this
+    software wrote it, within :data:`UNDATED_FLATTEN_MS` of ``at`` (RFC 3339).
     """
 
     asker: str
@@ -43,7 +47,15 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
 
     def is_over(self, now_ms: float) -> bool:
         """Return whether this is a flatten whose time is up."""
-        return self.flattens and self.until_ms is not msgspec.UNSET and self.until_ms <= now_ms
+        if not self.flattens:
+            return False
+        if self.until_ms is not msgspec.UNSET:
+            return self.until_ms <= now_ms
+        try:
+            begun_ms = datetime.fromisoformat(self.at).timestamp() * 1000
+        except (ValueError, OverflowError, OSError):
+            return True
+        return abs(now_ms - begun_ms) >= UNDATED_FLATTEN_MS
 
 
 class Control(msgspec.Struct, frozen=True, kw_only=True):

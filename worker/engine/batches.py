@@ -15,7 +15,7 @@ from worker.engine.grants import Grants
 from worker.engine.group_calls import MAX_BATCH, call_for_all
 from worker.engine.tasks import Tasks
 from worker.engine.work import Work
-from worker.ledger.calls import Ledger
+from worker.ledger.ports import Ledger
 from worker.ledger.replies import Delivery
 from worker.observe.metrics import Metrics
 from worker.observe.tracing import Tracing
@@ -23,6 +23,7 @@ from worker.pipeline.custody import Custody
 from worker.pipeline.flow import (
     AdmittedOrder,
     Arrival,
+    Completed,
     EarlyEnd,
     Failed,
     Lost,
@@ -30,6 +31,7 @@ from worker.pipeline.flow import (
     Postponed,
     Proposal,
     Repeated,
+    Resting,
     Settlement,
     Submission,
     Unresolved,
@@ -270,7 +272,15 @@ class Batches:
                     alone.append((work, step))
             case Proposal():
                 proposals.append((work, step))
-            case Failed() | Repeated() | Malformed() | Lost() | Postponed() | Unresolved():
+            case (
+                Failed()
+                | Repeated()
+                | Completed()
+                | Malformed()
+                | Lost()
+                | Postponed()
+                | Unresolved()
+            ):
                 self._endings.end(work, step)
             case _:
                 assert_never(step)
@@ -287,7 +297,7 @@ class Batches:
             self._observe_execution(now - started)
             if work.trace is not None:
                 work.trace.step("execution", now - started)
-            end: Settlement | EarlyEnd
+            end: Settlement | Resting | EarlyEnd
             if isinstance(sent, Submission):
                 end = await self._pipeline.follow(sent, work.custody)
                 followed_s = perf_counter() - now

@@ -12,13 +12,13 @@ from worker.engine.group_calls import MAX_BATCH, call_for_all
 from worker.engine.leases import Leases
 from worker.engine.tasks import Tasks
 from worker.engine.work import Work
-from worker.ledger.calls import Ledger
 from worker.ledger.errors import LedgerUnavailableError
 from worker.ledger.items import CommitItem
+from worker.ledger.ports import Ledger
 from worker.ledger.replies import CONFLICT, DUPLICATE, FENCED, Committed, Delivery
 from worker.observe.metrics import Metrics
 from worker.observe.tracing import Trace
-from worker.pipeline.flow import EarlyEnd, Lost, Postponed, Settlement, Unresolved
+from worker.pipeline.flow import EarlyEnd, Lost, Postponed, Resting, Settlement, Unresolved
 from worker.pipeline.pipeline import ExecutionPipeline
 from worker.pipeline.settlement import Ending
 from worker.pipeline.worker_state import WorkerState
@@ -83,7 +83,7 @@ class Endings:
         self._on_fatal = on_fatal
         self._log_signal = log_signal
         #: What has ended in this turn of the event loop; None while nothing has.
-        self._ended: list[tuple[Work, Settlement | EarlyEnd]] | None = None
+        self._ended: list[tuple[Work, Settlement | Resting | EarlyEnd]] | None = None
         #: Endings that wait for the commit under way to return.
         self._waiting: list[tuple[Work, Ending]] = []
         self._is_committing = False
@@ -100,12 +100,12 @@ class Endings:
             trace.close()
         self._traces.clear()
 
-    def end(self, work: Work, end: Settlement | EarlyEnd) -> None:
+    def end(self, work: Work, end: Settlement | Resting | EarlyEnd) -> None:
         """Have an entry's end written together with all others of this turn of the loop."""
         if self.add(work, end):
             self._tasks.spawn(self.finish())
 
-    def add(self, work: Work, end: Settlement | EarlyEnd) -> bool:
+    def add(self, work: Work, end: Settlement | Resting | EarlyEnd) -> bool:
         """Keep an entry's end until :meth:`finish`; return whether nobody is to call that yet."""
         if self._ended is not None:
             self._ended.append((work, end))
@@ -198,16 +198,19 @@ class Endings:
         is_duplicate = answer.status is DUPLICATE
         outcome = "duplicate" if is_duplicate else ending.outcome
         elapsed_s = (answered_mono_ms - delivery.received_mono_ms) / 1000
-        count_end(self._metrics, outcome, ending, elapsed_s)
+        if ending.rests:
+            self._metrics.order_rests()
+        else:
+            count_end(self._metrics, outcome, ending, elapsed_s)
         line = {
             "signal_id": ending.item.signal,
             "entry_id": delivery.entry_id,
             "outcome": outcome,
             "deliveries": delivery.deliveries,
-            "duration_ms": round(elapsed_s * 1000, 2),
+            "duration_ms": round(elapsed_s * 100_000) / 100,
             **ending.fields,
         }
-        self._log_signal("signal_ended", line)
+        self._log_signal("order_rests" if ending.rests else "signal_ended", line)
         if work.trace is not None:
             work.trace.committed(outcome, ending.item.signal, ending.fields)
         self._let_go(work)

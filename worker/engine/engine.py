@@ -12,14 +12,16 @@ from worker.engine.endings import Endings
 from worker.engine.grants import Grants
 from worker.engine.leases import Leases
 from worker.engine.tasks import Tasks
-from worker.ledger.calls import Ledger
+from worker.engine.turn_runner import TurnRunner
 from worker.ledger.errors import (
     GroupMissingError,
     LedgerError,
     LedgerRefusedError,
     LedgerUnavailableError,
 )
+from worker.ledger.ports import Ledger
 from worker.ledger.replies import Delivery
+from worker.ledger.turns import Turn
 from worker.observe.health import Health
 from worker.observe.metrics import Metrics
 from worker.observe.tracing import Tracing
@@ -28,6 +30,7 @@ from worker.pipeline.worker_state import WorkerState
 from worker.runtime.cancellation import cancel_all
 from worker.runtime.clock import Clock
 from worker.runtime.logger import LogSignal, get_logger, log_signal
+from worker.turns.follow import FollowOrders
 
 log = get_logger()
 
@@ -50,6 +53,7 @@ class ExecutionEngine:
     Args:
         ledger: the Redis side.
         pipeline: what happens to one signal.
+        follow: what happens in a turn.
         state: of the worker; written here only.
         metrics: counts it all.
         health: told whether Redis answers and the group exists.
@@ -66,6 +70,7 @@ class ExecutionEngine:
         *,
         ledger: Ledger,
         pipeline: ExecutionPipeline,
+        follow: FollowOrders,
         state: WorkerState,
         metrics: Metrics,
         health: Health,
@@ -127,6 +132,22 @@ class ExecutionEngine:
             clock=clock,
             tracing=tracing,
         )
+        self._turns = self._turn_runner(follow)
+
+    def _turn_runner(self, follow: FollowOrders) -> TurnRunner:
+        return TurnRunner(
+            ledger=self._ledger,
+            follow=follow,
+            grants=self._grants,
+            leases=self._leases,
+            tasks=self._tasks,
+            metrics=self._metrics,
+            clock=self._clock,
+            concurrency=self._concurrency,
+            on_room=self._news.set,
+            on_fatal=self._fail,
+            log_signal=self._log_signal,
+        )
 
     @property
     def draining(self) -> bool:
@@ -136,7 +157,7 @@ class ExecutionEngine:
     @property
     def in_flight(self) -> int:
         """Return how many entries are in hand."""
-        return len(self._grants)
+        return len(self._grants) - self._turns.in_hand
 
     def stop(self) -> None:
         """Finish what is in hand, then return from :meth:`run`; a second call hands it back now."""
@@ -202,10 +223,8 @@ class ExecutionEngine:
         pause = FIRST_PAUSE_S
         while not self._state.draining:
             # The keeper adopts a few entries beside this, so the ceiling may be exceeded by those.
-            room = self._concurrency - len(self._grants)
-            if room <= 0:
-                self._news.clear()
-                await self._news.wait()
+            room = max(self._concurrency - self.in_flight, 0)
+            if not room and not await self._await_room():
                 continue
             try:
                 tail = await self._claim(room, tail)
@@ -221,6 +240,16 @@ class ExecutionEngine:
                 async with asyncio.timeout(LAST_RESYNC_S):
                     await self._decline(await self._ledger.resync(self._grants))
 
+    async def _await_room(self) -> bool:
+        """Wait for room for an entry; return whether to claim all the same, for turns alone."""
+        self._news.clear()
+        try:
+            async with asyncio.timeout(self._wait_ms / 1000):
+                await self._news.wait()
+        except TimeoutError:
+            return self._turns.room > 0
+        return False
+
     async def _claim(self, room: int, tail: bytes | None) -> bytes | None:
         """Take what there is room for, waiting for news after ``tail`` if there is one.
 
@@ -228,7 +257,9 @@ class ExecutionEngine:
             After what to wait the next time; None if there is more.
         """
         started = time.perf_counter()
-        claim = await self._ledger.claim(room, after=tail, wait_ms=self._wait_ms)
+        claim = await self._ledger.claim(
+            room, turns=self._turns.room, after=tail, wait_ms=self._wait_ms
+        )
         lost_replies = self._ledger.lost_replies
         if tail is None:
             self._metrics.stage("claim", time.perf_counter() - started)
@@ -240,13 +271,16 @@ class ExecutionEngine:
         for entry_id, error in claim.oversize:
             count_buried(self._metrics, self._log_signal, entry_id, error)
         if self._state.draining:
-            await self._decline(claim.deliveries)
+            await self._decline([*claim.deliveries, *claim.turns])
             return None
+        self._turns.take(claim.turns)
         self._metrics.claimed(len(claim.deliveries))
         await self._admitted(claim.deliveries)
         if lost_replies != self._seen_lost_replies:
             # After the claim, which learns whether a primary took over that may lack writes.
-            self.take(await self._ledger.resync(self._grants))
+            missed = await self._ledger.resync(self._grants)
+            self.take(one for one in missed if isinstance(one, Delivery))
+            self._turns.take(one for one in missed if isinstance(one, Turn))
             self._seen_lost_replies = lost_replies
         if not claim.more:
             return claim.tail
@@ -270,7 +304,7 @@ class ExecutionEngine:
         self._is_admitting = False
         self._news.set()
 
-    async def _decline(self, deliveries: Iterable[Delivery]) -> None:
+    async def _decline(self, deliveries: Iterable[Delivery | Turn]) -> None:
         """Hand back at once what came after stopping was asked for."""
         # A grant that a commit's reply has handed on meanwhile is worked on: it is not given back.
         new = [one for one in deliveries if not self._grants.knows(one)]

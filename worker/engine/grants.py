@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from worker.ledger.replies import Delivery
+from worker.ledger.turns import Turn
 from worker.pipeline.custody import Custody
 
 
@@ -24,7 +25,7 @@ class Grants:
         """Return what is in hand now."""
         return list(self._held.values())
 
-    def knows(self, delivery: Delivery) -> bool:
+    def knows(self, delivery: Delivery | Turn) -> bool:
         """Return whether this very grant is in hand, or a newer one.
 
         An older one in hand is lost: whatever runs under it knows nothing of who had the entry in
@@ -38,7 +39,7 @@ class Grants:
         known.lose()
         return False
 
-    def take(self, delivery: Delivery) -> Custody:
+    def take(self, delivery: Delivery | Turn) -> Custody:
         """Hold an entry under a new grant; a doubt that an older one left goes over to it."""
         custody = Custody(delivery.entry_id, delivery.token, delivery.lease_mono_ms)
         older = self._held.get(delivery.entry_id)

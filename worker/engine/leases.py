@@ -3,8 +3,8 @@
 from collections.abc import Callable, Iterable
 
 from worker.engine.grants import Grants
-from worker.ledger.calls import Ledger
 from worker.ledger.errors import LedgerError
+from worker.ledger.ports import Ledger
 from worker.observe.health import Health
 from worker.observe.metrics import Metrics
 from worker.pipeline.custody import Custody

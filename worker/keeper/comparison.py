@@ -18,7 +18,7 @@ from worker.domain.identity import event_id
 from worker.exchanges.errors import ExchangeError
 from worker.exchanges.ports import ExchangeAdapter
 from worker.keeper.differences import find_differences
-from worker.ledger.calls import Ledger
+from worker.ledger.ports import Ledger
 from worker.ledger.replies import Book
 from worker.observe.metrics import Metrics
 from worker.runtime.clock import Clock, utc

@@ -11,8 +11,8 @@ from typing import Final, Protocol
 
 from worker.keeper.duty import Duty
 from worker.keeper.readiness import Readiness
-from worker.ledger.calls import Ledger
 from worker.ledger.errors import LedgerError
+from worker.ledger.ports import Ledger
 from worker.ledger.replies import Election
 from worker.observe.metrics import Metrics
 from worker.runtime.cancellation import cancel_all

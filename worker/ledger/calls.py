@@ -1,13 +1,19 @@
 """The ledger's typed calls: one method for each script, values in, values out."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import msgspec
 
 from worker.domain.sheet import Sheet
 from worker.domain.trading_state import TradingState
-from worker.ledger.items import AdmitItem, CommitItem, arguments
+from worker.ledger.budgets import Budgets
+from worker.ledger.items import (
+    AdmitItem,
+    CommitItem,
+    admission_arguments,
+    outcome_arguments,
+)
 from worker.ledger.layouts import (
     AdmissionsReply,
     AuthorizationRow,
@@ -26,6 +32,7 @@ from worker.ledger.layouts import (
     SweptReply,
     read_row,
 )
+from worker.ledger.ports import SWEPT_AT_ONCE
 from worker.ledger.replies import (
     STATUS_OF,
     Account,
@@ -46,24 +53,13 @@ from worker.ledger.replies import (
     read_oversize,
 )
 from worker.ledger.scripts import Doorbell, Scripts
+from worker.ledger.turns import ApplyItem, Turn, read_turns
+from worker.ledger.words import Status
 from worker.runtime.clock import Clock
 
 
-class Budgets(Protocol):
-    """The budgets of requests of one worker, as far as workers share them."""
-
-    def names(self) -> Sequence[str]:
-        """Return the names of the budgets, without spaces."""
-
-    def learn_shares(self, shares: Mapping[str, tuple[int, int]]) -> None:
-        """Take how many live workers use each budget, and this one's number among them."""
-
-    def learn_holds(self, holds: Mapping[str, float]) -> None:
-        """Take for how many milliseconds an exchange wants no request of a budget."""
-
-
-class Ledger:
-    """A worker's calls to Redis.
+class RedisLedger:
+    """A worker's calls to Redis; a :class:`~worker.ledger.ports.Ledger`.
 
     Args:
         scripts: runs the scripts.
@@ -120,18 +116,21 @@ class Ledger:
         """Create the stream and its group where they are missing."""
         await self._scripts.ensure_group()
 
-    async def claim(self, room: int, *, after: bytes | None = None, wait_ms: int = 500) -> Claim:
-        """Take up to ``room`` entries that may run now.
+    async def claim(
+        self, room: int, *, turns: int = 0, after: bytes | None = None, wait_ms: int = 500
+    ) -> Claim:
+        """Take up to ``room`` entries and ``turns`` turns that may run now.
 
         Args:
-            room: how many.
+            room: how many entries.
+            turns: how many turns.
             after: an earlier claim's ``tail``, where that had nothing more. The claim then waits
                 on the server for an entry after it, or for one that was given back.
             wait_ms: for how long. A lease is measured from before the wait, so up to ``wait_ms``
                 of it may already be gone.
         """
         sent = self._clock.monotonic_ms()
-        asked = (self.worker, room, *self._claim_terms, self._primary)
+        asked = (self.worker, room, *self._claim_terms, self._primary, turns)
         if after is None:
             reply = await self._scripts.run("claim", *asked)
         else:
@@ -147,6 +146,7 @@ class Ledger:
             more=bool(claimed.more),
             vanished=int(claimed.vanished),
             oversize=read_oversize(claimed.oversize) if claimed.oversize else [],
+            turns=self._turns(claimed.turns, sent, received) if claimed.turns else [],
         )
 
     def hang_up(self) -> None:
@@ -157,20 +157,24 @@ class Ledger:
         """Reserve limits and write records, each item wholly or not at all; an answer for each."""
         sent = self._clock.monotonic_ms()
         reply = await self._scripts.run_durably(
-            "admit", self.worker, *arguments(items, self.worker)
+            "admit", self.worker, *admission_arguments(items, self.worker)
         )
         self._on_batch("admit", len(items), (self._clock.monotonic_ms() - sent) / 1000)
         at_ms, rows = read_row(AdmissionsReply, reply)
         return [read_admission(row, at_ms) for row in rows]
 
     async def commit(self, items: Sequence[CommitItem]) -> list[Committed]:
-        """Write outcomes, and take the next entries of their groups; an answer for each."""
+        """Write outcomes, and take the next entries of their groups.
+
+        Returns:
+            An answer for each, up to one whose events cannot be written; the first of them raises.
+        """
         sent = self._clock.monotonic_ms()
         reply = await self._scripts.run(
             "commit",
             *self._commit_terms,
             self._primary,
-            *arguments(items, self.worker),
+            *outcome_arguments(items, self.worker),
         )
         received = self._clock.monotonic_ms()
         statuses, epoch, handing, handed, holds = read_row(CommittedReply, reply)
@@ -264,12 +268,12 @@ class Ledger:
         """Take up to ``count`` unresolved orders that are due for a look-up."""
         sent = self._clock.monotonic_ms()
         reply = await self._scripts.run("adopt", self.worker, self.lease_ms, count, self._primary)
-        return self._granted(reply, sent)[0]
+        return [one for one in self._granted(reply, sent)[0] if isinstance(one, Delivery)]
 
-    async def resync(self, known: Iterable[str]) -> list[Delivery]:
+    async def resync(self, known: Iterable[str]) -> list[Delivery | Turn]:
         """Return what is leased to this worker although no reply that arrived said so."""
         ids = list(known)
-        found: list[Delivery] = []
+        found: list[Delivery | Turn] = []
         more = True
         while more:
             sent = self._clock.monotonic_ms()
@@ -280,6 +284,11 @@ class Ledger:
             ids += [one.entry_id for one in part]
             found += part
         return found
+
+    async def apply(self, item: ApplyItem) -> Status:
+        """Write what a turn has found out: COMMITTED, FENCED, or CHANGED where the book is."""
+        reply = await self._scripts.run("apply", self.worker, *item.arguments(self._output_length))
+        return Status(reply.decode())
 
     async def elect(self, term_ms: int, readiness_note: str = "") -> Election:
         """Become or remain the account's keeper for ``term_ms``, and leave others a note."""
@@ -298,15 +307,25 @@ class Ledger:
         number, held_by = read_row(SeatReply, reply)
         return Seat(int(number), held_by.decode())
 
-    async def sweep(self, signal_retention_ms: int) -> Swept:
-        """Register orphaned entries, trim the signals stream, remove consumers that are gone."""
-        reply = await self._scripts.run("sweep", self.lease_ms, signal_retention_ms)
+    async def sweep(
+        self, signal_retention_ms: int, start: bytes = b"-", count: int = SWEPT_AT_ONCE
+    ) -> Swept:
+        """Register orphaned entries, trim the signals stream, remove consumers that are gone.
+
+        Args:
+            signal_retention_ms: how long a signal stays on its stream.
+            start: where to look for orphans: the ``next`` of an earlier sweep, or the beginning.
+            count: how many pending entries to look at.
+        """
+        reply = await self._scripts.run("sweep", self.lease_ms, signal_retention_ms, start, count)
         swept = read_row(SweptReply, reply)
         return Swept(
             swept.orphans,
             swept.trimmed,
             swept.consumers_removed,
+            swept.stranded,
             read_oversize(swept.oversize),
+            swept.next,
         )
 
     async def trim_letters(self, max_letters: int, max_bytes: int) -> LettersTrimmedReply:
@@ -320,11 +339,9 @@ class Ledger:
 
     async def account(self) -> Account:
         """Return the account in numbers."""
-        return read_account(
-            await self._scripts.run("read_account"),
-            max_waiting=self._max_waiting,
-            max_group_waiting=self._max_group_waiting,
-        )
+        reply = await self._scripts.run("read_account")
+        most, most_in_group = self._max_waiting, self._max_group_waiting
+        return read_account(reply, max_waiting=most, max_group_waiting=most_in_group)
 
     async def book(self) -> Book:
         """Return the open positions and which are reserved."""
@@ -353,12 +370,18 @@ class Ledger:
         self._data_loss_ms = epoch.since_ms
         self._settled_mono_ms = received + epoch.settled_in_ms
 
-    def _granted(self, reply: Any, sent: float) -> tuple[list[Delivery], bool]:
+    def _granted(self, reply: Any, sent: float) -> tuple[list[Delivery | Turn], bool]:
         """Return what a reply granted, and whether there is more."""
         received = self._clock.monotonic_ms()
-        rows, epoch, more = read_row(GrantedReply, reply)
+        rows, turns, epoch, more = read_row(GrantedReply, reply)
         self._learn(epoch, received)
-        return self._deliveries(rows, sent, received), bool(more)
+        found: list[Delivery | Turn] = [*self._deliveries(rows, sent, received)]
+        found += self._turns(turns, sent, received)
+        return found, bool(more)
+
+    def _turns(self, rows: Sequence[Any], sent: float, received: float) -> list[Turn]:
+        """Return the turns that a reply granted: to a call made at ``sent``."""
+        return read_turns(rows, lease_mono_ms=sent + self.lease_ms, received_mono_ms=received)
 
     def _deliveries(self, rows: Sequence[Any], sent: float, received: float) -> list[Delivery]:
         """Return what a reply granted: to a call made at ``sent``, by local monotonic time."""

@@ -86,7 +86,7 @@ _DENIED: Final = re.compile(
 )
 _COMMAND: Final = re.compile(r"the '([^']+)' command")
 #: What XADD says of a stream that has had the largest id.
-_EXHAUSTED = "exhausted the last possible ID"
+EXHAUSTED: Final = "exhausted the last possible ID"
 _GROUP = ("NOGROUP", "no longer exists", "no such key")
 
 
@@ -103,7 +103,7 @@ def translate(error: Exception) -> LedgerError:
                 return LedgerUnavailableError(f"Redis: {text}", kind=kind, moved=moved)
         if any(mark in text.lower() for mark in map(str.lower, _GROUP)):
             return GroupMissingError(text)
-        if _EXHAUSTED in text:
+        if EXHAUSTED in text:
             text += "; a stream was given the largest id: execution-worker mend-stream"
         return LedgerError(f"Redis answered with an error: {text}")
     if isinstance(error, foreign.BusyLoadingError):

@@ -8,9 +8,12 @@ import msgspec
 
 from worker.domain.money import tidy
 from worker.domain.position import Position
+from worker.domain.position_json import read_position
 from worker.domain.position_key import PositionKey
 from worker.ledger.access import Access, value_of
 from worker.ledger.errors import LedgerUnavailableError
+from worker.ledger.limit_rows import RATE
+from worker.ledger.limits import WINDOW_MS
 from worker.ledger.published import (
     Heartbeat,
     StoredControl,
@@ -31,10 +34,8 @@ GROUP: Final = "execution"
 MAX_LISTED: Final = 20
 #: Undelivered entries counted one by one where the server no longer knows how many there are.
 MAX_COUNTED: Final = 5_000
-#: The lengths of the days and minutes by which the ledger counts, milliseconds.
+#: The length of the days by which the ledger counts, milliseconds.
 DAY_MS: Final = 86_400_000
-MINUTE_MS: Final = 60_000
-_decode_position: Final = msgspec.json.Decoder(Position).decode
 
 
 class Backlog(msgspec.Struct, frozen=True, kw_only=True):
@@ -94,7 +95,8 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     throttled_until_ms: dict[str, int]
     sheet: StoredSheet | None
     realized_today: dict[str, Decimal]
-    entries_this_minute: int
+    entries_last_minute: int
+    oldest_entry_ms: int | None
 
     @property
     def taken_positions(self) -> int:
@@ -121,9 +123,11 @@ async def read_snapshot(access: Access) -> Snapshot:
     found = dict(zip(commands, map(value_of, replies), strict=True))
     at_ms = unix_ms(found["time"])
     backlog = await _backlog(access, found)
-    day, minute = await access.ask(
+    rate, since_ms = access.key(RATE), at_ms - WINDOW_MS + 1
+    day, count, oldest = await access.ask(
         ("HGETALL", access.key(f"day:{at_ms // DAY_MS}")),
-        ("GET", access.key(f"rate:{at_ms // MINUTE_MS}")),
+        ("ZCOUNT", rate, since_ms, "+inf"),
+        ("ZRANGE", rate, since_ms, "+inf", "BYSCORE", "LIMIT", 0, 1, "WITHSCORES"),
     )
     rows = [read_book_row(raw) for raw in (found["book"] or {}).values()]
     fullest = _flat(found["fullest"] or []) or [b"", 0]
@@ -153,7 +157,8 @@ async def read_snapshot(access: Access) -> Snapshot:
         },
         sheet=sheet_of(found["sheet"]),
         realized_today=_amounts(value_of(day) or {}),
-        entries_this_minute=int(value_of(minute) or 0),
+        entries_last_minute=int(value_of(count)),
+        oldest_entry_ms=next(map(int, _flat(value_of(oldest))[1::2]), None),
     )
 
 
@@ -178,7 +183,7 @@ async def find_position(access: Access, key: PositionKey) -> StoredPosition | No
 def stored_position(key: PositionKey, row: bytes | None) -> StoredPosition | None:
     """Read a row of the book; None if it has no position."""
     raw = read_book_row(row).position if row else b""
-    return StoredPosition(key=key, position=_decode_position(raw), raw=raw) if raw else None
+    return StoredPosition(key=key, position=read_position(raw), raw=raw) if raw else None
 
 
 async def find_record(access: Access, signal_id: str) -> Record | None:

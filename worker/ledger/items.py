@@ -1,33 +1,46 @@
 """The items of an admission and of a commit, and their encoding for the scripts."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final, Literal
 
 import msgspec
 from msgspec.structs import astuple
 
 from worker.domain.event_text import EventText
-from worker.ledger.layouts import ADMIT, COMMIT, COMMIT_PLAIN, EVENT, DeadLetterTail, require
+from worker.ledger.layouts import (
+    ADMIT,
+    ADMIT_PLAIN,
+    COMMIT,
+    COMMIT_PLAIN,
+    EVENT,
+    DeadLetterTail,
+    require,
+)
+from worker.ledger.limit_rows import NO_LIMITS, LimitRow, Limits
 from worker.ledger.stored import (
     STATE_ADMITTED,
     AdmittedPart,
     EndedPart,
     Reservation,
-    array_start,
-    encode,
     encode_record,
+    packed,
 )
+from worker.ledger.turn_layouts import Rests
 
+ROW_SIZE: Final = len(LimitRow._fields)
 #: Values in one argument: a script can take only so many apart at once.
 VALUES_A_PART: Final = 2_048
 
 
 class AdmitItem(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """One order to admit; amounts in millionths of the quote currency, 0 for no limit.
+    """One order to admit; ``notional`` in millionths of the quote currency.
 
-    Its fields are those of ADMIT in that order, then the plan, which only the record has.
+    Its fields are those of ADMIT in that order, then its limits, and the plan, which only the
+    record has.
 
-    ``only_look`` is for an order that may exist already and will not be sent: no limit stops it.
+    ``only_look`` is for an order that may exist already and will not be sent: it has no limits.
+    ``limits`` are those of an opening in the order in which they are checked: the first that it
+    breaks refuses it; if it breaks none, it counts in all of them.
     ``opener`` is the strategy that must have opened the position to be changed, "" for one without
     a name; False where any may have.
     """
@@ -39,18 +52,14 @@ class AdmitItem(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     exchange: str
     position_key: str
     action: str
-    quote: str
     notional: int
-    max_positions: int
-    max_exposure: int
-    max_loss: int
-    max_rate: int
     only_look: bool = False
     opener: str | Literal[False] = False
+    limits: Limits = NO_LIMITS
     plan: str
 
     def encode(self, worker: str) -> tuple[tuple[object, ...], list[bytes]]:
-        """Return the columns of ADMIT, and the beginning of the record."""
+        """Return the columns of ADMIT but for the limits, and the beginning of the record."""
         record = AdmittedPart(
             entry=self.entry,
             digest=self.digest,
@@ -59,7 +68,7 @@ class AdmitItem(msgspec.Struct, frozen=True, kw_only=True, gc=False):
             worker=worker,
             plan=self.plan,
         )
-        return astuple(self)[: len(ADMIT)], [encode_record(record)]
+        return astuple(self)[: len(ADMIT_PLAIN)], [encode_record(record)]
 
 
 class RecordEnd(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -95,6 +104,7 @@ class CommitItem(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     ``position`` is the position as it is now (JSON), "" where nothing is left of it, None where
     the book stays as it is. ``dead`` makes a dead letter of the entry: its own fields, byte for
     byte, and this tail after them. ``duplicate`` acknowledges an entry without writing an outcome.
+    ``rests`` is the order that goes on without the entry: position and reservation stay its own.
     """
 
     entry: str
@@ -113,6 +123,7 @@ class CommitItem(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     expires_ms: int = 0
     position: str | None = None
     dead: DeadLetterTail | None = None
+    rests: Rests | None = None
     events: tuple[EventText, ...] = ()
     record: RecordEnd = NO_RECORD
 
@@ -142,6 +153,7 @@ class CommitItem(msgspec.Struct, frozen=True, kw_only=True, gc=False):
             *astuple(self)[: len(COMMIT_PLAIN)],
             False if self.position is None else self.position,
             False if self.dead is None else self.dead.pairs(),
+            False if self.rests is None else self.rests,
             len(data),
             *heads,
         )
@@ -149,33 +161,57 @@ class CommitItem(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 require(
-    AdmitItem.__struct_fields__ == (*ADMIT, "plan"),
-    "the fields of AdmitItem must be those of ADMIT, in that order, and the plan",
+    AdmitItem.__struct_fields__ == (*ADMIT_PLAIN, "limits", "plan")
+    and ADMIT[len(ADMIT_PLAIN) :] == ("first_limit", "last_limit"),
+    "the fields of AdmitItem must be those of ADMIT, in that order, limits and the plan",
 )
 require(
     CommitItem.__struct_fields__ == (*COMMIT, "record"),
     "the fields of CommitItem must be those of COMMIT, in that order, and the record's end",
 )
 require(
-    COMMIT[len(COMMIT_PLAIN) :] == ("position", "dead", "events")
+    COMMIT[len(COMMIT_PLAIN) :] == ("position", "dead", "rests", "events")
     and EVENT == ("stream", "type", "id"),
     "CommitItem.encode writes the last columns of COMMIT, and EVENT, in another order",
 )
 
 
-def arguments(items: Iterable[AdmitItem | CommitItem], worker: str) -> list[bytes | str | int]:
-    """Return what scripts read of items: how many arguments the columns take, these, the texts."""
+def admission_arguments(items: Iterable[AdmitItem], worker: str) -> list[bytes | str | int]:
+    """Return what ``admit`` reads: rows of limits and columns, both packed, then the records."""
+    #: By the identity of limits: how many values stand before their first row and before the last.
+    spans: dict[int, tuple[int, int]] = {id(NO_LIMITS): (0, -ROW_SIZE)}
+    tables: list[bytes] = []
+    size = 0
+    values: list[object] = []
+    texts: list[bytes] = []
+    for item in items:
+        limits = item.limits
+        span = spans.get(id(limits))
+        if span is None:
+            end = size + ROW_SIZE * len(limits.rows)
+            span = spans[id(limits)] = (size, end - ROW_SIZE)
+            tables.append(limits.packed)
+            size = end
+        columns, more = item.encode(worker)
+        values += columns
+        values += span
+        texts += more
+    return [len(tables), *tables, *_parts(values), *texts]
+
+
+def outcome_arguments(items: Iterable[CommitItem], worker: str) -> list[bytes | str | int]:
+    """Return what ``commit`` reads: columns, packed, then the texts."""
     values: list[object] = []
     texts: list[bytes | str] = []
     for item in items:
         columns, more = item.encode(worker)
         values += columns
         texts += more
+    return [*_parts(values), *texts]
+
+
+def _parts(values: Sequence[object]) -> list[bytes | int]:
+    """Return how many arguments values take, and these."""
     starts = range(0, len(values), VALUES_A_PART)
-    parts = [_packed(values[start : start + VALUES_A_PART]) for start in starts]
-    return [len(parts), *parts, *texts]
-
-
-def _packed(values: list[object]) -> bytes:
-    """Return values one behind the other: an array of them without its beginning."""
-    return encode(values)[len(array_start(len(values))) :]
+    parts = [packed(values[start : start + VALUES_A_PART]) for start in starts]
+    return [len(parts), *parts]

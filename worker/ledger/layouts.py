@@ -9,18 +9,17 @@ count. Both sides refuse a list of another width.
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple, TypeVar
 
-from worker.ledger.stored import (
-    AdmittedPart,
-    EndedPart,
-    Entry,
-    Record,
-)
+from worker.ledger.limit_rows import LimitRow
+from worker.ledger.resting_layouts import RESTING_LAYOUTS
+from worker.ledger.stored import AdmittedPart, EndedPart, Entry, OrderRow, Record
+from worker.ledger.stored_format import Conversion, StoredFormatReply
+from worker.ledger.turn_layouts import Rests, TurnRow
 from worker.runtime.errors import InvariantError
 
 # -- what is sent: lists of items ---------------------------------------------------------------
 
-#: One order to be admitted. All columns are fields of ``AdmitItem``.
-ADMIT: Final = (
+#: One order to be admitted: fields of ``AdmitItem`` as they are ...
+ADMIT_PLAIN: Final = (
     "entry",
     "token",
     "signal",
@@ -28,15 +27,12 @@ ADMIT: Final = (
     "exchange",
     "position_key",
     "action",
-    "quote",
     "notional",
-    "max_positions",
-    "max_exposure",
-    "max_loss",
-    "max_rate",
     "only_look",
     "opener",
 )
+#: ... then how many values stand before the first of its LIMIT_ROWs, and before the last one.
+ADMIT: Final = (*ADMIT_PLAIN, "first_limit", "last_limit")
 #: One outcome to be committed: fields of ``CommitItem`` as they are ...
 COMMIT_PLAIN: Final = (
     "entry",
@@ -55,7 +51,7 @@ COMMIT_PLAIN: Final = (
     "expires_ms",
 )
 #: ... then those that need a value for "none" (false), and how many EVENT follow.
-COMMIT: Final = (*COMMIT_PLAIN, "position", "dead", "events")
+COMMIT: Final = (*COMMIT_PLAIN, "position", "dead", "rests", "events")
 #: One event of an outcome; its JSON travels apart.
 EVENT: Final = ("stream", "type", "id")
 
@@ -102,9 +98,6 @@ class DeadLetterTail(NamedTuple):
         return [part for pair in zip(self._fields, self, strict=True) for part in pair]
 
 
-#: The error of a dead letter that has only the beginning of its entry begins with this.
-
-
 # -- what is answered ---------------------------------------------------------------------------
 
 
@@ -133,12 +126,14 @@ class DeliveryRow(NamedTuple):
 
 
 class ClaimReply(NamedTuple):
-    """``deliveries`` are ids and deliveries in turn, ``holds`` budgets and milliseconds.
+    """A claim's reply: ``deliveries`` are ids and deliveries in turn, ``turns`` ids and turns.
 
+    ``holds`` are budgets and milliseconds in turn.
     ``oversize`` are ids and errors of the entries that were buried because they are too large.
     """
 
     deliveries: list[Any]
+    turns: list[Any]
     epoch: list[Any]
     tail: bytes
     more: int
@@ -148,9 +143,13 @@ class ClaimReply(NamedTuple):
 
 
 class GrantedReply(NamedTuple):
-    """``adopt`` and ``resync``: ids and deliveries in turn; ``more`` (1 or 0) did not fit."""
+    """``adopt`` and ``resync``: ids and deliveries in turn; ``more`` (1 or 0) did not fit.
+
+    ``turns`` are ids and turns.
+    """
 
     deliveries: list[Any]
+    turns: list[Any]
     epoch: list[Any]
     more: int
 
@@ -172,10 +171,11 @@ class AdmissionRow(NamedTuple):
 
 
 class RefusalRow(NamedTuple):
-    """An order that was refused."""
+    """An order that was refused; ``detail`` is the signal that stands in its way, or empty."""
 
     status: bytes
     code: bytes
+    detail: bytes
 
 
 class CommittedReply(NamedTuple):
@@ -251,12 +251,17 @@ class SeatReply(NamedTuple):
 
 
 class SweptReply(NamedTuple):
-    """The counts of one sweep; ``oversize`` as in :class:`ClaimReply`."""
+    """The counts of one sweep, and where to go on; ``oversize`` as in :class:`ClaimReply`.
+
+    ``stranded`` are positions with a live order that nobody would have looked at again.
+    """
 
     orphans: int
     trimmed: int
     consumers_removed: int
+    stranded: int
     oversize: list[bytes]
+    next: bytes
 
 
 class LettersTrimmedReply(NamedTuple):
@@ -322,12 +327,16 @@ def read_row(kind: type[Row], reply: Any) -> Row:
 #: begins with the text it is stored as.
 LAYOUTS: Final[Mapping[str, tuple[str, ...]]] = {
     "ADMIT": ADMIT,
+    "LIMIT_ROW": LimitRow._fields,
     "COMMIT": COMMIT,
     "EVENT": EVENT,
     "HELD": Held._fields,
     "STREAM_COUNTS": StreamCounts._fields,
     "WATCHED": WatchedReply._fields,
     "RELEASED": Released._fields,
+    "RESTS": Rests._fields,
+    "ORDER": OrderRow.__struct_fields__,
+    "TURN": TurnRow._fields,
     "AUTHORIZE": Authorize._fields,
     "ENTRY": ("text", *Entry.__struct_fields__),
     "RECORD": Record.__struct_fields__,
@@ -350,6 +359,9 @@ LAYOUTS: Final[Mapping[str, tuple[str, ...]]] = {
     "LETTERS_TRIMMED": LettersTrimmedReply._fields,
     "MENDED": MendedReply._fields,
     "REPLAY": ReplayReply._fields,
+    "CONVERSION": Conversion._fields,
+    "STORED_FORMAT": StoredFormatReply._fields,
+    **RESTING_LAYOUTS,
 }
 
 

@@ -1,4 +1,4 @@
-"""Bounds on entries of the signals stream, and on the replies that carry them.
+"""Bounds on entries of the signals stream and the replies that carry them, and other numbers.
 
 The scripts know them as ``LIMIT.ENTRY_BYTES`` and so on (:mod:`worker.ledger.script_source`).
 """
@@ -27,6 +27,9 @@ MAX_REPLY_BYTES: Final = 32 * 2**20
 #: A stream's last id may be ahead of Redis's clock by this: clocks of a failed-over server differ.
 AHEAD_MS: Final = 60_000
 
+#: Of so long the orders count towards ``risk.max_orders_per_minute``.
+WINDOW_MS: Final = 60_000
+
 #: Those that the scripts know.
 IN_SCRIPTS: Final[Mapping[str, int]] = {
     "ENTRY_BYTES": ENTRY_BYTES,
@@ -37,6 +40,7 @@ IN_SCRIPTS: Final[Mapping[str, int]] = {
     "PORTION": PORTION,
     "WARY_MS": WARY_MS,
     "AHEAD_MS": AHEAD_MS,
+    "WINDOW_MS": WINDOW_MS,
 }
 
 

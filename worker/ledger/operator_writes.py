@@ -1,15 +1,20 @@
 """Writes of operators without a script: requests to the workers, a state in an emergency."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
-from redis.exceptions import WatchError
+from redis.exceptions import ResponseError, WatchError
 
 from worker.domain.event_text import EventText
 from worker.domain.trading_asks import Ask, Control
+from worker.domain.trading_state import TradingState
 from worker.ledger.access import Access
+from worker.ledger.errors import EXHAUSTED, LedgerError, translate
 from worker.ledger.operator_calls import encode_asks
 from worker.ledger.published import unix_ms
+
+#: A stream whose last id is this takes no more entries.
+LARGEST_ID: Final = b"18446744073709551615-18446744073709551615"
 
 
 async def change_control_plainly(
@@ -31,7 +36,8 @@ async def change_control_plainly(
         False if somebody else has changed them since; nothing was written then.
 
     Raises:
-        LedgerError: Redis cannot be asked, or refuses.
+        LedgerError: Redis cannot be asked, or refuses; also where the event cannot be written.
+            Trading is not resumed then; a stricter state is in force, and the error says so.
     """
     key, wanted = access.key("control"), encode_asks(asks)
     async with access.client() as client, client.pipeline(transaction=True) as pipeline:
@@ -42,6 +48,8 @@ async def change_control_plainly(
             return True  # repeated
         if (stored or b"") != before:
             return False
+        if control.trading_state is TradingState.ACTIVE:
+            await _expect_room(pipeline, access)
         pipeline.multi()
         pipeline.execute_command(
             "HSET", key, "event", event[2], "asks", wanted,
@@ -55,13 +63,43 @@ async def change_control_plainly(
         )  # fmt: skip
         pipeline.execute_command("XADD", access.key("bell"), "MAXLEN", 1, "*", "r", "1")
         try:
-            *replies, _bell = await pipeline.execute(raise_on_error=False)
+            # Commands of a transaction do not stop one another; the bell only wakes workers sooner.
+            changed, added, _bell = await pipeline.execute(raise_on_error=False)
         except WatchError:
             return False
-        for reply in replies:  # without the bell, which only wakes workers sooner
-            if isinstance(reply, Exception):
-                raise reply
+        if isinstance(changed, Exception):
+            raise changed
+        if isinstance(added, Exception):
+            raise LedgerError(
+                f"the trading state is {control.trading_state.value} now, but without an event: "
+                f"{translate(added)}"
+            )
     return True
+
+
+async def _expect_room(pipeline: Any, access: Access) -> None:
+    """Raise unless the stream ``system`` takes another entry."""
+    try:
+        info = await pipeline.execute_command("XINFO STREAM", access.key("system"))
+    except ResponseError as error:
+        if "no such key" not in str(error):
+            raise
+        return
+    if info["last-generated-id"] == LARGEST_ID:
+        raise ResponseError(f"the stream system has {EXHAUSTED}; nothing was changed")
+
+
+async def append_event_plainly(access: Access, event: EventText) -> None:
+    """Write one event without a script, which only a running worker may load.
+
+    Raises:
+        LedgerError: Redis cannot be asked, or refuses.
+    """
+    stream, kind, identity, data = event
+    await access.ask_one(
+        "XADD", access.key(stream), "*",
+        "type", kind, "id", identity, "subject", "", "data", data,
+    )  # fmt: skip
 
 
 async def keeper_name(access: Access) -> str:

@@ -21,7 +21,7 @@ _COMMANDS: Final[Mapping[tuple[str, ...], tuple[str, ...]]] = {
         "evalsha", "exists", "hdel", "hset", "set", "zscore",
     ),
     ("reader", "operator", "worker"): (
-        "xread", "zcard", "zrange",
+        "xread", "zcard", "zcount", "zrange",
     ),
     ("metrics", "admin"): (
         "client|list", "latency|latest", "slowlog|get",

@@ -8,6 +8,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from worker.domain.position import Position
+from worker.domain.position_json import read_position
 from worker.domain.refusal import Code
 from worker.domain.trading_state import TradingState
 from worker.domain.verdict import Verdict
@@ -18,7 +19,8 @@ from worker.ledger.layouts import (
     RefusalRow,
     read_row,
 )
-from worker.ledger.stored import Record, decode_record, read_book_row
+from worker.ledger.stored import BookRow, Record, read_book_row, read_record
+from worker.ledger.turns import Turn
 from worker.ledger.words import Status
 from worker.runtime.errors import InvariantError
 from worker.runtime.logger import get_logger
@@ -57,7 +59,7 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Claim(msgspec.Struct, frozen=True, kw_only=True):
-    """The deliveries of one claim.
+    """The deliveries and turns of one claim.
 
     ``more`` says that there is more to claim; if not, ``tail`` is the id after which to wait.
     ``vanished`` is how many entries were gone from the stream before they were read, ``oversize``
@@ -69,15 +71,21 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
     more: bool
     vanished: int
     oversize: list[tuple[str, str]] = []
+    turns: list[Turn] = []
 
 
 class Swept(NamedTuple):
-    """The counts of one sweep; ``oversize`` as in :class:`Claim`."""
+    """The counts of one sweep, as in :class:`~worker.ledger.layouts.SweptReply`.
+
+    ``next`` is where the next one is to go on looking for orphans; empty if all was looked at.
+    """
 
     orphans: int
     trimmed: int
     consumers_removed: int
+    stranded: int
     oversize: list[tuple[str, str]]
+    next: bytes = b""
 
 
 class Admitted(msgspec.Struct, frozen=True, gc=False):
@@ -98,7 +106,23 @@ class Fenced(msgspec.Struct, frozen=True):
     """Another worker holds the entry now; this one must drop it."""
 
 
-Admission = Admitted | Duplicate | Fenced | Code
+class Blocked(msgspec.Struct, frozen=True):
+    """An opening may not be sent: the entry of signal ``holder`` rests for the position."""
+
+    holder: str
+
+
+class Waits(msgspec.Struct, frozen=True):
+    """A close comes again once the entry that rests for its position is cancelled."""
+
+
+class EndedFirst(msgspec.Struct, frozen=True):
+    """A close has cancelled the entry of signal ``target``; nothing of that had traded."""
+
+    target: str
+
+
+Admission = Admitted | Duplicate | Fenced | Code | Blocked | Waits | EndedFirst
 
 
 class CommitStatus(StrEnum):
@@ -183,7 +207,6 @@ class Authorization(msgspec.Struct, frozen=True):
     pause_ms: float
 
 
-_decode_position: Final = msgspec.json.Decoder(Position).decode
 _decode_verdict: Final = msgspec.json.Decoder(Verdict).decode
 
 
@@ -275,25 +298,24 @@ def _pairs(fields: Sequence[bytes]) -> dict[bytes, bytes]:
 
 def read_book(rows: Mapping[bytes, bytes]) -> Book:
     """Read the hash ``book``."""
-    book = {key.decode(errors="replace"): read_book_row(raw) for key, raw in rows.items()}
+    return book_of({key.decode(errors="replace"): read_book_row(raw) for key, raw in rows.items()})
+
+
+def book_of(book: Mapping[str, BookRow]) -> Book:
+    """Return what rows of the book say."""
     return Book(
-        positions={
-            key: _decode_position(row.position) for key, row in book.items() if row.position
-        },
+        positions={key: read_position(row.position) for key, row in book.items() if row.position},
         busy=frozenset(key for key, row in book.items() if row.reservation),
     )
 
 
-def read_record(signal_id: str, raw: bytes | None) -> Record:
-    """Read the record of a signal that was admitted; an empty one where it has been lost."""
-    return decode_record(raw) if raw else Record(entry="", signal=signal_id, state="")
-
-
 _REFUSED: Final = Status.REFUSED.encode()
+_ENDED: Final = Status.ENDED.encode()
 _OTHERS: Final[Mapping[bytes, Admission]] = {
     Status.FENCED.encode(): Fenced(),
     Status.DUPLICATE.encode(): Duplicate(conflict=False),
     Status.CONFLICT.encode(): Duplicate(conflict=True),
+    Status.WAITS.encode(): Waits(),
 }
 
 
@@ -309,7 +331,12 @@ def read_admission(row: Any, at_ms: int) -> Admission:
         return Admitted(row, 0.0, at_ms)
     if isinstance(row, list):
         if row[0] == _REFUSED:
-            return Code[read_row(RefusalRow, row).code.decode()]
+            refused = read_row(RefusalRow, row)
+            if refused.detail:
+                return Blocked(refused.detail.decode())
+            return Code[refused.code.decode()]
+        if row[0] == _ENDED:
+            return EndedFirst(read_row(RefusalRow, row).detail.decode())
         admitted = read_row(AdmissionRow, row)
         return Admitted(admitted.argument, float(admitted.pause_ms), admitted.admitted_at)
     if row not in _OTHERS:

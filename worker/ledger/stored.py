@@ -1,5 +1,6 @@
 """Values the scripts store: entries, execution records, rows of the book."""
 
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import Final
 
@@ -7,14 +8,17 @@ import msgspec
 
 #: A record's state from admission to the signal's end.
 STATE_ADMITTED: Final = "ADMITTED"
+#: ... and while its order goes on without it: acknowledged, followed by turns.
+STATE_RESTING: Final = "RESTING"
 
 
 class Reservation(StrEnum):
-    """A signal's claim on a position: to open it, or to close it."""
+    """A signal's claim on a position: to open it, to close it, or an entry that rests for it."""
 
     NONE = ""
     OPENING = "opening"
     CLOSING = "closing"
+    RESTING = "resting"
 
 
 class Entry(msgspec.Struct, frozen=True, array_like=True):
@@ -76,6 +80,42 @@ class Record(EndedPart, frozen=True, kw_only=True, array_like=True, gc=False):
     ended_at: int = 0
 
 
+class OrderRow(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=False):
+    """An order at the exchange that outlives its signal's entry: ``order:<client order id>``.
+
+    A JSON array.
+
+    ``entry`` is the id of the stream entry it came by, ``parent`` the client order id of the order
+    it is a part of (empty if none), ``state`` an :class:`~worker.domain.order.OrderState`,
+    ``request`` the order as it was sent (JSON). ``filled`` (base units) and ``average_price``
+    (quote units, empty without fills) are what the exchange has reported and events have told.
+    Times are Unix milliseconds: ``placed_ms`` when it was written down, ``ends_ms`` when it is to
+    be cancelled, 0 for never. ``ending`` is why its cancellation was asked for, empty before.
+    """
+
+    client_order_id: str
+    signal: str
+    entry: str
+    role: str
+    position_key: str
+    state: str
+    exchange_order_id: str
+    request: str
+    attempts: int
+    placed_ms: int
+    parent: str = ""
+    filled: str = "0"
+    average_price: str = ""
+    ends_ms: int = 0
+    ending: str = ""
+
+    @property
+    def exchange_key(self) -> str:
+        """The order's field in the index by exchange id; empty where that id is not known."""
+        exchange = self.position_key.partition(":")[0]
+        return f"{exchange}:{self.exchange_order_id}" if self.exchange_order_id else ""
+
+
 class BookRow(msgspec.Struct, frozen=True):
     """A value of the hash ``book``: a position (JSON) and its reservation.
 
@@ -88,7 +128,11 @@ class BookRow(msgspec.Struct, frozen=True):
 
 
 def read_book_row(raw: bytes) -> BookRow:
-    """Read ``{...}``, ``opening s-1`` or ``closing s-1 {...}``, as ``read_position.lua`` does."""
+    """Read a value of the book, as ``read_position.lua`` does.
+
+    It is ``{...}``, or a reservation: ``opening s-1``, ``closing s-1 {...}``, ``resting s-1`` or
+    ``resting s-1 {...}``.
+    """
     if raw.startswith(b"{"):
         return BookRow(raw)
     reservation, signal, *position = raw.split(b" ", 2)
@@ -99,6 +143,8 @@ def read_book_row(raw: bytes) -> BookRow:
 
 encode: Final = msgspec.msgpack.Encoder().encode
 decode_record: Final = msgspec.msgpack.Decoder(Record).decode
+decode_order: Final = msgspec.json.Decoder(OrderRow).decode
+_encode_order: Final = msgspec.json.Encoder().encode
 _decode_entry: Final = msgspec.msgpack.Decoder(Entry).decode
 
 
@@ -107,6 +153,11 @@ def array_start(count: int) -> bytes:
     if count < 16:  # msgpack specification, "array format family"
         return bytes((0x90 | count,))
     return b"\xdc" + count.to_bytes(2, "big")
+
+
+def packed(values: Sequence[object]) -> bytes:
+    """Return values one behind the other: an array of them without its beginning."""
+    return encode(values)[len(array_start(len(values))) :]
 
 
 _ENTRY_START: Final = array_start(len(Entry.__struct_fields__))
@@ -122,6 +173,16 @@ def encode_record(part: AdmittedPart | EndedPart) -> bytes:
     return _ADMITTED_START + encode(part)[1:]
 
 
+def encode_order(row: OrderRow) -> str:
+    """Return an order as its key has it: a JSON array."""
+    return _encode_order(row).decode()
+
+
 def decode_entry(raw: bytes) -> Entry:
     """Decode an entry as the hash ``entries`` has it."""
     return _decode_entry(_ENTRY_START + raw)
+
+
+def read_record(signal_id: str, raw: bytes | None) -> Record:
+    """Read the record of a signal that was admitted; an empty one where it has been lost."""
+    return decode_record(raw) if raw else Record(entry="", signal=signal_id, state="")

@@ -10,7 +10,8 @@ from typing import Final
 
 from worker.domain.refusal import DeadReason
 from worker.ledger import limits
-from worker.ledger.stored import STATE_ADMITTED, Reservation
+from worker.ledger.limit_rows import Kind
+from worker.ledger.stored import STATE_ADMITTED, STATE_RESTING, Reservation
 
 
 class Status(StrEnum):
@@ -22,6 +23,9 @@ class Status(StrEnum):
     DUPLICATE = "duplicate"
     CONFLICT = "conflict"
     FENCED = "fenced"
+    WAITS = "waits"
+    ENDED = "ended"
+    CHANGED = "changed"
 
 
 class Line(StrEnum):
@@ -39,6 +43,14 @@ class Mending(StrEnum):
     MENDED = "mended"
 
 
+class Converting(StrEnum):
+    """A step of converting what is stored: only look, convert some rows, or write down the end."""
+
+    LOOK = "look"
+    ROWS = "rows"
+    DONE = "done"
+
+
 #: The field that a letter has besides if its entry was cut: the size of the whole entry, bytes.
 CUT_FIELD: Final = "cut_from_bytes"
 
@@ -47,9 +59,11 @@ CUT_FIELD: Final = "cut_from_bytes"
 WORDS: Final[Mapping[str, Mapping[str, str]]] = {
     "STATUS": {status.name: status.value for status in Status},
     "RESERVATION": {kind.name: kind.value for kind in Reservation if kind},
-    "STATE": {"ADMITTED": STATE_ADMITTED},
+    "STATE": {"ADMITTED": STATE_ADMITTED, "RESTING": STATE_RESTING},
+    "CONVERTING": {step.name: step.value for step in Converting},
     "MENDING": {status.name: status.value for status in Mending},
     "LETTER": {"CUT": CUT_FIELD, "MALFORMED": DeadReason.MALFORMED.value},
+    "KIND": {kind.name: kind.value for kind in Kind},
     "LINE": {kind.name: kind.value for kind in Line},
 }
 #: Numbers that both sides use, by the name of their set in the scripts.

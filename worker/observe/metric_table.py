@@ -59,7 +59,9 @@ def _histogram(
 
 
 _OPEN: Final = ()
-ENDS: Final = ("filled", "cancelled", "failed", "duplicate", "dead", "conflict")
+ENDS: Final = (
+    "filled", "cancelled", "completed", "failed", "duplicate", "dead", "conflict",
+)  # fmt: skip
 OUTCOMES: Final = ("accepted", "refused", "not_sent", "throttled", "unknown")
 LOOKUPS: Final = ("found", "absent", "unknown")
 STEPS: Final = ("claim", "validation", "risk", "admit", "execution", "reconciliation", "commit")
@@ -105,6 +107,10 @@ METRICS: Final = (
     _counter("fenced_total", "Entries lost to another worker because the lease ran out."),
     _counter("vanished_total", "Pending entries whose content was trimmed away before they ran."),
     _counter("parked_total", "Orders set aside as unresolved."),
+    _counter("orders_rested_total", "Entries left to rest at their exchange."),
+    _counter("turns_granted_total", "Turns this worker took to look after a resting order."),
+    _counter("turn_failures_total", "Turns ended by an unexpected exception."),
+    _counter("stranded_total", "Positions with a live order that nobody would have looked at."),
     _counter("delivery_failures_total", "Deliveries ended by an unexpected exception."),
     _counter("trimmed_dead_letters_total",
              "Dead letters this worker, as the keeper, removed for want of room."),

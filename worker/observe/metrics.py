@@ -183,6 +183,22 @@ class Metrics:
         """Count an order set aside as unresolved."""
         self._counters["parked_total"]().inc()
 
+    def order_rests(self) -> None:
+        """Count an entry left to rest at its exchange."""
+        self._counters["orders_rested_total"]().inc()
+
+    def turn_granted(self) -> None:
+        """Count a turn that this worker took."""
+        self._counters["turns_granted_total"]().inc()
+
+    def turn_failed(self) -> None:
+        """Count a turn that ended in an unexpected exception."""
+        self._counters["turn_failures_total"]().inc()
+
+    def stranded(self, count: int) -> None:
+        """Count positions with a live order that nobody would have looked at."""
+        self._counters["stranded_total"]().inc(count)
+
     def delivery_failed(self) -> None:
         """Count a delivery that ended in an unexpected exception."""
         self._counters["delivery_failures_total"]().inc()

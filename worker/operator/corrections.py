@@ -5,6 +5,7 @@ request in the ledger. The account's keeper works out what follows from it and a
 """
 
 import asyncio
+import secrets
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Final
@@ -23,15 +24,15 @@ from worker.domain.verdict import Correction, CorrectionAnswer, CorrectionReques
 from worker.ledger.access import Access
 from worker.ledger.errors import LedgerError
 from worker.ledger.inspection import StoredPosition
-from worker.ledger.operator_calls import Corrected, OperatorCalls
+from worker.ledger.operator_calls import Corrected
 from worker.ledger.operator_writes import (
     read_answer,
     redis_time_ms,
     request_correction,
     withdraw_correction,
 )
+from worker.ledger.ports import CorrectionCalls
 from worker.operator.audit import DecisionError, audit, audit_header
-from worker.operator.request import new_request_id
 from worker.runtime.clock import Clock, utc
 
 #: How long an operator waits for a worker's answer: longer than a keeper's term, seconds.
@@ -41,7 +42,7 @@ _encode: Final = msgspec.json.Encoder().encode
 
 
 async def correct(
-    calls: OperatorCalls,
+    calls: CorrectionCalls,
     held: StoredPosition | None,
     correction: Correction,
     *,
@@ -112,7 +113,7 @@ async def correct(
 
 
 async def carry_out(
-    calls: OperatorCalls, request: str, asked: CorrectionRequest, *, account: str, now_ms: int
+    calls: CorrectionCalls, request: str, asked: CorrectionRequest, *, account: str, now_ms: int
 ) -> None:
     """Do what a request asks, if the book still holds the position that its author saw.
 
@@ -168,7 +169,7 @@ async def ask_for_correction(
         DecisionError: no worker carried it out, or it does not fit the book.
         LedgerError: Redis cannot be asked.
     """
-    request = new_request_id()
+    request = secrets.token_hex(8)
     asked = CorrectionRequest(
         **msgspec.structs.asdict(correction),
         position_id=seen.position_id,

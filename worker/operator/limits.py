@@ -8,7 +8,8 @@ from typing import Final
 import msgspec
 
 from worker.domain.money import HUNDRED, ratio, tidy
-from worker.ledger.inspection import DAY_MS, MINUTE_MS, Snapshot
+from worker.ledger.inspection import DAY_MS, Snapshot
+from worker.ledger.limits import WINDOW_MS
 from worker.runtime.clock import utc
 
 _PERCENT: Final = "%"
@@ -20,8 +21,9 @@ class Limit(msgspec.Struct, frozen=True, kw_only=True):
     """One limit, ``name`` its configuration key.
 
     ``scope`` is ``account`` or the quote currency it is counted in. ``used`` is None where it
-    cannot be known (no wallet), ``allowed`` None where the limit is off. ``last_refusal`` is the
-    time of the last order refused for it, where that is known.
+    cannot be known (no wallet), ``allowed`` None where the limit is off. ``resets_at`` is when time
+    alone makes ``used`` smaller, None where it never does. ``last_refusal`` is the time of the last
+    order refused for it, where that is known.
     """
 
     name: str
@@ -85,14 +87,14 @@ def _limits(snapshot: Snapshot, allowed: Mapping[str, Decimal]) -> Iterator[Limi
                 unit=_PERCENT,
                 resets_at=resets_at,
             )
-    name = "risk.max_orders_per_minute"
+    name, oldest_ms = "risk.max_orders_per_minute", snapshot.oldest_entry_ms
     yield Limit(
         name=name,
         scope="account",
-        used=Decimal(snapshot.entries_this_minute),
+        used=Decimal(snapshot.entries_last_minute),
         allowed=most(name),
         unit="entries",
-        resets_at=utc((at_ms // MINUTE_MS + 1) * MINUTE_MS),
+        resets_at=utc(oldest_ms + WINDOW_MS) if oldest_ms is not None else None,
     )
 
 

@@ -1,24 +1,22 @@
 """Following submitted signals to their terminal events, dead letters or earlier endings."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Any, Final
 
 import msgspec
 
-from worker.domain.event import TERMINAL_EVENTS
+from worker.domain.event import terminal_event
 from worker.domain.order import OrderState
 from worker.ledger.access import DEAD_STREAM, Access, StreamEntry
 from worker.ledger.errors import LedgerUnavailableError
-from worker.ledger.stored import decode_record
+from worker.ledger.stored import Record, decode_record
 from worker.ledger.streams import Tail
 
 #: The streams on which a signal's end shows.
 ENDING_STREAMS: Final = ("orders", DEAD_STREAM)
 #: The longest wait for events, and the pause while Redis is away.
 LOOK_EVERY_MS: Final = 500
-#: The names of terminal events; ``SignalCompleted`` ends a signal that needs no order of its own.
-TERMINAL: Final = frozenset(event.__name__ for event in TERMINAL_EVENTS) | {"SignalCompleted"}
 _GOOD: Final = frozenset({"OrderFilled", "SignalCompleted"})
 
 
@@ -60,6 +58,8 @@ class Outcomes:
         self._access = access
         self._tail = tail
         self._pending = {one.entry_id: one for one in sent}
+        #: The terminal events that were read, by signal id: whose they are is to be looked up.
+        self._events: dict[str, StreamEntry] = {}
 
     async def follow(self, timeout_s: float) -> AsyncIterator[Outcome]:
         """Yield each signal's outcome as it becomes known, at the end those that did not.
@@ -69,15 +69,17 @@ class Outcomes:
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout_s
+        look_again = loop.time() + LOOK_EVERY_MS / 1_000
         while self._pending and (left_s := deadline - loop.time()) > 0:
             found: list[Outcome] = []
             wait_ms = max(1, min(LOOK_EVERY_MS, int(left_s * 1000)))
             try:
                 async with asyncio.timeout_at(deadline):
                     entries = await self._tail.read(wait_ms)
-                    found = [one for entry in entries for one in self._ended_by(entry)]
-                    if not entries:
-                        found += await self._repeated()
+                    found = await self._ended_by(entries)
+                    if loop.time() >= look_again:  # also while the streams are never silent
+                        found += await self._ended_before()
+                        look_again = loop.time() + LOOK_EVERY_MS / 1_000
             except LedgerUnavailableError:
                 await asyncio.sleep(min(wait_ms / 1000, max(deadline - loop.time(), 0)))
             except TimeoutError:
@@ -101,54 +103,71 @@ class Outcomes:
             for one in pending.values()
         ]
 
-    def _ended_by(self, entry: StreamEntry) -> list[Outcome]:
-        if entry.stream == DEAD_STREAM:
-            one = self._pending.pop(entry.text("entry_id"), None)
-            return [_dead(one, entry)] if one else []
-        kind = entry.text("type")
-        if kind not in TERMINAL:
-            return []
-        subject, event = entry.text("subject"), msgspec.json.decode(entry.fields["data"])
-        ended = [one for one in self._pending.values() if one.signal_id == subject and one.digest]
-        # Another signal under the same id becomes a dead letter; a repetition ends with the first.
-        ended = [one for one in ended if one.digest == ended[0].digest]
-        for one in ended:
-            del self._pending[one.entry_id]
-        return [
-            Outcome(
-                entry_id=one.entry_id,
-                signal_id=one.signal_id,
-                outcome=kind.removeprefix("Order").removeprefix("Signal").lower(),
-                is_good=kind in _GOOD,
-                event=event,
-                code=event.get("code") or "",
-                reason=event.get("reason") or event.get("result") or "",
-            )
-            for one in ended
-        ]
+    async def _ended_by(self, entries: Sequence[StreamEntry]) -> list[Outcome]:
+        """Return the outcomes that some entries of the streams tell.
 
-    async def _repeated(self) -> list[Outcome]:
-        """Return the outcomes of repetitions of signals that have ended before: no event comes."""
-        waiting = [one for one in self._pending.values() if one.digest]
+        An event names the signal and not the entry, and another entry may have the same signal id:
+        whose event it is says the record that is written with it.
+        """
+        found: list[Outcome] = []
+        names = {one.signal_id for one in self._pending.values()}
+        for entry in entries:
+            if entry.stream == DEAD_STREAM:
+                one = self._pending.pop(entry.text("entry_id"), None)
+                found += [_dead(one, entry)] if one else []
+            elif entry.text("subject") in names and terminal_event(
+                entry.text("type"), entry.fields["data"]
+            ):
+                self._events[entry.text("subject")] = entry
+        told = [one for one in self._pending.values() if one.signal_id in self._events]
+        return found + await self._by_record(told)
+
+    async def _ended_before(self) -> list[Outcome]:
+        """Return the outcomes of signals that ended before: no event comes of them."""
+        return await self._by_record(list(self._pending.values()))
+
+    async def _by_record(self, waiting: Iterable[Sent]) -> list[Outcome]:
+        """Return the outcomes of those whose signal's record has ended, and take them out."""
+        waiting = [one for one in waiting if one.digest]
         keys = [self._access.key(f"record:{one.signal_id}") for one in waiting]
         found = []
         replies = await self._access.ask(*(("GET", key) for key in keys), atomic=False)
         for one, reply in zip(waiting, replies, strict=True):
             record = decode_record(reply) if isinstance(reply, bytes) else None
-            if record is None or not record.ended_at or record.entry == one.entry_id:
-                continue
-            if record.digest != one.digest:
-                continue  # a dead letter will say so
+            if record is None or not record.ended_at or record.digest != one.digest:
+                continue  # under way; or another signal's, then a dead letter will say so
+            event = self._events.get(one.signal_id)
+            if record.entry != one.entry_id:
+                found.append(_repeated(one, record))
+            elif event is not None:
+                found.append(_ended(one, event))
+            else:
+                continue  # its event is on its way
             del self._pending[one.entry_id]
-            outcome = Outcome(
-                entry_id=one.entry_id,
-                signal_id=one.signal_id,
-                outcome="duplicate",
-                is_good=record.state == OrderState.FILLED,
-                reason=f"a repetition of {record.entry}, which ended {record.state}",
-            )
-            found.append(outcome)
         return found
+
+
+def _ended(one: Sent, entry: StreamEntry) -> Outcome:
+    kind, event = entry.text("type"), msgspec.json.decode(entry.fields["data"])
+    return Outcome(
+        entry_id=one.entry_id,
+        signal_id=one.signal_id,
+        outcome=kind.removeprefix("Order").removeprefix("Signal").lower(),
+        is_good=kind in _GOOD,
+        event=event,
+        code=event.get("code") or "",
+        reason=event.get("reason") or event.get("result") or "",
+    )
+
+
+def _repeated(one: Sent, record: Record) -> Outcome:
+    return Outcome(
+        entry_id=one.entry_id,
+        signal_id=one.signal_id,
+        outcome="duplicate",
+        is_good=record.state in {OrderState.FILLED, "COMPLETED"},
+        reason=f"this signal has ended already, {record.state}, as entry {record.entry}",
+    )
 
 
 def _dead(one: Sent, letter: StreamEntry) -> Outcome:

@@ -66,7 +66,7 @@ def unrealized(position: Position, mark: Decimal | None) -> Decimal | None:
     """Return what closing a position at ``mark`` would earn without fees, quote units."""
     if mark is None:
         return None
-    gain = (mark - position.entry_price) * position.quantity
+    gain = mark * position.quantity - position.cost
     return Decimal(rounded_text(gain if position.direction is LONG else -gain))
 
 

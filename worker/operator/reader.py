@@ -9,8 +9,8 @@ from worker.config.keys import Config
 from worker.domain.identity import account_key
 from worker.ledger import streams
 from worker.ledger.access import OUTPUT_STREAMS, Access, StreamEntry
-from worker.ledger.calls import Ledger
 from worker.ledger.connection import Connections
+from worker.ledger.conversion import format_problem
 from worker.ledger.inspection import (
     Snapshot,
     read_positions,
@@ -21,14 +21,18 @@ from worker.ledger.operator_calls import OperatorCalls
 from worker.ledger.published import read_ahead
 from worker.ledger.replies import Book
 from worker.ledger.scripts import RedisScripts
+from worker.ledger.trading_calls import RedisTrading
 from worker.operator.dead_letters import DeadLetters
 from worker.operator.decisions import Decisions
 from worker.operator.finding import Found, find_signals
 from worker.operator.history import History, read_history
+from worker.operator.journal import Journal
+from worker.operator.last_refusals import with_last_refusals
+from worker.operator.limits import Limit
 from worker.operator.mending import StreamMending
 from worker.operator.pnl import Balances, Pnl, balances_of, pnl_of
 from worker.operator.recent import OrderRow, SignalRow, live_orders, recent_orders, recent_signals
-from worker.operator.status import Status, read_status, status_of
+from worker.operator.status import Status, read_mode, read_status, status_of
 from worker.operator.trading import Trading
 from worker.runtime.clock import Clock, SystemClock
 
@@ -69,19 +73,13 @@ class AccountReader:
         )
         self.access = Access(self._connections, config.account)
         scripts = RedisScripts(self._connections, signals=signals, patience_s=PATIENCE_S)
-        self._ledger = Ledger(
-            scripts,
-            clock=self._clock,
-            worker="",
-            output_length=config.redis.output_max_length,
-        )
         calls = OperatorCalls(scripts, output_length=config.redis.output_max_length)
         self.dead = DeadLetters(self.access, calls)
         self.decisions = Decisions(self.access, calls, clock=self._clock)
         self.mending = StreamMending(calls, clock=self._clock, account=config.account)
+        self.journal = Journal(self.access, clock=self._clock)
         self.trading = Trading(
-            self.access,
-            calls,
+            RedisTrading(self.access, calls),
             clock=self._clock,
             silent_after_ms=int(config.worker.lease_seconds * 1000),
         )
@@ -89,6 +87,10 @@ class AccountReader:
     async def key_holder(self, key_digest: str) -> str:
         """Return the worker that holds the only seat at an API key; empty if nobody does."""
         return await read_seat_holder(self.access, key_digest)
+
+    async def format_problem(self) -> str:
+        """Return why a worker of this version could not start on the account; empty if it could."""
+        return await format_problem(self.access, int(self._config.worker.lease_seconds * 1000))
 
     async def __aenter__(self) -> Self:
         return self
@@ -103,6 +105,10 @@ class AccountReader:
     async def status(self) -> Status:
         """Read the account's status."""
         return await read_status(self.access, self._config)
+
+    async def mode(self) -> str:
+        """Read whether the account is ``paper``, ``live`` or ``mixed``."""
+        return await read_mode(self.access, self._config)
 
     def status_of(self, snapshot: Snapshot) -> Status:
         """Return the status that a snapshot shows."""
@@ -123,6 +129,11 @@ class AccountReader:
     async def snapshot(self) -> Snapshot:
         """Read the account as the ledger has it."""
         return await read_snapshot(self.access)
+
+    async def limits(self) -> tuple[Status, tuple[Limit, ...]]:
+        """Read the account's status, and its limits with the last order that each refused."""
+        status = await self.status()
+        return status, await with_last_refusals(self.access, status.limits)
 
     async def pnl(self) -> Pnl:
         """Read the account's profit, realised and not."""

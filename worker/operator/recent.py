@@ -6,14 +6,25 @@ from typing import Any, Final
 
 import msgspec
 
-from worker.ledger.access import INPUT_STREAM, Access, StreamEntry, entries_of, split_id
-from worker.ledger.inspection import find_records, read_admitted
+from worker.ledger.access import (
+    DEAD_STREAM,
+    INPUT_STREAM,
+    LARGE_PAGE,
+    Access,
+    StreamEntry,
+    entries_of,
+    split_id,
+    value_of,
+)
+from worker.ledger.inspection import GROUP, find_records, read_admitted
 from worker.ledger.stored import Record
 from worker.runtime.clock import utc
 
 #: Entries of a stream read at a time, and in all.
 PAGE: Final = 200
 MAX_READ: Final = 20_000
+#: Dead letters that are looked through for the entries of a page.
+MAX_LETTERS: Final = 2_000
 #: The state that the last event of an order tells.
 _STATES: Final = {
     "OrderPlaced": "ACTIVE",
@@ -25,7 +36,12 @@ _STATES: Final = {
 
 
 class SignalRow(msgspec.Struct, frozen=True, kw_only=True):
-    """One signal: ``WAITING`` until it is admitted, then ``ADMITTED``, at last how it ended."""
+    """One signal: ``WAITING`` until it is admitted, then ``ADMITTED``, at last how it ended.
+
+    ``DEAD`` for an entry that became a dead letter, ``code`` its reason then; it may have no signal
+    id, market or action of its own. ``UNKNOWN`` for one that is finished and of which nothing is
+    left: a dead letter that was removed, or a record that has expired.
+    """
 
     signal_id: str
     entry_id: str
@@ -91,7 +107,18 @@ async def recent_signals(
     async for entries in _pages(access, INPUT_STREAM):
         texts = [_signal_text(entry) for entry in entries]
         records = await find_records(access, [str(one.signal_id) for one in texts])
-        rows = map(_signal_row, entries, texts, records)
+        unclear = [
+            entry.id
+            for entry, record in zip(entries, records, strict=True)
+            if record is None or record.entry != entry.id
+        ]
+        buried, in_hand = await _buried(access, unclear), await _in_hand(access, unclear)
+        rows = [
+            _dead_row(entry, text, buried[entry.id])
+            if entry.id in buried
+            else _signal_row(entry, text, record, is_open=entry.id in in_hand)
+            for entry, text, record in zip(entries, texts, records, strict=True)
+        ]
         found += [row for row in rows if wanted(row)]
         if len(found) >= count:
             break
@@ -105,10 +132,63 @@ def _signal_text(entry: StreamEntry) -> _SignalText:
         return _SignalText()
 
 
-def _signal_row(entry: StreamEntry, text: _SignalText, record: Record | None) -> SignalRow:
-    state, code, ended_at = "WAITING", None, None
+async def _buried(access: Access, entry_ids: Sequence[str]) -> dict[str, StreamEntry]:
+    """Return the dead letters of some entries by the entry's id, of the newest ``MAX_LETTERS``."""
+    found: dict[str, StreamEntry] = {}
+    if not entry_ids:
+        return found
+    oldest, wanted, end, read = min(map(split_id, entry_ids)), set(entry_ids), "+", 0
+    while read < MAX_LETTERS and len(found) < len(wanted):
+        rows = await access.ask_one(
+            "XREVRANGE", access.key(DEAD_STREAM), end, str(oldest[0]), "COUNT", LARGE_PAGE
+        )
+        letters = entries_of(DEAD_STREAM, rows)
+        found |= {one.text("entry_id"): one for one in letters if one.text("entry_id") in wanted}
+        if len(rows or ()) < LARGE_PAGE:
+            break
+        read, end = read + LARGE_PAGE, "(" + letters[-1].id
+    return found
+
+
+async def _in_hand(access: Access, entry_ids: Sequence[str]) -> set[str]:
+    """Return which entries no worker has seen yet, or has seen and not finished."""
+    if not entry_ids:
+        return set()
+    replies = await access.ask(
+        ("XINFO GROUPS", access.key(INPUT_STREAM)),
+        ("HMGET", access.key("entries"), *entry_ids),
+        atomic=False,
+    )
+    groups, known = map(value_of, replies)
+    group = next((g for g in groups or () if g["name"] == GROUP.encode()), None)
+    seen = split_id(group["last-delivered-id"].decode()) if group is not None else (0, 0)
+    return {
+        one
+        for one, entry in zip(entry_ids, known, strict=True)
+        if entry is not None or split_id(one) > seen
+    }
+
+
+def _dead_row(entry: StreamEntry, text: _SignalText, letter: StreamEntry) -> SignalRow:
+    return SignalRow(
+        signal_id=str(text.signal_id),
+        entry_id=entry.id,
+        exchange=str(text.exchange),
+        symbol=str(text.symbol),
+        action=str(text.action),
+        state="DEAD",
+        code=letter.text("reason"),
+        created_at=str(text.created_at),
+        ended_at=utc(split_id(letter.id)[0]),
+    )
+
+
+def _signal_row(
+    entry: StreamEntry, text: _SignalText, record: Record | None, *, is_open: bool
+) -> SignalRow:
+    state, code, ended_at = "WAITING" if is_open else "UNKNOWN", None, None
     if record is not None and record.entry and record.entry != entry.id:
-        state = "DUPLICATE"
+        state = "WAITING" if is_open else "DUPLICATE"
     elif record is not None:
         state = "UNRESOLVED" if record.unresolved_since and not record.ended_at else record.state
         code = _code(record)

@@ -10,10 +10,11 @@ import msgspec
 from worker.config.keys import Config
 from worker.domain.trading_asks import Ask
 from worker.domain.trading_state import TradingState
-from worker.ledger.access import Access, split_id
+from worker.ledger.access import Access, split_id, value_of
+from worker.ledger.errors import NotPermittedError
 from worker.ledger.inspection import Snapshot, UnresolvedOrder, read_snapshot
 from worker.ledger.limits import AHEAD_MS
-from worker.ledger.published import Heartbeat
+from worker.ledger.published import Heartbeat, heartbeats_of, unix_ms
 from worker.operator.limits import Limit, limits_of
 from worker.runtime.clock import utc
 
@@ -116,6 +117,24 @@ async def read_status(access: Access, config: Config) -> Status:
     return status_of(access.account, await read_snapshot(access), config)
 
 
+async def read_mode(access: Access, config: Config) -> str:
+    """Read whether an account is ``paper``, ``live`` or ``mixed``, as its status has it.
+
+    Whom Redis does not let read the heartbeats sees the command's own mode.
+
+    Raises:
+        LedgerError: Redis cannot be asked.
+    """
+    try:
+        now, reply = await access.ask(("TIME",), ("HGETALL", access.key("workers")), atomic=False)
+        at_ms, beats = unix_ms(value_of(now)), heartbeats_of(value_of(reply) or {})
+    except NotPermittedError:
+        return config.mode
+    silent_after_ms = int(config.worker.lease_seconds * 1000)
+    workers = [_worker(name, beat, at_ms, silent_after_ms) for name, beat in beats.items()]
+    return _mode(workers, config.mode)
+
+
 def status_of(account: str, snapshot: Snapshot, config: Config) -> Status:
     """Return the status of an account from its snapshot; arguments as :func:`read_status` has."""
     at_ms, control, backlog = snapshot.at_ms, snapshot.control.control, snapshot.backlog
@@ -202,8 +221,10 @@ def _older(age_ms: int | None, ms: int) -> int | None:
 
 
 def _mode(workers: Iterable[WorkerView], own: str) -> str:
-    """Return the mode of the live workers; the command's own where there is none."""
-    modes = {str(one.status["mode"]) for one in workers if one.alive and "mode" in one.status}
+    """Return the mode of the live workers, else of those silent, else the command's own."""
+    known = [one for one in workers if "mode" in one.status]
+    heard = [one for one in known if one.alive] or known
+    modes = {str(one.status["mode"]) for one in heard}
     return modes.pop() if len(modes) == 1 else "mixed" if modes else own
 
 

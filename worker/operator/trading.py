@@ -20,13 +20,9 @@ from worker.domain.trading_asks import (
     without_persons,
 )
 from worker.domain.trading_state import TradingState
-from worker.ledger.access import Access
-from worker.ledger.errors import ScriptsMissingError
-from worker.ledger.operator_calls import OperatorCalls
-from worker.ledger.operator_writes import change_control_plainly
-from worker.ledger.published import StoredControl, read_control, read_heartbeats
-from worker.operator.request import new_request_id
-from worker.runtime.clock import Clock, rfc3339, utc
+from worker.ledger.ports import TradingCalls
+from worker.ledger.published import StoredControl
+from worker.runtime.clock import Clock, Random, rfc3339, utc
 from worker.runtime.errors import WorkerError
 
 #: How often a change is tried while others change the state too.
@@ -61,23 +57,29 @@ class Trading:
     Every method raises :class:`~worker.ledger.errors.LedgerError` when Redis cannot be asked.
 
     Args:
-        access: the account.
-        calls: write the changes.
+        calls: read and change the state.
         clock: the events' time.
         silent_after_ms: a worker not heard from in this long does not count as alive.
+        random: tells this process's events from those of another process of the same actor.
     """
 
     def __init__(
-        self, access: Access, calls: OperatorCalls, *, clock: Clock, silent_after_ms: int
+        self,
+        calls: TradingCalls,
+        *,
+        clock: Clock,
+        silent_after_ms: int,
+        random: Random | None = None,
     ) -> None:
-        self._access = access
         self._calls = calls
         self._clock = clock
         self._silent_after_ms = silent_after_ms
+        #: Counts tries, from anywhere: two of one millisecond are two events, whosever they are.
+        self._tries = (random or Random()).getrandbits(64)
 
     async def read(self) -> StoredControl:
         """Read the state in force and who asks for it."""
-        return await read_control(self._access)
+        return await self._calls.read_control()
 
     async def ask(self, state: TradingState, *, reason: str, actor: str) -> Change:
         """Ask for a state that is not ``ACTIVE``; the strictest that anybody asks for is in force.
@@ -91,7 +93,7 @@ class Trading:
         def change(asks: Sequence[Ask], at: str) -> tuple[Ask, ...]:
             return add(asks, Ask(asker=actor, state=state, reasons=(reason,), at=at))
 
-        return await self._change(change, action=_ACTIONS[state], actor=actor, reason=reason)
+        return await self._change(change, action=ACTIONS[state], actor=actor, reason=reason)
 
     async def begin_flatten(self, *, reason: str, actor: str, lasts_ms: int) -> Change:
         """Ask for ``REDUCING`` while a flatten runs, which holds the requests before it back.
@@ -158,7 +160,7 @@ class Trading:
 
     async def holding(self, state: TradingState) -> Holding:
         """Read which live workers act by ``state`` or a stricter one."""
-        at_ms, heartbeats = await read_heartbeats(self._access)
+        at_ms, heartbeats = await self._calls.read_heartbeats()
         live = {
             name: beat
             for name, beat in heartbeats.items()
@@ -189,23 +191,14 @@ class Trading:
             asks = change(without_overdue(stored.asks, now_ms), at)
             control = control_of(asks, actor=actor, reason=reason, at=at)
             before = stored.control.trading_state
-            moment = f"{now_ms}-{new_request_id()}"
+            moment, self._tries = f"{now_ms}-{self._tries}", self._tries + 1
             event = self._event(moment, action, actor, reason, before, control.trading_state)
-            if await self._store(stored.raw, asks, control, event):
+            if await self._calls.change_control(stored.raw, asks, control, event):
                 return Change(before=before, control=control, asks=asks)
         raise TradingStateBusyError(
-            f"the trading state of account {self._access.account} was changed by others "
+            f"the trading state of account {self._calls.account} was changed by others "
             f"{MAX_TRIES} times while this tried to change it: try again"
         )
-
-    async def _store(
-        self, before: bytes, asks: Sequence[Ask], control: Control, event: EventText
-    ) -> bool:
-        """Store a change if nobody was faster, even with Redis just restarted and no worker."""
-        try:
-            return await self._calls.change_control(before, asks, control, event)
-        except ScriptsMissingError:
-            return await change_control_plainly(self._access, before, asks, control, event)
 
     def _event(
         self,
@@ -219,7 +212,7 @@ class Trading:
         header = share(
             Header(
                 occurred_at=utc(self._clock.now_ms()),
-                account=self._access.account,
+                account=self._calls.account,
                 exchange="",
                 symbol="",
                 signal_id="",
@@ -227,7 +220,7 @@ class Trading:
                 worker="",
             )
         )
-        identity = event_id(f"{self._access.account}-{moment}-{actor}", action)
+        identity = event_id(f"{self._calls.account}-{moment}-{actor}", action)
         if before is after:
             told = OperatorAction(
                 action=action,
@@ -249,7 +242,8 @@ class Trading:
         return encode(changed, identity, header)
 
 
-_ACTIONS: Final = {
+#: The commands that ask for the states.
+ACTIONS: Final = {
     TradingState.ACTIVE: "resume",
     TradingState.REDUCING: "reduce",
     TradingState.HALTED: "halt",

@@ -5,8 +5,8 @@ from decimal import Decimal
 
 from worker.domain.market import ExchangePosition
 from worker.exchanges.errors import ExchangeError, Outcome
-from worker.ledger.calls import Ledger
 from worker.ledger.errors import LedgerError
+from worker.ledger.ports import Ledger
 
 
 class PaperAccount:

@@ -5,7 +5,8 @@ sent again through another one. What an order leads to is therefore a pure funct
 the client order id, the request and the market's price: the same order fills the same way, with
 the same ids, on any instance. Nothing depends on what an instance has seen before, which is also
 why funds are not checked (paper lends) and a reduce-only order is taken at its word: the position
-it reduces may have been opened through another process.
+it reduces may have been opened through another process. What all instances have in common are the
+orders that rest, and the prices seen since that matter to these (:mod:`worker.paper.resting`).
 """
 
 from collections import OrderedDict
@@ -15,33 +16,31 @@ from typing import Final, Protocol
 
 import msgspec
 
-from worker.config.keys import ExchangeConfig
+from worker.config.keys import ExchangeConfig, PaperConfig
 from worker.domain.market import Balance, ExchangePosition, MarketKind, SymbolInfo, Ticker
-from worker.domain.money import ONE, ZERO
+from worker.domain.money import ZERO
 from worker.domain.order import (
-    BUY,
     ENTRY,
+    TERMINAL,
     Fill,
     OrderReport,
     OrderRequest,
-    Side,
 )
 from worker.exchanges.budget.requests import RequestGate
-from worker.exchanges.errors import (
-    ClockSkewError,
-    ExchangeError,
-    InvalidOrderError,
-    OrderNotFoundError,
-    Outcome,
-)
+from worker.exchanges.errors import ClockSkewError, Outcome
 from worker.exchanges.ports import ClockOffset, ExchangeAdapter, Resend, SendWindow
+from worker.paper.local_orders import LocalOrders
 from worker.paper.markets import PaperMarkets
-from worker.paper.matching import PaperMatching, PaperOrder, cancelled, misfit, simulated_price
-from worker.paper.orders import PaperOrders
+from worker.paper.matching import PaperMatching, PaperOrder, misfit
+from worker.paper.open_orders import OpenOrders
+from worker.paper.orders import FinishedOrders
+from worker.paper.quotes import LiveQuotes, Quotes, WalkQuotes, ticker_around
+from worker.paper.refusals import invalid, no_price, not_found
+from worker.paper.resting import RestingOrders, may_rest
+from worker.paper.walk import PriceWalk, middles_of
 from worker.runtime.clock import Clock
 from worker.runtime.errors import ConfigError
 
-MAX_OPEN_ORDERS: Final = 100_000
 #: Symbols whose last assumed price is remembered.
 MAX_ASSUMED_PRICES: Final = 20_000
 #: A simulated exchange answers at once, so a request need not stay valid for long; short windows
@@ -69,6 +68,7 @@ class PaperExchange(ExchangeAdapter):
         price_source: a real exchange that lends its markets and, with ``paper.prices = "live"``,
             its prices; started and closed together with this one.
         account: what all workers together have traded here; nothing without it.
+        resting: the orders that rest here, for all workers; of this instance alone without it.
 
     Raises:
         ConfigError: for ``prices = "live"`` without a source, or a malformed ``paper.symbols``.
@@ -87,6 +87,7 @@ class PaperExchange(ExchangeAdapter):
         *,
         price_source: ExchangeAdapter | None = None,
         account: FleetAccount | None = None,
+        resting: RestingOrders | None = None,
     ) -> None:
         paper = config.paper
         if paper.prices == "live" and price_source is None:
@@ -95,11 +96,9 @@ class PaperExchange(ExchangeAdapter):
         self.clock_offset = ClockOffset()
         self._clock = clock
         self._source = price_source
-        #: Where live prices come from; None while prices are assumed.
-        self._live = price_source if paper.prices == "live" else None
         self._account = account
         self._balance = paper.balance
-        self._matching = PaperMatching(paper, has_quotes=self._live is not None)
+        self._matching = PaperMatching(paper, has_quotes=paper.prices == "live")
         self._markets = PaperMarkets(
             kinds=config.market_types,
             extra=paper.symbols,
@@ -110,10 +109,22 @@ class PaperExchange(ExchangeAdapter):
         self._half_latency_s = paper.latency_ms / 2_000
         self._window_ms = min(config.recv_window_ms, WINDOW_MS + int(paper.latency_ms))
         self._prices: OrderedDict[str, Decimal] = OrderedDict()
-        self._orders = PaperOrders()
+        self._finished = FinishedOrders()
+        self._resting: RestingOrders = LocalOrders(clock) if resting is None else resting
+        self._resting_markets = self._resting.markets(name)
+        #: Where prices come from; None while they are assumed.
+        self._quotes = self._quotes_of(paper)
+        self._open = OpenOrders(
+            name,
+            resting=self._resting,
+            matching=self._matching,
+            quotes=self._quotes,
+            info_of=self.get_symbol_info,
+            finished=self._finished,
+        )
 
     def __repr__(self) -> str:
-        return f"<PaperExchange {self.name}: {self._orders!r}>"
+        return f"<PaperExchange {self.name}: {len(self._finished)} finished>"
 
     @property
     def request_gate(self) -> RequestGate | None:
@@ -153,67 +164,82 @@ class PaperExchange(ExchangeAdapter):
             InvalidOrderError: unknown market, off-grid values, too small, or drawn by
                 ``paper.reject_rate``; REFUSED.
             ClockSkewError: the window closed before the request arrived; REFUSED, transient.
-            ExchangeError: NOT_SENT: there is no price to fill a market order at.
+            ExchangeError: NOT_SENT: there is no price to fill a market order at; UNKNOWN: the
+                orders that rest do not answer.
         """
         # Read before the latency: an assumed price belongs to the order it was assumed for.
-        if self._live is None:
+        if self._quotes is None:
             reference = self._prices.get(request.symbol)
         else:
-            reference = await self._live_reference(self._live, request)
-        if not self._half_latency_s:
-            return self._accept(request, window, reference)
-        await self._clock.sleep(self._half_latency_s)
-        report = self._accept(request, window, reference)
-        await self._clock.sleep(self._half_latency_s)
+            reference = await self._quotes.reference(request)
+        if self._half_latency_s:
+            await self._clock.sleep(self._half_latency_s)
+        report = self._finished.get(request.client_order_id)
+        if report is None:
+            order = PaperOrder(
+                request, self._admit(request, window, reference), self._clock.now_ms()
+            )
+            report = self._matching.trade(order, reference, order.accepted_ms)
+            if report is None or report.state not in TERMINAL or may_rest(request):
+                report = await self._open.rest(order, report, reference)
+            if report.state in TERMINAL:
+                self._finished.add(report)
+        if self._half_latency_s:
+            await self._clock.sleep(self._half_latency_s)
         return report
 
     async def cancel_order(self, request: OrderRequest, exchange_order_id: str = "") -> None:
         """Cancel the open rest of the order.
 
         Raises:
-            OrderNotFoundError: this instance has no such open order.
+            OrderNotFoundError: there is no such open order.
+            ExchangeError: the orders that rest do not answer.
         """
         await self._travel()
-        report = self._orders.open(_id_of(request, exchange_order_id))
-        if report is None:
-            raise _not_found(request, "open order")
-        self._orders.settle(cancelled(report, ""))
+        client_id = _id_of(request, exchange_order_id)
+        if not await self._open.cancel(request, client_id, was_accepted=bool(exchange_order_id)):
+            raise not_found(request, "open order")
 
     async def get_order(self, request: OrderRequest, exchange_order_id: str = "") -> OrderReport:
         """Return the order as it is now.
 
+        An order that nobody knows rests from now on, if ``exchange_order_id`` is given: only one
+        that was accepted has such an id.
+
         Raises:
-            OrderNotFoundError: this instance does not know it; sending it again is safe.
+            OrderNotFoundError: nobody knows it; sending it again is safe.
+            ExchangeError: the orders that rest do not answer, or their market has no rules now.
         """
         await self._travel()
         client_id = _id_of(request, exchange_order_id)
-        report = self._orders.known(client_id)
+        report = await self._open.look(request, client_id, was_accepted=bool(exchange_order_id))
         if report is None:
-            raise _not_found(request)
-        if self._live is not None and self._orders.waiting(request.symbol):
-            self._match(await self._live.get_ticker(request.symbol))
-        return self._orders.known(client_id) or report
+            raise not_found(request)
+        return report
 
     async def get_open_orders(self, symbol: str | None = None) -> list[OrderReport]:
-        """Return the open orders this instance accepted, of one symbol or of all."""
-        await self._travel()
-        wanted = self._orders.waiting_symbols(symbol)
-        if self._live is not None and wanted:
-            for ticker in (await self._live.get_tickers(wanted)).values():
-                self._match(ticker)
-        return self._orders.all_open(symbol)
+        """Return the open orders of all workers, of one symbol or of all.
 
-    async def get_trades(self, request: OrderRequest, report: OrderReport) -> tuple[Fill, ...]:
-        """Return the order's fills: from memory, else the ones ``report`` carries.
+        With prices of its own the exchange first looks at each order that still waits.
 
         Raises:
-            OrderNotFoundError: neither has any, and the order is not known.
+            ExchangeError: the orders that rest do not answer.
         """
         await self._travel()
-        known = self._orders.known(_id_of(request, report.exchange_order_id))
-        if known is None and not report.fills:
-            raise _not_found(request)
-        return report.fills if known is None else known.fills
+        return await self._open.all(symbol or "")
+
+    async def get_trades(self, request: OrderRequest, report: OrderReport) -> tuple[Fill, ...]:
+        """Return the order's fills, else the ones ``report`` carries.
+
+        Raises:
+            OrderNotFoundError: neither has any, and nobody knows the order.
+            ExchangeError: the orders that rest do not answer.
+        """
+        if report.fills:
+            await self._travel()
+            known = self._finished.get(_id_of(request, report.exchange_order_id))
+            return report.fills if known is None else known.fills
+        return (await self.get_order(request, report.exchange_order_id)).fills
 
     # --- account and market ---
 
@@ -238,19 +264,12 @@ class PaperExchange(ExchangeAdapter):
         Raises:
             ExchangeError: REFUSED with code ``NO_PRICE``: no price was assumed yet.
         """
-        if self._live is not None:
-            return await self._live.get_ticker(symbol)
+        if self._quotes is not None:
+            return await self._quotes.ticker(symbol)
         price = self._prices.get(symbol)
         if price is None:
-            raise _no_price(self.name, symbol, Outcome.REFUSED)
-        half = self._matching.half_spread
-        return Ticker(
-            symbol=symbol,
-            bid=simulated_price(price * (ONE - half), up=False),
-            ask=simulated_price(price * (ONE + half), up=True),
-            last=price,
-            at_ms=self._clock.now_ms(),
-        )
+            raise no_price(self.name, symbol, Outcome.REFUSED)
+        return ticker_around(symbol, price, self._matching.half_spread, self._clock.now_ms())
 
     def last_price(self, symbol: str) -> Decimal | None:
         """Return the price last assumed, None if none was."""
@@ -258,8 +277,8 @@ class PaperExchange(ExchangeAdapter):
 
     async def get_tickers(self, symbols: Iterable[str]) -> dict[str, Ticker]:
         """Return the prices of several symbols; those without an assumed price are left out."""
-        if self._live is not None:
-            return await self._live.get_tickers(symbols)
+        if self._quotes is not None:
+            return await self._quotes.tickers(symbols)
         return {name: await self.get_ticker(name) for name in symbols if name in self._prices}
 
     def get_symbol_info(self, symbol: str) -> SymbolInfo | None:
@@ -281,11 +300,11 @@ class PaperExchange(ExchangeAdapter):
         return self._markets.symbols() if self._source is None else self._source.symbols()
 
     def assume_price(self, symbol: str, price: Decimal) -> None:
-        """Take ``price`` (positive, in quote units) as the market's, and match waiting orders.
+        """Take ``price`` (positive, in quote units) as the market's; orders that rest see it too.
 
-        With live prices there is nothing to assume: the call does nothing.
+        With prices of its own there is nothing to assume: the call does nothing.
         """
-        if self._live is not None:
+        if self._quotes is not None:
             return
         if not price > ZERO:
             raise ValueError(f"a price must be positive, not {price}")
@@ -294,10 +313,23 @@ class PaperExchange(ExchangeAdapter):
         prices.move_to_end(symbol)
         if len(prices) > MAX_ASSUMED_PRICES:
             prices.popitem(last=False)
-        for order in self._orders.waiting(symbol):
-            self._trade(order, price)
+        if symbol in self._resting_markets:
+            self._resting.see(self.name, symbol, price, price)
 
     # --- inside ---
+
+    def _quotes_of(self, paper: PaperConfig) -> Quotes | None:
+        if paper.prices == "walk":
+            walk = PriceWalk(
+                paper.seed,
+                middle=paper.walk_middle,
+                middles=middles_of(paper.walk_middles),
+                swing_pct=paper.walk_swing_pct,
+            )
+            return WalkQuotes(walk, self._matching.half_spread, self._clock)
+        if paper.prices == "live" and self._source is not None:
+            return LiveQuotes(self.name, self._source, self._resting)
+        return None
 
     def _is_linear(self, symbol: str) -> bool:
         info = self.get_symbol_info(symbol)
@@ -306,29 +338,6 @@ class PaperExchange(ExchangeAdapter):
     async def _travel(self) -> None:
         if self._half_latency_s:
             await self._clock.sleep(2 * self._half_latency_s)
-
-    async def _live_reference(self, source: ExchangeAdapter, request: OrderRequest) -> Decimal:
-        try:
-            return _reference(request.side, await source.get_ticker(request.symbol))
-        except ExchangeError as error:
-            # Whatever happened to the price request, the order itself was not sent.
-            raise ExchangeError(
-                f"no price for {request.symbol}: {error}", outcome=Outcome.NOT_SENT, code="NO_PRICE"
-            ) from error
-
-    def _accept(
-        self, request: OrderRequest, window: SendWindow, reference: Decimal | None
-    ) -> OrderReport:
-        known = self._orders.known(request.client_order_id)
-        if known is not None:
-            return known
-        info = self._admit(request, window, reference)
-        order = PaperOrder(request, info, self._clock.now_ms())
-        report = self._matching.trade(order, reference, order.accepted_ms)
-        if report is not None:
-            self._orders.settle(report)
-            return report
-        return self._orders.wait(order)
 
     def _admit(
         self, request: OrderRequest, window: SendWindow, reference: Decimal | None
@@ -343,55 +352,25 @@ class PaperExchange(ExchangeAdapter):
             )
         info = self.get_symbol_info(request.symbol)
         if info is None:
-            raise _invalid("UNKNOWN_SYMBOL", f"{self.name} lists no market {request.symbol}")
+            raise invalid("UNKNOWN_SYMBOL", f"{self.name} lists no market {request.symbol}")
         problem = misfit(request, info)
         if problem:
-            raise _invalid("INVALID_ORDER", problem)
+            raise invalid("INVALID_ORDER", problem)
         price = request.price or request.stop_price or reference
         if price is None:
-            raise _no_price(self.name, request.symbol, Outcome.NOT_SENT)
+            raise no_price(self.name, request.symbol, Outcome.NOT_SENT)
         # A position may always be closed, however small it has become.
         if request.role is ENTRY and not request.reduce_only:
             value = request.quantity * price
             if value < info.min_notional:
                 text = f"{value:f} {info.quote} is less than the minimum of {info.min_notional:f}"
-                raise _invalid("MIN_NOTIONAL", text)
+                raise invalid("MIN_NOTIONAL", text)
+        if request.post_only and self._matching.would_take(request, reference):
+            raise invalid("POST_ONLY", "it would trade at once, which post_only forbids")
         if self._matching.is_rejected(request):
-            raise _invalid("PAPER_REJECTED", "refused at random, as paper.reject_rate asks")
-        if self._orders.open_count >= MAX_OPEN_ORDERS:
-            raise _invalid("TOO_MANY_ORDERS", f"{MAX_OPEN_ORDERS} orders are open", transient=True)
+            raise invalid("PAPER_REJECTED", "refused at random, as paper.reject_rate asks")
         return info
-
-    def _match(self, ticker: Ticker) -> None:
-        for order in self._orders.waiting(ticker.symbol):
-            self._trade(order, _reference(order.request.side, ticker))
-
-    def _trade(self, order: PaperOrder, reference: Decimal) -> None:
-        """Match a waiting order with the market."""
-        report = self._matching.trade(order, reference, self._clock.now_ms())
-        if report is not None:
-            self._orders.settle(report)
 
 
 def _id_of(request: OrderRequest, exchange_order_id: str) -> str:
     return request.client_order_id or exchange_order_id.removeprefix("P")
-
-
-def _reference(side: Side, ticker: Ticker) -> Decimal:
-    """Return the price a taker meets; some exchanges leave bid and ask out of the ticker."""
-    return (ticker.ask if side is BUY else ticker.bid) or ticker.last
-
-
-def _no_price(name: str, symbol: str, outcome: Outcome) -> ExchangeError:
-    text = f"{name} has no price for {symbol} yet"
-    return ExchangeError(text, outcome=outcome, code="NO_PRICE", transient=True)
-
-
-def _invalid(code: str, problem: str, *, transient: bool = False) -> InvalidOrderError:
-    return InvalidOrderError(problem, outcome=Outcome.REFUSED, code=code, transient=transient)
-
-
-def _not_found(request: OrderRequest, what: str = "order") -> OrderNotFoundError:
-    return OrderNotFoundError(
-        f"no {what} {request.client_order_id}", outcome=Outcome.REFUSED, code="NOT_FOUND"
-    )

@@ -29,7 +29,8 @@ _CONTEXT = Context(prec=PRECISION)
 _USUAL_QUANTUM: Final = Decimal("1e-8")
 _SMALL: Final = Decimal("0.0001")
 _SIGNIFICANT: Final = 7
-_IMMEDIATE: Final = frozenset({IOC, FOK})
+#: An order that fills at once or not at all, once it is triggered.
+IMMEDIATE: Final = frozenset({IOC, FOK})
 
 
 class PaperOrder(msgspec.Struct, gc=False):
@@ -80,6 +81,19 @@ class PaperMatching:
         """Return True if the order is one of those ``paper.reject_rate`` picks."""
         return bool(self._reject_rate) and self._draw(request, "reject") < self._reject_rate
 
+    def would_take(self, request: OrderRequest, reference: Decimal | None) -> bool:
+        """Return whether a limit order would trade at once with a market at ``reference``."""
+        limit = request.price
+        if limit is None or reference is None:
+            return False
+        return limit >= reference if request.side is BUY else limit <= reference
+
+    def leaves_rest(self, order: PaperOrder) -> bool:
+        """Return True if the order fills only in part and its rest stays open."""
+        request = order.request
+        is_immediate = request.time_in_force in IMMEDIATE
+        return not is_immediate and self._traded(order) != request.quantity
+
     def trade(self, order: PaperOrder, reference: Decimal | None, at_ms: int) -> OrderReport | None:
         """Let the order meet a market at ``reference`` (None: no price known).
 
@@ -91,7 +105,7 @@ class PaperMatching:
         if price is not None:
             return self._fill(order, price, at_ms)
         request = order.request
-        if request.time_in_force in _IMMEDIATE and (order.triggered or request.stop_price is None):
+        if request.time_in_force in IMMEDIATE and (order.triggered or request.stop_price is None):
             return order.report(CANCELLED, "nothing to trade against at once")
         if reference is None and request.stop_price is None:
             order.resting = True
@@ -120,17 +134,14 @@ class PaperMatching:
 
     def _fill(self, order: PaperOrder, price: Decimal, at_ms: int) -> OrderReport:
         request = order.request
-        quantity = request.quantity
+        quantity = self._traded(order)
         state, reason = FILLED, ""
-        if self._partial_rate and self._draw(request, "partial") < self._partial_rate:
-            quantity = self._part(order)
-            if quantity != request.quantity:
-                if request.time_in_force is FOK:
-                    text = "could not be filled at once as a whole"
-                    return order.report(CANCELLED, text)
-                state = PARTIALLY_FILLED
-                if request.time_in_force is IOC:
-                    state, reason = CANCELLED, "the rest could not be filled at once"
+        if quantity != request.quantity:
+            if request.time_in_force is FOK:
+                return order.report(CANCELLED, "could not be filled at once as a whole")
+            state = PARTIALLY_FILLED
+            if request.time_in_force is IOC:
+                state, reason = CANCELLED, "the rest could not be filled at once"
         value = _CONTEXT.multiply(quantity, price)
         fill = Fill(
             trade_id=f"P{request.client_order_id}-1",
@@ -142,9 +153,14 @@ class PaperMatching:
         )
         return order.report(state, reason, fill)
 
-    def _part(self, order: PaperOrder) -> Decimal:
-        """Return between a tenth and nine tenths of the order, at least one step."""
+    def _traded(self, order: PaperOrder) -> Decimal:
+        """Return how much of the order trades: all, or what ``paper.partial_fill_rate`` picks.
+
+        That is between a tenth and nine tenths of it, at least one step.
+        """
         request, step = order.request, order.info.quantity_step
+        if not self._partial_rate or self._draw(request, "partial") >= self._partial_rate:
+            return request.quantity
         share = Decimal(int(100 + 800 * self._draw(request, "share"))) / 1_000
         return min(max(tidy(floor_to(request.quantity * share, step)), step), request.quantity)
 
@@ -166,8 +182,12 @@ def is_through(request: OrderRequest, stop: Decimal, reference: Decimal) -> bool
     A buy stop is reached from below, a sell stop from above; a take-profit sent as a trigger
     order is reached from the other side.
     """
-    from_below = (request.side is BUY) is not (request.role is TAKE_PROFIT)
-    return reference >= stop if from_below else reference <= stop
+    return reference >= stop if is_from_below(request) else reference <= stop
+
+
+def is_from_below(request: OrderRequest) -> bool:
+    """Return True if the price has to rise to trigger the order."""
+    return (request.side is BUY) is not (request.role is TAKE_PROFIT)
 
 
 def misfit(request: OrderRequest, info: SymbolInfo) -> str:

@@ -16,8 +16,8 @@ from worker.exchanges.errors import (
     Outcome,
 )
 from worker.exchanges.ports import ExchangeAdapter, Resend, SendWindow
-from worker.ledger.calls import Ledger
 from worker.ledger.errors import LedgerUnavailableError
+from worker.ledger.ports import Ledger
 from worker.pipeline.custody import Custody
 from worker.pipeline.error_codes import code_of
 from worker.pipeline.flow import (

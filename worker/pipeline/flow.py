@@ -14,8 +14,8 @@ from worker.domain.market import SymbolInfo
 from worker.domain.money import ZERO
 from worker.domain.order import ENTRY, EXIT, Fill, OrderReport, OrderRequest, Role
 from worker.domain.position import Position
-from worker.domain.refusal import DeadReason, Refusal
-from worker.domain.signal import OPEN, Signal
+from worker.domain.refusal import CancelCode, DeadReason, Refusal
+from worker.domain.signal import FOK, IOC, MARKET, OPEN, Signal
 from worker.domain.verdict import Verdict
 from worker.ledger.items import AdmitItem
 from worker.ledger.stored import Reservation
@@ -126,6 +126,7 @@ class WriteOff(StrEnum):
 
 #: Short names of members, for speed as in :mod:`worker.domain.signal`.
 GONE = WriteOff.GONE
+_IMMEDIATE = frozenset({IOC, FOK})
 _OPENING, _CLOSING = Reservation.OPENING, Reservation.CLOSING
 
 
@@ -166,12 +167,34 @@ class Submission(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     attempts: int
 
 
+class Resting(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """An entry that the exchange keeps open: its signal is acknowledged, turns follow the order."""
+
+    order: AdmittedOrder
+    report: OrderReport
+    attempts: int
+
+
+class Told(msgspec.Struct, frozen=True, gc=False):
+    """The part of a resting order's life that events have told already.
+
+    ``entry_id`` is the stream entry it came by, ``filled`` base units, ``average_price`` quote
+    units, ``position`` what its fills have made so far, None while that is nothing.
+    """
+
+    entry_id: str
+    filled: Decimal
+    average_price: Decimal | None
+    position: Position | None
+
+
 class Settlement(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """An order that is over, with everything that traded.
 
     ``filled`` is in base units, ``average_price`` in quote units, ``fees`` by currency; all three
     follow from ``fills``. ``pieces`` are the ends of its orders where one order could not close it
-    all; the request is then the first one's for the quantity of all.
+    all; the request is then the first one's for the quantity of all. ``told`` is set for an order
+    that rested. ``cancelled_for`` is why its cancellation was asked for, None where it was not.
     """
 
     order: AdmittedOrder
@@ -182,6 +205,8 @@ class Settlement(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     fees: dict[str, Decimal]
     attempts: int
     pieces: tuple["Settlement", ...] = ()
+    told: Told | None = None
+    cancelled_for: CancelCode | None = None
 
 
 class Failed(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -198,6 +223,15 @@ class Repeated(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     signal: Signal
     conflict: bool
+
+
+class Completed(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """A signal that ends well without an order of its own; ``result`` is a sentence."""
+
+    signal: Signal
+    digest: str
+    result: str
+    target: str
 
 
 class Malformed(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -224,7 +258,23 @@ class Unresolved(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     reason: str
 
 
-EarlyEnd = Failed | Repeated | Malformed | Lost | Postponed | Unresolved
+EarlyEnd = Failed | Repeated | Completed | Malformed | Lost | Postponed | Unresolved
+
+
+def may_rest(order: AdmittedOrder) -> bool:
+    """Return whether an order that has not traded whole stays at the exchange: entries only.
+
+    A fill-or-kill and an immediate-or-cancel order end by themselves.
+    """
+    request = order.request
+    return (
+        request.role is ENTRY
+        and request.order_type is not MARKET
+        and request.time_in_force not in _IMMEDIATE
+        and order.position is None
+        and order.give_up is None
+        and order.verdict is None
+    )
 
 
 def reservation_of(order: AdmittedOrder) -> Reservation:

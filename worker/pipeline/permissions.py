@@ -5,8 +5,8 @@ from typing import Final
 from worker.domain.refusal import Code, Refusal, Stage
 from worker.domain.trading_state import TradingState
 from worker.exchanges.ports import ExchangeAdapter
-from worker.ledger.calls import Ledger
 from worker.ledger.errors import LedgerUnavailableError
+from worker.ledger.ports import Ledger
 from worker.pipeline.custody import Custody
 from worker.pipeline.flow import AdmittedOrder, Lost, Postponed
 from worker.pipeline.worker_state import WorkerState

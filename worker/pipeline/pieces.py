@@ -14,6 +14,7 @@ import msgspec
 from worker.domain.fees import total_fees
 from worker.domain.money import ZERO
 from worker.domain.order import CANCELLED, FILLED, average_price, total_quantity
+from worker.domain.order_events import code_of_refusal
 from worker.pipeline.custody import Custody
 from worker.pipeline.execution import OrderExecutorHandler
 from worker.pipeline.flow import (
@@ -115,7 +116,7 @@ def _joined(ended: list[Settlement], failed: Failed | None = None) -> Settlement
     fills = tuple(fill for end in ended for fill in end.fills)
     ordered = sum((_ordered(end) for end in ended), ZERO)
     report = msgspec.structs.replace(last.report, exchange_order_id=first.report.exchange_order_id)
-    write_off = last.order.write_off
+    write_off, code = last.order.write_off, last.cancelled_for
     if failed is not None and failed.order is not None:
         ordered += failed.order.request.quantity
         write_off = failed.order.write_off
@@ -124,6 +125,7 @@ def _joined(ended: list[Settlement], failed: Failed | None = None) -> Settlement
             f"{failed.refusal.reason}; what is left needs another close"
         )
         report = msgspec.structs.replace(report, state=CANCELLED, reason=reason)
+        code = code_of_refusal(failed.refusal.code)
     request = msgspec.structs.replace(first.order.request, quantity=ordered)
     order = msgspec.structs.replace(
         first.order, request=request, missing=last.order.missing, write_off=write_off
@@ -137,4 +139,5 @@ def _joined(ended: list[Settlement], failed: Failed | None = None) -> Settlement
         fees=total_fees(fills),
         attempts=sum(end.attempts for end in ended) + (failed.refusal.attempts if failed else 0),
         pieces=tuple(ended),
+        cancelled_for=code,
     )

@@ -10,6 +10,7 @@ from typing import assert_never
 
 import msgspec
 
+from worker.domain.order import TERMINAL
 from worker.domain.refusal import Code, DeadReason, Refusal, Stage
 from worker.domain.signal import OPEN, MalformedSignalError, Signal, decode_signal
 from worker.domain.signature import SignatureError, Signatures, check_scope
@@ -22,6 +23,7 @@ from worker.pipeline.execution import OrderExecutorHandler
 from worker.pipeline.flow import (
     AdmittedOrder,
     Arrival,
+    Completed,
     EarlyEnd,
     Failed,
     Lost,
@@ -29,11 +31,15 @@ from worker.pipeline.flow import (
     Postponed,
     Proposal,
     Repeated,
+    Resting,
     Settlement,
     Submission,
     Unresolved,
     ValidSignal,
+    may_rest,
 )
+from worker.pipeline.live_orders import LiveOrderWriter
+from worker.pipeline.orders import OrderManager
 from worker.pipeline.pieces import Pieces, leaves_something
 from worker.pipeline.reconciliation import ReconciliationHandler
 from worker.pipeline.risk import RiskManagementHandler, recorded
@@ -61,6 +67,8 @@ class ExecutionPipeline:
         execution: ...
         reconciliation: ...
         writer: writes ends down.
+        live_orders: writes down what goes on without its entry.
+        orders: told what this worker no longer follows.
         clock: time.
         max_deliveries: how many deliveries may die before a signal is given up.
         skew_margin_ms: how long before a lease's end its last request may have been accepted.
@@ -77,6 +85,8 @@ class ExecutionPipeline:
         execution: OrderExecutorHandler,
         reconciliation: ReconciliationHandler,
         writer: SettlementWriter,
+        live_orders: LiveOrderWriter,
+        orders: OrderManager,
         clock: Clock,
         max_deliveries: int,
         skew_margin_ms: int,
@@ -90,6 +100,8 @@ class ExecutionPipeline:
         self._reconciliation = reconciliation
         self._pieces = Pieces(risk, execution, reconciliation)
         self._writer = writer
+        self._live_orders = live_orders
+        self._orders = orders
         self._clock = clock
         self._max_deliveries = max_deliveries
         self._skew_margin_ms = skew_margin_ms
@@ -208,8 +220,9 @@ class ExecutionPipeline:
             refusal = Refusal(
                 Stage.VALIDATION,
                 Code.POSITION_BUSY,
-                f"worker.max_group_waiting signals with action {signal.action.value!r} or the like "
-                "wait in its message group already: one more would change nothing",
+                "as many closes, cancels and protects as worker.max_group_waiting allows wait "
+                f"already in its message group; this {signal.action.value} was not tried: send a "
+                "new one once they have ended, if it is still wanted",
             )
         failed = Failed(refusal=refusal, signal=signal, digest=arrival.digest)
         return self._refused(failed, arrival, custody)
@@ -287,8 +300,20 @@ class ExecutionPipeline:
 
     async def follow(
         self, submission: Submission, custody: Custody
-    ) -> Settlement | Failed | Lost | Postponed | Unresolved:
-        """Follow the order to its end and its trades, then those that close what it left."""
+    ) -> Settlement | Resting | Failed | Lost | Postponed | Unresolved:
+        """Follow the order to its end and its trades, then those that close what it left.
+
+        An entry that may rest is not waited for: turns follow it.
+        """
+        if may_rest(submission.order):
+            submission = await self._reconciliation.ask_once(submission, custody)
+            if submission.report.state not in TERMINAL:
+                self._orders.forget(custody.order)  # whoever gets the turn goes on
+                return Resting(
+                    order=submission.order,
+                    report=submission.report,
+                    attempts=submission.attempts,
+                )
         end = await self._reconciliation.handle(submission, custody)
         if not isinstance(end, Settlement) or not leaves_something(end):
             return end
@@ -297,12 +322,16 @@ class ExecutionPipeline:
     # -- writing it down -----------------------------------------------------------------------
 
     def write(
-        self, end: Settlement | EarlyEnd, delivery: Delivery, custody: Custody
+        self, end: Settlement | Resting | EarlyEnd, delivery: Delivery, custody: Custody
     ) -> Ending | Unresolved | Postponed | Lost:
         """Build what is to be committed, or return why there is nothing yet."""
         match end:
             case Settlement():
                 return self._writer.settled(end, custody)
+            case Resting():
+                return self._live_orders.rest(end, custody)
+            case Completed():
+                return self._writer.completed(end, custody)
             case Failed():
                 if end.refusal.code is Code.DELIVERIES_EXHAUSTED:
                     return self._writer.exhausted(end, custody, delivery.deliveries)

@@ -13,7 +13,7 @@ from worker.domain.event import (
 from worker.domain.event_text import EventText, encode
 from worker.domain.identity import event_id
 from worker.domain.market import SymbolInfo
-from worker.domain.money import ZERO, millionths, rounded_text
+from worker.domain.money import ZERO, millionths, rounded_text, text
 from worker.domain.order import Fill, average_price
 from worker.domain.position import (
     Position,
@@ -21,12 +21,12 @@ from worker.domain.position import (
     is_untradable,
     open_position,
     reduce_position,
-    split_fills,
     write_off,
 )
 from worker.domain.position_events import changed, close_reason, closed, opened
 from worker.domain.refusal import Code
 from worker.domain.signal import OPEN
+from worker.domain.split_fills import split_fills
 from worker.pipeline.flow import GONE, AdmittedOrder, Failed, Settlement
 from worker.pipeline.sizing import Sizing
 from worker.runtime.errors import InvariantError
@@ -57,10 +57,14 @@ def change_position(end: Settlement, sizing: Sizing, header: str, now: datetime)
     if not end.fills:
         return PositionChange(None, 0, ZERO, [])
     if before is None:
-        after, realized = _opened(order, end.fills, sizing, now), ZERO
+        told = end.told.position if end.told is not None else None
+        opened_at = told.opened_at if told is not None else now
+        after, realized = _opened(order, end.fills, sizing, opened_at), ZERO
         if note := _too_small(after, order.info):
             return PositionChange(None, 0, ZERO, [], note)
         events, note = [_opening(after, header)], ""
+        if told is not None:
+            events = [_grown(end, after, header)] if after.quantity != told.quantity else []
     elif order.signal.action is OPEN:
         after, realized, events, note = _joined(end, before, sizing, header, now)
     else:
@@ -147,7 +151,8 @@ def _too_small(position: Position, info: SymbolInfo) -> str:
 
     The rule is that of what a close leaves: what the market would not take back is not held.
     """
-    if not is_untradable(position.quantity, position.entry_price, info):
+    price = position.entry_price if info.min_notional else None  # a division
+    if not is_untradable(position.quantity, price, info):
         return ""
     return (
         f"the {rounded_text(position.quantity)} {info.base} that traded, worth "
@@ -210,6 +215,12 @@ def _changed(
     """Write `PositionChanged`."""
     event = changed(position, realized, reason)
     return encode(event, event_id(end.order.request.client_order_id, "changed"), header)
+
+
+def _grown(end: Settlement, position: Position, header: str) -> EventText:
+    """Write `PositionChanged` of a position that its resting entry has enlarged."""
+    told = event_id(end.order.request.client_order_id, f"changed-{text(end.filled)}")
+    return encode(changed(position, ZERO, "enlarged by its entry"), told, header)
 
 
 def _reduced(

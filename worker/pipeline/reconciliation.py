@@ -20,8 +20,9 @@ from worker.domain.order import (
 )
 from worker.domain.plausibility import ImplausibleError, check_progress
 from worker.domain.position import Position, is_untradable
-from worker.domain.refusal import Code, Refusal, Stage
+from worker.domain.refusal import CancelCode, Code, Refusal, Stage
 from worker.domain.signal import OPEN
+from worker.domain.trading_state import TradingState
 from worker.exchanges.budget.classes import RequestClass, asking
 from worker.exchanges.errors import ExchangeError, OrderNotFoundError, RateLimitError
 from worker.exchanges.ports import ExchangeAdapter
@@ -58,6 +59,16 @@ SOON: Final = 3
 POSITION_LOOKS: Final = 3
 
 
+class Followed(msgspec.Struct, frozen=True, gc=False):
+    """The last report of an order that is over, and why its cancellation was asked for, if it was.
+
+    The order may have ended otherwise all the same: the report decides.
+    """
+
+    report: OrderReport
+    cancelled_for: CancelCode | None
+
+
 class ReconciliationHandler:
     """The last stage: takes the create response if it is terminal, else polls, at last cancels.
 
@@ -88,13 +99,13 @@ class ReconciliationHandler:
         self, submission: Submission, custody: Custody
     ) -> Settlement | Failed | Lost | Unresolved:
         """Wait for the order to end, cancelling what is still open after ``max_wait_time``."""
-        order, report = submission.order, submission.report
+        order, report, cancelled_for = submission.order, submission.report, None
         if report.state not in TERMINAL:
             ended = await self._follow(order, custody, report)
-            if not isinstance(ended, OrderReport):
+            if not isinstance(ended, Followed):
                 self._orders.forget(custody.order)  # another delivery goes on
                 return ended
-            report = ended
+            report, cancelled_for = ended.report, ended.cancelled_for
         if report.state is _REJECTED and not report.filled_quantity:
             return await self.check_refused(
                 Failed(
@@ -128,7 +139,16 @@ class ReconciliationHandler:
             average_price=average_price(fills),
             fees=total_fees(fills),
             attempts=submission.attempts,
+            cancelled_for=cancelled_for,
         )
+
+    async def ask_once(self, submission: Submission, custody: Custody) -> Submission:
+        """Ask for the order if its create response held only ids; without an answer it stays so."""
+        if submission.report.state is not OrderState.SUBMITTED:
+            return submission
+        patience_ms = self._config.max_wait_time * 1000
+        report, _ = await self._poll(submission.order, custody, submission.report, patience_ms)
+        return msgspec.structs.replace(submission, report=report)
 
     async def check_refused(self, failed: Failed) -> Failed:
         """Find out whether a close was refused because nothing is held, or too little to trade.
@@ -226,7 +246,7 @@ class ReconciliationHandler:
 
     async def _follow(
         self, order: AdmittedOrder, custody: Custody, report: OrderReport
-    ) -> OrderReport | Lost | Unresolved:
+    ) -> Followed | Lost | Unresolved:
         """Poll until the order ends; have it cancelled when its time is up, or nothing may open.
 
         A request to cancel that fails is repeated, ever more rarely, for as long again.
@@ -235,6 +255,7 @@ class ReconciliationHandler:
         patience_ms = self._config.max_wait_time * 1000
         pause_s = self._config.poll_interval
         cancel_at_ms, tries, problem = patience_ms, 0, ""
+        code = CancelCode.NOT_FILLED_IN_TIME
         if report.state is OrderState.SUBMITTED:
             report, problem = await self._poll(order, custody, report, patience_ms)
         while report.state not in TERMINAL:
@@ -242,7 +263,7 @@ class ReconciliationHandler:
             if custody.is_lost:
                 return Lost()
             if not tries and order.position is None and not self._state.may_open:
-                cancel_at_ms = waited
+                cancel_at_ms, code = waited, self._forbidden()
             if waited >= cancel_at_ms and (waited < 2 * patience_ms or not tries):
                 tries += 1
                 wish_s = await self._cancel(order, report)
@@ -256,7 +277,12 @@ class ReconciliationHandler:
                 await self._clock.sleep(self._config.poll_interval)
             left_ms = cancel_at_ms - (self._clock.monotonic_ms() - started)
             report, problem = await self._poll(order, custody, report, left_ms)
-        return report
+        return Followed(report, code if tries else None)
+
+    def _forbidden(self) -> CancelCode:
+        """Return why no position may be opened now."""
+        is_halted = self._state.trading_state is TradingState.HALTED
+        return CancelCode.HALTED if is_halted else CancelCode.REDUCING
 
     async def _poll(
         self, order: AdmittedOrder, custody: Custody, last: OrderReport, left_ms: float

@@ -2,27 +2,38 @@
 
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
-from typing import Final, assert_never
+from typing import assert_never
 
 import msgspec
 
 from worker.config.keys import RiskConfig
-from worker.domain.market import SymbolInfo
-from worker.domain.money import MAX_MILLIONTHS, ZERO, millionths
+from worker.domain.money import ZERO, millionths
 from worker.domain.order import Fact, OrderRequest, average_price, total_quantity
 from worker.domain.position import Position, is_untradable, reduce_position
+from worker.domain.position_json import read_position
 from worker.domain.position_key import position_key
 from worker.domain.refusal import Code, Refusal, refuse
-from worker.domain.signal import OPEN, Signal
+from worker.domain.signal import OPEN
 from worker.exchanges.ports import ExchangeAdapter, Resend
 from worker.ledger.items import AdmitItem
-from worker.ledger.replies import Admission, Admitted, Duplicate, Fenced
+from worker.ledger.limit_rows import NO_LIMITS
+from worker.ledger.replies import (
+    Admission,
+    Admitted,
+    Blocked,
+    Duplicate,
+    EndedFirst,
+    Fenced,
+    Waits,
+)
 from worker.ledger.stored import Record
 from worker.market.data import MarketData
+from worker.pipeline.account_limits import AccountLimits
 from worker.pipeline.custody import Custody
 from worker.pipeline.flow import (
     AdmittedOrder,
     Arrival,
+    Completed,
     Failed,
     Lost,
     MaybeSent,
@@ -39,19 +50,15 @@ from worker.pipeline.flow import (
     WriteOff,
 )
 from worker.pipeline.orders import OrderManager
+from worker.pipeline.refusal_sentences import sentence
 from worker.pipeline.sizing import Sizing, check_exit
-from worker.runtime.counted import count_of
 from worker.runtime.errors import InvariantError
 from worker.runtime.logger import get_logger
 
 log = get_logger()
 
-#: A percent of one unit, as the ledger counts amounts.
-MILLIONTHS_A_PERCENT: Final = Decimal(10_000)
-
 _encode = msgspec.json.Encoder().encode
 _decode_plan = msgspec.json.Decoder(StoredPlan).decode
-_decode_position = msgspec.json.Decoder(Position).decode
 
 
 class RiskManagementHandler:
@@ -83,12 +90,7 @@ class RiskManagementHandler:
         self._market = market
         self._orders = orders
         self._close_only_own = config.close_only_own
-        #: In millionths of the quote currency for each unit of the balance, 0 for no limit.
-        self._max_exposure = config.max_total_exposure_pct * MILLIONTHS_A_PERCENT
-        self._max_loss = config.max_daily_loss_pct * MILLIONTHS_A_PERCENT
-        #: The limits of the balance seen last: between two refreshes it is the same.
-        self._limits = self._limits_of(ZERO)
-        self._limits_total = ZERO
+        self._limits = AccountLimits(config)
 
     def propose(self, valid: ValidSignal, custody: Custody) -> Proposal | Failed:
         """Size the order, check its risk, and build the question to the ledger."""
@@ -153,7 +155,7 @@ class RiskManagementHandler:
 
     def decide(
         self, proposal: Proposal, answer: Admission, asked_mono_ms: float, custody: Custody
-    ) -> AdmittedOrder | Failed | Repeated | Lost | Postponed:
+    ) -> AdmittedOrder | Failed | Repeated | Completed | Lost | Postponed:
         """Return what the ledger's answer, to a question asked at ``asked_mono_ms``, means."""
         valid, refusal = proposal.valid, proposal.plan.refusal
         arrival = valid.arrival
@@ -165,12 +167,24 @@ class RiskManagementHandler:
                 return Lost()
             case Duplicate():
                 return Repeated(signal=arrival.signal, conflict=answer.conflict)
-            case Code():
-                if refusal is not None and answer is Code.POSITION_BUSY:
+            case Code() | Blocked():
+                code = answer if isinstance(answer, Code) else Code.POSITION_BUSY
+                if refusal is not None and code is Code.POSITION_BUSY:
                     return Postponed(reason="it may have an order, and its position is busy")
                 if refusal is None:
-                    refusal = refuse(answer, self._sentence(answer, arrival.signal, valid.info))
+                    why = sentence(answer, arrival.signal, valid.info, self._config)
+                    refusal = refuse(code, why)
                 return Failed(refusal=refusal, signal=arrival.signal, digest=arrival.digest)
+            case Waits():
+                return Postponed(reason="the entry that rests for its position is cancelled first")
+            case EndedFirst():
+                return Completed(
+                    signal=arrival.signal,
+                    digest=arrival.digest,
+                    result=f"the resting entry of {answer.target} was cancelled before it traded; "
+                    "there was nothing else to close",
+                    target=answer.target,
+                )
             case _:
                 assert_never(answer)
 
@@ -270,12 +284,12 @@ class RiskManagementHandler:
         )
 
     def _item(self, valid: ValidSignal, plan: Plan, custody: Custody) -> AdmitItem:
-        arrival, config = valid.arrival, self._config
+        arrival = valid.arrival
         signal, balance = arrival.signal, arrival.view.balance
-        total = balance.total if balance is not None else ZERO
-        if total is not self._limits_total:
-            self._limits, self._limits_total = self._limits_of(total), total
-        max_exposure, max_loss = self._limits
+        limits = NO_LIMITS
+        if signal.action is OPEN and plan.refusal is None:
+            total = balance.total if balance is not None else ZERO
+            limits = self._limits.of(valid.info.quote, total)
         # More than 15 arguments by name would be gathered in a dictionary first.
         item = AdmitItem(
             entry=custody.entry_id,
@@ -285,22 +299,14 @@ class RiskManagementHandler:
             exchange=signal.exchange,
             position_key=position_key(signal.exchange, signal.symbol),
             action=signal.action,
-            quote=valid.info.quote,
             plan=_written(arrival, plan),
             notional=plan.reserved,
-            max_positions=config.max_concurrent_positions,
-            max_exposure=max_exposure,
-            max_loss=max_loss,
-            max_rate=config.max_orders_per_minute,
             only_look=plan.refusal is not None,
+            limits=limits,
         )
         if self._close_only_own:
             return msgspec.structs.replace(item, opener=signal.strategy_id or "")
         return item
-
-    def _limits_of(self, total: Decimal) -> tuple[int, int]:
-        """Return the largest exposure and daily loss with a balance of ``total``, millionths."""
-        return _share(total, self._max_exposure), _share(total, self._max_loss)
 
     def _order(
         self,
@@ -314,7 +320,7 @@ class RiskManagementHandler:
         """Build the order as admitted, and begin to follow it."""
         arrival, info = valid.arrival, valid.info
         signal = arrival.signal
-        position = _decode_position(admitted.position) if admitted.position else None
+        position = read_position(admitted.position) if admitted.position else None
         request = plan.request
         if request is None:
             if position is None:
@@ -337,32 +343,6 @@ class RiskManagementHandler:
             permission=permission,
             give_up=plan.refusal,
         )
-
-    def _sentence(self, code: Code, signal: Signal, info: SymbolInfo) -> str:
-        config = self._config
-        places = "the only place is"
-        if config.max_concurrent_positions != 1:
-            places = f"all {config.max_concurrent_positions} places are"
-        return {
-            Code.TRADING_HALTED: "trading_state: the account is HALTED; resume it to trade again",
-            Code.TRADING_REDUCING: "trading_state: the account is REDUCING; only closes may trade",
-            Code.POSITION_EXISTS: f"symbol: a position in {signal.symbol} is open on "
-            f"{signal.exchange}; one a symbol is allowed",
-            Code.POSITION_BUSY: f"symbol: another signal is working on {signal.symbol} on "
-            f"{signal.exchange} at this moment",
-            Code.NO_POSITION: f"symbol: no position in {signal.symbol} is open on "
-            f"{signal.exchange}",
-            Code.NOT_THE_OPENER: f"strategy_id: the position in {signal.symbol} on "
-            f"{signal.exchange} is not one that {signal.strategy_id or 'a nameless strategy'} "
-            "opened; risk.close_only_own is on",
-            Code.MAX_POSITIONS: f"risk.max_concurrent_positions: {places} taken or reserved",
-            Code.MAX_EXPOSURE: "risk.max_total_exposure_pct: the order would take the account's "
-            f"exposure over {config.max_total_exposure_pct}% of its {info.settle}",
-            Code.DAILY_LOSS_LIMIT: "risk.max_daily_loss_pct: today's realised loss has reached "
-            f"{config.max_daily_loss_pct}% of the account's {info.settle}",
-            Code.ORDER_RATE_LIMIT: "risk.max_orders_per_minute: the account has sent its "
-            f"{count_of(config.max_orders_per_minute, 'order')} of this minute",
-        }.get(code, code.meaning)
 
     def _may_double(self, exchange: str) -> bool:
         """Return whether sending an order that is there already would make another one."""
@@ -392,8 +372,3 @@ def recorded(record: Record) -> StoredPlan:
 def _written(arrival: Arrival, plan: Plan) -> str:
     """Encode a :class:`StoredPlan`; the signal's JSON is there already, and put in as text."""
     return f'{_encode(plan)[:-1].decode()},"signal":{arrival.written.decode()}}}'
-
-
-def _share(total: Decimal, limit: Decimal) -> int:
-    """Return ``limit`` millionths for each unit of ``total``; 0 only where it is switched off."""
-    return min(max(int(total * limit), 1), MAX_MILLIONTHS) if limit else 0

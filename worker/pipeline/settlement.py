@@ -8,34 +8,31 @@ import msgspec
 from worker.domain import order_events
 from worker.domain.event import (
     Header,
-    OrderPlaced,
     Severity,
     SystemError,  # noqa: A004 (its public name)
 )
-from worker.domain.event_text import EventText, announce, encode, share
+from worker.domain.event_text import encode, share
 from worker.domain.identity import client_order_id, event_id
 from worker.domain.money import (
-    BPS,
     HUNDRED,
     ZERO,
     maybe_rounded_text,
     millionths_signed,
-    ratio,
     rounded_text,
     text,
 )
-from worker.domain.order import BUY, CANCELLED, FILLED, OrderState
+from worker.domain.order import CANCELLED, FILLED, OrderState
 from worker.domain.position_key import position_key
 from worker.domain.refusal import DeadReason, Refusal
 from worker.domain.signal import Signal
 from worker.ledger.items import CommitItem, RecordEnd
 from worker.ledger.layouts import DeadLetterTail
 from worker.ledger.stored import Reservation
+from worker.pipeline import settlement_figures as figures
 from worker.pipeline.custody import Custody
 from worker.pipeline.ended_line import asked_for, traded
 from worker.pipeline.flow import (
-    GONE,
-    AdmittedOrder,
+    Completed,
     Failed,
     Malformed,
     Repeated,
@@ -45,6 +42,7 @@ from worker.pipeline.flow import (
     reservation_of,
 )
 from worker.pipeline.position_change import alarms, change_after_failure, change_position
+from worker.pipeline.settled_events import events_of, traded_whole
 from worker.pipeline.sizing import Sizing
 from worker.runtime.clock import Clock, rfc3339, utc
 from worker.runtime.logger import PlainFields
@@ -62,6 +60,11 @@ class Ending(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     refusal: Refusal | None = None
     realized: Decimal = ZERO
     slippage_bps: Decimal | None = None
+
+    @property
+    def rests(self) -> bool:
+        """Return whether the signal has not ended: its order goes on without the entry."""
+        return self.item.rests is not None
 
 
 class OrderSummary(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -111,14 +114,23 @@ class SettlementWriter:
         request, signal = order.request, order.signal
         now_ms = self._clock.now_ms()
         now = utc(now_ms)
-        header = self._header(signal, now)
-        is_whole = _is_whole(end)
-        slippage = _slippage_bps(order, end.average_price)
+        header = self.header(signal, now)
+        is_whole = traded_whole(end)
+        slippage = figures.slippage_bps(order, end.average_price)
         filled, average = text(end.filled), maybe_rounded_text(end.average_price)
         change = change_position(end, self._sizing, header, now)
-        latency_ms = _latency_ms(custody.entry_id, now_ms)
-        events = self._order_events(
-            end, header, filled, average, slippage, latency_ms, change.note, is_whole=is_whole
+        entry_id = end.told.entry_id if end.told is not None else custody.entry_id
+        latency_ms = figures.latency_ms(entry_id, now_ms)
+        events = events_of(
+            end,
+            header,
+            filled,
+            average,
+            slippage,
+            latency_ms,
+            change.note,
+            slippage_exceeded=slippage is not None and slippage > self._max_slippage_bps,
+            is_whole=is_whole,
         )
         events += change.events
         if change.note:
@@ -176,9 +188,10 @@ class SettlementWriter:
             if order
             else client_order_id(self._account, signal.signal_id, leg_of(signal))
         )
-        event = order_events.failed(refusal, client_id)
+        role = order.request.role if order else leg_of(signal)
+        event = order_events.failed(refusal, client_id, role)
         now = utc(self._clock.now_ms())
-        header = self._header(signal, now)
+        header = self.header(signal, now)
         ended = change_after_failure(end, header, now)
         state = OrderState.REJECTED if refusal.exchange_order_id else OrderState.FAILED
         outcome = {"state": state.value, "stage": refusal.stage, "code": refusal.code,
@@ -220,6 +233,25 @@ class SettlementWriter:
             refusal=refusal,
             realized=ended.realized,
         )
+
+    def completed(self, end: Completed, custody: Custody) -> Ending:
+        """Build the end of a signal that needed no order of its own."""
+        signal = end.signal
+        event = order_events.completed(signal.action, end.result, end.target)
+        header = self.header(signal, utc(self._clock.now_ms()))
+        outcome = {"state": "COMPLETED", "result": end.result, "target": end.target}
+        item = CommitItem(
+            entry=custody.entry_id,
+            token=custody.token,
+            signal=signal.signal_id,
+            digest=end.digest,
+            record=RecordEnd(state="COMPLETED", outcome=_encode(outcome).decode()),
+            events=(encode(event, event_id(signal.signal_id, "completed"), header),),
+            expires_ms=min(signal.own_expiry_ms(), self._clock.now_ms() + self._max_life_ms),
+        )
+        fields = asked_for(signal)
+        fields["result"] = end.result
+        return Ending(item=item, outcome="completed", fields=fields)
 
     def exhausted(self, end: Failed, custody: Custody, deliveries: int) -> Ending:
         """Build the end of a signal whose every delivery died: its failure and a dead letter."""
@@ -269,7 +301,7 @@ class SettlementWriter:
     def unresolved(self, end: Unresolved) -> tuple[str, str, str]:
         """Build `SystemError` ``ORDER_UNRESOLVED`` as the ledger takes it: type, id, JSON."""
         order, client_id = end.order, end.order.request.client_order_id
-        header = self._header(order.signal, utc(self._clock.now_ms()))
+        header = self.header(order.signal, utc(self._clock.now_ms()))
         event = SystemError(
             component="execution",
             code="ORDER_UNRESOLVED",
@@ -289,7 +321,7 @@ class SettlementWriter:
         is_valid = order is not None and order.plan.refusal is None
         return expires_ms if is_valid else min(expires_ms, self._clock.now_ms() + self._max_life_ms)
 
-    def _header(self, signal: Signal, now: datetime) -> str:
+    def header(self, signal: Signal, now: datetime) -> str:
         """Build the members that every event about ``signal`` has."""
         return share(
             Header(
@@ -304,48 +336,6 @@ class SettlementWriter:
             )
         )
 
-    def _order_events(
-        self,
-        end: Settlement,
-        header: str,
-        filled: str,
-        average: str | None,
-        slippage_bps: Decimal | None,
-        latency_ms: int,
-        note: str,
-        *,
-        is_whole: bool,
-    ) -> list[EventText]:
-        """Build `OrderPlaced`, an `OrderPartiallyFilled` for each part, and the order's end."""
-        order, report, fills = end.order, end.report, end.fills
-        client_id, quote = order.request.client_order_id, order.info.quote
-        facts = f"{header},{share(order_events.placed(order.request, report, end.attempts))}"
-        events = [event for piece in end.pieces for event in _events_of_piece(piece, header)]
-        if not end.pieces:
-            events.append(announce(OrderPlaced, event_id(client_id, "placed"), facts))
-        if not end.pieces and (not is_whole or len(fills) > 1):
-            events += order_events.partials(client_id, fills[:-1] if is_whole else fills, facts)
-        if is_whole:
-            whole = order_events.filled(
-                filled,
-                average,
-                end.fees,
-                quote,
-                slippage_bps=slippage_bps,
-                slippage_exceeded=slippage_bps is not None
-                and slippage_bps > self._max_slippage_bps,
-                latency_ms=latency_ms,
-            )
-            events.append(encode(whole, event_id(client_id, "filled"), facts))
-        else:
-            is_cut = order.write_off is GONE
-            reason = order_events.why_ended(
-                report, end.filled, order.request.quantity, note, is_cut=is_cut
-            )
-            cut = order_events.cancelled(filled, average, end.fees, quote, reason)
-            events.append(encode(cut, event_id(client_id, "cancelled"), facts))
-        return events
-
     def _dead(
         self, reason: DeadReason, error: str, custody: Custody, deliveries: int
     ) -> DeadLetterTail:
@@ -357,41 +347,3 @@ class SettlementWriter:
             worker=self._worker,
             at=rfc3339(self._clock.now_ms()),
         )
-
-
-def _is_whole(end: Settlement) -> bool:
-    """Return whether all that was ordered has traded.
-
-    An exchange also calls a reduce-only order filled that it cut to what a position had left.
-    """
-    request = end.order.request
-    is_cut = request.reduce_only and end.filled < request.quantity
-    return end.report.state is FILLED and not is_cut
-
-
-def _events_of_piece(piece: Settlement, header: str) -> list[EventText]:
-    """Build the events of one of several orders that closed a position: none of them is its end."""
-    request = piece.order.request
-    client_id = request.client_order_id
-    facts = f"{header},{share(order_events.placed(request, piece.report, piece.attempts))}"
-    placed = announce(OrderPlaced, event_id(client_id, "placed"), facts)
-    return [placed, *order_events.partials(client_id, piece.fills, facts)]
-
-
-def _slippage_bps(order: AdmittedOrder, average: Decimal | None) -> Decimal | None:
-    """Return how much worse than the reference the fill was, in basis points."""
-    if average is None or not order.plan.reference:
-        return None
-    worse = (
-        average - order.plan.reference
-        if order.request.side is BUY
-        else order.plan.reference - average
-    )
-    return ratio(worse * BPS, order.plan.reference)
-
-
-def _latency_ms(entry_id: str, now_ms: int) -> int:
-    """Return how long the entry has been on the stream: its id begins with when it was added."""
-    arrived_ms, _, _ = entry_id.partition("-")
-    latency_ms = now_ms - int(arrived_ms)
-    return latency_ms if latency_ms > 0 else 0  # clocks differ

@@ -10,7 +10,7 @@ from worker.domain.order import BUY, ENTRY, EXIT, OrderRequest, Side, opening_si
 from worker.domain.order_limits import RewardRule, SizeRule, StopRule
 from worker.domain.position import Position, is_untradable
 from worker.domain.refusal import Code, Refusal, refuse
-from worker.domain.signal import GTC, MARKET, Direction, Signal, TimeInForce
+from worker.domain.signal import GTC, GTD, MARKET, Direction, Signal, TimeInForce
 from worker.pipeline.flow import ValidSignal, leg_of
 
 
@@ -81,6 +81,7 @@ class Sizing:
             price=limit,
             stop_price=trigger,
             time_in_force=_time_in_force(signal),
+            post_only=signal.post_only,
         )
         return request, cap_price
 
@@ -127,7 +128,8 @@ class Sizing:
             quantity = min(quantity, signal.quantity - closed)
         side = opening_side(position.direction).opposite
         _, limit, trigger = _prices(signal, side, signal.entry_price or ZERO, info)
-        largest = largest_order(info, position.entry_price, at_market=limit is None)
+        price = position.entry_price if info.max_market_notional else None  # a division
+        largest = largest_order(info, price, at_market=limit is None)
         if largest and quantity > largest:
             # Two halves where what the largest order leaves could not be sold by itself.
             rest = quantity - largest
@@ -147,6 +149,7 @@ class Sizing:
             stop_price=trigger,
             time_in_force=_time_in_force(signal),
             reduce_only=True,
+            post_only=signal.post_only,
         )
 
     def stop_loss(self, signal: Signal, entry_price: Decimal, info: SymbolInfo) -> Decimal | None:
@@ -231,8 +234,8 @@ def _prices(
 
 
 def _time_in_force(signal: Signal) -> TimeInForce | None:
-    if signal.order_type is MARKET:
+    """Return the order's: to an exchange GTD is GTC, for a worker cancels the order in time."""
+    if not signal.order_type.needs_price:
         return None
-    if signal.order_type.needs_price:
-        return signal.time_in_force or GTC
-    return None
+    asked = signal.time_in_force
+    return GTC if asked is None or asked is GTD else asked

@@ -7,7 +7,19 @@ from worker.config.keys import ValidationConfig
 from worker.domain.market import SymbolInfo, largest_order
 from worker.domain.money import HUNDRED, ratio, rounded_text, text
 from worker.domain.refusal import Code, Refusal, Stage
-from worker.domain.signal import CLOSE, FOK, IOC, LIMIT, LONG, MARKET, OPEN, SHORT, STOP, Signal
+from worker.domain.signal import (
+    CLOSE,
+    FOK,
+    GTD,
+    IOC,
+    LIMIT,
+    LONG,
+    MARKET,
+    OPEN,
+    SHORT,
+    STOP,
+    Signal,
+)
 from worker.pipeline.flow import Arrival, Failed, Lifetime, ValidSignal
 from worker.runtime.clock import utc
 
@@ -88,7 +100,7 @@ class ValidationHandler:
         if now_ms >= lifetime.expires_ms:
             return _refuse(
                 Code.SIGNAL_EXPIRED,
-                f"expires_at: the signal of {signal.created_at.isoformat()} expired at "
+                f"{self._bound(signal)}: the signal of {signal.created_at.isoformat()} expired at "
                 f"{self._expiry(signal)}, it is {utc(now_ms).isoformat()}",
             )
         if lifetime.created_ms - now_ms > self._max_ahead_ms:
@@ -109,9 +121,18 @@ class ValidationHandler:
         return None
 
     def _expiry(self, signal: Signal) -> str:
+        if signal.good_till is not None and self._bound(signal) == "good_till":
+            return signal.good_till.isoformat()
         if signal.expires_at is not None:
             return signal.expires_at.isoformat()
         return f"the age of {self._config.max_signal_age_seconds:g} s"
+
+    def _bound(self, signal: Signal) -> str:
+        """Return the field that says until when the signal may be sent."""
+        if signal.good_till is None:
+            return "expires_at"
+        otherwise_ms = signal.own_expiry_ms() or signal.created_ms + self._max_age_ms
+        return "good_till" if signal.good_till_ms() < otherwise_ms else "expires_at"
 
     def _check_form(self, signal: Signal) -> Refusal | None:
         """Check the fields that only some kinds of signal need, or may have."""
@@ -133,6 +154,10 @@ class ValidationHandler:
                 f"time_in_force: {signal.time_in_force} contradicts a {signal.order_type.value} "
                 "order, which waits for its trigger",
             )
+        if signal.good_till is not None or signal.time_in_force is GTD or signal.post_only:
+            refusal = _check_rest(signal)
+            if refusal is not None:
+                return refusal
         if signal.size_pct is not None and signal.action is CLOSE:
             return _refuse(
                 Code.FIELD_NOT_ALLOWED,
@@ -250,6 +275,34 @@ def _missing(signal: Signal) -> str | None:
         return "entry_price"
     if signal.stop_price is None and signal.order_type.needs_stop_price:
         return "stop_price"
+    return None
+
+
+def _check_rest(signal: Signal) -> Refusal | None:
+    """Check what only an order that may rest can have: a time of its own, post-only."""
+    is_gtd, kind = signal.time_in_force is GTD, signal.order_type
+    if is_gtd and signal.action is CLOSE:
+        return _refuse(
+            Code.FIELD_NOT_ALLOWED,
+            "time_in_force: a close never rests, so GTD cannot be kept; leave it out",
+        )
+    if is_gtd and kind is MARKET:
+        return _refuse(
+            Code.FIELD_NOT_ALLOWED, "time_in_force: a market order does not rest, so it has no GTD"
+        )
+    if is_gtd and signal.good_till is None:
+        return _refuse(Code.MISSING_FIELD, "good_till: required for time_in_force 'GTD'")
+    if signal.good_till is not None and not is_gtd:
+        return _refuse(Code.FIELD_NOT_ALLOWED, "good_till: only for time_in_force 'GTD'")
+    if signal.post_only and kind is not LIMIT:
+        return _refuse(
+            Code.FIELD_NOT_ALLOWED, f"post_only: order_type {kind.value!r} is not 'limit'"
+        )
+    if signal.post_only and signal.time_in_force in _IMMEDIATE:
+        return _refuse(
+            Code.FIELD_NOT_ALLOWED,
+            f"post_only: {signal.time_in_force} trades at once or not at all, which it forbids",
+        )
     return None
 
 

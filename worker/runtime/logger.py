@@ -22,7 +22,8 @@ __all__ = [
 
 #: Fields that JSON has a form for, none of them named ``ts``, ``level`` or ``event``.
 PlainFields = dict[str, str | float | None]
-#: Logs an event of level info and its fields; the dict is the callee's from then on.
+#: Logs an event of level info, its name an identifier, and its fields; the dict is the callee's
+#: from then on.
 LogSignal = Callable[[str, PlainFields], None]
 
 _NONE: Final[dict[str, Any]] = {}

@@ -94,6 +94,20 @@ async def makers_only(table: Table) -> None:
     assert await table.booked() == 0
 
 
+async def post_only(table: Table) -> None:
+    """A post-only entry that meets the market ends without a trade; else it rests as a maker."""
+    crossing = await table.bench.end(await table.limit("101", post_only=True))
+    assert crossing["type"] in {"OrderFailed", "OrderCancelled"}, crossing
+    assert await table.booked() == 0
+    signal_id = await table.limit("99.5", post_only=True, quantity="1")
+    await table.bench.server.until(lambda _: any(order.is_open for order in table.orders()))
+    order = table.orders()[-1]
+    assert "LIMIT_MAKER" in order.type or order.tif == "GTX", (order.type, order.tif)
+    table.price("99.4")
+    event = await table.bench.end(signal_id)
+    assert (event["type"], D(event["average_price"])) == ("OrderFilled", D("99.5")), event
+
+
 async def stop_triggers(table: Table) -> None:
     """A stop entry waits for its trigger, then is a market order."""
     signal_id = await table.send(order_type="stop", stop_price="100.5", quantity="1")

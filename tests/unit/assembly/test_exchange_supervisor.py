@@ -22,7 +22,7 @@ from worker.config.keys import Config, ExchangeConfig
 from worker.domain.market import ExchangePosition
 from worker.exchanges.errors import Outcome
 from worker.exchanges.findings import AccountFinding, fail, ok, warn
-from worker.ledger.calls import Ledger
+from worker.ledger.ports import Ledger
 from worker.ledger.replies import Book
 from worker.market.data import MarketData
 from worker.observe.health import Health

@@ -9,7 +9,7 @@ import pytest
 
 from worker.cli.schema import document
 from worker.domain.event import STREAM_OF, Event, payload_struct
-from worker.domain.refusal import Code
+from worker.domain.refusal import CancelCode, Code
 from worker.domain.signal import Signal
 
 _DOCUMENT = document()
@@ -80,6 +80,7 @@ def test_a_signals_schema_is_strict_and_knows_its_conditions() -> None:
     needed = [part.get("then", part.get("else"))["required"] for part in schema["allOf"]]
     assert needed == [
         ["direction", "strength", "confluence_score"],
+        ["good_till"],
         ["entry_price"],
         ["stop_price"],
     ]
@@ -102,8 +103,9 @@ def test_the_example_is_a_signal() -> None:
 
 
 def test_every_refusal_code_is_explained() -> None:
-    """Each code of OrderFailed has its meaning beside it."""
+    """Each code of OrderFailed and of OrderCancelled has its meaning beside it."""
     assert _SCHEMAS["Code"]["x-meanings"] == {code.value: code.meaning for code in Code}
+    assert _SCHEMAS["CancelCode"]["x-meanings"] == {code.value: code.meaning for code in CancelCode}
 
 
 def test_a_dead_letter_carries_its_reason_beside_the_original() -> None:

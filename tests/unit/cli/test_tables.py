@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from worker.cli import output, wording
+from worker.cli import lines, wording
 from worker.cli.tables import NARROW, Column, Table
 
 COLUMNS = (
@@ -117,6 +117,6 @@ def test_numbers_of_things_are_in_the_right_form() -> None:
 
 def test_columns_is_honoured_where_output_is_piped() -> None:
     """Whoever pipes may say how wide it is to be; nonsense is ignored."""
-    assert output.screen_width({"COLUMNS": "60"}) == 60
-    assert output.screen_width({"COLUMNS": "wide"}) == output.screen_width({}) == 160
-    assert output.screen_width({"COLUMNS": "0"}) == 160
+    assert lines.screen_width({"COLUMNS": "60"}) == 60
+    assert lines.screen_width({"COLUMNS": "wide"}) == lines.screen_width({}) == 160
+    assert lines.screen_width({"COLUMNS": "0"}) == 160

@@ -15,9 +15,11 @@ from worker.domain.event import (
     TERMINAL_EVENTS,
     CloseReason,
     Event,
+    ExchangeTime,
     Header,
     OperatorAction,
     OrderCancelled,
+    OrderFacts,
     OrderFailed,
     OrderFilled,
     OrderPartiallyFilled,
@@ -27,15 +29,17 @@ from worker.domain.event import (
     PositionOpened,
     ReconciliationCompleted,
     Severity,
+    SignalCompleted,
     SystemError,  # noqa: A004 (its public name)
     TradingStateChanged,
     payload_struct,
+    terminal_event,
 )
 from worker.domain.event_text import check_parts, encode, share
 from worker.domain.money import maybe_text
 from worker.domain.order import Role, Side
-from worker.domain.refusal import Code, Stage
-from worker.domain.signal import Direction, OrderType
+from worker.domain.refusal import CancelCode, Code, Stage
+from worker.domain.signal import Action, Direction, OrderType
 
 COMMON: dict[str, Any] = {
     "occurred_at": START,
@@ -56,7 +60,9 @@ PLACED: dict[str, Any] = {
     "quantity": "1",
     "price": "100",
     "attempts": 1,
+    "parent": None,
 }
+TIMED: dict[str, Any] = {"exchange_time": START}
 TRADED: dict[str, Any] = {
     "filled_quantity": "1",
     "average_price": "100",
@@ -71,7 +77,7 @@ POSITION: dict[str, Any] = {
     "entry_price": "100",
 }
 EXAMPLES: list[Event] = [
-    OrderPlaced(**PLACED),
+    OrderPlaced(**TIMED),
     OrderPartiallyFilled(
         last_quantity="1",
         last_price="100",
@@ -79,14 +85,16 @@ EXAMPLES: list[Event] = [
         average_price="100",
     ),
     OrderFilled(**TRADED, slippage_bps="1", slippage_exceeded=False, latency_ms=4),
-    OrderCancelled(**TRADED, reason="asked for"),
+    OrderCancelled(**TRADED, code=CancelCode.REQUESTED, reason="asked for"),
     OrderFailed(
         stage=Stage.RISK,
         code=Code.MAX_POSITIONS,
         reason="all taken",
         retriable=True,
         attempts=0,
+        role=Role.EXIT,
     ),
+    SignalCompleted(action=Action.CLOSE, result="a resting entry was ended", target="s-0"),
     PositionOpened(**POSITION, stop_loss="98", take_profit=None, fee="0.1"),
     PositionChanged(**POSITION, realized_pnl="-0.5", reason="reduced"),
     PositionClosed(
@@ -120,23 +128,29 @@ EXAMPLES: list[Event] = [
     ReconciliationCompleted(checked_positions=2, drift=("one",)),
 ]
 
+#: What every event of a placed order says.
+OF_AN_ORDER = (
+    "client_order_id exchange_order_id role side order_type quantity price attempts parent "
+    "exchange_time"
+)
 #: What contract.md, section 3, lists for each type, beside the common fields.
 CONTRACT = {
-    "OrderPlaced": "client_order_id exchange_order_id role side order_type quantity price attempts",
-    "OrderPartiallyFilled": "client_order_id exchange_order_id role side order_type quantity price "
-    "attempts last_quantity last_price filled_quantity average_price",
-    "OrderFilled": "filled_quantity average_price fee fee_currency slippage_bps latency_ms",
-    "OrderCancelled": "filled_quantity reason",
-    "OrderFailed": "stage code reason retriable attempts",
+    "OrderPlaced": OF_AN_ORDER,
+    "OrderPartiallyFilled": f"{OF_AN_ORDER} last_quantity last_price filled_quantity average_price",
+    "OrderFilled": f"{OF_AN_ORDER} filled_quantity average_price fee fee_currency slippage_bps "
+    "latency_ms terminal",
+    "OrderCancelled": f"{OF_AN_ORDER} filled_quantity reason code terminal",
+    "OrderFailed": "stage code reason retriable attempts client_order_id role parent terminal",
+    "SignalCompleted": "action result target terminal",
     "PositionOpened": "position_id direction quantity entry_price stop_loss take_profit fee",
     "PositionChanged": "quantity entry_price realized_pnl reason",
     "PositionClosed": "exit_price quantity realized_pnl realized_pnl_pct fee opened_at closed_at "
     "close_reason",
     "SystemError": "component code reason severity",
 }
-STREAMS = {"Order": "orders", "Position": "positions"}
+STREAMS = {"Order": "orders", "Signal": "orders", "Position": "positions"}
 BY_NAME = {type(one).__name__: one for one in EXAMPLES}
-PARTS = {Header: COMMON, OrderPlaced: PLACED}
+PARTS = {Header: COMMON, OrderFacts: PLACED, ExchangeTime: TIMED}
 one_each = pytest.mark.parametrize("one", EXAMPLES, ids=BY_NAME)
 
 
@@ -239,13 +253,47 @@ def test_decimals_are_text_without_an_exponent() -> None:
     assert pattern.fullmatch("1E+3") is None
 
 
-def test_three_events_end_a_signal() -> None:
-    """Filled, cancelled, failed: every decoded signal has one of these, exactly once."""
+def test_four_events_end_a_signal() -> None:
+    """Filled, cancelled, failed, completed: every decoded signal has one of these, exactly once."""
     assert {kind.__name__ for kind in TERMINAL_EVENTS} == {
         "OrderFilled",
         "OrderCancelled",
         "OrderFailed",
+        "SignalCompleted",
     }
+
+
+@one_each
+def test_only_the_end_of_a_signal_says_terminal(one: Event) -> None:
+    """The four that may end a signal say so by themselves; no other type has the field."""
+    said = json.loads(encoded(one)[3])
+    assert said.get("terminal") is (True if type(one) in TERMINAL_EVENTS else None)
+
+
+@one_each
+def test_a_terminal_event_is_told_from_the_others(one: Event) -> None:
+    """By what it says; one of an older worker, which does not say it, by its type."""
+    _, kind, _, data = encoded(one)
+    said = json.loads(data)
+    is_end = type(one) in TERMINAL_EVENTS
+    assert terminal_event(kind, data.encode()) == (said if is_end else None)
+    older = {name: value for name, value in said.items() if name != "terminal"}
+    assert terminal_event(kind, json.dumps(older).encode()) == (older if is_end else None)
+    another = json.dumps(said | {"terminal": False}).encode()
+    assert terminal_event(kind, another) is None
+
+
+@pytest.mark.parametrize("code", CancelCode)
+def test_a_code_of_a_cancelled_order_explains_itself(code: CancelCode) -> None:
+    """Upper snake case, and a sentence of its own."""
+    assert code.value == code.name == str(code)
+    assert code.meaning.endswith(".")
+
+
+def test_a_fee_that_is_not_known_yet_is_null() -> None:
+    """A position is opened by its first fill, whose fee the exchange may tell later."""
+    event = PositionOpened(**POSITION, stop_loss=None, take_profit=None, fee=None)
+    assert json.loads(encoded(event)[3])["fee"] is None
 
 
 @pytest.mark.parametrize("code", Code)

@@ -9,14 +9,15 @@ from hypothesis import strategies as st
 
 from tests.unit.parts import PERPETUAL, SPOT, fill
 from worker.domain.fees import (
+    coins_taken,
     estimated_fee,
     fees_in_quote,
     leading_currency,
-    received_quantity,
     sellable_after_fee,
     split_fees,
 )
 from worker.domain.market import SymbolInfo
+from worker.domain.money import ZERO
 from worker.domain.order import Side
 from worker.domain.signal import Direction
 
@@ -28,8 +29,9 @@ LINEAR = msgspec.structs.replace(PERPETUAL, taker_fee=D("0.001"))
 def test_only_a_purchase_pays_a_base_fee_out_of_what_it_bought() -> None:
     """A short position's fee in the base currency is not taken off its quantity."""
     trades = (fill("2", "100", fee="0.01", currency=SPOT.base),)
-    assert received_quantity(trades, Direction.LONG, SPOT) == D("1.99")
-    assert received_quantity(trades, Direction.SHORT, SPOT) == 2
+    assert coins_taken(trades, Direction.LONG, SPOT) == (D("0.01"), D(1))
+    assert coins_taken(trades, Direction.SHORT, SPOT) == (ZERO, ZERO)
+    assert coins_taken(trades, Direction.LONG, PERPETUAL) == (ZERO, ZERO)
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,15 @@
 """The table of order states: what is legal is pinned, all else raises."""
 
+import inspect
 import itertools
+import re
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.unit.parts import D, fill
+from worker.domain import order
 from worker.domain.order import (
     TERMINAL,
     TRANSITIONS,
@@ -23,17 +26,18 @@ from worker.domain.signal import Direction
 
 #: Rows are states, columns facts, in the order of the enum; "." cannot happen.
 TABLE = """
-                  sent      accepted         part_filled      filled cancelled rejected expired failed lost
-PENDING           SUBMITTED .                .                .      .         .        .       FAILED .
-SUBMITTED         SUBMITTED ACTIVE           PARTIALLY_FILLED FILLED CANCELLED REJECTED EXPIRED FAILED UNRESOLVED
-ACTIVE            .         ACTIVE           PARTIALLY_FILLED FILLED CANCELLED REJECTED EXPIRED .      .
-PARTIALLY_FILLED  .         PARTIALLY_FILLED PARTIALLY_FILLED FILLED CANCELLED .        EXPIRED .      .
-FILLED            .         .                .                FILLED .         .        .       .      .
-CANCELLED         .         .                CANCELLED        FILLED CANCELLED .        .       .      .
-REJECTED          .         .                .                .      .         REJECTED .       .      .
-EXPIRED           .         .                EXPIRED          FILLED .         .        EXPIRED .      .
-FAILED            .         .                .                .      .         .        .       FAILED .
-UNRESOLVED        SUBMITTED ACTIVE           PARTIALLY_FILLED FILLED CANCELLED REJECTED EXPIRED FAILED UNRESOLVED
+                  sent      accepted         triggered        part_filled      filled cancelled rejected expired failed lost
+PENDING           SUBMITTED .                .                .                .      .         .        .       FAILED .
+SUBMITTED         SUBMITTED ACTIVE           TRIGGERED        PARTIALLY_FILLED FILLED CANCELLED REJECTED EXPIRED FAILED UNRESOLVED
+ACTIVE            .         ACTIVE           TRIGGERED        PARTIALLY_FILLED FILLED CANCELLED REJECTED EXPIRED .      .
+TRIGGERED         .         TRIGGERED        TRIGGERED        PARTIALLY_FILLED FILLED CANCELLED REJECTED EXPIRED .      .
+PARTIALLY_FILLED  .         PARTIALLY_FILLED PARTIALLY_FILLED PARTIALLY_FILLED FILLED CANCELLED .        EXPIRED .      .
+FILLED            .         .                FILLED           .                FILLED .         .        .       .      .
+CANCELLED         .         .                .                CANCELLED        FILLED CANCELLED .        .       .      .
+REJECTED          .         .                .                .                .      .         REJECTED .       .      .
+EXPIRED           .         .                .                EXPIRED          FILLED .         .        EXPIRED .      .
+FAILED            .         .                .                .                .      .         .        .       FAILED .
+UNRESOLVED        SUBMITTED ACTIVE           TRIGGERED        PARTIALLY_FILLED FILLED CANCELLED REJECTED EXPIRED FAILED UNRESOLVED
 """  # noqa: E501 (a table)
 
 
@@ -66,6 +70,14 @@ def test_every_pair_of_state_and_fact(
         advance(*pair)
 
 
+def test_every_row_has_its_reason() -> None:
+    """A legal transition says in a few words, on its line, why it is one."""
+    rows = re.findall(r"^    \(_S\.\w+, Fact\.\w+\): .*$", inspect.getsource(order), re.MULTILINE)
+    assert len(rows) == len(TRANSITIONS)
+    for row in rows:
+        assert re.search(r"  # \w+,? \w+", row), row
+
+
 def test_nothing_leaves_a_terminal_state_but_a_late_fill() -> None:
     """A cancelled or expired order may turn out filled; nothing else comes back to life."""
     leaving = {
@@ -93,6 +105,7 @@ def test_an_order_that_traded_never_looks_untraded(facts: list[Fact]) -> None:
         if traded:
             assert state not in {OrderState.PENDING, OrderState.SUBMITTED, OrderState.FAILED}
             assert state not in {OrderState.ACTIVE, OrderState.REJECTED, OrderState.UNRESOLVED}
+            assert state is not OrderState.TRIGGERED
 
 
 def test_a_state_is_terminal_or_can_still_end() -> None:

@@ -1,7 +1,8 @@
 """Positions: what fills make of them, to the last digit of every fee."""
 
+import itertools
 from decimal import Decimal
-from fractions import Fraction
+from random import Random
 from typing import Any
 
 import msgspec
@@ -10,9 +11,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from tests.unit.parts import PERPETUAL, SPOT, START, SYMBOL, fill, position
-from worker.domain.fees import fee_in_quote, total_fees
+from worker.domain.fees import coins_taken, fee_in_quote, total_fees
 from worker.domain.market import MarketKind, SymbolInfo
-from worker.domain.money import ZERO
+from worker.domain.money import ZERO, floor_to, shown, shown_ratio
 from worker.domain.order import Fill, total_quantity, total_value
 from worker.domain.position import (
     Position,
@@ -20,9 +21,9 @@ from worker.domain.position import (
     enlarge_position,
     open_position,
     reduce_position,
-    split_fills,
 )
 from worker.domain.signal import Direction
+from worker.domain.split_fills import split_fills
 
 D = Decimal
 NO_STEP = msgspec.structs.replace(SPOT, quantity_step=ZERO, min_quantity=ZERO, min_notional=ZERO)
@@ -158,18 +159,10 @@ def test_dust_that_cannot_be_traded_counts_as_closed(
 def test_two_entries_together_are_what_one_would_have_been(
     first: tuple[Fill, ...], second: tuple[Fill, ...], direction: Direction
 ) -> None:
-    """Quantity and fees of an enlarged position are those of all its fills, its price a mean."""
-    before, more = opened(first, direction), opened(second, direction)
-    assume(min(before.quantity, more.quantity) > 0)  # fees that took all leave no position
-    grown = enlarge_position(before, second, SPOT)
-    whole = opened((*first, *second), direction)
-    assert (grown.quantity, grown.opened_quantity) == (whole.quantity, whole.opened_quantity)
-    assert (grown.fee, grown.fees, grown.entry_fee_open) == (
-        whole.fee,
-        whole.fees,
-        whole.entry_fee_open,
-    )
-    assert abs(grown.cost - before.cost - more.cost) <= D("1e-9") * (abs(grown.cost) + 1)
+    """Every sum of an enlarged position is that of all its fills."""
+    before = opened(first, direction)
+    assume(before.quantity > 0)  # fees that took all leave no position
+    assert enlarge_position(before, second, SPOT) == opened((*first, *second), direction)
 
 
 @settings(max_examples=100, deadline=None)
@@ -197,36 +190,143 @@ def test_selling_more_than_is_held_leaves_nothing() -> None:
 def test_profit_is_what_came_in_less_what_went_out(
     entry: tuple[Fill, ...], price: Decimal, fee: Decimal, direction: Direction
 ) -> None:
-    """For a whole close: the change in value, less every fee that can be converted to quote."""
+    """For a whole close: the change in value less every fee paid in money, to the last digit.
+
+    A fee taken out of the coins that were bought shows in that fewer are sold.
+    """
     before = opened(entry, direction)
+    assume(before.quantity > 0)
     trade = fill(before.quantity, price, fee)
-    _, realized = reduce_position(before, (trade,), NO_STEP)
+    after, realized = reduce_position(before, (trade,), NO_STEP)
+    assert after.realized == profit_of(entry, (trade,), direction)
+    assert realized == after.realized_pnl == shown(after.realized)
+
+
+def profit_of(entries: tuple[Fill, ...], exits: tuple[Fill, ...], direction: Direction) -> Decimal:
+    """Proceeds less cost, less every fee that was not taken out of the coins bought."""
     sign = 1 if direction is Direction.LONG else -1
-    converted = sum(Fraction(fee_in_quote(one, SPOT)) for one in (*entry, trade))
-    moved = Fraction(trade.price) - Fraction(before.entry_price)
-    expected = sign * moved * Fraction(before.quantity) - converted
-    assert abs(Fraction(realized) - expected) < Fraction(1, 10**9)
+    _, in_coins = coins_taken(entries, direction, SPOT)
+    paid = sum((fee_in_quote(one, SPOT) for one in (*entries, *exits)), ZERO) - in_coins
+    return sign * (total_value(exits) - total_value(entries)) - paid
 
 
-@settings(max_examples=100, deadline=None)
-@given(fills, st.lists(st.tuples(quantities, prices, fees), min_size=1, max_size=5), directions)
-def test_profit_does_not_depend_on_how_an_exit_is_split(
-    entry: tuple[Fill, ...], pieces: list[tuple[Decimal, Decimal, Decimal]], direction: Direction
-) -> None:
-    """Exits one by one realise the same as all of them in one order, to the eleventh digit."""
-    trades = tuple(fill(*piece, trade_id=f"x{n}") for n, piece in enumerate(pieces))
-    sold = sum((one.quantity for one in trades), ZERO)
-    entry = (*entry, fill(sold, "50", "0.5"))  # there is always enough to sell
-    whole, at_once = reduce_position(opened(entry, direction), trades, NO_STEP)
-    step, total = opened(entry, direction), ZERO
-    for trade in trades:
-        step, realized = reduce_position(step, (trade,), NO_STEP)
+#: A trade as numbers; and where a list of trades is cut into orders.
+exits_of = st.lists(st.tuples(quantities, prices, fees), min_size=1, max_size=5)
+cuts = st.lists(st.booleans(), min_size=5, max_size=5)
+
+
+def in_orders(trades: list[Fill], cut: list[bool]) -> list[tuple[Fill, ...]]:
+    """The trades in their order, a new order where ``cut`` says so."""
+    orders: list[tuple[Fill, ...]] = [()]
+    for trade, ends in zip(trades, itertools.cycle(cut), strict=False):
+        orders[-1] = (*orders[-1], trade)
+        if ends:
+            orders.append(())
+    return [one for one in orders if one]
+
+
+def booked(
+    entries: list[tuple[Fill, ...]], exits: list[tuple[Fill, ...]], direction: Direction
+) -> tuple[Position, Decimal]:
+    """The book after orders one by one, and the sum of what its events said was realised."""
+    held = opened(entries[0], direction)
+    for order in entries[1:]:
+        held = enlarge_position(held, order, NO_STEP)
+    total = ZERO
+    for order in exits:
+        held, realized = reduce_position(held, order, NO_STEP)
         total += realized
-    assert abs(total - at_once) < D("1e-11")
-    assert abs(step.realized_pnl - whole.realized_pnl) < D("1e-11")
-    assert step.quantity == whole.quantity
-    assert step.fees == whole.fees
-    assert step.exit_price == whole.exit_price
+    return held, total
+
+
+@settings(max_examples=200, deadline=None)
+@given(fills, exits_of, directions, st.randoms(use_true_random=False), cuts, cuts, currencies)
+def test_the_book_does_not_depend_on_order_or_partition(
+    entry: tuple[Fill, ...],
+    pieces: list[tuple[Decimal, Decimal, Decimal]],
+    direction: Direction,
+    random: Random,
+    entry_cuts: list[bool],
+    exit_cuts: list[bool],
+    currency: str,
+) -> None:
+    """Fills in any order, in any number of orders: the same book, and the same sum of profits."""
+    exits = [fill(*piece, currency, f"x{n}") for n, piece in enumerate(pieces)]
+    sold = sum((one.quantity + abs(one.fee) for one in exits), ZERO)
+    entries = [*entry, fill(sold + 50, "50", "0.5")]  # there is always enough to sell
+    whole, at_once = booked([tuple(entries)], [tuple(exits)], direction)
+    random.shuffle(entries)
+    random.shuffle(exits)
+    parts, total = booked(in_orders(entries, entry_cuts), in_orders(exits, exit_cuts), direction)
+    assert parts == whole
+    assert total == at_once == whole.realized_pnl
+    # ... and the last piece leaves nothing behind.
+    rest = fill(whole.quantity, "77.7", "0.1")
+    ended, last = reduce_position(parts, (rest,), NO_STEP)
+    assert ended.quantity == 0
+    assert total + last == ended.realized_pnl == shown(ended.realized)
+    if currency != "BTC":
+        assert ended.realized == profit_of(tuple(entries), (*exits, rest), direction)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(st.tuples(st.booleans(), quantities, prices, fees, currencies), max_size=8),
+    directions,
+)
+def test_entries_between_exits_lose_nothing(story: list[Any], direction: Direction) -> None:
+    """Whatever was closed in between: in the end the profit is exactly that of all trades."""
+    trades = [fill("10", "100", "0.01")]
+    held, total = opened((trades[0],), direction), ZERO
+    exits: list[Fill] = []
+    for enters, quantity, price, fee, currency in story:
+        if enters:
+            trades.append(fill(quantity, price, fee, currency))
+            before = held.realized_pnl
+            held = enlarge_position(held, (trades[-1],), SPOT)
+            assume(held.quantity > 0)
+            assert held.realized_pnl == before  # an entry earns nothing, and undoes nothing
+        else:
+            money = "USDT" if currency == "BTC" else currency
+            part = floor_to(min(quantity, held.quantity / 3), D("0.0001"))
+            assume(part > 0)
+            exits.append(fill(part, price, fee, money))
+            held, realized = reduce_position(held, (exits[-1],), NO_STEP)
+            total += realized
+    exits.append(fill(held.quantity, "77.7", "0.1"))
+    ended, last = reduce_position(held, (exits[-1],), NO_STEP)
+    assert ended.realized == profit_of(tuple(trades), tuple(exits), direction)
+    assert total + last == ended.realized_pnl
+    assert ended.opened_quantity == total_quantity(tuple(exits))
+    assert ended.fee == sum(fee_in_quote(one, SPOT) for one in (*trades, *exits))
+
+
+def test_an_entry_after_an_exit_is_averaged_with_what_is_left() -> None:
+    """1 at 100, half of it sold at 110, half bought at 200: what is held cost 150 a unit."""
+    half, earned = reduce_position(opened((fill("1", "100"),)), (fill("0.5", "110"),), NO_STEP)
+    held = enlarge_position(half, (fill("0.5", "200"),), NO_STEP)
+    assert (held.quantity, held.entry_price, held.cost) == (D(1), D(150), D(150))
+    assert (held.opened_quantity, held.realized_pnl, earned) == (D("1.5"), D(5), D(5))
+    ended, last = reduce_position(held, (fill("1", "150"),), NO_STEP)
+    assert (last, ended.realized_pnl, ended.exit_quantity) == (ZERO, D(5), D(1))
+    assert ended.exit_price == shown_ratio(D(205), D("1.5"))
+
+
+def test_thirds_lose_nothing() -> None:
+    """Three closes of a third each: the shares are rounded, their sum is not."""
+    held, total = opened((fill("3", "100.000000000000000001", "0.1"),)), ZERO
+    for _ in range(3):
+        held, realized = reduce_position(held, (fill("1", "100"),), NO_STEP)
+        total += realized
+    assert total == held.realized_pnl == held.realized == D("-0.100000000000000003")
+
+
+def test_what_a_part_realised_is_written_without_idle_zeros() -> None:
+    """The difference of two profits has as many digits as the longer one."""
+    held = opened((fill("2", "100"),))
+    half, first = reduce_position(held, (fill("1", "110.123456"),), NO_STEP)
+    _, second = reduce_position(half, (fill("1", "105"),), NO_STEP)
+    assert (str(first), str(second)) == ("10.123456", "5")
 
 
 @settings(max_examples=100, deadline=None)
@@ -288,18 +388,15 @@ def test_a_correction_is_a_trade_without_fees(
             enlarge_position(before, (fill(difference, price),), NO_STEP),
             ZERO,
         )
+    assert after.quantity == quantity
 
 
 def test_a_position_corrected_to_nothing_is_closed() -> None:
     """Its profit is that of the price it went for, less the entry's fee."""
-    held = position(entry_fee_open=D("0.1"), fee=D("0.1"), fees={"USDT": D("0.1")})
+    held = position(entry_fee=D("0.1"), fees={"USDT": D("0.1")})
     after, realized = correct_position(held, ZERO, D(90))
     assert (after.quantity, after.exit_price, realized) == (ZERO, D(90), D("-10.1"))
-    assert (after.realized_pnl, after.fees, after.entry_fee_open) == (
-        D("-10.1"),
-        {"USDT": D("0.1")},
-        ZERO,
-    )
+    assert (after.realized_pnl, after.fees) == (D("-10.1"), {"USDT": D("0.1")})
 
 
 # --- the wallet is the book ---
@@ -347,9 +444,9 @@ def test_the_wallet_is_the_book(story: list[Any], info: SymbolInfo) -> None:
                 return  # all of it went, with the fee
         assert held.quantity == wallet
     assert held is not None
-    # What is left is worth its cost: the rest of what was spent was lost or won.
-    worth = held.realized_pnl - held.entry_fee_open
-    assert abs(worth - (held.cost - spent)) < D("1e-30")
+    # Sold at its cost, what is left brings back what was spent, less what was lost, to the digit.
+    ended, _ = reduce_position(held, (fill(held.quantity, "1"),), info)
+    assert ended.realized == held.quantity - spent
 
 
 def opened_on(info: SymbolInfo, trade: tuple[Fill, ...]) -> Position:

@@ -170,7 +170,7 @@ def test_a_breach_is_refused_with_its_field_and_its_rule(
         ("action", "open, close"),
         ("direction", "long, short"),
         ("order_type", "market, limit, stop, stop_limit"),
-        ("time_in_force", "GTC, IOC, FOK"),
+        ("time_in_force", "GTC, GTD, IOC, FOK"),
     ],
 )
 def test_what_a_field_may_be_is_told(field: str, choices: str) -> None:
@@ -406,12 +406,62 @@ def test_the_digest_ignores_what_is_not_content() -> None:
         {"metadata": {"a": 2}},
         {"stop_loss": "1"},
         {"created_at": "2026-03-01T12:00:01Z"},
+        {"good_till": "2026-03-01T12:00:01Z"},
+        {"post_only": True},
     ],
 )
 def test_the_digest_tells_different_content_apart(change: dict[str, Any]) -> None:
     """Any change of content is another signal."""
     base: dict[str, Any] = {"quantity": "1.5", "metadata": {"a": 1}}
     assert signal(**base).digest() != signal(**(base | change)).digest()
+
+
+@pytest.mark.parametrize(
+    ("fields", "digest"),
+    [
+        ({}, "a1ded7b1f473a686f15f92268cfd42c6"),
+        (
+            {
+                "order_type": "limit",
+                "entry_price": "100",
+                "time_in_force": "IOC",
+                "metadata": {"b": 1, "a": 2},
+            },
+            "f5db4c36ee9a69243fd1268fb360f716",
+        ),
+    ],
+)
+def test_the_digest_is_the_one_of_older_versions(fields: dict[str, Any], digest: str) -> None:
+    """A signal that was sent before an upgrade is a repetition after it, not a conflict."""
+    assert signal(**fields).digest() == digest
+    assert signal(**fields, good_till=None, post_only=False).digest() == digest
+
+
+def test_fields_that_older_versions_lack_are_written_only_if_used() -> None:
+    """An older worker reads the record of any signal that does not use them."""
+    new = {"good_till", "post_only"}
+    unused = json.loads(signal().written())
+    assert unused.keys() == set(Signal.__struct_fields__) - new
+    for used in ({"good_till": "2026-03-01T13:00:00Z"}, {"post_only": True}):
+        assert json.loads(signal(**used).written()).keys() == set(Signal.__struct_fields__)
+        assert signal(**used).digest() != signal().digest()
+
+
+def test_what_metadata_holds_is_written_as_it_is() -> None:
+    """Even where it looks like a field of the signal."""
+    for fields in ({}, {"post_only": True}):
+        data = payload(**fields)[:-1] + b',"metadata":{"good_till":null,"post_only":false,"a":1}}'
+        one = decode_signal(data)
+        assert one.written().endswith(b'"metadata":{"good_till":null,"post_only":false,"a":1}}')
+
+
+def test_a_signal_is_not_sent_after_its_order_would_have_ended() -> None:
+    """``good_till`` bounds the expiry, whichever of both comes first."""
+    early, late = signal(good_till="2026-03-01T12:00:05Z"), signal(good_till="2030-01-01T00:00:00Z")
+    assert early.expires_ms(early.created_ms, 30_000) == early.created_ms + 5_000
+    assert late.expires_ms(late.created_ms, 30_000) == late.created_ms + 30_000
+    assert early.good_till_ms() == early.created_ms + 5_000
+    assert signal().good_till_ms() == 0
 
 
 @SIMPLE

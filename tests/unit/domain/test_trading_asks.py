@@ -1,11 +1,14 @@
 """Who asks for which trading state, and what follows."""
 
 import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from worker.cli.flatten import EXPIRY_MARGIN_S, TIMEOUT_S
 from worker.domain.trading_asks import (
     MAX_REASONS,
+    UNDATED_FLATTEN_MS,
     Ask,
     add,
     control_of,
@@ -18,6 +21,7 @@ from worker.domain.trading_asks import (
     without_persons,
 )
 from worker.domain.trading_state import TradingState
+from worker.runtime.clock import rfc3339
 
 _STATES = st.sampled_from([TradingState.REDUCING, TradingState.HALTED])
 
@@ -111,11 +115,30 @@ def test_a_flatten_whose_time_is_up_becomes_an_ordinary_request() -> None:
     assert without_overdue((asks[0], _flatten("ann", 1_000)), 1_000) == asks[:1]
 
 
-def test_a_flatten_of_an_earlier_version_is_never_over() -> None:
-    """It says no time; what is stored of other requests is as it was before there was one."""
-    before = _ask("flatten:bob", TradingState.REDUCING, flattens=True)
-    assert without_overdue((before,), 10**15) == (before,)
+def test_a_flatten_of_an_earlier_version_lasts_as_one_with_the_default_timeout() -> None:
+    """It says no end; what is stored of other requests is as it was before there was one."""
+    begun_ms = 1_900_000_000_000
+    before = msgspec.structs.replace(
+        _ask("flatten:bob", TradingState.REDUCING, flattens=True), at=rfc3339(begun_ms)
+    )
+    assert int((TIMEOUT_S + EXPIRY_MARGIN_S) * 1_000) == UNDATED_FLATTEN_MS
+    for now_ms in (begun_ms - 5_000, begun_ms, begun_ms + UNDATED_FLATTEN_MS - 1):
+        assert without_overdue((before,), now_ms) == (before,)
+    for now_ms in (begun_ms - UNDATED_FLATTEN_MS, begun_ms + UNDATED_FLATTEN_MS):
+        (left,) = without_overdue((before,), now_ms)
+        assert (left.asker, left.flattens) == ("bob", False)
     assert b"until" not in msgspec.json.encode(before)
+
+
+@pytest.mark.parametrize(
+    "at", ["", "t", "yesterday", "0001-01-01T00:00:00", "9999-12-31T23:59:59Z"]
+)
+def test_a_flatten_that_tells_no_time_at_all_is_over(at: str) -> None:
+    """Nobody can tell how long it holds back what others ask for: it does no longer."""
+    undated = _ask("flatten:bob", TradingState.REDUCING, flattens=True)
+    asks = (_ask("ann", TradingState.HALTED), msgspec.structs.replace(undated, at=at))
+    assert state_of(asks) is TradingState.REDUCING
+    assert state_of(without_overdue(asks, 1_900_000_000_000)) is TradingState.HALTED
 
 
 def test_a_stricter_state_is_held_and_silence_is_active() -> None:

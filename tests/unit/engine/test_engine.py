@@ -27,7 +27,6 @@ from worker.engine.engine import (
     ExecutionEngine,
 )
 from worker.engine.group_calls import MAX_BATCH
-from worker.ledger.calls import Ledger
 from worker.ledger.errors import (
     GroupMissingError,
     LedgerError,
@@ -35,6 +34,7 @@ from worker.ledger.errors import (
     LedgerUnavailableError,
 )
 from worker.ledger.items import CommitItem
+from worker.ledger.ports import Ledger
 from worker.ledger.replies import Claim, CommitStatus, Committed, Delivery
 from worker.observe.health import Health
 from worker.observe.metrics import Metrics
@@ -57,6 +57,7 @@ from worker.pipeline.worker_state import WorkerState
 from worker.runtime.clock import SystemClock
 from worker.runtime.errors import InvariantError
 from worker.runtime.logger import bind_ids, bound_ids, structlog
+from worker.turns.follow import FollowOrders
 
 AWAY = LedgerUnavailableError("away", kind="connection")
 
@@ -109,7 +110,9 @@ class Straw:
     async def ensure_group(self) -> None:
         self.groups += 1
 
-    async def claim(self, room: int, *, after: bytes | None = None, wait_ms: int = 0) -> Claim:
+    async def claim(
+        self, room: int, *, turns: int = 0, after: bytes | None = None, wait_ms: int = 0
+    ) -> Claim:
         self.waits_ms.append(wait_ms)
         if after is not None:
             await self.bell.wait()
@@ -285,6 +288,7 @@ class Bench:
         self.engine = ExecutionEngine(
             ledger=cast("Ledger", self.ledger),
             pipeline=cast("ExecutionPipeline", self.line),
+            follow=cast("FollowOrders", None),
             state=self.state,
             metrics=Metrics(version="0", mode="paper"),
             health=Health(self.clock),

@@ -14,8 +14,8 @@ from worker.keeper.duties.sweep import Sweep
 from worker.keeper.duty import Duty
 from worker.keeper.office import TERM_MS, TURN_EVERY_S, Keeper
 from worker.keeper.readiness import Readiness
-from worker.ledger.calls import Ledger
 from worker.ledger.errors import LedgerUnavailableError
+from worker.ledger.ports import Ledger
 from worker.ledger.replies import Election
 from worker.observe.metrics import Metrics
 from worker.runtime.cancellation import cancel_all

@@ -13,8 +13,8 @@ from worker.domain.sheet import Sheet
 from worker.exchanges.errors import Outcome
 from worker.keeper.duties import mark
 from worker.keeper.duties.mark import IDLE_EVERY_MS, OPEN_EVERY_MS, MarkAccount
-from worker.ledger.calls import Ledger
 from worker.ledger.errors import LedgerUnavailableError
+from worker.ledger.ports import Ledger
 from worker.ledger.replies import Book
 from worker.market.data import MarketData
 

@@ -31,8 +31,8 @@ from worker.keeper.duties.publish import PublishAccount
 from worker.keeper.duties.sweep import Sweep
 from worker.keeper.office import TERM_MS, Keeper
 from worker.keeper.readiness import Readiness
-from worker.ledger.calls import Ledger
 from worker.ledger.errors import LedgerRefusedError, LedgerUnavailableError
+from worker.ledger.ports import Ledger
 from worker.ledger.replies import Account, Book, Delivery, Election, Swept
 from worker.observe.health import Health
 from worker.observe.metrics import Metrics
@@ -147,9 +147,9 @@ class FakeLedger:
         self._call("account")
         return NOBODY
 
-    async def sweep(self, retention_ms: int) -> Swept:
+    async def sweep(self, retention_ms: int, start: bytes) -> Swept:
         self._call("sweep")
-        return Swept(0, 0, 0, [])
+        return Swept(0, 0, 0, 0, [])
 
     async def book(self) -> Book:
         self._call("book")

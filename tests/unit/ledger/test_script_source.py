@@ -181,8 +181,8 @@ def test_swapped_columns_are_swapped_on_both_sides(monkeypatch: pytest.MonkeyPat
     claim = LAYOUTS["CLAIM"]
     monkeypatch.setitem(LAYOUTS, "CLAIM", (claim[1], claim[0], *claim[2:]))
     after = assemble("claim", text)
-    assert "return {granted, primary, " in before
-    assert "return {primary, granted, " in after
+    assert "return {granted, turns, primary, " in before
+    assert "return {turns, granted, primary, " in after
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -7,8 +7,8 @@ import pytest
 from tests.unit.parts import PERPETUAL, D, position
 from worker.domain.market import ExchangePosition
 from worker.exchanges.errors import ExchangeError, Outcome
-from worker.ledger.calls import Ledger
 from worker.ledger.errors import LedgerUnavailableError
+from worker.ledger.ports import Ledger
 from worker.ledger.replies import Account, Book
 from worker.paper.account import PaperAccount
 

@@ -22,6 +22,7 @@ from worker.exchanges.errors import (
 )
 from worker.exchanges.ports import ExchangeAdapter, Resend
 from worker.paper import exchange as paper_module
+from worker.paper import local_orders
 from worker.paper import orders as paper_orders
 from worker.paper.exchange import PaperExchange
 from worker.paper.markets import BASES, PaperMarkets
@@ -206,6 +207,24 @@ async def test_a_limit_rests_while_no_price_is_known() -> None:
     assert (await place(on, limit("90"), None)).state is OrderState.ACTIVE
     on.assume_price(BTC, D(85))
     assert (await on.get_order(order())).average_price == D(90)
+
+
+@pytest.mark.parametrize(
+    ("side", "crossing", "resting", "reached"),
+    [(Side.BUY, "100", "99.99", "98"), (Side.SELL, "100", "100.01", "102")],
+)
+async def test_a_post_only_order_never_trades_at_once(
+    side: Side, crossing: str, resting: str, reached: str
+) -> None:
+    """At a price that meets the market it is refused; else it rests, and fills as any other."""
+    on = exchange()
+    with pytest.raises(ExchangeError) as raised:
+        await place(on, limit(crossing, side=side, reduce_only=True, post_only=True))
+    assert (raised.value.outcome, raised.value.code) == (Outcome.REFUSED, "POST_ONLY")
+    request = limit(resting, "c2", side=side, reduce_only=True, post_only=True)
+    assert (await place(on, request)).state is OrderState.ACTIVE
+    on.assume_price(BTC, D(reached))
+    assert (await on.get_order(request)).average_price == D(resting)
 
 
 @pytest.mark.parametrize("force", [TimeInForce.IOC, TimeInForce.FOK])
@@ -437,22 +456,28 @@ async def test_memory_is_bounded_and_open_orders_are_kept(
     for number in range(5):
         await place(on, order(f"c{number}", symbol=f"COIN{number}/USDT"))
     assert (await on.get_order(order("open"))).state is OrderState.ACTIVE
-    known = [n for n in range(5) if f"c{n}" in on._orders._reports]
-    assert known == [2, 3, 4]
-    assert list(on._prices) == ["COIN3/USDT", "COIN4/USDT"]
-    assert list(on._orders._waiting) == [BTC]
+    for number in range(5):
+        if number < 2:
+            with pytest.raises(OrderNotFoundError):
+                await on.get_order(order(f"c{number}"))
+        else:
+            assert (await on.get_order(order(f"c{number}"))).state is OrderState.FILLED
+    assert [on.last_price(f"COIN{n}/USDT") for n in range(5)] == [None, None, None, 100, 100]
 
 
-async def test_open_orders_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("bound", "symbol"), [("MAX_MARKETS", "ETH/USDT"), ("MAX_IN_MARKET", BTC)])
+async def test_open_orders_are_limited(
+    bound: str, symbol: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """One more is refused, and may succeed once another has ended."""
-    monkeypatch.setattr(paper_module, "MAX_OPEN_ORDERS", 1)
+    monkeypatch.setattr(local_orders, bound, 1)
     on = exchange()
     await place(on, limit("50", "a"))
     with pytest.raises(InvalidOrderError) as caught:
-        await place(on, limit("50", "b"))
+        await place(on, limit("50", "b", symbol=symbol))
     assert (caught.value.code, caught.value.transient) == ("TOO_MANY_ORDERS", True)
     await on.cancel_order(order("a"))
-    assert (await place(on, limit("50", "b"))).state is OrderState.ACTIVE
+    assert (await place(on, limit("50", "b", symbol=symbol))).state is OrderState.ACTIVE
 
 
 async def test_trades_are_those_of_the_order_or_of_the_report_in_hand() -> None:
@@ -714,4 +739,4 @@ def test_live_prices_need_a_source() -> None:
 
 def test_its_name_reads_like_a_status_line() -> None:
     """For logs and assertions."""
-    assert repr(exchange()) == "<PaperExchange paper: 0 open, 0 known>"
+    assert repr(exchange()) == "<PaperExchange paper: 0 finished>"

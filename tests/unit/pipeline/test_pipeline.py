@@ -42,11 +42,13 @@ from worker.pipeline.flow import (
     EarlyEnd,
     Postponed,
     Proposal,
+    Resting,
     Settlement,
     Submission,
     Unresolved,
     ValidSignal,
 )
+from worker.pipeline.live_orders import LiveOrderWriter
 from worker.pipeline.orders import OrderManager
 from worker.pipeline.pipeline import ExecutionPipeline, decode
 from worker.pipeline.reconciliation import ReconciliationHandler
@@ -121,6 +123,14 @@ class Line:
             orders=orders,
         )
         validation = ValidationHandler(ValidationConfig(), exchanges=["paper"], max_size_pct=D(5))
+        writer = SettlementWriter(
+            account="main",
+            worker="w-1",
+            sizing=sizing,
+            max_slippage_pct=D(1),
+            max_life_ms=86_400_000,
+            clock=clock,
+        )
         self.pipeline = ExecutionPipeline(
             signatures=Signatures(
                 account="main", keys=keys, required=signed, now=lambda: utc(clock.now_ms())
@@ -146,14 +156,17 @@ class Line:
                 state=state,
                 clock=clock,
             ),
-            writer=SettlementWriter(
-                account="main",
+            writer=writer,
+            live_orders=LiveOrderWriter(
+                writer,
                 worker="w-1",
                 sizing=sizing,
-                max_slippage_pct=D(1),
-                max_life_ms=86_400_000,
+                retention_ms=1_000,
+                max_rest_ms=0,
+                first_pause_ms=2_000,
                 clock=clock,
             ),
+            orders=orders,
             clock=clock,
             max_deliveries=5,
             skew_margin_ms=1_000,
@@ -175,7 +188,7 @@ class Line:
 
     async def _follow(
         self, step: Arrival | Proposal | AdmittedOrder | EarlyEnd
-    ) -> Settlement | EarlyEnd:
+    ) -> Settlement | Resting | EarlyEnd:
         """Take one signal through every step, as the engine does with a batch of them."""
         if isinstance(step, Arrival):
             if self.pipeline.needs_market(step):
@@ -267,6 +280,9 @@ async def test_a_surplus_signal_ends_with_the_code_of_its_kind(
     assert kinds(end) == ["OrderFailed"]
     assert (end.refusal.code, end.refusal.stage) == (code, Stage.VALIDATION)
     assert end.refusal.code.retriable
+    assert "worker.max_group_waiting" in end.refusal.reason
+    if code is Code.POSITION_BUSY:  # those that wait may close less than it would have
+        assert "this close was not tried: send a new one" in end.refusal.reason
     assert line.exchange.calls == []
     assert line.ledger.admitted == []
 

@@ -24,7 +24,7 @@ from worker.config.keys import ReconciliationConfig
 from worker.domain.market import ExchangePosition, SymbolInfo
 from worker.domain.order import Fact, Fill, OrderRequest, OrderState, Side
 from worker.domain.position import Position
-from worker.domain.refusal import Code, Stage
+from worker.domain.refusal import CancelCode, Code, Stage
 from worker.domain.signal import Direction
 from worker.domain.trading_state import TradingState
 from worker.domain.verdict import Verdict
@@ -63,9 +63,9 @@ class Desk:
             clock=self.clock,
         )
 
-    def forbid_opening(self) -> None:
+    def forbid_opening(self, state: TradingState = TradingState.REDUCING) -> None:
         """The account may open positions no more."""
-        self.state.trading_state = TradingState.REDUCING
+        self.state.trading_state = state
 
     async def settle(
         self,
@@ -111,6 +111,7 @@ async def test_a_filled_create_response_needs_no_further_call() -> None:
     assert ended.fills == (ONE,)
     assert ended.filled == 2
     assert ended.average_price == 100
+    assert ended.cancelled_for is None
     assert desk.calls == []
 
 
@@ -132,17 +133,24 @@ async def test_an_open_order_is_polled_until_it_fills() -> None:
     assert desk.exchange.times("look") == [250.0, 500.0, 750.0]
 
 
-async def test_an_entry_is_cancelled_once_the_account_may_open_nothing() -> None:
+@pytest.mark.parametrize(
+    ("state", "code"),
+    [(TradingState.HALTED, CancelCode.HALTED), (TradingState.REDUCING, CancelCode.REDUCING)],
+)
+async def test_an_entry_is_cancelled_once_the_account_may_open_nothing(
+    state: TradingState, code: CancelCode
+) -> None:
     """Within one poll, long before its time is up; what had traded by then stays traded."""
     desk = Desk()
 
     def stop(request: OrderRequest) -> Any:
-        desk.forbid_opening()
+        desk.forbid_opening(state)
         return PART(request)
 
     desk.exchange.looking = [ACTIVE, stop, report(OrderState.CANCELLED, HALF)]
     ended = await desk.settled(ACTIVE)
     assert (ended.report.state, ended.fills) == (OrderState.CANCELLED, (HALF,))
+    assert ended.cancelled_for is code
     assert desk.exchange.times("cancel") == [1_000.0]
 
 
@@ -206,6 +214,7 @@ async def test_what_is_left_after_the_waiting_time_is_cancelled() -> None:
     ended = await desk.settled(PART)
     assert ended.report.state is OrderState.CANCELLED
     assert ended.fills == (HALF,)
+    assert ended.cancelled_for is CancelCode.NOT_FILLED_IN_TIME
     assert desk.exchange.times("cancel") == [2_000.0]
 
 

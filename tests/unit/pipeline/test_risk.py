@@ -28,11 +28,14 @@ from worker.domain.order import OrderState, Side
 from worker.domain.refusal import Code, Stage
 from worker.domain.signal import OrderType
 from worker.exchanges.ports import ClockOffset
+from worker.ledger.limit_rows import NO_LIMITS, Kind, LimitRow
 from worker.ledger.replies import Admitted, Duplicate, Fenced
 from worker.ledger.stored import Record
 from worker.market.data import MarketData
+from worker.pipeline.account_limits import AccountLimits
 from worker.pipeline.flow import (
     AdmittedOrder,
+    Completed,
     Failed,
     Lost,
     MaybeSent,
@@ -93,7 +96,7 @@ class Desk:
 
     async def judge(
         self, valid: ValidSignal
-    ) -> AdmittedOrder | Failed | Repeated | Lost | Postponed:
+    ) -> AdmittedOrder | Failed | Repeated | Completed | Lost | Postponed:
         """Propose an order, ask the ledger, and decide by its answer."""
         proposal = self.handler.propose(valid, self.custody)
         if isinstance(proposal, Failed):
@@ -102,7 +105,9 @@ class Desk:
         (answer,) = await self.ledger.admit([proposal.item])
         return self.handler.decide(proposal, answer, asked_mono_ms, self.custody)
 
-    async def handle(self, **fields: Any) -> AdmittedOrder | Failed | Repeated | Lost | Postponed:
+    async def handle(
+        self, **fields: Any
+    ) -> AdmittedOrder | Failed | Repeated | Completed | Lost | Postponed:
         return await self.judge(self.valid(**fields))
 
     async def admitted(self, **fields: Any) -> AdmittedOrder:
@@ -154,10 +159,13 @@ async def test_the_admission_says_all_the_ledger_needs() -> None:
     (item,) = desk.ledger.admitted
     assert (item.entry, item.token, item.signal) == (ENTRY_ID, 1, "s-1")
     assert (item.exchange, item.position_key, item.action) == ("paper", f"paper:{SYMBOL}", "open")
-    assert (item.quote, item.notional) == ("USDT", 150_000_000)
-    assert item.max_exposure == 5_000_000_000
-    assert item.max_loss == 250_000_000
-    assert (item.max_positions, item.max_rate) == (4, 7)
+    assert item.notional == 150_000_000
+    assert item.limits.rows == (
+        LimitRow("book", Kind.COUNT, 1, 4, Code.MAX_POSITIONS),
+        LimitRow("USDT", Kind.SUM, False, 5_000_000_000, Code.MAX_EXPOSURE),
+        LimitRow("USDT", Kind.LOSS, 0, 250_000_000, Code.DAILY_LOSS_LIMIT),
+        LimitRow("rate", Kind.WINDOW, 1, 7, Code.ORDER_RATE_LIMIT),
+    )
     stored = msgspec.json.decode(item.plan, type=StoredPlan)
     assert stored.request is not None
     assert stored.request.quantity == D("1.5")
@@ -165,14 +173,33 @@ async def test_the_admission_says_all_the_ledger_needs() -> None:
     assert stored.reserved == item.notional
 
 
-async def test_limits_that_are_off_are_zero_and_those_that_are_on_never() -> None:
+def test_limits_that_are_off_have_no_row_and_those_that_are_on_always() -> None:
     """A limit of 1% of nothing is still a limit."""
-    off, on = Desk(), Desk(max_total_exposure_pct=D(1), max_daily_loss_pct=D(1))
-    await off.admitted()
-    assert (off.ledger.admitted[0].max_exposure, off.ledger.admitted[0].max_loss) == (0, 0)
-    on.ledger.admissions = [Admitted(LONG, 0.0)]
-    await on.admitted(free=None, **CLOSE)
-    assert (on.ledger.admitted[0].max_exposure, on.ledger.admitted[0].max_loss) == (1, 1)
+    off = AccountLimits(RiskConfig())
+    assert [(row.kind, row.most) for row in off.of("USDT", D(100)).rows] == [
+        (Kind.COUNT, RiskConfig().max_concurrent_positions),
+        (Kind.SUM, False),  # counted all the same
+    ]
+    on = AccountLimits(RiskConfig(max_total_exposure_pct=D(1), max_daily_loss_pct=D(1)))
+    assert [row.most for row in on.of("USDT", D(0)).rows][1:] == [1, 1]
+
+
+async def test_a_close_has_no_limits() -> None:
+    """Whatever is configured: no limit holds up a close."""
+    desk = Desk(max_total_exposure_pct=D(1), max_daily_loss_pct=D(1), max_orders_per_minute=1)
+    desk.ledger.admissions = [Admitted(LONG, 0.0)]
+    await desk.admitted(**CLOSE)
+    assert desk.ledger.admitted[0].limits is NO_LIMITS
+
+
+def test_the_rows_of_a_currency_stay_until_its_balance_changes() -> None:
+    """Orders of one currency share one object, so that it is sent once; whatever comes between."""
+    limits = AccountLimits(RiskConfig(max_total_exposure_pct=D(50)))
+    balance, other = D(100), D(300)
+    first = limits.of("USDT", balance)
+    assert limits.of("EUR", other).rows[1][::3] == ("EUR", 150_000_000)
+    assert limits.of("USDT", balance) is first
+    assert limits.of("USDT", other).rows[1][::3] == ("USDT", 150_000_000)
 
 
 async def test_a_close_without_any_price_states_the_entrys() -> None:

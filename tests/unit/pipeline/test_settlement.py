@@ -1,6 +1,7 @@
 """What is written for each end of a signal: the sequence of events, the book, the dead letter."""
 
 import json
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
@@ -32,14 +33,20 @@ from worker.domain.identity import client_order_id
 from worker.domain.market import SymbolInfo
 from worker.domain.money import millionths
 from worker.domain.order import Fill, OrderState, Role, Side, average_price
+from worker.domain.order_events import cancel_code, why_ended
 from worker.domain.position import Position
-from worker.domain.refusal import Code, DeadReason, Refusal, Stage
+from worker.domain.refusal import CancelCode, Code, DeadReason, Refusal, Stage
+from worker.domain.signal import OrderType, TimeInForce
+from worker.domain.verdict import Verdict
 from worker.ledger.items import CommitItem
 from worker.pipeline.flow import (
     AdmittedOrder,
     Failed,
     Malformed,
+    MaybeSent,
+    NeverSent,
     Repeated,
+    SentBefore,
     Settlement,
     Unresolved,
 )
@@ -50,6 +57,12 @@ ENTRY_CLIENT_ID = client_order_id("main", "s-1", "entry")
 EXIT_CLIENT_ID = client_order_id("main", "s-1", "exit")
 CLOSE: dict[str, Any] = {"action": "close", "direction": None}
 DAY_MS = 86_400_000
+MARKET_ORDER: dict[str, Any] = {}
+RESTING: dict[str, Any] = {
+    "order_type": OrderType.LIMIT, "price": D(100), "time_in_force": TimeInForce.GTC,
+}  # fmt: skip
+MAKES: dict[str, Any] = {"post_only": True}
+AT_ONCE = RESTING | {"time_in_force": TimeInForce.IOC}
 
 
 class Desk:
@@ -73,6 +86,7 @@ class Desk:
         held: Position | None = None,
         joins: bool = False,
         quantity: str = "2",
+        works: Mapping[str, Any] = MARKET_ORDER,
         info: SymbolInfo = SPOT,
         reference: str | None = "100",
         **fields: Any,
@@ -85,6 +99,7 @@ class Desk:
             side=Side.BUY if buys else Side.SELL,
             quantity=D(quantity),
             reduce_only=not opens,
+            **works,
         )
         return admitted_order(
             request,
@@ -96,17 +111,30 @@ class Desk:
         )
 
     def settled(
-        self, state: OrderState, *fills: Fill, reason: str = "", attempts: int = 1, **order: Any
+        self,
+        state: OrderState,
+        *fills: Fill,
+        reason: str = "",
+        attempts: int = 1,
+        cancelled_for: CancelCode | None = None,
+        sent_before: SentBefore | None = None,
+        created_ms: int = START_MS,
+        **order: Any,
     ) -> CommitItem:
         admitted = self.order(**order)
+        if sent_before is not None:
+            admitted = msgspec.structs.replace(admitted, sent_before=sent_before)
         end = Settlement(
             order=admitted,
-            report=report(state, *fills, reason=reason, filled_quantity=D(0))(admitted.request),
+            report=report(
+                state, *fills, reason=reason, filled_quantity=D(0), created_ms=created_ms
+            )(admitted.request),
             fills=fills,
             filled=sum((one.quantity for one in fills), D(0)),
             average_price=average_price(fills),
             fees=total_fees(fills),
             attempts=attempts,
+            cancelled_for=cancelled_for,
         )
         return self.writer.settled(end, self.custody).item
 
@@ -194,7 +222,11 @@ def test_an_entry_filled_in_pieces() -> None:
 
 def test_an_entry_filled_in_part_and_cancelled() -> None:
     """What traded is a position; the order's end is a cancellation."""
-    item = Desk().settled(OrderState.CANCELLED, fill("0.5", "100", "0.05"))
+    item = Desk().settled(
+        OrderState.CANCELLED,
+        fill("0.5", "100", "0.05"),
+        cancelled_for=CancelCode.NOT_FILLED_IN_TIME,
+    )
     _, partial, cancelled, opened = told(item)
     assert kinds(item) == [
         "OrderPlaced",
@@ -213,7 +245,11 @@ def test_an_entry_filled_in_part_and_cancelled() -> None:
 @pytest.mark.parametrize(
     ("state", "reason", "shown"),
     [
-        (OrderState.CANCELLED, "", "not filled in the time allowed"),
+        (
+            OrderState.CANCELLED,
+            "",
+            "the exchange ended it: nothing to trade against, or its time was up",
+        ),
         (OrderState.CANCELLED, "by the user", "by the user"),
         (
             OrderState.EXPIRED,
@@ -232,6 +268,121 @@ def test_an_entry_that_never_traded(state: OrderState, reason: str, shown: str) 
     assert (cancelled["filled_quantity"], cancelled["average_price"]) == ("0", None)
     assert item.position is None
     assert item.exposure == -200_000_000
+
+
+@pytest.mark.parametrize(
+    ("state", "works", "asked", "earlier", "code"),
+    [
+        (OrderState.CANCELLED, RESTING, CancelCode.NOT_FILLED_IN_TIME, False, None),
+        (OrderState.CANCELLED, RESTING, CancelCode.HALTED, True, None),
+        (OrderState.CANCELLED, RESTING, CancelCode.REDUCING, False, None),
+        (OrderState.CANCELLED, RESTING, None, False, CancelCode.BY_EXCHANGE),
+        (OrderState.CANCELLED, RESTING, None, True, CancelCode.OTHER),
+        (OrderState.CANCELLED, AT_ONCE, None, True, CancelCode.BY_EXCHANGE),
+        (OrderState.CANCELLED, MARKET_ORDER, None, True, CancelCode.BY_EXCHANGE),
+        (OrderState.EXPIRED, RESTING, None, False, CancelCode.EXPIRED),
+        (OrderState.EXPIRED, RESTING, CancelCode.HALTED, False, CancelCode.EXPIRED),
+        (OrderState.EXPIRED, RESTING | MAKES, None, False, CancelCode.BY_EXCHANGE),
+        (OrderState.EXPIRED, AT_ONCE, None, False, CancelCode.BY_EXCHANGE),
+        (OrderState.EXPIRED, MARKET_ORDER, None, False, CancelCode.BY_EXCHANGE),
+        (OrderState.REJECTED, RESTING, CancelCode.HALTED, False, CancelCode.BY_EXCHANGE),
+    ],
+)
+def test_a_cancelled_order_says_why_by_evidence(
+    state: OrderState,
+    works: Mapping[str, Any],
+    asked: CancelCode | None,
+    earlier: bool,
+    code: CancelCode | None,
+) -> None:
+    """Asked for by us where the exchange calls it cancelled; else its own word, or not known."""
+    item = Desk().settled(
+        state,
+        works=works,
+        cancelled_for=asked,
+        sent_before=MaybeSent(0.0) if earlier else NeverSent(),
+    )
+    assert told(item)[-1]["code"] == (code or asked)
+
+
+def test_a_cancel_that_a_person_decided_has_no_cause_known() -> None:
+    """The exchange did not tell, and a verdict says what traded, not why the rest did not."""
+    request = order_request()
+    decided = Verdict(actor="me", reason="their support", filled=D(1), price=D(100))
+    code = cancel_code(decided.report(request), request, None, is_ours=False)
+    assert code is CancelCode.OTHER
+
+
+@pytest.mark.parametrize("state", [OrderState.EXPIRED, OrderState.CANCELLED])
+def test_a_post_only_order_that_would_have_taken_says_so(state: OrderState) -> None:
+    """Some exchanges refuse such an order, others accept it and end it at once."""
+    item = Desk().settled(state, works=RESTING | MAKES)
+    assert "post_only" in told(item)[-1]["reason"]
+
+
+@pytest.mark.parametrize("code", CancelCode)
+def test_a_cancelled_order_says_why_in_a_sentence(code: CancelCode) -> None:
+    """Every code has one where the exchange states none."""
+    request = order_request(**RESTING)
+    ended = report(OrderState.CANCELLED)(request)
+    assert why_ended(ended, request, D(0), "", code, is_cut=False)
+
+
+def test_exactly_one_event_is_terminal() -> None:
+    """The order's last event ends the signal, whatever else is told about it."""
+    whole = Desk().settled(OrderState.FILLED, fill("1", "100"), fill("1", "101"))
+    cut = Desk().settled(OrderState.CANCELLED, fill("1", "100"))
+    for item in (whole, cut):
+        ends = [one["type"] for one in told(item) if one.get("terminal")]
+        assert ends == [kind for kind in kinds(item) if kind in {"OrderFilled", "OrderCancelled"}]
+
+
+def test_pieces_of_a_close_name_the_order_they_are_part_of() -> None:
+    """The whole close goes by the id of its first order; later ones name it as their parent."""
+    desk, held = Desk(), position(quantity=D(2))
+    ends = []
+    for number, client_id in enumerate((EXIT_CLIENT_ID, "second"), 1):
+        order = desk.order(held=held, quantity="1")
+        request = msgspec.structs.replace(order.request, client_order_id=client_id)
+        ends.append(
+            Settlement(
+                order=msgspec.structs.replace(order, request=request, piece=number),
+                report=report(OrderState.FILLED, fill("1", "100"))(request),
+                fills=(fill("1", "100"),),
+                filled=D(1),
+                average_price=D(100),
+                fees={},
+                attempts=1,
+            )
+        )
+    trades = ends[0].fills + ends[1].fills
+    whole = msgspec.structs.replace(
+        ends[0],
+        order=desk.order(held=held),
+        fills=trades,
+        filled=D(2),
+        pieces=tuple(ends),
+    )
+    orders = [one for one in told(desk.writer.settled(whole, desk.custody).item) if "parent" in one]
+    assert [(one["type"], one["client_order_id"], one["parent"]) for one in orders] == [
+        ("OrderPlaced", EXIT_CLIENT_ID, None),
+        ("OrderPartiallyFilled", EXIT_CLIENT_ID, None),
+        ("OrderPlaced", "second", EXIT_CLIENT_ID),
+        ("OrderPartiallyFilled", "second", EXIT_CLIENT_ID),
+        ("OrderFilled", EXIT_CLIENT_ID, None),
+    ]
+
+
+def test_events_say_when_the_exchange_says_that_it_happened() -> None:
+    """Placed when it accepted the order, filled when the last trade was; null where unknown."""
+    trades = [fill("1", "100", at_ms=START_MS + 20), fill("1", "100", at_ms=START_MS + 1_500)]
+    placed, partial, filled, _ = told(Desk().settled(OrderState.FILLED, *trades))
+    assert placed["exchange_time"] == "2026-03-01T12:00:00Z"
+    assert partial["exchange_time"] == "2026-03-01T12:00:00.020000Z"
+    assert filled["exchange_time"] == "2026-03-01T12:00:01.500000Z"
+    placed, cancelled = told(Desk().settled(OrderState.CANCELLED, created_ms=0))
+    assert placed["exchange_time"] is None
+    assert cancelled["exchange_time"] is None
 
 
 def test_a_short_opens_a_short() -> None:
@@ -278,7 +429,7 @@ def test_fees_in_several_currencies_are_listed() -> None:
 
 # --- exits ---
 
-HELD = position(quantity=D(2), opened_quantity=D(2), entry_fee_open=D("0.2"), fee=D("0.2"))
+HELD = position(quantity=D(2), entry_fee=D("0.2"))
 
 
 def test_a_whole_close() -> None:
@@ -347,7 +498,7 @@ def test_exposure_adds_up_and_every_end_has_one_terminal_event(
     fills = tuple(fill(*trade) for trade in trades)
     if state is OrderState.FILLED and not fills:
         return
-    big = position(quantity=D(50), opened_quantity=D(50)) if closing else None
+    big = position(quantity=D(50)) if closing else None
     item = Desk().settled(state, *fills, held=big)
     names = kinds(item)
     assert sum(names.count(kind) for kind in ("OrderFilled", "OrderCancelled", "OrderFailed")) == 1

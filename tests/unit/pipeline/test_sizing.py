@@ -127,20 +127,31 @@ def test_a_limit_order_is_sized_by_its_own_price() -> None:
         ("market", None, None),
         ("limit", None, "GTC"),
         ("limit", "FOK", "FOK"),
+        ("limit", "GTD", "GTC"),
         ("stop", "GTC", None),
+        ("stop", "GTD", None),
     ],
 )
 def test_time_in_force_goes_where_it_means_something(
     kind: str, asked: str | None, sent: str | None
 ) -> None:
-    """Limits have one; market and stop-market orders have none."""
+    """Limits have one; market and stop-market orders have none; a worker ends GTD orders."""
     request = entry(
         order_type=kind,
         time_in_force=asked,
         entry_price="100" if kind == "limit" else None,
         stop_price="100" if kind == "stop" else None,
+        good_till="2030-01-01T00:00:00Z" if asked == "GTD" else None,
     )
     assert request.time_in_force == sent
+
+
+@pytest.mark.parametrize("post_only", [True, False])
+def test_post_only_is_carried_to_the_order(post_only: bool) -> None:
+    """It is stored only where it is used, for an older worker to read the rest."""
+    request = entry(order_type="limit", entry_price="100", post_only=post_only)
+    assert request.post_only is post_only
+    assert (b"post_only" in msgspec.json.encode(request)) is post_only
 
 
 @pytest.mark.parametrize(

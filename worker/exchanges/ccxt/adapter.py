@@ -195,9 +195,11 @@ class CCXTAdapter(CCXTConnection, ExchangeAdapter):
         """
 
     def _order_params(self, request: OrderRequest, info: SymbolInfo) -> dict[str, Any]:
-        """Return client order id, time in force and reduce-only as ccxt's unified parameters."""
+        """Return id, time in force, post-only and reduce-only as ccxt's unified parameters."""
         params: dict[str, Any] = {"clientOrderId": request.client_order_id}
-        if request.time_in_force is not None and request.order_type.needs_price:
+        if request.post_only:  # ccxt writes a kind of order, or a time in force, of its own
+            params["postOnly"] = True
+        elif request.time_in_force is not None and request.order_type.needs_price:
             params["timeInForce"] = request.time_in_force.value
         if request.reduce_only and info.kind is MarketKind.LINEAR:
             params["reduceOnly"] = True

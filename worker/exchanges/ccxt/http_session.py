@@ -7,9 +7,11 @@ is decided (:mod:`worker.exchanges.ccxt.outcomes`).
 """
 
 import ssl
+from http import HTTPStatus
 from typing import Final
 
 import aiohttp
+from aiohttp import hdrs
 from aiohttp.client_middlewares import ClientHandlerType, ClientMiddlewareType
 from yarl import URL
 
@@ -89,8 +91,11 @@ async def capture(
     for name, value in call.headers.items():
         request.headers[name] = value
     response = await handler(request)
-    if response.status == 101:
-        return response
+    if response.status == HTTPStatus.SWITCHING_PROTOCOLS:
+        if hdrs.UPGRADE in request.headers:  # a WebSocket's handshake in the course of a call
+            return response
+        response.close()
+        raise aiohttp.ClientPayloadError("the reply changes the protocol, which nobody asked for")
     call.status = response.status
     call.retry_after_s = retry_after_seconds(response.headers.get("Retry-After"))
     if call.on_reply is not None:

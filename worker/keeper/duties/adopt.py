@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import ClassVar, Final, Protocol
 
 from worker.keeper.duty import Duty
-from worker.ledger.calls import Ledger
+from worker.ledger.ports import Ledger
 from worker.ledger.replies import Delivery
 
 #: Unresolved orders looked up at the same time.

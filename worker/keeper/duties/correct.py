@@ -6,7 +6,7 @@ import msgspec
 
 from worker.domain.verdict import CorrectionAnswer, CorrectionRequest
 from worker.keeper.duty import Duty
-from worker.ledger.operator_calls import OperatorCalls
+from worker.ledger.ports import CorrectionCalls
 from worker.operator.audit import DecisionError
 from worker.operator.corrections import carry_out
 from worker.runtime.clock import Clock
@@ -31,7 +31,7 @@ class CarryOutCorrections(Duty):
     name: ClassVar[str] = "correct"
     interval_ms: ClassVar[int] = 0
 
-    def __init__(self, calls: OperatorCalls, *, account: str, clock: Clock) -> None:
+    def __init__(self, calls: CorrectionCalls, *, account: str, clock: Clock) -> None:
         self._calls = calls
         self._account = account
         self._clock = clock

@@ -9,8 +9,8 @@ from worker.domain.sheet import MarkRow, Sheet, WalletRow
 from worker.exchanges.ports import ExchangeAdapter
 from worker.keeper.comparison import Comparison
 from worker.keeper.duty import Duty
-from worker.ledger.calls import Ledger
 from worker.ledger.errors import LedgerError
+from worker.ledger.ports import Ledger
 from worker.ledger.replies import Book
 from worker.market.data import MarketData
 from worker.runtime.clock import Clock

@@ -3,8 +3,8 @@
 from typing import ClassVar
 
 from worker.keeper.duty import Duty
-from worker.ledger.calls import Ledger
 from worker.ledger.limits import AHEAD_MS
+from worker.ledger.ports import Ledger
 from worker.observe.metrics import Metrics
 from worker.runtime.logger import get_logger
 

@@ -1,13 +1,16 @@
 """Keeps the stream of signals short and clear of consumers that are gone."""
 
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from worker.keeper.duty import Duty
-from worker.ledger.calls import Ledger
+from worker.ledger.ports import Ledger
 from worker.observe.metrics import Metrics
 from worker.runtime.logger import get_logger
 
 log = get_logger()
+
+#: How many calls one run makes; the next one goes on from there.
+MAX_CALLS: Final = 32
 
 
 class Sweep(Duty):
@@ -26,21 +29,27 @@ class Sweep(Duty):
         self._ledger = ledger
         self._signal_retention_ms = signal_retention_ms
         self._metrics = metrics
+        #: Where the next call looks for orphaned entries.
+        self._start = b"-"
 
     async def run(self) -> None:
-        """Sweep, again while that finds entries that are too large; logged if anything was done.
+        """Sweep until every pending entry was looked at; logged if anything was done.
 
         Raises:
             LedgerError: Redis failed.
         """
-        is_done = False
-        while not is_done:
-            orphans, trimmed, removed, oversize = await self._ledger.sweep(
-                self._signal_retention_ms
+        for _ in range(MAX_CALLS):
+            orphans, trimmed, removed, stranded, oversize, following = await self._ledger.sweep(
+                self._signal_retention_ms, self._start
             )
             if orphans or trimmed or removed:
                 log.info("swept", orphans=orphans, trimmed=trimmed, consumers_removed=removed)
+            if stranded:
+                self._metrics.stranded(stranded)
+                log.error("live_orders_stranded", positions=stranded)
             for entry_id, error in oversize:
                 self._metrics.buried(1)
                 log.warning("orphan_buried", entry_id=entry_id, error=error)
-            is_done = not oversize
+            self._start = following or b"-"
+            if not following:
+                return

@@ -11,7 +11,7 @@ from worker.domain.event import (
 from worker.domain.event_text import encode, share
 from worker.domain.identity import event_id
 from worker.keeper.duty import Duty
-from worker.ledger.calls import Ledger
+from worker.ledger.ports import Ledger
 from worker.observe.metrics import Metrics
 from worker.runtime.clock import Clock, utc
 from worker.runtime.logger import get_logger

@@ -19,7 +19,7 @@ from worker.domain.event_text import encode
 from worker.domain.identity import event_id
 from worker.keeper.duty import Duty
 from worker.ledger.access import split_id
-from worker.ledger.calls import Ledger
+from worker.ledger.ports import Ledger
 from worker.ledger.watching import MOST_EVENTS, Watched, WatchedEvent
 from worker.operator.audit import audit_header
 from worker.runtime.clock import Clock

@@ -1,11 +1,12 @@
 -- Check the account's limits for orders, reserve them and write their execution records.
 -- KEYS[1] {account}:signals
 -- ARGV[1] worker: consumer name
--- ARGV[2] parts: number of packed field arguments that follow
--- ARGV[3...] these: ADMIT of every order, packed (items.py); then of every order the RECORD as far as
---   the worker knows it
+-- ARGV[2] parts: number of packed arguments that follow
+-- ARGV[3...] these: every LIMIT_ROW that orders name, packed (items.py); then a number of parts and
+--   these: ADMIT of every order, packed; then of every order the RECORD as far as the worker knows it
 -- Returns ADMISSIONS; of each order a word or ADMISSION: admitted + position, refused + code, fenced,
---   duplicate, conflict. An order admitted now and without a pause has its position alone, or if there
+--   duplicate, conflict; of a close, `waits` while the entry that rests for its position is cancelled,
+--   and ended + that entry's signal where nothing of it had traded. An order admitted now and without a pause has its position alone, or if there
 --   is none `admitted` alone
 --- @include "clock"
 --- @include "unpack_items"
@@ -16,7 +17,12 @@
 --- @include "reserve"
 --- @include "exchange_pause"
 local worker = ARGV[1]
-local fields, at_records = unpack_items(2)
+local at_orders
+limits, at_orders = unpack_items(2)
+if #limits % LIMIT_ROW.SIZE ~= 0 then
+  error('admit: ' .. #limits .. ' values for rows of LIMIT_ROW.SIZE each', 0)
+end
+local fields, at_records = unpack_items(at_orders)
 local count = #ARGV - at_records + 1
 if #fields ~= ADMIT.SIZE * count then
   error('admit: ' .. #fields .. ' fields for ' .. count .. ' orders of ADMIT.SIZE each', 0)
@@ -56,15 +62,15 @@ local function admit(n)
   if refused ~= '' then
     local asked, code = string.match(refused, '^(%d+.)(.+)$')
     if asked == token .. question then -- asked again
-      return REFUSAL{STATUS = 'refused', CODE = code}
+      return REFUSAL{STATUS = 'refused', CODE = code, DETAIL = ''}
     end
   end
-  local position, reservation = read_position(book[position_keys[n]])
+  local position, reservation, holder = read_position(book[position_keys[n]])
   local code = rule_broken(fields, before, position, reservation)
   if code then
-    --- @include "put_field"
-    put_field(id, ENTRY.REFUSED, token .. question .. code)
-    return REFUSAL{STATUS = 'refused', CODE = code}
+    --- @include "refuse_order"
+    return refuse_order(code, id, token .. question, position_keys[n], reservation, holder,
+      fields[before + ADMIT.SIGNAL])
   end
   reserve(fields, before, position)
   put_signal(id, fields[before + ADMIT.SIGNAL])
@@ -84,6 +90,10 @@ local answers = {}
 for n = 1, count do answers[n] = admit(n) end
 if #written > 0 then call('MSET', unpack(written)) end
 write_book_rows()
+if admission_times then
+  --- @include "write_admission_times"
+  write_admission_times(admission_times)
+end
 do
   --- @include "flush"
 end

@@ -24,4 +24,4 @@ end
 do
   --- @include "flush"
 end
-return GRANTED{DELIVERIES = granted, EPOCH = primary, MORE = 0}
+return GRANTED{DELIVERIES = granted, TURNS = {}, EPOCH = primary, MORE = 0}

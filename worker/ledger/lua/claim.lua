@@ -1,4 +1,4 @@
--- Take work: expired leases, then released entries, then new ones.
+-- Take work: turns of positions that are due, expired leases, then released entries, then new ones.
 -- KEYS[1] {account}:signals
 -- ARGV[1] worker: consumer name
 -- ARGV[2] room: how many entries to take at most
@@ -6,6 +6,7 @@
 -- ARGV[4] ceiling: how many entries may wait in all groups
 -- ARGV[5] bound: how many openings may wait in one group, and how many others
 -- ARGV[6] primary: replication id last seen, '' at start
+-- ARGV[7] turns: how many to take at most
 -- Returns CLAIM; the tail is 0-0 where there is more
 --- @include "first_delivery_row"
 --- @include "lease"
@@ -25,6 +26,12 @@ local function hand_out(id, row)
 end
 
 local primary = epoch(lease_ms, ARGV[6])
+local turns, turn_room = {}, tonumber(ARGV[7])
+if turn_room > 0 and (call('ZCOUNT', P .. 'agenda', '-inf', now_ms) > 0
+  or call('ZCOUNT', P .. 'turns', '-inf', now_ms) > 0) then
+  --- @include "take_turns"
+  turns = take_turns(worker, expires, turn_room)
+end
 local expired = call('ZRANGEBYSCORE', P .. 'leases', '-inf', now_ms, 'WITHSCORES', 'LIMIT', 0, room)
 if #expired > 0 or call('EXISTS', P .. 'released') == 1 then
   --- @include "grant"
@@ -89,6 +96,6 @@ if more == 0 and not last then -- XINFO GROUPS tells it without a body
     if group.name == GROUP then last = group['last-delivered-id'] end
   end
 end
-return CLAIM{DELIVERIES = granted, EPOCH = primary,
+return CLAIM{DELIVERIES = granted, TURNS = turns, EPOCH = primary,
   TAIL = more == 0 and last or '0-0', MORE = more, VANISHED = vanished, OVERSIZE = oversize,
   HOLDS = holds()}

@@ -10,8 +10,9 @@
 -- ARGV[6] parts: number of packed field arguments that follow
 -- ARGV[7...] these: COMMIT of every item and EVENT of each of its events, packed (items.py); then of
 --   every item the RECORD as far as the worker knows it, and the JSON of each event
--- Returns COMMITTED: the status of each item; the numbers of the items that handed an entry on; id and
---   delivery of each of these entries; the epoch, or false where no entry could be handed on
+-- Returns COMMITTED: the status of each item, up to one whose events cannot be written, of which nothing
+--   was (the first: an error); the numbers of the items that handed an entry on; id and delivery of each
+--   of these entries; the epoch, or false where no entry could be handed on
 --- @include "clock"
 --- @include "outcome_items"
 --- @include "fence"
@@ -30,7 +31,7 @@ local handing, handed = {}, {} -- numbers of items that handed on; id and delive
 local primary, pass_on = false, nil -- EPOCH and `hand_on`, where an entry follows another
 
 -- Write the outcome of item `number`: COMMIT after fields[before], its record in ARGV[at_record].
--- Returns the item's status.
+-- Returns the item's status; or nil and the error, nothing written.
 local function commit(number, before, at_record)
   local id, token = fields[before + COMMIT.ENTRY], fields[before + COMMIT.TOKEN]
   local signal, reservation = fields[before + COMMIT.SIGNAL], fields[before + COMMIT.RESERVATION]
@@ -45,22 +46,18 @@ local function commit(number, before, at_record)
   local status = (duplicate or admitted) and STATUS.COMMITTED
     or judged(signal, fields[before + COMMIT.DIGEST])
   if status == STATUS.CONFLICT then return status end -- comes again as a dead letter
-  if status == STATUS.COMMITTED and not duplicate then
-    if reservation ~= '' then settle_position(admitted, fields, before) end
-    write_events(fields, before + COMMIT.SIZE, fields[before + COMMIT.EVENTS], at_record, signal,
-      fields[before + COMMIT.TRACEPARENT])
-    if signal ~= '' then
-      -- Keep the record until the signal has expired, or a repetition would trade.
-      local expires_ms = fields[before + COMMIT.EXPIRES_MS]
-      local keep_ms = math.max(retention_ms, expires_ms - now_ms + OUTLIVES_MS)
-      call('SET', P .. 'record:' .. signal, ARGV[at_record] .. ended, 'PX', keep_ms)
-      records[signal] = nil
-    end
-  end
-  local tail = fields[before + COMMIT.DEAD]
-  if tail then
-    --- @include "bury"
-    bury(id, tail)
+  local rests = fields[before + COMMIT.RESTS] -- admitted by a lost primary, it is admitted anew
+  if rests and not (admitted and recorded(signal)) then return STATUS.FENCED end
+  local is_over = status ~= STATUS.COMMITTED or duplicate
+  local problem = write_events(id, fields, before, at_record, is_over)
+  if problem then return nil, problem end
+  if reservation ~= '' and not is_over then settle_position(admitted, fields, before) end
+  if signal ~= '' and not rests and not is_over then
+    -- Keep the record until the signal has expired, or a repetition would trade.
+    local expires_ms = fields[before + COMMIT.EXPIRES_MS]
+    local keep_ms = math.max(retention_ms, expires_ms - now_ms + OUTLIVES_MS)
+    call('SET', P .. 'record:' .. signal, ARGV[at_record] .. ended, 'PX', keep_ms)
+    records[signal] = nil
   end
   local following = forget_entry(id)
   local got = following and pass_on(following, worker, expires, fields[before + COMMIT.TAKE_NEXT])
@@ -78,14 +75,12 @@ for n = 1, #items do
   local entry, before = entries[ids[n]], items[n]
   local signal = fields[before + COMMIT.SIGNAL]
   local admitted = entry and entry[ENTRY.SIGNAL] == signal
-  if not admitted then recorded(signal) end
+  if not admitted or fields[before + COMMIT.RESTS] then recorded(signal) end
   if fields[before + COMMIT.RESERVATION] ~= ''
     and not (admitted and fields[before + COMMIT.POSITION]) then
     position_keys[#position_keys + 1] = fields[before + COMMIT.POSITION_KEY]
   end
-  if entry and entry[ENTRY.FOLLOWING] ~= '' then
-    followers[#followers + 1] = entry[ENTRY.FOLLOWING]
-  end
+  if entry and entry[ENTRY.FOLLOWING] ~= '' then followers[#followers + 1] = entry[ENTRY.FOLLOWING] end
 end
 read_book_rows(position_keys)
 if #followers > 0 then
@@ -95,8 +90,12 @@ if #followers > 0 then
   read_entries(followers) -- in one go, though not all of them may be wanted
   call('ZCARD', P .. 'lines') -- another type must not stop the script half-way
 end
-local statuses = {}
-for n = 1, #items do statuses[n] = commit(n, items[n], records_at[n]) end
+local statuses, last, problem = {}, 0, nil
+while last < #items and not problem do
+  last = last + 1
+  statuses[last], problem = commit(last, items[last], records_at[last])
+end
+if problem and last == 1 then error(problem) end
 write_book_rows()
 do
   --- @include "flush"

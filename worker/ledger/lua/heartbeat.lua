@@ -24,6 +24,11 @@ for n, id in ipairs(ids) do
   local token = tonumber(ARGV[4 + HELD.SIZE * (n - 1) + HELD.TOKEN])
   if passes_fence(id, worker, token) then lease(id, expires) else lost[#lost + 1] = id end
 end
+if trading_state ~= 'ACTIVE' then -- what rests is to be cancelled now
+  local due = {}
+  for n, key in ipairs(call('HKEYS', P .. 'live')) do due[2 * n - 1], due[2 * n] = now_ms, key end
+  call_many('ZADD', P .. 'agenda', due)
+end
 call('HSET', P .. 'workers', worker, now_ms .. ' ' .. ARGV[3])
 do
   --- @include "flush"

@@ -1,14 +1,15 @@
--- Return the entries leased to a worker by replies that were lost, as many as one reply holds. Tokens are
+-- Return the entries and turns leased to a worker by replies that were lost, as many as one reply holds. Tokens are
 -- unchanged: a reply that is only late says the same.
 -- KEYS[1] {account}:signals
 -- ARGV[1] worker: consumer name
 -- ARGV[2] lease: ms
 -- ARGV[3] primary: replication id last seen, '' at start
--- ARGV[4...] ids of the entries that the worker knows
+-- ARGV[4...] ids of the entries and turns that the worker knows
 -- Returns GRANTED
 --- @include "delivery_row"
 --- @include "lease"
 --- @include "epoch"
+--- @include "turn_row"
 local worker, lease_ms = ARGV[1], tonumber(ARGV[2])
 local expires = now_ms + lease_ms
 local primary = epoch(lease_ms, ARGV[3])
@@ -31,7 +32,19 @@ for _, id in ipairs(ids) do
     end
   end
 end
+local turns, held = {}, call('ZRANGE', P .. 'turns', 0, -1)
+read_entries(held)
+for _, id in ipairs(held) do
+  if not known[id] and entries[id] and entries[id][ENTRY.WORKER] == worker then
+    if replied >= LIMIT.REPLY_BYTES then
+      more = 1
+      break
+    end
+    lease(id, expires)
+    turns[#turns + 1], turns[#turns + 2] = id, turn_row(id, 0)
+  end
+end
 do
   --- @include "flush"
 end
-return GRANTED{DELIVERIES = missed, EPOCH = primary, MORE = more}
+return GRANTED{DELIVERIES = missed, TURNS = turns, EPOCH = primary, MORE = more}

@@ -3,7 +3,9 @@
 -- KEYS[1] {account}:signals
 -- ARGV[1] lease: ms
 -- ARGV[2] retention: ms for which a signal stays on its stream
--- Returns SWEPT
+-- ARGV[3] start: where to look for orphans, as XPENDING takes it; '-' for the beginning
+-- ARGV[4] count: how many pending entries to look at
+-- Returns SWEPT; its NEXT is where to go on looking, '' if everything was looked at
 --- @include "clock"
 --- @include "enter_groups"
 --- @include "oversize"
@@ -12,14 +14,20 @@
 --- @include "is_before"
 --- @include "fields_by_name"
 --- @include "stream_ahead"
+--- @include "watch_live"
 local orphans, removed = 0, 0
-local pending = call('XPENDING', SIGNALS, GROUP, 'IDLE', ARGV[1], '-', '+', 1000)
-local ids = {}
+local pending = call('XPENDING', SIGNALS, GROUP, 'IDLE', ARGV[1], ARGV[3], '+', ARGV[4])
+local ids, go_on = {}, ''
+if #pending == tonumber(ARGV[4]) then go_on = '(' .. pending[#pending][1] end
 for n, row in ipairs(pending) do ids[n] = row[1] end
 read_entries(ids)
 local heads, gone = {}, {}
 for n, id in ipairs(ids) do
-  if not entries[id] and replied < LIMIT.REPLY_BYTES then
+  if replied >= LIMIT.REPLY_BYTES then
+    go_on = id
+    break
+  end
+  if not entries[id] then
     local body, owner = call('XRANGE', SIGNALS, id, id)[1], pending[n][2]
     local _, is_too_large = entry_size(body and body[2] or {})
     orphans = orphans + 1
@@ -63,6 +71,8 @@ for _, info in ipairs(call('XINFO', 'CONSUMERS', SIGNALS, GROUP)) do
     removed = removed + 1
   end
 end
+local stranded = watch_live()
 forget_empty_lines()
 if #oversize > 0 then pcall(collectgarbage) end
-return SWEPT{ORPHANS = orphans, TRIMMED = trimmed, CONSUMERS_REMOVED = removed, OVERSIZE = oversize}
+return SWEPT{ORPHANS = orphans, TRIMMED = trimmed, CONSUMERS_REMOVED = removed,
+  STRANDED = stranded, OVERSIZE = oversize, NEXT = go_on}

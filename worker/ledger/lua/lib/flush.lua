@@ -4,6 +4,7 @@ for n = 1, #finished, 1000 do
   call('XACK', SIGNALS, GROUP, unpack(finished, n, math.min(n + 999, #finished)))
 end
 call_many('ZADD', P .. 'leases', leased)
+call_many('ZADD', P .. 'turns', turned)
 call_many('ZREM', P .. 'leases', finished)
 call_many('ZREM', P .. 'unresolved', regranted)
 call_many('HDEL', P .. 'verdicts', regranted)

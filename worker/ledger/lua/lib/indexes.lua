@@ -12,7 +12,7 @@ local tails = {} -- by group: its last entry, or false
 local changed, moved = {}, {} -- ids of entries and names of groups to be written
 local finished = {} -- ids of entries to be forgotten
 local regranted = {} -- of those, the ones granted more than once: they may have been parked
-local leased = {} -- end and id of each lease to be written
+local leased, turned = {}, {} -- end and id of each lease to be written: of entries, of turns
 local lines, lines_changed = {}, {} -- how many entries wait in a line (lines.lua), and which changed
 local exposures = {} -- by quote currency: the change of the exposure, millionths
 

@@ -16,14 +16,24 @@
 --   corrected:<id>   string: the answer to such a request, JSON, for a minute
 --   record:<signal>  string: RECORD, msgpack
 --   book             hash: position key -> position and reservation (read_position.lua)
+--   order:<client id>
+--                    string: ORDER of an order that outlives its signal's entry, JSON
+--   live             hash: position key -> client order ids of its live orders, separated by spaces
+--   exchange-ids     hash: exchange:exchange order id -> client order id, of live orders
+--   agenda           sorted set: position key -> when one of its live orders needs somebody, ms
+--   turns            sorted set: turn (`@` and position key) -> when its lease ends, ms; its ENTRY is in
+--                    `entries` while it lasts
+--   turn-token       string: the highest token that a turn was given
+--   applied:<token>  string: that this turn has written what it found out, for a minute
+--   cancel:<signal>  string: what asks for the cancellation of the signal's order, JSON, for a day
 --   totals           hash: quote currency -> exposure, millionths
 --   realized         hash: quote currency -> realised profit, millionths
 --   day:<n>          hash: quote currency -> realised profit of that day, millionths
---   rate:<minute>    string: openings that came to the check of the order rate in that minute,
---                    admitted or refused by it
+--   rate             sorted set: entry id -> when its opening was admitted, ms; of the last minute
 --   throttle         hash: exchange, or its API key -> until when it is asked nothing, ms
 --   budget:<name>    sorted set: workers that share a budget of requests -> last heartbeat, ms
 --   control          hash: trading state, reason, actor, time; `asks`: who asks for which state, JSON
+--   format           hash: `version` of what is stored, since when, ms, and by whom; absent: 1
 --   watched          hash: what the keeper has seen and logged of what people do
 --   workers          hash: consumer -> time and status of its last heartbeat
 --   keeper, said     string: the keeper's consumer name and its readiness note, for a term
@@ -31,6 +41,11 @@
 --   key:<digest>     hash: seat at an API key -> until when it is held, ms, and by whom
 --   epoch            hash: the primary's replication id, since when writes may be missing, ms, and
 --                    until when new entries are read one by one, ms
+--   resting:<exchange>:<symbol>
+--                    hash: client order id -> RESTING, msgpack: open at a simulated exchange
+--   rested:<order>   string: RESTING of one that is over there, by client order id, for a week
+--   resting-markets  sorted set: '<exchange> <symbol>' where orders rest -> its number
+--   resting-joined   string: the last number given to such a market
 --   replayed:<id>    string: the new entry of a dead letter that was replayed
 --   letters-trimmed  hash: dead letters removed within a day for want of room, and when last, ms
 --   mending:<stream>, mending-ids:<stream>

@@ -6,6 +6,10 @@ local profits = {} -- by quote currency: what was earned, millionths
 -- shows no admission, that was lost with a primary and its reservation with it; a reservation that is
 -- there belongs to another signal.
 local function settle_position(admitted, fields, before)
+  if fields[before + COMMIT.RESTS] then
+    --- @include "rest_order"
+    return rest_order(fields, before)
+  end
   local key, quote = fields[before + COMMIT.POSITION_KEY], fields[before + COMMIT.QUOTE]
   local others = not admitted and book[key] and string.match(book[key], '^%a+ %S+') or ''
   if not admitted then change_exposure(quote, fields[before + COMMIT.RESERVED]) end

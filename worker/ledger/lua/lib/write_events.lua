@@ -1,27 +1,38 @@
 --- @include "output_streams"
--- A key of another type, or a stream that takes no more ids, would stop the script half-way, its first
--- events written.
-local LAST = '18446744073709551615-18446744073709551614' -- but one
-if call('XREAD', 'STREAMS', P .. 'orders', P .. 'positions', P .. 'system', P .. 'dead',
-  LAST, LAST, LAST, LAST) then
-  error('a stream has exhausted the last possible ID', 0)
-end
-
 local grown = {} -- the output streams that were written to
 
--- Write the events of one item of a commit: `fields` has an EVENT for each after index `before`, ARGV
--- its JSON after index `at_record`.
-local function write_events(fields, before, count, at_record, signal, traceparent)
+-- Write the events of one item of a commit unless `is_over` already, and its dead letter if it has one:
+-- COMMIT and as many EVENT as it says after fields[before], their JSON after ARGV[at_record]. Only the
+-- writing shows whether a stream takes another entry: if one does not, nothing of the item is written,
+-- and the error is returned.
+local function write_events(id, fields, before, at_record, is_over)
+  local count, written, problem = is_over and 0 or fields[before + COMMIT.EVENTS], 0, false
+  local first, tail = before + COMMIT.SIZE, fields[before + COMMIT.DEAD]
+  local signal, traceparent = fields[before + COMMIT.SIGNAL], fields[before + COMMIT.TRACEPARENT]
+  local at, added = first, nil
   for n = 1, count do
-    local name, kind, id = fields[before + EVENT.STREAM], fields[before + EVENT.TYPE],
-      fields[before + EVENT.ID]
+    local name, kind, event = fields[at + EVENT.STREAM], fields[at + EVENT.TYPE], fields[at + EVENT.ID]
     local stream, data = STREAM[name], ARGV[at_record + n]
-    before, grown[name] = before + EVENT.SIZE, true
+    at, grown[name] = at + EVENT.SIZE, true
     if traceparent == '' then
-      call('XADD', stream, '*', 'type', kind, 'id', id, 'subject', signal, 'data', data)
+      added = redis.pcall('XADD', stream, '*', 'type', kind, 'id', event, 'subject', signal, 'data', data)
     else
-      call('XADD', stream, '*', 'type', kind, 'id', id, 'subject', signal, 'data', data,
+      added = redis.pcall('XADD', stream, '*', 'type', kind, 'id', event, 'subject', signal, 'data', data,
         'traceparent', traceparent)
     end
+    if type(added) == 'table' then
+      problem = added
+      break
+    end
+    written = n
   end
+  if tail and not problem then
+    --- @include "bury"
+    problem = bury(id, tail)
+  end
+  if problem then
+    --- @include "take_events_back"
+    take_events_back(fields, first, written)
+  end
+  return problem
 end

@@ -3,7 +3,8 @@
 from typing import Final, NamedTuple
 
 #: The format that this version reads and writes; accounts of the first do not name theirs.
-#: 1: a position holds means. 2: a position holds sums.
+#: 1: a position holds means. 2: a position holds sums, and
+#: ``rate`` the times of admissions.
 FORMAT: Final = 2
 FIRST_FORMAT: Final = 1
 

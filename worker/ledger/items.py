@@ -178,20 +178,22 @@ require(
 
 def admission_arguments(items: Iterable[AdmitItem], worker: str) -> list[bytes | str | int]:
     """Return what ``admit`` reads: rows of limits and columns, both packed, then the records."""
-    #: By the identity of limits: how many values stand before their first row and before the last.
-    spans: dict[int, tuple[int, int]] = {id(NO_LIMITS): (0, -ROW_SIZE)}
     tables: list[bytes] = []
+    latest, span = NO_LIMITS, (0, -ROW_SIZE)
+    #: By the identity of limits: how many values stand before their first row and before the last.
+    spans = {id(latest): span}
     size = 0
     values: list[object] = []
     texts: list[bytes] = []
     for item in items:
-        limits = item.limits
-        span = spans.get(id(limits))
-        if span is None:
-            end = size + ROW_SIZE * len(limits.rows)
-            span = spans[id(limits)] = (size, end - ROW_SIZE)
-            tables.append(limits.packed)
-            size = end
+        if item.limits is not latest:
+            latest = item.limits
+            if id(latest) not in spans:
+                end = size + ROW_SIZE * len(latest.rows)
+                spans[id(latest)] = (size, end - ROW_SIZE)
+                tables.append(latest.packed)
+                size = end
+            span = spans[id(latest)]
         columns, more = item.encode(worker)
         values += columns
         values += span

@@ -91,6 +91,8 @@ class RiskManagementHandler:
         self._orders = orders
         self._close_only_own = config.close_only_own
         self._limits = AccountLimits(config)
+        #: Those of the quote currency and balance seen last: the next order often has the same.
+        self._limits_seen, self._limits_quote, self._limits_total = NO_LIMITS, "", ZERO
 
     def propose(self, valid: ValidSignal, custody: Custody) -> Proposal | Failed:
         """Size the order, check its risk, and build the question to the ledger."""
@@ -286,10 +288,13 @@ class RiskManagementHandler:
     def _item(self, valid: ValidSignal, plan: Plan, custody: Custody) -> AdmitItem:
         arrival = valid.arrival
         signal, balance = arrival.signal, arrival.view.balance
-        limits = NO_LIMITS
-        if signal.action is OPEN and plan.refusal is None:
-            total = balance.total if balance is not None else ZERO
-            limits = self._limits.of(valid.info.quote, total)
+        only_look, limits = plan.refusal is not None, NO_LIMITS
+        if signal.action is OPEN and not only_look:
+            quote, total = valid.info.quote, balance.total if balance is not None else ZERO
+            if total is not self._limits_total or quote != self._limits_quote:
+                self._limits_total, self._limits_quote = total, quote
+                self._limits_seen = self._limits.of(quote, total)
+            limits = self._limits_seen
         # More than 15 arguments by name would be gathered in a dictionary first.
         item = AdmitItem(
             entry=custody.entry_id,
@@ -301,7 +306,7 @@ class RiskManagementHandler:
             action=signal.action,
             plan=_written(arrival, plan),
             notional=plan.reserved,
-            only_look=plan.refusal is not None,
+            only_look=only_look,
             limits=limits,
         )
         if self._close_only_own:

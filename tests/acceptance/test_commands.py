@@ -226,6 +226,8 @@ def test_check_has_a_line_for_everything(site: Site) -> None:
     """
     lines = site.output("check").splitlines()
     if reason := slowness():
+        while lines[-1].startswith(" "):  # it goes on
+            lines[-2:] = [f"{lines[-2]} {lines[-1].strip()}"]
         assert lines.pop().split(maxsplit=2) == ["warn", "python", reason]
     assert [line.split()[0] for line in lines] == ["ok"] * len(lines)
     subjects = [" ".join(line.split()[1:3]) for line in lines[2:]]
@@ -266,7 +268,7 @@ def test_a_signals_life_can_be_followed(site: Site) -> None:
     kinds = [event["type"] for event in history["events"]]
     assert kinds == ["OrderPlaced", "OrderFilled", "PositionOpened"]
     told = site.output("order", "s1")
-    assert told.startswith("s1: FILLED\n")
+    assert "\ns1: FILLED\n" in told
     assert all(kind in told for kind in kinds)
     (position,) = json.loads(site.output("positions", "--json"))
     assert (position["symbol"], position["signal_id"]) == ("BTC/USDT", "s1")
@@ -361,7 +363,7 @@ def test_dead_letters_can_be_seen_replayed_and_discarded(site: Site) -> None:
     assert again["fields"] == letter["fields"]
     assert again["id"] in site.output("dead", "list")
     site.output("dead", "discard", again["id"])
-    assert site.output("dead", "list") == "No dead letters.\n"
+    assert site.output("dead", "list").endswith(" UTC\nNo dead letters.\n")
     done = site.execute("dead", "discard", again["id"])
     assert done.returncode == 1
     assert _is_sentence(done.stderr)

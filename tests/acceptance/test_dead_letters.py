@@ -202,7 +202,7 @@ def test_letters_of_250_mebibytes_are_read_and_removed_in_small_portions(
     for _ in range(250):
         bury(client, body)
     before = time.monotonic()
-    assert len(site.output("dead", "list").splitlines()) == 51
+    assert len(site.output("dead", "list").splitlines()) == 52
     (count,) = lines(site, "list", "--count")
     assert (count["letters"], count["size"] // 2**20) == (250, 249)
     assert site.execute("order", "nobody").returncode == 1

@@ -47,7 +47,7 @@ def test_any_id_finds_its_order(site: Site) -> None:
         # A position's id is its opening order's client order id.
         assert {found["found_by"], kind} <= {kind, "client_order_id", "position_id"}
     told = site.output("order", order["exchange_order_id"])
-    assert told.startswith("s1: FILLED\n  found by its exchange order id ")
+    assert "\ns1: FILLED\n  found by its exchange order id " in told
     assert "found by" not in site.output("order", "s1")
 
 
@@ -59,7 +59,7 @@ def test_a_closed_position_is_found_by_its_opener(site: Site) -> None:
     (opened,) = _events(site, "PositionOpened")
     site.submit(a_signal("out", action="close", direction=None))
     site.ended(2)
-    assert site.output("order", opened["data"]["position_id"]).startswith("in: FILLED\n")
+    assert "\nin: FILLED\n" in site.output("order", opened["data"]["position_id"])
 
 
 @pytest.mark.usefixtures("worker")
@@ -148,4 +148,4 @@ def test_order_and_positions_fit_the_screen(site: Site, columns: str) -> None:
     if columns == "60":
         assert ["quantity", position["quantity"]] in map(str.split, done.stdout.splitlines())
     else:
-        assert done.stdout.splitlines()[1].split()[:2] == ["position", "side"]
+        assert done.stdout.splitlines()[2].split()[:2] == ["position", "side"]

@@ -57,6 +57,7 @@ async def _mend(reader: AccountReader, options: Namespace) -> int:
             async for stream in reader.mending.mend(names, actor=actor):
                 output.tell(_sentence(stream), flush=True)
                 mended += [stream.name] if stream.mended else []
+                attempt.is_idle = not mended
                 attempt.after = f"mended {', '.join(mended) or 'none'}"
     return OK
 

@@ -37,6 +37,8 @@ class Attempt(msgspec.Struct):
 
     before: str = ""
     after: str = ""
+    #: Nothing was to be changed: no event is written unless the try fails.
+    is_idle: bool = False
 
 
 class Journal:
@@ -103,7 +105,8 @@ class Journal:
                 error=error,
             )
             if result is Result.DONE:
-                await self._write(event)
+                if not attempt.is_idle:
+                    await self._write(event)
             else:
                 with suppress(UnrecordedError):  # what went wrong its own error says
                     await self._write(event)

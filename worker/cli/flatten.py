@@ -28,9 +28,12 @@ from worker.domain.position_events import FLATTEN_PREFIX
 from worker.domain.signature import Signer
 from worker.domain.trading_state import TradingState
 from worker.ledger.access import StreamEntry
+from worker.ledger.errors import LedgerUnavailableError
 from worker.ledger.replies import Book
+from worker.ledger.streams import SubmissionError
 from worker.operator.reader import AccountReader
 from worker.runtime.clock import SystemClock, rfc3339
+from worker.runtime.errors import UncertainError
 
 #: The pause before a failed close is submitted again, doubled each time up to the longest.
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 5.0
@@ -132,7 +135,13 @@ async def _flatten(
             return FAILURE
         if not await confirm.is_confirmed(reader, options, f"Close {positions}"):
             return FAILURE
-        return await _close(config, reader, signer, options)
+        try:
+            return await _close(config, reader, signer, options)
+        except (LedgerUnavailableError, SubmissionError) as error:
+            raise UncertainError(
+                f"{error}: it is not known what of the flatten has happened; positions may still "
+                "be closed, execution-worker status shows it"
+            ) from error
 
 
 async def _close(config: Config, reader: AccountReader, signer: Signer, options: Namespace) -> int:

@@ -240,7 +240,8 @@ def test_check_fails_where_something_fails() -> None:
     """Redis down: its line says FAIL, the others are still checked, exit 1."""
     done = _execute("check")
     assert done.returncode == 1
-    levels = {line.split()[1]: line.split()[0] for line in done.stdout.splitlines()}
+    first = [line for line in done.stdout.splitlines() if not line.startswith(" ")]
+    levels = {line.split()[1]: line.split()[0] for line in first}
     assert levels["configuration"] == "ok"
     assert levels["redis"] == "FAIL"
     assert levels["exchange"] == "ok"

@@ -139,6 +139,16 @@ def test_a_screen_fits_and_says_whose_it_is(
     _check_amounts(trading, arguments, screen, all_are_shown=width < 80)
 
 
+def test_no_id_is_cut(trading: Site) -> None:
+    """Entry ids are whole wherever their column is shown, beside short signal ids and long."""
+    known = {one["entry_id"] for one in _json(trading, ("signals",))["signals"]}
+    for width in range(80, 161, 8):
+        for state in ("DEAD", "FILLED"):
+            code, screen = piped(("signals", "--state", state), width, trading.environ)
+            assert code == 0
+            assert set(re.findall(r"(?<![\w-])\d{6,}[\d-]*", screen)) <= known
+
+
 def _check_amounts(
     site: Site, arguments: tuple[str, ...], screen: str, *, all_are_shown: bool
 ) -> None:

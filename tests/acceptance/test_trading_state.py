@@ -19,7 +19,7 @@ def test_halt_reduce_and_resume_rule_what_is_sent(site: Site) -> None:
     site.until_worker()
     halted = site.output("halt", "--reason", "storm")
     assert "is HALTED, was ACTIVE" in halted
-    assert "1 of 1 workers holds it" in halted
+    assert "1 of 1 worker holds it" in halted
     assert "H A L T E D" in site.output("status")
     site.submit(a_signal("s1"))
     assert "is REDUCING, was HALTED" in site.output("reduce", "--reason", "calmer")
@@ -50,7 +50,7 @@ def test_flatten_closes_everything_and_halts(site: Site) -> None:
         "paper:BTC/USDT is closed, 1 attempt", "paper:ETH/USDT is closed, 1 attempt",
     ]  # fmt: skip
     assert lines[5].endswith("is HALTED, no position is open: 2 positions closed, 2 attempts")
-    assert lines[6] == "1 of 1 workers holds it"
+    assert lines[6] == "1 of 1 worker holds it"
     assert site.output("positions").endswith("\nNo open positions.\n")
     status = json.loads(site.output("status", "--json"))
     assert (status["trading_state"], status["reason"]) == ("HALTED", "end of day")
@@ -136,7 +136,7 @@ def test_a_halt_names_the_worker_that_does_not_hold_it(site: Site) -> None:
     finally:
         os.kill(pid, signal.SIGCONT)
     assert done.returncode == 1
-    assert "0 of 1 workers holds it" in done.stdout
+    assert "0 of 1 worker holds it" in done.stdout
     assert f"{name} did not say so in time" in done.stderr
     assert [one["code"] for one in attention] == ["STATE_NOT_HELD", "HALTED"]
 

@@ -4,7 +4,8 @@ from argparse import ArgumentParser, Namespace
 
 from worker.cli import arguments, confirm, output, session
 from worker.cli.exit_codes import FAILURE, OK
-from worker.domain.money import rounded_text, text
+from worker.cli.wording import money
+from worker.domain.money import text
 from worker.operator.reader import AccountReader
 
 
@@ -63,7 +64,7 @@ async def _correct(reader: AccountReader, options: Namespace) -> int:
             output.tell(
                 f"{before.direction} {options.symbol} on {options.exchange}: "
                 f"{attempt.before} is now {attempt.after}, "
-                f"realised {rounded_text(after.realized_pnl)}",
+                f"realised {money(after.realized_pnl)}",
                 flush=True,
             )
     return OK

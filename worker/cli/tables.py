@@ -54,14 +54,7 @@ class Table:
 
     def fitting(self, width: int) -> tuple[int, ...]:
         """Return which columns are shown in ``width``; none if too many may not be dropped."""
-        from rich.cells import cell_len  # noqa: PLC0415 (drawing only)
-
-        widths = []
-        for index, column in enumerate(self._columns):
-            longest = max((cell_len(row[index]) for row in self._rows), default=0)
-            if column.least:
-                longest = min(longest, column.least)
-            widths.append(max(longest, cell_len(column.name)))
+        widths = [self._least(index) for index in range(len(self._columns))]
         shown = list(range(len(self._columns)))
         while sum(widths[index] + _GAP for index in shown) - _GAP > width:
             last = max(shown, key=lambda index: (self._columns[index].drop, index), default=None)
@@ -69,6 +62,16 @@ class Table:
                 return ()
             shown.remove(last)
         return tuple(shown)
+
+    def _least(self, index: int) -> int:
+        """Return the fewest characters that a column may be wide."""
+        from rich.cells import cell_len  # noqa: PLC0415 (drawing only)
+
+        column = self._columns[index]
+        longest = max((cell_len(row[index]) for row in self._rows), default=0)
+        if column.least:
+            longest = min(longest, column.least)
+        return max(longest, cell_len(column.name))
 
     def _drawn(self, shown: Sequence[int]) -> Any:
         from rich import box  # noqa: PLC0415 (drawing only)
@@ -82,7 +85,7 @@ class Table:
                 justify="right" if column.right else "left",
                 no_wrap=not column.least,
                 overflow="fold",
-                min_width=column.least or None,
+                min_width=self._least(index),
             )
         for row in self._rows:
             drawn.add_row(*(_text(row[index]) for index in shown))

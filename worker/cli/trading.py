@@ -11,6 +11,7 @@ from worker.domain.trading_state import TradingState
 from worker.ledger.errors import LedgerUnavailableError
 from worker.operator.reader import AccountReader
 from worker.operator.trading import ACTIONS, Change, Holding, TradingStateBusyError
+from worker.runtime.counted import count_of
 from worker.runtime.errors import UncertainError
 
 #: How long to wait for the workers by default, seconds: they ask for the state every few seconds.
@@ -120,7 +121,8 @@ def _say(holding: Holding, state: TradingState) -> int:
     if not live:
         output.tell(f"no worker is alive; whoever starts will hold {state}")
         return OK
-    output.tell(f"{len(holding.held)} of {live} workers hold{'s' if live == 1 else ''} it")
+    hold = f"{count_of(live, 'worker')} hold{'s' if live == 1 else ''} it"
+    output.tell(f"{len(holding.held)} of {hold}")
     if not holding.missing:
         return OK
     output.complain(f"{', '.join(holding.missing)} did not say so in time")

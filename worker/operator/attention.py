@@ -10,6 +10,7 @@ from worker.domain.trading_asks import held_back, is_held
 from worker.domain.trading_state import TradingState
 from worker.operator.attention_codes import Attention, Code, Severity
 from worker.operator.status import Status
+from worker.runtime.counted import count_of
 
 #: Signals older than this that have not ended need attention.
 STUCK_MS: Final = 60_000
@@ -136,7 +137,8 @@ def _trading(status: Status) -> Iterator[Attention]:
             subject=", ".join(missing),
             since=_moment(status.changed_at),
             count=len(missing),
-            text=f"{live - len(missing)} of {live} workers hold {state}; not {', '.join(missing)}",
+            text=f"{live - len(missing)} of {count_of(live, 'worker')} "
+            f"hold{'s' if live == 1 else ''} {state}; not {', '.join(missing)}",
             see="execution-worker workers",
         )
 

@@ -1,5 +1,6 @@
 """Tables fit their screen: whole numbers, columns dropped by priority, cards where it is narrow."""
 
+import io
 from collections.abc import Sequence
 from decimal import Decimal
 
@@ -57,6 +58,17 @@ def test_a_narrow_screen_shows_cards_with_everything(width: int) -> None:
     assert ["opened", "01-02", "03:04:05"] in [line.split() for line in lines]
     assert "okx ETH/USDT" in lines
     assert sum("entry" in line for line in lines) == 1  # an empty value has no line
+
+
+@given(length=st.integers(20, 60), cell=st.text("abc", max_size=70))
+def test_a_column_that_may_be_folded_takes_no_room_from_the_others(length: int, cell: str) -> None:
+    """Short or long: what is beside it is whole or not there."""
+    columns = (Column("id", least=16), Column("market"), Column("last", drop=1))
+    console = Console(width=NARROW, record=True, file=io.StringIO())
+    console.print(Table(columns, [(cell, "m" * length, "1700000000000-0")]))
+    shown = console.export_text()
+    assert ("1700000000000-0" in shown) is ("last" in shown) is ("170" in shown)
+    assert "m" * length in shown
 
 
 def test_what_cannot_be_dropped_and_does_not_fit_becomes_cards() -> None:

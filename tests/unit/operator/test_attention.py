@@ -52,7 +52,7 @@ def _limit(used: str, allowed: str | None) -> Limit:
         ),
         (
             {"workers": (_worker(trading_state="HALTED"),)},
-            "STATE_NOT_HELD", "warning", "0 of 1 workers hold ACTIVE; not w1",
+            "STATE_NOT_HELD", "warning", "0 of 1 worker holds ACTIVE; not w1",
         ),
         ({"unresolved_count": 2}, "ORDER_UNRESOLVED", "critical", "2 more orders are unresolved"),
         (

@@ -126,6 +126,8 @@ class Form:
             where = stream
             if key == "letter_id" or (key == "id" and is_letter):
                 where = "dead"
+            elif key == "subject" and value.get("type") == "OperatorAction":
+                where = "dead"  # ids of letters are all that operators name
             elif key == "entry_id":  # a letter's own one names the signal, also in `tail`
                 where = "signals" if is_letter else str(value.get("stream", "signals"))
             found[self.text(key, stream)] = self.value(one, where, key)

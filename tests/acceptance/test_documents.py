@@ -117,7 +117,8 @@ def test_blocks_that_need_a_server_of_their_own_name_what_there_is() -> None:
     plain = [
         line
         for document in DOCUMENTS
-        for block in re.findall(r"^```\n(.*?)^```", document.read_text(), re.M | re.S)
+        for kind, block in re.findall(r"^```(\w*)\n(.*?)^```", document.read_text(), re.M | re.S)
+        if not kind
         for line in block.splitlines()
     ]
     named = [name for line in plain for name in re.findall(r"(?<![\w/])deploy/[\w./-]+", line)]

@@ -59,7 +59,7 @@ _TEXTS: Final[tuple[tuple["re.Pattern[str]", str], ...]] = (
     (re.compile(rf"{_USER}@{_HOST}"), "<actor>"),
     (re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)?"), "<time>"),
     (re.compile(r"(?<![0-9a-zA-Z.])1\d{12}(?![0-9a-zA-Z.])"), "<ms>"),
-    (re.compile(r"<ms>-\d+-<actor>"), "<ms>-<number>-<actor>"),
+    (re.compile(r"<ms>-[0-9a-f]{16}(?=-)"), "<ms>-<request>"),
     (re.compile(r"127\.0\.0\.1:\d+"), "127.0.0.1:<port>"),
     (re.compile(r"unresolved for \d+ s"), "unresolved for <number> s"),
     (re.compile(r"\b(valkey|redis) \d+\.\d+\.\d+"), r"\1 <version>"),

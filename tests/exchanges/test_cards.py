@@ -10,7 +10,7 @@ _SEATS = [
         seat.venue.name,
         seat,
         id=seat.name,
-        marks=[pytest.mark.xfail(reason=seat.pending)] if seat.pending else [],
+        marks=[pytest.mark.xfail(reason=seat.pending, strict=True)] if seat.pending else [],
     )
     for seat in seats()
     if not seat.cannot

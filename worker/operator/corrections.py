@@ -5,7 +5,6 @@ request in the ledger. The account's keeper works out what follows from it and a
 """
 
 import asyncio
-import secrets
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Final
@@ -33,6 +32,7 @@ from worker.ledger.operator_writes import (
 )
 from worker.ledger.ports import CorrectionCalls
 from worker.operator.audit import DecisionError, audit, audit_header
+from worker.operator.request import new_request_id
 from worker.runtime.clock import Clock, utc
 
 #: How long an operator waits for a worker's answer: longer than a keeper's term, seconds.
@@ -169,7 +169,7 @@ async def ask_for_correction(
         DecisionError: no worker carried it out, or it does not fit the book.
         LedgerError: Redis cannot be asked.
     """
-    request = secrets.token_hex(8)
+    request = new_request_id()
     asked = CorrectionRequest(
         **msgspec.structs.asdict(correction),
         position_id=seen.position_id,

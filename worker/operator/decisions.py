@@ -16,6 +16,7 @@ from worker.ledger.operator_calls import Decided, OperatorCalls
 from worker.ledger.operator_writes import keeper_name
 from worker.operator.audit import DecisionError, audit, audit_header
 from worker.operator.corrections import ask_for_correction, correct
+from worker.operator.request import new_request_id
 from worker.runtime.clock import Clock
 
 __all__ = ["DecisionError", "Decisions"]
@@ -52,7 +53,7 @@ class Decisions:
         event = audit(
             "ORDER_DECIDED",
             f"{verdict.actor} decided that the order of {signal_id} {became}: {verdict.reason}",
-            f"{signal_id}-{now_ms}",
+            f"{signal_id}-{now_ms}-{new_request_id()}",
             audit_header(self._access.account, now_ms, signal_id),
         )
         decided = await self._calls.decide(signal_id, verdict, event)

@@ -1,6 +1,5 @@
 """Streams that were given an id ahead of Redis's clock, brought back to it."""
 
-import secrets
 from collections.abc import AsyncIterator, Sequence
 from typing import Final
 
@@ -15,6 +14,7 @@ from worker.domain.event_text import encode, share
 from worker.domain.identity import event_id
 from worker.ledger.operator_calls import OperatorCalls
 from worker.ledger.words import Mending
+from worker.operator.request import new_request_id
 from worker.runtime.clock import Clock, utc
 
 #: Entries copied in one step, during which the server answers nobody else: some 10 ms.
@@ -63,11 +63,11 @@ class StreamMending:
         Raises:
             LedgerError: Redis cannot be asked, or refuses.
         """
-        mended, call = [], f"{actor} {secrets.token_hex(8)}"
+        mended, request = [], new_request_id()
         for name in names:
-            step = await self._calls.mend_stream(name, portion, call)
+            step = await self._calls.mend_stream(name, portion, request)
             while step.status is Mending.COPYING:
-                step = await self._calls.mend_stream(name, portion, call)
+                step = await self._calls.mend_stream(name, portion, request)
             is_mended = step.status is Mending.MENDED
             if is_mended:
                 mended.append(name)
@@ -75,9 +75,9 @@ class StreamMending:
                 name=name, mended=is_mended, entries=step.entries, renamed=step.renamed
             )
         if mended:
-            await self._announce(mended, actor)
+            await self._announce(mended, actor, request)
 
-    async def _announce(self, mended: Sequence[str], actor: str) -> None:
+    async def _announce(self, mended: Sequence[str], actor: str, request: str) -> None:
         now_ms = self._clock.now_ms()
         header = Header(
             occurred_at=utc(now_ms),
@@ -95,5 +95,5 @@ class StreamMending:
             "Redis's clock have new ones",
             severity=Severity.WARNING,
         )
-        identity = event_id(f"{self._account}-{now_ms}", "stream_mended")
+        identity = event_id(f"{self._account}-{now_ms}-{request}", "stream_mended")
         await self._calls.announce(encode(event, identity, share(header)))

@@ -22,7 +22,8 @@ from worker.domain.trading_asks import (
 from worker.domain.trading_state import TradingState
 from worker.ledger.ports import TradingCalls
 from worker.ledger.published import StoredControl
-from worker.runtime.clock import Clock, Random, rfc3339, utc
+from worker.operator.request import new_request_id
+from worker.runtime.clock import Clock, rfc3339, utc
 from worker.runtime.errors import WorkerError
 
 #: How often a change is tried while others change the state too.
@@ -60,22 +61,12 @@ class Trading:
         calls: read and change the state.
         clock: the events' time.
         silent_after_ms: a worker not heard from in this long does not count as alive.
-        random: tells this process's events from those of another process of the same actor.
     """
 
-    def __init__(
-        self,
-        calls: TradingCalls,
-        *,
-        clock: Clock,
-        silent_after_ms: int,
-        random: Random | None = None,
-    ) -> None:
+    def __init__(self, calls: TradingCalls, *, clock: Clock, silent_after_ms: int) -> None:
         self._calls = calls
         self._clock = clock
         self._silent_after_ms = silent_after_ms
-        #: Counts tries, from anywhere: two of one millisecond are two events, whosever they are.
-        self._tries = (random or Random()).getrandbits(64)
 
     async def read(self) -> StoredControl:
         """Read the state in force and who asks for it."""
@@ -191,7 +182,7 @@ class Trading:
             asks = change(without_overdue(stored.asks, now_ms), at)
             control = control_of(asks, actor=actor, reason=reason, at=at)
             before = stored.control.trading_state
-            moment, self._tries = f"{now_ms}-{self._tries}", self._tries + 1
+            moment = f"{now_ms}-{new_request_id()}"
             event = self._event(moment, action, actor, reason, before, control.trading_state)
             if await self._calls.change_control(stored.raw, asks, control, event):
                 return Change(before=before, control=control, asks=asks)

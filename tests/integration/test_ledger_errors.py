@@ -27,6 +27,7 @@ from tests.integration.fleets import (
     until,
 )
 from worker.config.keys import RedisConfig, Secret
+from worker.engine.group_calls import call_for_all
 from worker.ledger.connection import Purpose
 from worker.ledger.errors import (
     GroupMissingError,
@@ -34,7 +35,7 @@ from worker.ledger.errors import (
     LedgerRefusedError,
     LedgerUnavailableError,
 )
-from worker.ledger.replies import Admitted
+from worker.ledger.replies import Admitted, Committed
 from worker.runtime.embedded_server import EmbeddedServer
 
 
@@ -62,6 +63,12 @@ async def unavailable(call: Any) -> LedgerUnavailableError:
     error = await trouble(call)
     assert isinstance(error, LedgerUnavailableError), error
     return error
+
+
+_FILLED_AND_OPENED = (
+    ("orders", "OrderFilled", "s-filled", "{}"),
+    ("positions", "PositionOpened", "s-opened", "{}"),
+)
 
 
 # --- forgetful servers ---
@@ -144,11 +151,33 @@ async def test_an_output_stream_of_a_wrong_type_stops_a_commit_before_it_writes(
     delivery = await take_one(fleet["w1"])
     await admit(fleet["w1"], delivery)
     await fleet.redis.set(fleet.key("positions"), "text")
-    error = await trouble(commit_one(fleet["w1"], filled(delivery)))
+    item = filled(delivery, events=_FILLED_AND_OPENED)
+    error = await trouble(commit_one(fleet["w1"], item))
     assert "WRONGTYPE" in str(error)
     assert await fleet.stream("orders") == []
     await fleet.redis.delete(fleet.key("positions"))
-    assert (await commit_one(fleet["w1"], filled(delivery))).status == "committed"
+    assert (await commit_one(fleet["w1"], item)).status == "committed"
+
+
+async def test_an_output_stream_of_a_wrong_type_stops_only_the_items_that_write_to_it(
+    fleet: Fleet,
+) -> None:
+    """The item before it in the same call is committed to its end, what it realised included."""
+    await fleet.send_all("ab")
+    first, second = await take(fleet["w1"])
+    await admit(fleet["w1"], first, "s-1")
+    await admit(fleet["w1"], second, "s-2")
+    await fleet.redis.set(fleet.key("positions"), "text")
+    items = [
+        filled(first, "s-1", realized=-5),
+        filled(second, "s-2", events=_FILLED_AND_OPENED),
+    ]
+    written, refused = await call_for_all(fleet["w1"].commit, items)
+    assert isinstance(written, Committed)
+    assert written.status == "committed"
+    assert await fleet.hash("realized") == {"USDT": "-5"}
+    assert isinstance(refused, LedgerError)
+    assert "WRONGTYPE" in str(refused)
 
 
 # --- servers that cannot serve now ---

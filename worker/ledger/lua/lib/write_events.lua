@@ -13,7 +13,7 @@ local function write_events(id, fields, before, at_record, is_over)
   for n = 1, count do
     local name, kind, event = fields[at + EVENT.STREAM], fields[at + EVENT.TYPE], fields[at + EVENT.ID]
     local stream, data = STREAM[name], ARGV[at_record + n]
-    at, grown[name] = at + EVENT.SIZE, true
+    at = at + EVENT.SIZE
     if traceparent == '' then
       added = redis.pcall('XADD', stream, '*', 'type', kind, 'id', event, 'subject', signal, 'data', data)
     else
@@ -24,7 +24,7 @@ local function write_events(id, fields, before, at_record, is_over)
       problem = added
       break
     end
-    written = n
+    written, grown[name] = n, true
   end
   if tail and not problem then
     --- @include "bury"

@@ -142,6 +142,18 @@ class Call:
 current_call: ContextVar[Call | None] = ContextVar("current_call", default=None)
 
 
+@contextmanager
+def keeping_failure() -> Iterator[None]:
+    """Keep the reply to the one request sent inside with what ccxt makes of it, if that fails."""
+    try:
+        yield
+    except Exception as error:
+        call = current_call.get()
+        if call is not None:
+            call.keep_failure(error)
+        raise
+
+
 class IncompleteReplyError(Exception):
     """The exchange answered, but not with what was asked for: an order without an id, say."""
 

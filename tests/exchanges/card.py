@@ -198,6 +198,7 @@ class Table:
     def events_agree(self) -> None:
         """Compare what was said of each signal's order with the exchange's own trades of it."""
         for signal_id in self.signals:
+            assert len(self.bench.ends(signal_id)) == 1, self.bench.of(signal_id)
             ids = {self.client_id(signal_id, leg) for leg in _LEGS}
             mine = [o for o in self.simulator.orders() if o.source == "api" and o.client_id in ids]
             trades = [trade for order in mine for trade in (order.child or order).trades]

@@ -12,7 +12,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from tests.acceptance.fleet import ENDS, Fleet
+from tests.acceptance.fleet import Fleet
 from tests.acceptance.signals import Signal
 from worker.domain.identity import client_order_id
 from worker.domain.position_json import read_position
@@ -35,6 +35,7 @@ class Tally:
     filled: int = 0
     cancelled: int = 0
     failed: int = 0
+    completed: int = 0
     dead_letters: int = 0
     orders_accepted: int = 0
     duplicate_orders: int = 0
@@ -126,7 +127,7 @@ class Audit:
         """Exactly one terminal event a signal, and it tells the truth."""
         ends: dict[str, list[dict[str, Any]]] = defaultdict(list)
         for event in self._events:
-            if event["type"] in ENDS:
+            if event.get("terminal") is True:
                 ends[event["signal_id"]].append(event)
         repeated = Counter(entry["id"] for entry in self._fleet.entries("orders"))
         for event_id, times in repeated.items():
@@ -151,12 +152,11 @@ class Audit:
     def _compare(self, event: dict[str, Any], orders: list[dict[str, Any]]) -> str:
         """What is untrue about a terminal event; empty if nothing is."""
         traded = sum((self._executed(order) for order in orders), ZERO)
+        if event["type"] == "SignalCompleted":
+            self.tally.completed += 1
+            return "completed without an order, yet there is one" if orders else ""
         if event["type"] == "OrderFailed":
-            self.tally.failed += 1
-            self.tally.codes[event["code"]] += 1
-            if traded:
-                return f"failed, yet {traded} traded"
-            return "failed, yet it is open" if any(map(self._is_open, orders)) else ""
+            return self._compare_failed(event, orders, traded)
         told = Decimal(event["filled_quantity"])
         if not orders:
             return "no such order at the exchange"
@@ -175,6 +175,15 @@ class Audit:
             return "" if traded == Decimal(orders[0]["quantity"]) else "filled only in part"
         self.tally.cancelled += 1
         return ""
+
+    def _compare_failed(
+        self, event: dict[str, Any], orders: list[dict[str, Any]], traded: Decimal
+    ) -> str:
+        self.tally.failed += 1
+        self.tally.codes[event["code"]] += 1
+        if traded:
+            return f"failed, yet {traded} traded"
+        return "failed, yet it is open" if any(map(self._is_open, orders)) else ""
 
     def _working(self, order: dict[str, Any]) -> dict[str, Any]:
         """The order itself, or the one that a conditional order placed."""

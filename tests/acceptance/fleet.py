@@ -23,7 +23,6 @@ from tests.exchange_simulator.client import ControlClient
 from worker.ledger.stored import decode_record
 
 ROOT = Path(__file__).resolve().parents[2]
-ENDS = frozenset({"OrderFilled", "OrderCancelled", "OrderFailed"})
 GROUP = "execution"
 #: How long anything may take that a test waits for; nothing comes near it unless it is broken.
 PATIENCE_S = 40.0
@@ -353,7 +352,7 @@ class Fleet:
         """The terminal events of each signal."""
         found: dict[str, list[dict[str, Any]]] = {}
         for event in self.events():
-            if event["type"] in ENDS:
+            if event.get("terminal") is True:
                 found.setdefault(event["signal_id"], []).append(event)
         return found
 
@@ -388,8 +387,8 @@ class Fleet:
             for rows in dict(reply or {}).values():
                 for entry_id, fields in rows:
                     place = entry_id
-                    if fields[b"type"].decode() in ENDS:
-                        event = json.loads(fields[b"data"])
+                    event = json.loads(fields[b"data"])
+                    if event.get("terminal") is True:
                         assert event["signal_id"] not in found, f"two ends: {event}"
                         found[event["signal_id"]] = event
         return {signal_id: found[signal_id] for signal_id in wanted}

@@ -17,7 +17,6 @@ from worker.operator.reader import AccountReader
 from worker.runtime.embedded_server import EmbeddedServer
 
 NOWHERE = {"WORKER_REDIS__URL": "redis://127.0.0.1:1/0"}
-ENDS = {"OrderFilled", "OrderCancelled", "OrderFailed"}
 
 
 def environment(extra: Mapping[str, str]) -> dict[str, str]:
@@ -77,11 +76,15 @@ class Site:
         found: list[StreamEntry] = []
         async with AccountReader(self._config) as reader, asyncio.timeout(30):
             async for entry in reader.follow(("orders", "dead"), "0"):
-                if entry.stream == "dead" or entry.text("type") in ENDS:
+                if entry.stream == "dead" or _is_end(entry):
                     found.append(entry)
                 if len(found) == count:
                     break
         return found
+
+
+def _is_end(entry: StreamEntry) -> bool:
+    return json.loads(entry.fields["data"]).get("terminal") is True
 
 
 @contextmanager

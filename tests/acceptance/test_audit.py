@@ -4,10 +4,12 @@ Without this, runs that end with "no breach" would show nothing.
 """
 
 import copy
-import json
 from collections.abc import Callable
+from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any, cast
 
+import msgspec
 import pytest
 
 from tests.acceptance import signals
@@ -15,18 +17,23 @@ from tests.acceptance.audit import Audit
 from tests.acceptance.fleet import Fleet
 from tests.acceptance.signals import Signal
 from worker.domain.identity import client_order_id
+from worker.domain.position import Position
+from worker.domain.position_json import encode_position
+from worker.domain.signal import Direction
 
+D = Decimal
 SIGNALS: dict[str, Signal] = {
     "a": signals.opening("a", signals.linear(0), expires_at=signals.now(60)),
     "b": signals.opening("b", signals.spot(1)),
     "c": signals.closing("c", signals.linear(0)),
     "d": signals.opening("d", signals.linear(0)),
     "e": signals.opening("e", signals.linear(3)),
+    "f": signals.closing("f", signals.linear(4)),
 }
 
 
 def _id(name: str) -> str:
-    return client_order_id("main", name, "exit" if name == "c" else "entry")
+    return client_order_id("main", name, "exit" if name in "cf" else "entry")
 
 
 def _order(name: str, side: str, *, traded: str = "1", status: str = "FILLED") -> dict[str, Any]:
@@ -60,6 +67,7 @@ def _event(name: str, kind: str, side: str = "", traded: str = "1") -> dict[str,
         "symbol": SIGNALS[name]["symbol"],
         "side": side,
         "client_order_id": _id(name),
+        "terminal": kind != "OrderPlaced",
         "filled_quantity": traded,
         "average_price": "100" if traded != "0" else None,
         "code": "NO_POSITION",
@@ -81,8 +89,21 @@ class Run:
             _event("c", "OrderFilled", "sell"),
             _event("d", "OrderCancelled", "buy", "0"),
             _event("e", "OrderFailed"),
+            _event("f", "SignalCompleted"),
         ]
-        self.book = {"symbol": signals.spot(1), "quantity": "0.999", "direction": "long"}
+        self.book: Position | None = Position(
+            position_id="p-b",
+            exchange="binance",
+            symbol=signals.spot(1),
+            direction=Direction.LONG,
+            quantity=D("0.999"),
+            entry_quantity=D(1),
+            entry_value=D(100),
+            entry_coins=D("0.001"),
+            entry_coin_value=D("0.1"),
+            opened_at=datetime(2026, 1, 1, tzinfo=UTC),
+            signal_id="b",
+        )
         self.held = {"positions": {}, "spot": {"C001": {"free": "0.999", "locked": "0"}}}
         self.left = self.unresolved = 0
         self.exchange = self
@@ -107,7 +128,7 @@ class Run:
 
     def ask(self, *words: str) -> Any:
         if words[0] == "HVALS":
-            return [json.dumps(self.book).encode()] if self.book else []
+            return [encode_position(self.book)] if self.book else []
         return self.unresolved if words[0] == "ZCARD" else 0
 
 
@@ -133,7 +154,7 @@ def _breaches(run: Run) -> list[str]:
 
 
 def test_a_sound_run_has_no_breach() -> None:
-    """Filled, closed, cancelled without a fill, failed without an order: all of it is true."""
+    """Filled, closed, cancelled or failed or completed without a fill: all of it is true."""
     assert _breaches(Run()) == []
 
 
@@ -146,11 +167,11 @@ def _another_id(run: Run) -> None:
 
 
 def _untold(run: Run) -> None:
-    run.orders.pop()
+    del run.orders[-2]
 
 
 def _told_twice(run: Run) -> None:
-    run.orders.append({**run.orders[-1], "event_id": "other"})
+    run.orders.append({**run.orders[-2], "event_id": "other"})
 
 
 def _written_twice(run: Run) -> None:
@@ -163,6 +184,10 @@ def _failed_yet_traded(run: Run) -> None:
 
 def _failed_yet_open(run: Run) -> None:
     run.accepted.append(_order("e", "BUY", traded="0", status="NEW"))
+
+
+def _completed_yet_ordered(run: Run) -> None:
+    run.accepted.append(_order("f", "SELL"))
 
 
 def _cancelled_yet_traded(run: Run) -> None:
@@ -186,7 +211,8 @@ def _wrong_side(run: Run) -> None:
 
 
 def _book_too_large(run: Run) -> None:
-    run.book["quantity"] = "1"
+    assert run.book is not None
+    run.book = msgspec.structs.replace(run.book, quantity=D(1))
 
 
 def _unknown_position(run: Run) -> None:
@@ -225,6 +251,7 @@ def _too_many_positions(run: Run) -> None:
         (_written_twice, "was written 2 times"),
         (_failed_yet_traded, "failed, yet 1 traded"),
         (_failed_yet_open, "failed, yet it is open"),
+        (_completed_yet_ordered, "completed without an order, yet there is one"),
         (_cancelled_yet_traded, "told 0, traded 0.5"),
         (_filled_yet_absent, "no such order at the exchange"),
         (_filled_in_part, "filled only in part"),

@@ -19,7 +19,7 @@ from typing import Any, Final
 
 import pytest
 
-from tests.acceptance.fleet import ENDS, GROUP, WorkerProcess, toml, wait_until
+from tests.acceptance.fleet import GROUP, WorkerProcess, toml, wait_until
 from tests.acceptance.signals import now
 from tests.deploy.redis_servers import KINDS
 from tests.fuzz.producers import SIGNALS, WORKER_MIB, Shipped, paper_config
@@ -81,8 +81,8 @@ class Site:
 
         def ends() -> list[str]:
             rows = reader.xrevrange("{main}:orders", count=2_000)
-            mine = [fields for _, fields in rows if fields.get(b"subject") == name]
-            return [kind for one in mine if (kind := one[b"type"].decode()) in ENDS]
+            mine = [fields[b"data"] for _, fields in rows if fields.get(b"subject") == name]
+            return [one["type"] for one in map(json.loads, mine) if one.get("terminal") is True]
 
         wait_until(ends, "an honest signal did not trade", timeout_s=TRADED_S, every_s=0.02)
         assert ends() == ["OrderFilled"]

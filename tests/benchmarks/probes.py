@@ -10,8 +10,9 @@ import msgspec
 from tests.benchmarks.processes import BenchmarkError
 from tests.benchmarks.signals import ORDERS, SIGNALS, Signal
 from tests.benchmarks.wire import Wire, pack
+from worker.domain.event import TERMINAL_EVENTS
 
-_TERMINAL: Final = frozenset({b"OrderFilled", b"OrderCancelled", b"OrderFailed"})
+_TERMINAL: Final = frozenset(kind.__name__.encode() for kind in TERMINAL_EVENTS)
 _TICK_S: Final = 0.001
 #: Between two signals sent one at a time: time to come to rest.
 _REST_S: Final = 0.001
@@ -34,6 +35,15 @@ class Probe(msgspec.Struct):
     def to_exchange_ms(self, reached: dict[str, int]) -> float:
         """``XADD`` to the order's arrival, from the notes of whoever it reached."""
         return (reached[self.signal.client_id] - self.sent_ns) / 1e6
+
+
+class _Flag(msgspec.Struct):
+    """The part of an event that says whether its signal is over; bare loops leave it out."""
+
+    terminal: bool = True
+
+
+_read_flag: Final = msgspec.json.Decoder(_Flag).decode
 
 
 class _Events:
@@ -67,14 +77,18 @@ class _Events:
         for at_ns, entries in self.batches:
             for _, flat in entries:
                 fields = dict(zip(flat[::2], flat[1::2], strict=True))
-                if fields[b"type"] in _TERMINAL:
+                if _is_end(fields):
                     found[fields.get(b"subject", b"").decode()] = (at_ns, fields[b"type"])
         return found
 
 
 def ended_in(entries: Iterable[Any]) -> int:
     """How many of a stream's rows are terminal order events."""
-    return sum(not _TERMINAL.isdisjoint(fields) for _, fields in entries)
+    return sum(_is_end(dict(zip(flat[::2], flat[1::2], strict=True))) for _, flat in entries)
+
+
+def _is_end(fields: dict[bytes, bytes]) -> bool:
+    return fields[b"type"] in _TERMINAL and _read_flag(fields[b"data"]).terminal
 
 
 def one_at_a_time(port: int, signals: Iterable[Signal]) -> list[Probe]:

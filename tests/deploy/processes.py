@@ -29,7 +29,6 @@ SYMBOLS: Final = tuple(
         "TRX", "UNI", "ATOM", "ETC", "XLM", "FIL", "NEAR", "APT", "ARB", "OP", "SUI", "INJ",
     )
 )  # fmt: skip
-TERMINAL: Final = frozenset({"OrderFilled", "OrderCancelled", "OrderFailed"})
 
 
 def until(done: Callable[[], Any], what: str, *, seconds: float = PATIENCE_S) -> Any:
@@ -223,7 +222,7 @@ class Books:
     def problems(self, sent: list[str]) -> list[str]:
         """What was lost or repeated, a sentence each."""
         found = []
-        ends = Counter(e["signal_id"] for e in self.orders if e["type"] in TERMINAL)
+        ends = Counter(e["signal_id"] for e in self.orders if e.get("terminal") is True)
         found += [f"{each} ended {ends[each]} times" for each in sent if ends[each] != 1]
         found += [f"{each} was never sent" for each in set(ends) - set(sent)]
         for name, events in (
@@ -246,7 +245,7 @@ class Books:
     @property
     def workers(self) -> set[str]:
         """Who ended a signal."""
-        return {e["worker"] for e in self.orders if e["type"] in TERMINAL}
+        return {e["worker"] for e in self.orders if e.get("terminal") is True}
 
 
 def _events(rows: Iterable[Any]) -> Iterable[dict[str, Any]]:

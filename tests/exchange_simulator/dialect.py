@@ -127,7 +127,11 @@ class Dialect(Simulator):
 
     @abstractmethod
     def named(self, asked: Asked) -> tuple[str, str, Venue]:
-        """Return symbol, client order id and venue of a request; empty where it has none."""
+        """Return symbol, client order id and venue of a request; empty where it has none.
+
+        A request about several orders has all their symbols, with commas between, and the first
+        one's client order id.
+        """
 
     @abstractmethod
     def oid(self, order: Order) -> str:

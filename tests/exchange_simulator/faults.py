@@ -41,7 +41,7 @@ class Rule(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     Args:
         method: HTTP method, any if None.
         path: regular expression searched in the path (``/api/v3/order$``).
-        symbol: exchange symbol (``BTCUSDT``), any if None.
+        symbol: exchange symbol (``BTCUSDT``), any if None; a request may be about several.
         client_id: regular expression searched in the request's client order id.
         probability: chance of a hit, drawn from the rule's own seeded generator.
         count: hits until the rule is spent; None for ever.
@@ -168,7 +168,7 @@ class Armed:
             return False
         if not self._path.search(path):
             return False
-        if rule.symbol and rule.symbol != params.get("symbol"):
+        if rule.symbol and rule.symbol not in params.get("symbol", "").split(","):
             return False
         if self._client is not None and not self._client.search(client_id_of(params)):
             return False

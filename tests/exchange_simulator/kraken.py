@@ -89,16 +89,17 @@ class Kraken(Dialect):
         return f"O{number[:5]}-{number[5:10]}-{number[10:]}"
 
     def named(self, asked: Asked) -> tuple[str, str, Venue]:
-        """``pair`` and ``cl_ord_id``; ``txid`` may name orders, or trades."""
+        """``pair`` and ``cl_ord_id``; ``txid`` may name orders, or trades, of several pairs."""
         pair, client_id = asked.text("pair"), asked.text("cl_ord_id")
-        order = None
         if client_id:
-            order = self.find(client_id=client_id, hidden=True)
-        elif txid := asked.text("txid").partition(",")[0]:
-            order = self.find(oid=txid, hidden=True) or self._of_trade(txid)
-        if order is not None:
-            return pair or order.market.symbol, order.client_id, "spot"
-        return pair, client_id, "spot"
+            found = [self.find(client_id=client_id, hidden=True)]
+        else:
+            txids = asked.listed("txid")
+            found = [self.find(oid=one, hidden=True) or self._of_trade(one) for one in txids]
+        orders = [order for order in found if order is not None]
+        pairs = dict.fromkeys(order.market.symbol for order in orders)
+        client_id = orders[0].client_id if orders else client_id
+        return pair or ",".join(pairs), client_id, "spot"
 
     def _of_trade(self, trade_id: str) -> Order | None:
         owners = (o for o in self.engine.accepted for t in o.trades if _trade_id(t) == trade_id)

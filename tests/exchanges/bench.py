@@ -26,6 +26,7 @@ from worker.config.keys import (
     RedisConfig,
     RiskConfig,
     Secret,
+    UpdatesConfig,
     ValidationConfig,
     WorkerConfig,
 )
@@ -37,7 +38,6 @@ from worker.exchanges.discovery import adapter_class
 from worker.ledger.stored import read_book_row
 from worker.runtime.embedded_server import EmbeddedServer
 
-ENDS: Final = frozenset({"OrderFilled", "OrderCancelled", "OrderFailed"})
 #: How long anything may take that a card waits for; nothing comes near it unless it is broken.
 PATIENCE_S: Final = 30.0
 _STREAMS: Final = ("orders", "positions", "system", "dead")
@@ -82,6 +82,10 @@ class Bench:
             if event["signal_id"] == signal_id and (not kinds or event["type"] in kinds)
         ]
 
+    def ends(self, signal_id: str) -> list[Event]:
+        """Return the events so far that say a signal is over."""
+        return [event for event in self.of(signal_id) if event.get("terminal") is True]
+
     async def until(
         self, condition: Callable[[], Any], what: str, patience_s: float = PATIENCE_S
     ) -> Any:
@@ -95,9 +99,7 @@ class Bench:
 
     async def end(self, signal_id: str, patience_s: float = PATIENCE_S) -> Event:
         """Wait for a signal's terminal event; there must be exactly one."""
-        ends = await self.until(
-            lambda: self.of(signal_id, *ENDS), f"{signal_id} has ended", patience_s
-        )
+        ends = await self.until(lambda: self.ends(signal_id), f"{signal_id} has ended", patience_s)
         assert len(ends) == 1, ends
         only: Event = ends[0]
         return only
@@ -146,7 +148,10 @@ def configuration(venue: Venue, url: str, redis_url: str) -> Config:
         worker=WorkerConfig(seed=1, drain_seconds=10, lease_seconds=12),
         validation=ValidationConfig(max_signal_age_seconds=120),
         risk=RiskConfig(max_concurrent_positions=1_000, max_position_size_pct=Decimal(10_000)),
-        execution=ExecutionConfig(skew_margin_ms=200, max_lookup_seconds=10, base_delay=0.1),
+        execution=ExecutionConfig(
+            skew_margin_ms=200, max_lookup_seconds=10, base_delay=0.1, max_rest_seconds=1.0
+        ),
+        updates=UpdatesConfig(poll_seconds=0.1),
         reconciliation=ReconciliationConfig(max_wait_time=1.0, poll_interval=0.1),
         exchanges={venue.name: venue.config(url)},
     )

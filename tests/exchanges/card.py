@@ -139,7 +139,7 @@ class Table:
         return [
             row
             for row in self.simulator.recent
-            if row["symbol"] == self.market.symbol
+            if self.market.symbol in row["symbol"].split(",")
             and self.simulator.job_of(row["method"], row["path"]) == job
         ]
 
@@ -147,7 +147,7 @@ class Table:
         """Wait for a request of a job about this market, answered or not."""
         await self.bench.server.until(
             lambda simulator: any(
-                one.params.get("symbol") == self.market.symbol
+                self.market.symbol in one.params.get("symbol", "").split(",")
                 and simulator.job_of(one.method, one.path) == job
                 for one in simulator.last
             )
@@ -198,6 +198,7 @@ class Table:
     def events_agree(self) -> None:
         """Compare what was said of each signal's order with the exchange's own trades of it."""
         for signal_id in self.signals:
+            assert len(self.bench.ends(signal_id)) == 1, self.bench.of(signal_id)
             ids = {self.client_id(signal_id, leg) for leg in _LEGS}
             mine = [o for o in self.simulator.orders() if o.source == "api" and o.client_id in ids]
             trades = [trade for order in mine for trade in (order.child or order).trades]
@@ -231,7 +232,7 @@ class Card(msgspec.Struct, frozen=True, kw_only=True):
             such as ``okx-linear`` counts for that kind of market alone.
         more: how many further markets it needs.
         alone: whether it needs a worker and an exchange of its own, since what it does stops every
-            request of the account's.
+            request of the account's, or spoils replies that are about other cards' orders as well.
         dust: what the wallet may hold beyond the book afterwards, base units.
     """
 

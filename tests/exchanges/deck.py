@@ -355,6 +355,7 @@ CARDS: Final[tuple[Card, ...]] = (
         id="E56",
         sentence="Readings that cannot be true are not booked; the order is asked for again.",
         play=faults.garbage_asked_again,
+        alone=True,
     ),
     Card(
         id="E57",

@@ -31,7 +31,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from tests.acceptance.fleet import ENDS, GROUP, WorkerProcess, toml, wait_until
+from tests.acceptance.fleet import GROUP, WorkerProcess, toml, wait_until
 from tests.acceptance.signals import now
 from tests.deploy.redis_servers import REDIS, binary, make_users
 from tests.fuzz.entries import HEAVY, KINDS, LIGHT, HostileEntries
@@ -288,8 +288,8 @@ class Honest:
                         self._note(fields[b"subject"].decode(), fields)
 
     def _note(self, name: str, fields: dict[bytes, bytes]) -> None:
-        kind = fields[b"type"].decode()
-        if kind not in ENDS:
+        event = json.loads(fields[b"data"])
+        if event.get("terminal") is not True:
             return
         at = time.monotonic()
         if name in self._ended:
@@ -302,8 +302,8 @@ class Honest:
         self._result.slowest_s = max(self._result.slowest_s, took_s)
         if took_s > PATIENCE_S:
             self._result.faults.append(f"{name} took {took_s:.2f} s")
-        if kind != "OrderFilled":
-            self._result.faults.append(f"{name} ended as {fields[b'data'].decode()}")
+        if event["type"] != "OrderFilled":
+            self._result.faults.append(f"{name} ended as {event}")
 
 
 def run(seconds: float, seed: int, kinds: Sequence[str] = LIGHT, rate: float = 100.0) -> Result:

@@ -65,10 +65,11 @@ async def polls_fail(table: Table) -> None:
     """A resting order whose polls fail for a while is told when it has filled."""
     signal_id = await table.limit("99.5", quantity="1")
     order = await table.until_resting()
-    table.fault("look_up", action="http_status", status=503, body="<html></html>", count=2)
+    hit = table.fault("look_up", action="http_status", status=503, body="<html></html>", count=2)
     table.simulator.fill(order.client_id)
     event = await table.bench.end(signal_id)
     assert (event["type"], D(event["filled_quantity"])) == ("OrderFilled", D(1)), event
+    assert table.simulator.faults.armed[hit].hits == 2
 
 
 async def duplicate_client_id(table: Table) -> None:
@@ -97,13 +98,14 @@ async def throttled_with_time(table: Table) -> None:
 
 async def trades_listed_late(table: Table) -> None:
     """Trades that are listed after the order is over are waited for."""
-    table.fault("trades", count=2, action="http_status", status=200, body=table.no_rows())
+    hit = table.fault("trades", count=2, action="http_status", status=200, body=table.no_rows())
     signal_id = await table.limit("99.5", quantity="1")
     await table.until_resting()
     table.price("99.4")
     event = await table.bench.end(signal_id)
     assert (event["type"], D(event["filled_quantity"])) == ("OrderFilled", D(1)), event
     assert D(event["fee"]) > 0 or event["fees"], event
+    assert table.simulator.faults.armed[hit].hits == 2
 
 
 #: The exchanges' names of what has traded of an order, and of a trade's price.

@@ -46,9 +46,10 @@ async def limit_rests_then_fills(table: Table) -> None:
 
 
 async def limit_not_filled_in_time(table: Table) -> None:
-    """After ``reconciliation.max_wait_time`` it is cancelled."""
+    """After ``execution.max_rest_seconds`` it is cancelled."""
     event = await table.bench.end(await table.limit("98"))
     assert (event["type"], D(event["filled_quantity"])) == ("OrderCancelled", D(0)), event
+    assert event["code"] == "EXPIRED", event
     assert table.order().status == "CANCELED"
 
 
@@ -137,6 +138,7 @@ async def stop_not_triggered(table: Table) -> None:
         order_type="stop_limit", stop_price="102", entry_price="102.5", quantity="1"
     )
     assert (event["type"], D(event["filled_quantity"])) == ("OrderCancelled", D(0)), event
+    assert event["code"] == "EXPIRED", event
     assert not table.order().is_open
 
 
@@ -158,6 +160,7 @@ async def partial_then_cancelled(table: Table) -> None:
     table.simulator.fill(order.client_id, "0.3")
     event = await table.bench.end(signal_id)
     assert (event["type"], D(event["filled_quantity"])) == ("OrderCancelled", D("0.3")), event
+    assert event["code"] == "EXPIRED", event
     assert order.status == "CANCELED"
     assert await table.booked() > 0
 

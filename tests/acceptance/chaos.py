@@ -46,7 +46,13 @@ SETTINGS: Tables = {
     "worker": {"lease_seconds": LEASE_S, "max_deliveries": 10},
     "exchanges.binance": {"recv_window_ms": 1_000, "timeout_ms": 1_500},
     "risk": {"max_concurrent_positions": MAX_POSITIONS},
-    "execution": {"skew_margin_ms": 300, "max_lookup_seconds": 4, "base_delay": 0.2},
+    "execution": {
+        "skew_margin_ms": 300,
+        "max_lookup_seconds": 4,
+        "base_delay": 0.2,
+        "max_rest_seconds": 1.0,
+    },
+    "updates": {"poll_seconds": 0.1},
     "reconciliation": {"max_wait_time": 1.0, "poll_interval": 0.1},
 }
 

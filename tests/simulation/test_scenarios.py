@@ -8,6 +8,7 @@ from typing import cast
 import pytest
 
 from tests.simulation import scenarios
+from tests.simulation.checker import TERMINAL
 from tests.simulation.faults import Fault, Rule
 from tests.simulation.redis_account import SimulationServer
 from tests.simulation.scenarios import LONG_S, at, play
@@ -22,12 +23,11 @@ MAY_STOP = [Fault.CRASH_BEFORE, Fault.CRASH_AFTER, Fault.PAUSE_BEFORE, Fault.PAU
 
 
 def ends(world: World, signal_id: str = "s0") -> list[str]:
-    """How a signal ended, with the code where it failed."""
+    """How a signal ended, with the code where it did not fill."""
     return [
         " ".join(part for part in map(str, (step[2], step[4], step[5])) if part)
         for step in world.trace.steps
-        if step[1] == "event" and step[3] == signal_id and str(step[2]).startswith("Order")
-        if step[2] in {"OrderFilled", "OrderCancelled", "OrderFailed"}
+        if step[1] == "event" and step[3] == signal_id and step[2] in TERMINAL
     ]
 
 
@@ -329,7 +329,7 @@ def test_a_partly_filled_order_is_cancelled(server: SimulationServer) -> None:
         world.venue.plan = lambda _request: Plan(((0.2, Decimal("0.04")),), None, 0.0, 0.0, "ids")
 
     world = kept(play(server, prepare=rest))
-    assert ends(world) == ["OrderCancelled 0.04"]
+    assert ends(world) == ["OrderCancelled NOT_FILLED_IN_TIME 0.04"]
     assert world.venue.net("BTC/USDT:USDT") == Decimal("0.04")
 
 

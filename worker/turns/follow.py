@@ -156,7 +156,7 @@ class FollowOrders:
     ) -> ApplyItem | Over | Later:
         """Ask for the order; cancel it if that is due, and ask once more."""
         row, last = live.row, _last_report(live.row, order)
-        report = await self._ask(order, custody, last)
+        report = await self._ask(order, custody, last, row.placed_ms)
         if isinstance(report, Later):
             return report
         ending = CancelCode[row.ending] if row.ending else None
@@ -171,7 +171,7 @@ class FollowOrders:
             if why is not None:
                 ending = ending or why
                 problem = await self._cancel(order, custody, report)
-                again = problem or await self._ask(order, custody, report)
+                again = problem or await self._ask(order, custody, report, row.placed_ms)
                 if isinstance(again, Later):
                     log.warning("cancel_unproven", **_ids(row), reason=again.reason)
                 else:
@@ -215,7 +215,7 @@ class FollowOrders:
         return Over(self._live_orders.over(turn, live, written), written)
 
     async def _ask(
-        self, order: AdmittedOrder, custody: Custody, last: OrderReport
+        self, order: AdmittedOrder, custody: Custody, last: OrderReport, placed_ms: int
     ) -> OrderReport | Later:
         """Return the order's newest report, or when to ask again where there is none."""
         exchange = self._exchanges[order.signal.exchange]
@@ -223,10 +223,8 @@ class FollowOrders:
             with asking(RequestClass.POLL, WITHIN_S):
                 report = await exchange.get_order(order.request, last.exchange_order_id)
             check_progress(report, last)
-        except RateLimitError as error:
-            return Later(max(int(error.retry_after_s * 1000), SOON_MS), str(error))
         except (ExchangeError, ImplausibleError) as error:
-            return Later(SOON_MS, str(error))
+            return put_off(error, self._clock.now_ms() - placed_ms)
         self._orders.report(custody.order, report)
         return report
 
@@ -283,6 +281,17 @@ def why_cancel(
 def pause_ms(age_ms: float, first_ms: int) -> int:
     """Return in how long an order of that age is asked for again, milliseconds."""
     return max(first_ms, int(min(LONGEST_PAUSE_MS, age_ms / AGE_PARTS)))
+
+
+def put_off(error: ExchangeError | ImplausibleError, age_ms: float) -> Later:
+    """Return when an order of that age is asked for again after a look that told nothing of it.
+
+    One that the exchange does not know is asked for ever more rarely: it may never be known again.
+    """
+    after_ms = pause_ms(age_ms, SOON_MS) if isinstance(error, OrderNotFoundError) else SOON_MS
+    if isinstance(error, RateLimitError):
+        after_ms = max(int(error.retry_after_s * 1000), after_ms)
+    return Later(after_ms, str(error))
 
 
 def _sentence(code: CancelCode, mark: CancelMark | None) -> str:

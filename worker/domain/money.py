@@ -89,6 +89,8 @@ def ratio(numerator: Decimal, denominator: Decimal) -> Decimal:
 
 def shown(value: Decimal) -> Decimal:
     """Round a computed amount half-even to the 18 fractional digits that are shown."""
+    if not value:
+        return ZERO
     written = str(value)
     if len(written) > _SHORT or "E" in written:
         value = _quantize(value, SHOWN_QUANTUM)
@@ -147,4 +149,7 @@ def millionths(amount: Decimal) -> int:
 
 def millionths_signed(amount: Decimal) -> int:
     """Convert a profit or loss to the ledger's millionths, rounded down (against the account)."""
-    return max(min(math.floor(amount * _MILLION), MAX_MILLIONTHS), -MAX_MILLIONTHS)
+    count = math.floor(amount * _MILLION)
+    if count < -MAX_MILLIONTHS:
+        return -MAX_MILLIONTHS
+    return count if count < MAX_MILLIONTHS else MAX_MILLIONTHS

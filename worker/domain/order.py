@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 
-from worker.domain.money import ZERO, ratio
+from worker.domain.money import ZERO, ratio, shown, shown_ratio
 from worker.domain.signal import LONG, Direction, OrderType, TimeInForce
 
 
@@ -249,6 +249,13 @@ def average_price(fills: tuple[Fill, ...]) -> Decimal | None:
         return fills[0].price
     quantity = total_quantity(fills)
     return ratio(total_value(fills), quantity) if quantity else None
+
+
+def shown_average(fills: tuple[Fill, ...]) -> Decimal:
+    """Return the mean price of at least one fill, quote units, rounded as it is shown."""
+    if len(fills) == 1:
+        return shown(fills[0].price)
+    return shown_ratio(total_value(fills), total_quantity(fills))
 
 
 def fact_of(state: OrderState) -> Fact:

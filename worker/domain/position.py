@@ -150,8 +150,10 @@ class Position(
         closed = self._closed()[0] if self.exit_coins else self.exit_quantity
         if self.earlier is not None:
             closed += self.earlier.closed
-        basis = closed * self.entry_value
-        return shown_ratio(realized * HUNDRED * self.entry_quantity, basis) if basis else ZERO
+        profit, basis = realized * HUNDRED, self.entry_value
+        if closed != self.entry_quantity:
+            profit, basis = profit * self.entry_quantity, basis * closed
+        return shown_ratio(profit, basis) if basis else ZERO
 
     def _closed(self) -> tuple[Decimal, Decimal]:
         """Return what exits took off what is held, their fees included, and the worth of those.
@@ -196,7 +198,8 @@ def open_position(
     """Open the position that an entry order's fills (at least one) make."""
     coins, coin_value = coins_taken(fills, direction, info)
     traded = total_quantity(fills)
-    return Position(
+    # More than 15 arguments by name would be gathered in a dictionary first.
+    position = Position(
         position_id=position_id,
         exchange=exchange,
         symbol=info.symbol,
@@ -210,10 +213,11 @@ def open_position(
         stop_loss=stop_loss,
         take_profit=take_profit,
         entry_fee=fees_in_quote(fills, info),
-        entry_coins=coins,
-        entry_coin_value=coin_value,
         fees=total_fees(fills),
     )
+    if not coins:
+        return position
+    return msgspec.structs.replace(position, entry_coins=coins, entry_coin_value=coin_value)
 
 
 def enlarge_position(position: Position, fills: tuple[Fill, ...], info: SymbolInfo) -> Position:

@@ -19,13 +19,13 @@ from worker.domain.signal import Signal
 FLATTEN_PREFIX: Final = "flatten-"
 
 
-def opened(position: Position) -> PositionOpened:
-    """Build `PositionOpened`."""
+def opened(position: Position, entry_price: Decimal) -> PositionOpened:
+    """Build `PositionOpened`; ``entry_price`` is the position's, which whoever opened it knows."""
     return PositionOpened(
         position_id=position.position_id,
         direction=position.direction,
         quantity=text(position.quantity),
-        entry_price=rounded_text(position.entry_price),
+        entry_price=text(entry_price),
         stop_loss=maybe_text(position.stop_loss),
         take_profit=maybe_text(position.take_profit),
         fee=rounded_text(position.fee),
@@ -38,7 +38,7 @@ def changed(position: Position, realized: Decimal, reason: str) -> PositionChang
         position_id=position.position_id,
         direction=position.direction,
         quantity=text(position.quantity),
-        entry_price=rounded_text(position.entry_price),
+        entry_price=text(position.entry_price),
         realized_pnl=rounded_text(realized),
         reason=reason,
     )
@@ -50,11 +50,11 @@ def closed(position: Position, at: datetime, reason: CloseReason) -> PositionClo
     return PositionClosed(
         position_id=position.position_id,
         direction=position.direction,
-        entry_price=rounded_text(position.entry_price),
+        entry_price=text(position.entry_price),
         quantity=text(position.opened_quantity),
-        exit_price=rounded_text(position.exit_price or ZERO),
-        realized_pnl=rounded_text(shown(realized)),
-        realized_pnl_pct=rounded_text(position.percent_of_cost(realized)),
+        exit_price=text(position.exit_price or ZERO),
+        realized_pnl=text(shown(realized)),
+        realized_pnl_pct=text(position.percent_of_cost(realized)),
         fee=rounded_text(position.fee),
         fees={currency: rounded_text(fee) for currency, fee in position.fees.items()},
         opened_at=position.opened_at,

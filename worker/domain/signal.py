@@ -72,9 +72,12 @@ OPEN, CLOSE = Action.OPEN, Action.CLOSE
 LONG, SHORT = Direction.LONG, Direction.SHORT
 MARKET, LIMIT, STOP = OrderType.MARKET, OrderType.LIMIT, OrderType.STOP
 GTC, GTD, IOC, FOK = TimeInForce.GTC, TimeInForce.GTD, TimeInForce.IOC, TimeInForce.FOK
-#: Fields that older versions do not have, as they are written where they are not used: left out,
-#: so that an older worker reads the signal, and so that the digest is the one it would make.
-_UNUSED: Final = b'"good_till":null,"post_only":false,'
+#: How long the fields that older versions do not have are, written where they are not used. There
+#: they are left out, so that an older worker reads the signal, and so that the digest is the one it
+#: would make. They stand right before the metadata, and so are found without a search.
+_UNUSED: Final = len(b'"good_till":null,"post_only":false,')
+#: How long the end of a signal is without the metadata itself.
+_END: Final = len(b'"metadata":}')
 
 
 class Signal(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True, gc=False):
@@ -90,8 +93,6 @@ class Signal(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=Tr
     confluence_score: Annotated[float, msgspec.Meta(ge=0, le=10)] | None = None
     order_type: OrderType = OrderType.MARKET
     time_in_force: TimeInForce | None = None
-    good_till: Annotated[datetime, msgspec.Meta(tz=True)] | None = None
-    post_only: bool = False
     entry_price: Decimal | None = None
     stop_price: Decimal | None = None
     stop_loss: Decimal | None = None
@@ -100,6 +101,8 @@ class Signal(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=Tr
     size_pct: Decimal | None = None
     expires_at: Annotated[datetime, msgspec.Meta(tz=True)] | None = None
     strategy_id: Annotated[str, msgspec.Meta(max_length=128)] | None = None
+    good_till: Annotated[datetime, msgspec.Meta(tz=True)] | None = None
+    post_only: bool = False
     metadata: msgspec.Raw = NO_METADATA
 
     @property
@@ -130,7 +133,8 @@ class Signal(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=Tr
         whole = _encode(self)
         if self.good_till is not None or self.post_only:
             return whole
-        return whole.replace(_UNUSED, b"", 1)  # what metadata holds comes after them
+        end = len(whole) - len(self.metadata) - _END
+        return whole[: end - _UNUSED] + whole[end:]
 
     def digest(self, written: bytes = b"") -> str:
         """Hash the content; the order of keys and white space do not change the hash.

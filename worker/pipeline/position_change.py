@@ -14,7 +14,7 @@ from worker.domain.event_text import EventText, encode
 from worker.domain.identity import event_id
 from worker.domain.market import SymbolInfo
 from worker.domain.money import ZERO, millionths, rounded_text, text
-from worker.domain.order import Fill, average_price
+from worker.domain.order import Fill, average_price, shown_average
 from worker.domain.position import (
     Position,
     enlarge_position,
@@ -60,9 +60,10 @@ def change_position(end: Settlement, sizing: Sizing, header: str, now: datetime)
         told = end.told.position if end.told is not None else None
         opened_at = told.opened_at if told is not None else now
         after, realized = _opened(order, end.fills, sizing, opened_at), ZERO
-        if note := _too_small(after, order.info):
+        price = shown_average(end.fills)
+        if note := _too_small(after, price, order.info):
             return PositionChange(None, 0, ZERO, [], note)
-        events, note = [_opening(after, header)], ""
+        events, note = [_opening(after, price, header)], ""
         if told is not None:
             events = [_grown(end, after, header)] if after.quantity != told.quantity else []
     elif order.signal.action is OPEN:
@@ -146,12 +147,11 @@ def _gone(order: AdmittedOrder, position: Position) -> str:
     )
 
 
-def _too_small(position: Position, info: SymbolInfo) -> str:
+def _too_small(position: Position, price: Decimal, info: SymbolInfo) -> str:
     """Return why an entry's fills are no position, in a sentence; empty if they are one.
 
     The rule is that of what a close leaves: what the market would not take back is not held.
     """
-    price = position.entry_price if info.min_notional else None  # a division
     if not is_untradable(position.quantity, price, info):
         return ""
     return (
@@ -177,10 +177,11 @@ def _joined(
     events = [_reduced(end, position, realized, header, now)]
     if not opening:
         return position, realized, events, ""
+    price = shown_average(opening)
     new = _opened(order, opening, sizing, now)
-    if note := _too_small(new, order.info):
+    if note := _too_small(new, price, order.info):
         return position, realized, events, note
-    return new, realized, [*events, _opening(new, header)], ""
+    return new, realized, [*events, _opening(new, price, header)], ""
 
 
 def _opened(
@@ -204,9 +205,9 @@ def _opened(
     )
 
 
-def _opening(position: Position, header: str) -> EventText:
-    """Write `PositionOpened`."""
-    return encode(opened(position), event_id(position.position_id, "opened"), header)
+def _opening(position: Position, price: Decimal, header: str) -> EventText:
+    """Write `PositionOpened`; ``price`` is the position's entry price."""
+    return encode(opened(position, price), event_id(position.position_id, "opened"), header)
 
 
 def _changed(

@@ -45,7 +45,7 @@ def utc(ms: float) -> datetime:
 
     The id of a stream's entry counts milliseconds too, and whoever adds one may choose any number.
     """
-    return datetime.fromtimestamp(min(ms, _LAST_MS) / 1000, UTC)
+    return datetime.fromtimestamp((ms if ms < _LAST_MS else _LAST_MS) / 1000, UTC)
 
 
 def rfc3339(ms: float) -> str:

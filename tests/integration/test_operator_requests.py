@@ -78,3 +78,15 @@ async def test_two_mendings_are_two_requests(
     events = await told(fleet)
     assert [event["code"] for event in events] == ["STREAM_MENDED"] * 2
     assert len({event["event_id"] for event in events}) == 2
+
+
+async def test_two_tries_are_two_events(
+    fleet: Fleet, people: tuple[AccountReader, AccountReader]
+) -> None:
+    """What an operator tried is told of each try, from whichever process."""
+    for person in people:
+        async with person.journal.attempt("dead discard", "1-0", actor="me@here"):
+            pass
+    events = await told(fleet)
+    assert [event["type"] for event in events] == ["OperatorAction"] * 2
+    assert len({event["event_id"] for event in events}) == 2

@@ -16,6 +16,7 @@ from worker.ledger.access import Access
 from worker.ledger.errors import LedgerError, LedgerUnavailableError
 from worker.ledger.operator_writes import append_event_plainly
 from worker.operator.audit import audit_header
+from worker.operator.request import new_request_id
 from worker.runtime.clock import Clock
 from worker.runtime.errors import UncertainError, WorkerError
 
@@ -52,8 +53,6 @@ class Journal:
     def __init__(self, access: Access, *, clock: Clock) -> None:
         self._access = access
         self._clock = clock
-        #: Tries so far: two of one millisecond are two events.
-        self._tries = 0
 
     @asynccontextmanager
     async def attempt(
@@ -131,8 +130,8 @@ class Journal:
 
     async def _write(self, event: OperatorAction) -> None:
         now_ms = self._clock.now_ms()
-        moment, self._tries = f"{now_ms}-{self._tries}", self._tries + 1
-        identity = event_id(f"{self._access.account}-{moment}-{event.actor}", event.action)
+        subject = f"{self._access.account}-{now_ms}-{new_request_id()}-{event.actor}"
+        identity = event_id(subject, event.action)
         header = audit_header(self._access.account, now_ms, "")
         try:
             await append_event_plainly(self._access, encode(event, identity, header))

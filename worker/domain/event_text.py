@@ -39,16 +39,17 @@ def encode(event: Event, identity: str, shared: str) -> EventText:
     return STREAM_OF[kind], name, identity, data
 
 
-def announce(kind: type[Event], identity: str, fields: str) -> EventText:
+def announce(kind: type[Event], identity: str, shared: str, own: str) -> EventText:
     """Encode an event whose own fields are shared text too.
 
     Args:
         kind: the event's type.
         identity: its id, plain ASCII without quotes.
-        fields: its parts and then its own fields by :func:`share`, joined with commas.
+        shared: its ``parts`` by :func:`share`, in order, joined with commas.
+        own: its own fields by :func:`share`.
     """
     name = kind.__name__
-    data = f'{{"type":"{name}","event_id":"{identity}",{fields}}}'
+    data = f'{{"type":"{name}","event_id":"{identity}",{shared},{own}}}'
     return STREAM_OF[kind], name, identity, data
 
 

@@ -89,21 +89,12 @@ def ratio(numerator: Decimal, denominator: Decimal) -> Decimal:
 
 def shown(value: Decimal) -> Decimal:
     """Round a computed amount half-even to the 18 fractional digits that are shown."""
-    if not value:
-        return ZERO
-    written = str(value)
-    if len(written) > _SHORT or "E" in written:
-        value = _quantize(value, SHOWN_QUANTUM)
-    return _normalize(value) or ZERO
+    return _normalize(_quantize(value, SHOWN_QUANTUM)) or ZERO if value else ZERO
 
 
 def shown_ratio(numerator: Decimal, denominator: Decimal) -> Decimal:
     """Divide, rounded half-even to the 18 fractional digits that are shown."""
-    value = _divide_once(numerator, denominator)
-    written = str(value)
-    if len(written) > _SHORT or "E" in written:
-        value = _quantize(value, SHOWN_QUANTUM)
-    return _normalize(value) or ZERO
+    return _normalize(_quantize(_divide_once(numerator, denominator), SHOWN_QUANTUM)) or ZERO
 
 
 def tidy(value: Decimal) -> Decimal:

@@ -133,8 +133,8 @@ class Signal(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=Tr
         whole = _encode(self)
         if self.good_till is not None or self.post_only:
             return whole
-        end = len(whole) - len(self.metadata) - _END
-        return whole[: end - _UNUSED] + whole[end:]
+        end = len(self.metadata) + _END
+        return whole[: -end - _UNUSED] + whole[-end:]
 
     def digest(self, written: bytes = b"") -> str:
         """Hash the content; the order of keys and white space do not change the hash.

@@ -198,7 +198,8 @@ class Endings:
         is_duplicate = answer.status is DUPLICATE
         outcome = "duplicate" if is_duplicate else ending.outcome
         elapsed_s = (answered_mono_ms - delivery.received_mono_ms) / 1000
-        if ending.rests:
+        rests = ending.rests
+        if rests:
             self._metrics.order_rests()
         else:
             count_end(self._metrics, outcome, ending, elapsed_s)
@@ -210,7 +211,7 @@ class Endings:
             "duration_ms": round(elapsed_s * 100_000) / 100,
             **ending.fields,
         }
-        self._log_signal("order_rests" if ending.rests else "signal_ended", line)
+        self._log_signal("order_rests" if rests else "signal_ended", line)
         if work.trace is not None:
             work.trace.committed(outcome, ending.item.signal, ending.fields)
         self._let_go(work)

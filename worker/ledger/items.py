@@ -134,9 +134,9 @@ class CommitItem(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         """
         heads: list[str] = []
         data: list[str] = []
-        for stream, kind, identity, text in self.events:
-            heads += stream, kind, identity
-            data.append(text)
+        for event in self.events:
+            heads += event[:-1]
+            data.append(event[-1])
         end = self.record
         record = EndedPart(
             entry=self.entry,
@@ -214,6 +214,8 @@ def outcome_arguments(items: Iterable[CommitItem], worker: str) -> list[bytes | 
 
 def _parts(values: Sequence[object]) -> list[bytes | int]:
     """Return how many arguments values take, and these."""
+    if len(values) <= VALUES_A_PART:  # nearly always
+        return [1, packed(values)]
     starts = range(0, len(values), VALUES_A_PART)
     parts = [packed(values[start : start + VALUES_A_PART]) for start in starts]
     return [len(parts), *parts]

@@ -25,7 +25,7 @@ class Redactor:
     def finds_in_json(self, line: bytes) -> bool:
         """Return whether an encoded JSON text holds a secret in a string or number."""
         for form in self._encoded:  # noqa: SIM110 - any() and a generator take five times as long
-            if form in line:
+            if line.find(form) >= 0:  # "in" first takes the form for a number, and fails
                 return True
         return False
 

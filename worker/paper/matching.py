@@ -21,7 +21,7 @@ from worker.domain.order import (
     OrderRequest,
     OrderState,
 )
-from worker.domain.signal import FOK, IOC
+from worker.domain.signal import FOK, IOC, MARKET
 from worker.paper.markets import PRICE_TICK
 
 _CONTEXT = Context(prec=PRECISION)
@@ -209,6 +209,8 @@ def misfit(request: OrderRequest, info: SymbolInfo) -> str:
         return f"quantity {quantity:f} is more than the maximum of {most:f} of a market order"
     if info.quantity_step and _CONTEXT.remainder(quantity, info.quantity_step):
         return f"quantity {quantity:f} is not a multiple of {info.quantity_step:f}"
+    if kind is MARKET:
+        return ""
     for price in (request.price, request.stop_price):
         if price is None:
             continue

@@ -94,8 +94,7 @@ def placed_event(client_id: str, facts: str, accepted_ms: int) -> EventText:
         facts: what the order's events share.
         accepted_ms: by the exchange's time, Unix milliseconds; 0 if it does not say.
     """
-    timed = f"{facts},{exchange_time(accepted_ms)}"
-    return announce(OrderPlaced, event_id(client_id, "placed"), timed)
+    return announce(OrderPlaced, event_id(client_id, "placed"), facts, exchange_time(accepted_ms))
 
 
 def traded_whole(end: Settlement) -> bool:

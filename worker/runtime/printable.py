@@ -4,7 +4,8 @@ These are the control characters (C0, DEL, C1), those that set the direction of 
 or end a line, lone surrogates, and whatever else Unicode does not count as printable.
 """
 
-_DEL = b"\x7f"
+#: As a number: bytes look for bytes only after an exception, which says that those are no number.
+_DEL = 0x7F
 
 
 def printable(text: str) -> str:

@@ -27,8 +27,10 @@ end
 
 local primary = epoch(lease_ms, ARGV[6])
 local turns, turn_room = {}, tonumber(ARGV[7])
-if turn_room > 0 and (call('ZCOUNT', P .. 'agenda', '-inf', now_ms) > 0
-  or call('ZCOUNT', P .. 'turns', '-inf', now_ms) > 0) then
+-- Mostly no order rests at all, and one call shows that.
+if turn_room > 0 and call('EXISTS', P .. 'agenda', P .. 'turns') > 0
+  and (call('ZCOUNT', P .. 'agenda', '-inf', now_ms) > 0
+    or call('ZCOUNT', P .. 'turns', '-inf', now_ms) > 0) then
   --- @include "take_turns"
   turns = take_turns(worker, expires, turn_room)
 end

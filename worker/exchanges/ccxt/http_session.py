@@ -7,9 +7,11 @@ is decided (:mod:`worker.exchanges.ccxt.outcomes`).
 """
 
 import ssl
+from http import HTTPStatus
 from typing import Final
 
 import aiohttp
+from aiohttp import hdrs
 from aiohttp.client_middlewares import ClientHandlerType, ClientMiddlewareType
 from yarl import URL
 
@@ -85,28 +87,38 @@ async def capture(
             raise aiohttp.ClientPayloadError("redirected")
         return response
     call.requests += 1
-    call.path, call.status, call.retry_after_s, call.body = request.url.path, 0, 0.0, None
+    path, status, pause_s, whole = request.url.path, 0, 0.0, None
+    call.note_reply(path, status, pause_s, whole)
     for name, value in call.headers.items():
         request.headers[name] = value
-    response = await handler(request)
-    if response.status == 101:
+    try:
+        response = await handler(request)
+        if response.status == HTTPStatus.SWITCHING_PROTOCOLS:
+            if hdrs.UPGRADE in request.headers:  # a WebSocket's handshake in the course of a call
+                return response
+            response.close()
+            raise aiohttp.ClientPayloadError(
+                "the reply changes the protocol, which nobody asked for"
+            )
+        status = response.status
+        pause_s = retry_after_seconds(response.headers.get("Retry-After"))
+        if call.on_reply is not None:
+            call.on_reply(path, status, response.headers)
+        if status in _REDIRECTS:
+            response.close()
+            raise aiohttp.ClientPayloadError("redirected")
+        body = await response.read()
+        check_form(body, current_bound())
+        if is_complete_json(body):
+            whole = body
+        elif status < 400:
+            raise aiohttp.ClientPayloadError("the reply is not one whole JSON value")
+        if status < 400 and not is_object_or_list(body):
+            raise UnreadableReplyError("the reply is neither an object nor a list")
         return response
-    call.status = response.status
-    call.retry_after_s = retry_after_seconds(response.headers.get("Retry-After"))
-    if call.on_reply is not None:
-        call.on_reply(call.path, call.status, response.headers)
-    if response.status in _REDIRECTS:
-        response.close()
-        raise aiohttp.ClientPayloadError("redirected")
-    body = await response.read()
-    check_form(body, current_bound())
-    if is_complete_json(body):
-        call.body = body
-    elif response.status < 400:
-        raise aiohttp.ClientPayloadError("the reply is not one whole JSON value")
-    if response.status < 400 and not is_object_or_list(body):
-        raise UnreadableReplyError("the reply is neither an object nor a list")
-    return response
+    finally:
+        # Last: while this one was under way, others of the call may have been answered.
+        call.note_reply(path, status, pause_s, whole)
 
 
 async def _note_sending(

@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from worker.domain.plausibility import MAX_MAGNITUDE, MAX_NUMBER_CHARS, ImplausibleError
 from worker.domain.plausibility import number as plausible_number
-from worker.exchanges.ccxt.outcomes import IncompleteReplyError, is_complete_json
+from worker.exchanges.ccxt.outcomes import IncompleteReplyError, is_complete_json, keeping_failure
 from worker.runtime.logger import get_logger
 
 _log = get_logger()
@@ -242,7 +242,8 @@ def exact(base: type[Any], now_ms: Callable[[], int], enter: Enter, learn: Learn
             section = _section(api)
             cost = self.calculate_rate_limiter_cost(api, method, path, params, config)
             await enter(section, method, path, _named(params), float(cost))
-            reply = await super().fetch2(path, api, method, params, config)
+            with keeping_failure():
+                reply = await super().fetch2(path, api, method, params, config)
             learn(section, path, reply)
             return reply
 

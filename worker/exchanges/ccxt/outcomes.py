@@ -88,7 +88,8 @@ class Call:
     """One adapter call as the wire saw it; ``current_call`` holds the running call.
 
     ``sent`` counts requests that could create an order and were about to be written; ``body`` is
-    the last complete reply, None until there is one.
+    the last complete reply, None until there is one. Of requests under way at once (markets are
+    loaded so) each failure is judged by the reply it came from.
     """
 
     operation: str
@@ -118,9 +119,39 @@ class Call:
     on_reply: Callable[[str, int, Mapping[str, str]], None] | None = None
     #: The exchange's time, Unix milliseconds; texts that say until when are read by it.
     exchange_ms: Callable[[], float] | None = None
+    #: Each failed request's error, with path, status, pause and body of its reply.
+    failures: list[tuple[BaseException, str, int, float, bytes | None]] | None = None
+
+    def note_reply(self, path: str, status: int, pause_s: float, body: bytes | None) -> None:
+        """Note what is known of the reply to a request: 0 and None before there is one."""
+        self.path, self.status, self.retry_after_s, self.body = path, status, pause_s, body
+
+    def keep_failure(self, error: BaseException) -> None:
+        """Keep the last reply as the one that ``error`` came from."""
+        kept = (error, self.path, self.status, self.retry_after_s, self.body)
+        self.failures = [*(self.failures or ()), kept]
+
+    def recall_failure(self, error: BaseException) -> None:
+        """Make the reply that ``error`` came from the last one; keep none any longer."""
+        for kept, path, status, pause_s, body in self.failures or ():
+            if kept is error:
+                self.note_reply(path, status, pause_s, body)
+        self.failures = None
 
 
 current_call: ContextVar[Call | None] = ContextVar("current_call", default=None)
+
+
+@contextmanager
+def keeping_failure() -> Iterator[None]:
+    """Keep the reply to the one request sent inside with what ccxt makes of it, if that fails."""
+    try:
+        yield
+    except Exception as error:
+        call = current_call.get()
+        if call is not None:
+            call.keep_failure(error)
+        raise
 
 
 class IncompleteReplyError(Exception):
@@ -165,6 +196,7 @@ def map_exceptions(
     except (ExchangeError, InvariantError):
         raise
     except Exception as error:  # everything foreign, by design
+        call.recall_failure(error)
         try:
             mapped = classify(error, exchange, codes, call, redact)
         except Exception as worse:  # a reply that no table was made for

@@ -1,6 +1,7 @@
 """Servers that every kind of test may use: real ones, started once, emptied between tests."""
 
 import shutil
+import signal
 import socket
 from collections.abc import Iterator
 
@@ -10,6 +11,9 @@ from worker.domain.money import use_exact_arithmetic
 from worker.runtime.embedded_server import EmbeddedServer, find_server
 
 use_exact_arithmetic()  # as every command does
+
+# Under nohup it would be ignored, here and in the processes that tests start and end with it.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 #: The bundled Valkey, and the installed redis-server where there is one.
 _BINARIES = {"valkey": find_server(prefer_bundled=True)}

@@ -35,7 +35,8 @@ from tests.integration.test_outcomes_real_ccxt import CASES, Case
 from worker.domain.order import OrderRequest, OrderState, Role, Side
 from worker.domain.signal import OrderType, TimeInForce
 from worker.exchanges.binance import frames, order_socket
-from worker.exchanges.ccxt.outcomes import Call, IncompleteReplyError
+from worker.exchanges.ccxt.call import Call
+from worker.exchanges.ccxt.outcomes import IncompleteReplyError
 from worker.exchanges.errors import ExchangeError, Outcome
 from worker.exchanges.ports import SendWindow
 

@@ -11,8 +11,9 @@ from tests.integration.venues import adapter_for, stock
 from worker.domain.order import OrderState, Role, Side
 from worker.domain.signal import OrderType
 from worker.exchanges.ccxt.absence import listed_rows, pick
+from worker.exchanges.ccxt.call import Call
 from worker.exchanges.ccxt.codes import ANY_CODES
-from worker.exchanges.ccxt.outcomes import Call, IncompleteReplyError, classify
+from worker.exchanges.ccxt.outcomes import IncompleteReplyError, classify
 from worker.exchanges.errors import ExchangeError, OrderNotFoundError, Outcome
 
 OPEN, CLOSED = "GET /v5/order/realtime", "GET /v5/order/history"

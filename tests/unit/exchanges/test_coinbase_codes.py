@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from worker.exchanges.ccxt.outcomes import Call, classify
+from worker.exchanges.ccxt.call import Call
+from worker.exchanges.ccxt.outcomes import classify
 from worker.exchanges.coinbase.codes import CoinbaseCodes
 from worker.exchanges.errors import (
     ClockSkewError,

@@ -5,8 +5,9 @@ from collections.abc import Callable
 
 import pytest
 
+from worker.exchanges.ccxt.call import Call
 from worker.exchanges.ccxt.codes import FailureKind, Rule
-from worker.exchanges.ccxt.outcomes import Call, classify
+from worker.exchanges.ccxt.outcomes import classify
 from worker.exchanges.errors import (
     ClockSkewError,
     CredentialsError,

@@ -12,13 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from worker.exchanges.ccxt.adapter import CCXTAdapter
+from worker.exchanges.ccxt.call import Call, current_call
 from worker.exchanges.ccxt.codes import ANY_CODES, FailureKind
 from worker.exchanges.ccxt.outcomes import (
-    Call,
     IncompleteReplyError,
     LocalRefusalError,
     classify,
-    current_call,
     is_complete_json,
     map_exceptions,
     redactor,

@@ -17,7 +17,7 @@ from worker.exchanges.budget.batching import Batcher
 from worker.exchanges.budget.classes import RequestClass, asking
 from worker.exchanges.budget.limits import Rolling, Scope, Share
 from worker.exchanges.budget.requests import RequestGate
-from worker.exchanges.ccxt.outcomes import Call
+from worker.exchanges.ccxt.call import Call
 from worker.exchanges.ccxt.timekeeping import ExchangeTime
 from worker.exchanges.errors import ExchangeError, Outcome, RateLimitError
 from worker.exchanges.kraken.adapter import KrakenCCXTAdapter

@@ -10,10 +10,11 @@ import pytest
 from multidict import CIMultiDict
 from yarl import URL
 
+from worker.exchanges.ccxt.call import Call
 from worker.exchanges.ccxt.codes import ANY_CODES
 from worker.exchanges.ccxt.http_session import capture
 from worker.exchanges.ccxt.loading import exact
-from worker.exchanges.ccxt.outcomes import Call, map_exceptions
+from worker.exchanges.ccxt.outcomes import map_exceptions
 from worker.exchanges.errors import CredentialsError, ExchangeError
 
 Answer = Callable[[], Awaitable[tuple[int, bytes]]]

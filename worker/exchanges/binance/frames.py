@@ -11,7 +11,8 @@ import msgspec
 from yarl import URL
 
 from worker.exchanges.binance.order_socket import Frame, OrderSocket, running_call, unsent
-from worker.exchanges.ccxt.outcomes import Call, IncompleteReplyError
+from worker.exchanges.ccxt.call import Call
+from worker.exchanges.ccxt.outcomes import IncompleteReplyError
 from worker.exchanges.ccxt.pauses import retry_after_seconds
 
 #: ccxt's unified names, which ``create_order_ws`` leaves beside the exchange's own.

@@ -26,7 +26,7 @@ from yarl import URL
 
 from worker.exchanges.budget.requests import RequestGate
 from worker.exchanges.ccxt.bounds import FRAME, check_form
-from worker.exchanges.ccxt.outcomes import Call, current_call
+from worker.exchanges.ccxt.call import Call, current_call
 from worker.exchanges.ccxt.pauses import retry_after_seconds
 from worker.exchanges.errors import ExchangeError, Outcome
 from worker.runtime.clock import Clock

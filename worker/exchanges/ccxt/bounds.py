@@ -12,7 +12,8 @@ from typing import Any, Final
 import aiohttp
 import msgspec
 
-from worker.exchanges.ccxt.outcomes import UnreadableReplyError, current_call
+from worker.exchanges.ccxt.call import current_call
+from worker.exchanges.ccxt.outcomes import UnreadableReplyError
 
 _MIB: Final = 1 << 20
 

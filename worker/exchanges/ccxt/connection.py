@@ -21,14 +21,13 @@ from worker.exchanges.budget.requests import BUDGET_CODE, RequestGate
 from worker.exchanges.budget.sharing import budget_key
 from worker.exchanges.budget.tables import LONGEST_HOLD_S, Endpoint, LimitTable
 from worker.exchanges.ccxt import listing, readings
+from worker.exchanges.ccxt.call import Call, current_call
 from worker.exchanges.ccxt.codes import ANY_CODES, CodeTable
 from worker.exchanges.ccxt.http_session import open_session, target
 from worker.exchanges.ccxt.loading import exact, exchange_class
 from worker.exchanges.ccxt.outcomes import (
-    Call,
     IncompleteReplyError,
     LocalRefusalError,
-    current_call,
     map_exceptions,
     redactor,
 )

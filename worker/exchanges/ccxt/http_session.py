@@ -21,7 +21,8 @@ from worker.exchanges.ccxt.bounds import (
     current_bound,
     is_object_or_list,
 )
-from worker.exchanges.ccxt.outcomes import UnreadableReplyError, current_call, is_complete_json
+from worker.exchanges.ccxt.call import current_call
+from worker.exchanges.ccxt.outcomes import UnreadableReplyError, is_complete_json
 from worker.exchanges.ccxt.pauses import retry_after_seconds
 from worker.runtime.errors import ConfigError
 
@@ -73,7 +74,7 @@ def reroute(rest: URL | None, websocket: URL | None) -> ClientMiddlewareType:
 async def capture(
     request: aiohttp.ClientRequest, handler: ClientHandlerType
 ) -> aiohttp.ClientResponse:
-    """Capture in the running ``Call`` (``outcomes.py``) what was sent and what was received.
+    """Capture in the running ``Call`` (``call.py``) what was sent and what was received.
 
     A successful reply that is not one whole JSON value is turned into a broken-payload error here:
     ccxt reads it as "no data" (an order without an id, an empty list of open orders) and says

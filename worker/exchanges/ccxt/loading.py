@@ -18,7 +18,8 @@ from typing import Any, Final
 
 from worker.domain.plausibility import MAX_MAGNITUDE, MAX_NUMBER_CHARS, ImplausibleError
 from worker.domain.plausibility import number as plausible_number
-from worker.exchanges.ccxt.outcomes import IncompleteReplyError, is_complete_json, keeping_failure
+from worker.exchanges.ccxt.call import keeping_failure
+from worker.exchanges.ccxt.outcomes import IncompleteReplyError, is_complete_json
 from worker.runtime.logger import get_logger
 
 _log = get_logger()
@@ -238,8 +239,7 @@ def exact(base: type[Any], now_ms: Callable[[], int], enter: Enter, learn: Learn
             config: Any = None,
         ) -> Any:
             """Send one request, once it may be sent."""
-            params, config = params or {}, config or {}
-            section = _section(api)
+            section, params, config = _section(api), params or {}, config or {}
             cost = self.calculate_rate_limiter_cost(api, method, path, params, config)
             await enter(section, method, path, _named(params), float(cost))
             with keeping_failure():

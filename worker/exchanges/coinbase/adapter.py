@@ -15,7 +15,8 @@ from worker.domain.market import MarketKind, SymbolInfo
 from worker.domain.order import OrderReport, OrderRequest, Side
 from worker.domain.signal import OrderType
 from worker.exchanges.ccxt.adapter import CCXTAdapter
-from worker.exchanges.ccxt.outcomes import IncompleteReplyError, current_call
+from worker.exchanges.ccxt.call import current_call
+from worker.exchanges.ccxt.outcomes import IncompleteReplyError
 from worker.exchanges.ccxt.paging import MAX_PAGES, Row, too_long
 from worker.exchanges.ccxt.rounding import WireOrder
 from worker.exchanges.coinbase import secret as api_secret

@@ -16,7 +16,7 @@ from worker.config.keys import ExchangeConfig
 from worker.domain.market import MarketKind, SymbolInfo
 from worker.domain.order import OrderRequest
 from worker.exchanges.budget.classes import RequestClass
-from worker.exchanges.ccxt.outcomes import current_call
+from worker.exchanges.ccxt.call import current_call
 from worker.exchanges.ccxt.rounding import WireOrder
 from worker.exchanges.errors import ExchangeError, Outcome
 from worker.exchanges.findings import AccountFinding

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any, Final
 
-from worker.exchanges.ccxt.outcomes import current_call
+from worker.exchanges.ccxt.call import current_call
 from worker.exchanges.kraken.turns import RequestTurns
 
 #: How many workers may share a key that has a nonce window.

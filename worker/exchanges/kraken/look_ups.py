@@ -16,7 +16,8 @@ from worker.domain.plausibility import number
 from worker.exchanges.budget.batching import Batcher
 from worker.exchanges.budget.classes import RequestClass, look_up_class
 from worker.exchanges.ccxt.adapter import CCXTAdapter
-from worker.exchanges.ccxt.outcomes import IncompleteReplyError, current_call
+from worker.exchanges.ccxt.call import current_call
+from worker.exchanges.ccxt.outcomes import IncompleteReplyError
 from worker.exchanges.ccxt.paging import MAX_PAGES, Row, too_long
 from worker.exchanges.errors import (
     ExchangeError,

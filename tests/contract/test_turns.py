@@ -1,5 +1,7 @@
 """Live orders and turns, and orders that rest at a simulated exchange."""
 
+import asyncio
+
 import msgspec
 import pytest
 
@@ -54,17 +56,29 @@ def row_of(delivery: Delivery, signal: str = "s-1") -> OrderRow:
 
 
 async def rest(
-    bench: Bench, *, due_ms: int = 0, position: str | None = None, group: str = "a"
+    bench: Bench,
+    *,
+    due_ms: int = 0,
+    position: str | None = None,
+    group: str = "a",
+    signal: str = "s-1",
+    key: str = KEY,
 ) -> tuple[Delivery, OrderRow]:
     """An entry whose order goes on without it."""
     ledger = bench.ledger("w1")
     await send(bench, group)
     delivery = await take_one(ledger)
-    await admit(ledger, delivery, position_key=KEY)
-    row = row_of(delivery)
+    await admit(ledger, delivery, signal, position_key=key)
+    row = msgspec.structs.replace(row_of(delivery, signal), position_key=key)
     rests = Rests(row.client_order_id, row.exchange_key, encode_order(row), due_ms)
     item = outcome(
-        delivery, reservation="opening", position_key=KEY, rests=rests, position=position, events=()
+        delivery,
+        signal,
+        reservation="opening",
+        position_key=key,
+        rests=rests,
+        position=position,
+        events=(),
     )
     await commit(ledger, item)
     return delivery, row
@@ -217,6 +231,42 @@ async def test_an_order_is_due_at_its_time_or_when_the_account_is_halted(bench: 
     await bench.set_state(TradingState.REDUCING)
     await ledger.heartbeat([], b"{}")
     assert (await take_turn(ledger)).position_key == KEY
+
+
+async def rest_at(bench: Bench, number: int, key: str) -> OrderRow:
+    """A position whose resting order is due now."""
+    _, row = await rest(bench, group=key, signal=f"s-{number}", key=key)
+    return row
+
+
+async def halted_heartbeat(bench: Bench) -> None:
+    """Makes every position due, those whose turn runs included, a millisecond later at least."""
+    await asyncio.sleep(0.002)
+    await bench.set_state(TradingState.HALTED)
+    await bench.ledger("w1").heartbeat([], b"{}")
+    await bench.set_state(TradingState.ACTIVE)
+
+
+async def test_a_hint_for_a_turn_that_runs_takes_no_room_from_others(bench: Bench) -> None:
+    """It is due before the other position, and cannot be granted yet."""
+    await rest_at(bench, 1, "x:A")
+    await take_turn(bench.ledger("w1"))
+    await halted_heartbeat(bench)
+    await rest_at(bench, 2, "x:B")
+    (turn,) = (await bench.ledger("w2").claim(0, turns=1)).turns
+    assert turn.position_key == "x:B"
+    assert (await bench.ledger("w3").claim(0, turns=1)).turns == []
+
+
+async def test_a_heartbeat_does_not_put_one_that_was_due_behind_another(bench: Bench) -> None:
+    """The first position has had its turn; the second, due as long, comes before its next one."""
+    rows = [await rest_at(bench, number, key) for number, key in ((1, "x:A"), (2, "x:B"))]
+    (turn,) = (await bench.ledger("w1").claim(0, turns=1)).turns
+    assert turn.position_key == "x:A"
+    await halted_heartbeat(bench)
+    await bench.ledger("w1").apply(finding(turn, rows[0], due_ms=LATER_MS))
+    (turn,) = (await bench.ledger("w1").claim(0, turns=1)).turns
+    assert turn.position_key == "x:B"
 
 
 async def test_no_live_order_is_forgotten(bench: Bench) -> None:

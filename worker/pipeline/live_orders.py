@@ -79,7 +79,7 @@ class LiveOrderWriter:
             request=_encode_request(request).decode(),
             attempts=end.attempts,
             placed_ms=now_ms,
-            filled=text(report.filled_quantity),
+            filled=text(report.filled_quantity) if report.average_price is not None else "0",
             average_price=maybe_text(report.average_price) or "",
             ends_ms=self._ends_ms(order, now_ms),
         )
@@ -140,7 +140,8 @@ class LiveOrderWriter:
             row,
             state=_state_after(OrderState(row.state), report).value,
             exchange_order_id=report.exchange_order_id or row.exchange_order_id,
-            filled=text(report.filled_quantity),
+            # Fills whose price is not known yet count as new once it is.
+            filled=text(report.filled_quantity) if report.average_price is not None else row.filled,
             average_price=maybe_text(report.average_price) or row.average_price,
             ending=ending.value if ending is not None else row.ending,
         )

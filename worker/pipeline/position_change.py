@@ -14,7 +14,7 @@ from worker.domain.event_text import EventText, encode
 from worker.domain.identity import event_id
 from worker.domain.market import SymbolInfo
 from worker.domain.money import ZERO, millionths, rounded_text, text
-from worker.domain.order import Fill, average_price, shown_average
+from worker.domain.order import TERMINAL, Fill, average_price, shown_average
 from worker.domain.position import (
     Position,
     enlarge_position,
@@ -61,11 +61,15 @@ def change_position(end: Settlement, sizing: Sizing, header: str, now: datetime)
         opened_at = told.opened_at if told is not None else now
         after, realized = _opened(order, end.fills, sizing, opened_at), ZERO
         price = shown_average(end.fills)
-        if note := _too_small(after, price, order.info):
+        if told is not None:  # an announced position stays one, however small it is
+            events, note = (
+                [_grown(end, after, header)] if after.quantity != told.quantity else [],
+                "",
+            )
+        elif note := _too_small(after, price, order.info):
             return PositionChange(None, 0, ZERO, [], note)
-        events, note = [_opening(after, price, header)], ""
-        if told is not None:
-            events = [_grown(end, after, header)] if after.quantity != told.quantity else []
+        else:
+            events = [_opening(after, price, header)]
     elif order.signal.action is OPEN:
         after, realized, events, note = _joined(end, before, sizing, header, now)
     else:
@@ -220,7 +224,9 @@ def _changed(
 
 def _grown(end: Settlement, position: Position, header: str) -> EventText:
     """Write `PositionChanged` of a position that its resting entry has enlarged."""
-    told = event_id(end.order.request.client_order_id, f"changed-{text(end.filled)}")
+    # The trades of an order that is over may make another quantity than the estimate did.
+    seen = "end" if end.report.state in TERMINAL else text(end.filled)
+    told = event_id(end.order.request.client_order_id, f"changed-{seen}")
     return encode(changed(position, ZERO, "enlarged by its entry"), told, header)
 
 

@@ -10,12 +10,12 @@ from typing import Final
 
 import msgspec
 
-from worker.domain.order import TERMINAL, OrderReport, OrderState
+from worker.domain.order import TERMINAL, OrderReport, OrderRequest, OrderState
 from worker.domain.plausibility import ImplausibleError, check_progress
 from worker.domain.refusal import CancelCode
 from worker.domain.trading_state import TradingState
 from worker.exchanges.budget.classes import RequestClass, asking
-from worker.exchanges.errors import ExchangeError, OrderNotFoundError, RateLimitError
+from worker.exchanges.errors import ExchangeError, OrderNotFoundError, Outcome, RateLimitError
 from worker.exchanges.ports import ExchangeAdapter
 from worker.ledger.stored import OrderRow
 from worker.ledger.turns import ApplyItem, CancelMark, LiveOrder, Turn
@@ -50,6 +50,8 @@ AGE_PARTS: Final = 30
 #: A cancelled order whose end is not reported yet, and one of which the exchange told nothing, is
 #: asked for again after this.
 SOON_MS: Final = 1_000
+#: A worker that cannot look at an order leaves it to another one, or to itself, after this.
+NOT_HERE_MS: Final = 5_000
 #: A request of a turn waits this long at most for its place in the budget, seconds.
 WITHIN_S: Final = 5.0
 
@@ -122,7 +124,7 @@ class FollowOrders:
         live = turn.orders[0]
         order = self._recall(live, custody)
         if isinstance(order, Postponed):
-            return Later(LONGEST_PAUSE_MS, order.reason)
+            return Later(NOT_HERE_MS, order.reason)
         try:
             return await self._follow(turn, live, order, custody)
         finally:
@@ -159,7 +161,7 @@ class FollowOrders:
         report = await self._ask(order, custody, last, row.placed_ms)
         if isinstance(report, Later):
             return report
-        ending = CancelCode[row.ending] if row.ending else None
+        ending, problem = CancelCode[row.ending] if row.ending else None, None
         if report.state not in TERMINAL:
             why = why_cancel(
                 row,
@@ -169,18 +171,22 @@ class FollowOrders:
                 at_end=CancelCode.EXPIRED if order.signal.good_till is None else _GOOD_TILL,
             )
             if why is not None:
-                ending = ending or why
-                problem = await self._cancel(order, custody, report)
+                exchange = self._exchanges[order.signal.exchange]
+                problem = await request_cancel(
+                    exchange, order.request, report.exchange_order_id, custody
+                )
+                if problem is None:
+                    ending = ending or why
                 again = problem or await self._ask(order, custody, report, row.placed_ms)
                 if isinstance(again, Later):
                     log.warning("cancel_unproven", **_ids(row), reason=again.reason)
                 else:
                     report = again
         if report.state not in TERMINAL:
-            age_ms = self._clock.now_ms() - row.placed_ms
-            due_ms = SOON_MS if ending else pause_ms(age_ms, self._first_pause_ms)
-            if row.ends_ms:
-                due_ms = max(min(due_ms, row.ends_ms - self._clock.now_ms()), 1)
+            now_ms = self._clock.now_ms()
+            due_ms = next_look_ms(row, now_ms, self._first_pause_ms, cancelling=ending is not None)
+            if problem is not None:
+                due_ms = problem.after_ms
             return self._live_orders.progress(
                 turn, live, order, report, due_ms=due_ms, ending=ending
             )
@@ -228,24 +234,26 @@ class FollowOrders:
         self._orders.report(custody.order, report)
         return report
 
-    async def _cancel(
-        self, order: AdmittedOrder, custody: Custody, report: OrderReport
-    ) -> Later | None:
-        """Ask for the order's cancellation under a lease that outlasts the request.
 
-        Returns:
-            When to try again where the exchange has not taken the request.
-        """
-        exchange = self._exchanges[order.signal.exchange]
-        if not custody.covers(exchange.open_window().expires_mono_ms):
-            return Later(SOON_MS, "lease too short to cancel")
-        try:
-            await exchange.cancel_order(order.request, report.exchange_order_id)
-        except OrderNotFoundError:
-            return None  # it has just ended: the next look tells how
-        except ExchangeError as error:
-            return Later(max(int(error.retry_after_s * 1000), SOON_MS), str(error))
-        return None
+async def request_cancel(
+    exchange: ExchangeAdapter, request: OrderRequest, exchange_order_id: str, custody: Custody
+) -> Later | None:
+    """Ask for an order's cancellation under a lease that outlasts the request.
+
+    Returns:
+        When to try again where the request was not sent, or the exchange refused it.
+    """
+    if not custody.covers(exchange.open_window().expires_mono_ms):
+        return Later(SOON_MS, "lease too short to cancel")
+    try:
+        await exchange.cancel_order(request, exchange_order_id)
+    except OrderNotFoundError:
+        return None  # it has just ended: the next look tells how
+    except ExchangeError as error:
+        if error.outcome is Outcome.UNKNOWN:
+            return None  # it may have been cancelled: the next look tells
+        return Later(max(int(error.retry_after_s * 1000), SOON_MS), str(error))
+    return None
 
 
 def why_cancel(
@@ -281,6 +289,20 @@ def why_cancel(
 def pause_ms(age_ms: float, first_ms: int) -> int:
     """Return in how long an order of that age is asked for again, milliseconds."""
     return max(first_ms, int(min(LONGEST_PAUSE_MS, age_ms / AGE_PARTS)))
+
+
+def next_look_ms(row: OrderRow, now_ms: int, first_ms: int, *, cancelling: bool) -> int:
+    """Return in how long an open order is asked for again, milliseconds.
+
+    Args:
+        row: the order.
+        now_ms: Unix milliseconds.
+        first_ms: how often a young order is asked for.
+        cancelling: its cancellation has been asked for.
+    """
+    due_ms = SOON_MS if cancelling else pause_ms(now_ms - row.placed_ms, first_ms)
+    left_ms = row.ends_ms - now_ms
+    return min(due_ms, left_ms) if left_ms > 0 else due_ms
 
 
 def put_off(error: ExchangeError | ImplausibleError, age_ms: float) -> Later:

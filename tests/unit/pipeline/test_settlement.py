@@ -48,6 +48,7 @@ from worker.pipeline.flow import (
     Repeated,
     SentBefore,
     Settlement,
+    Told,
     Unresolved,
 )
 from worker.pipeline.settlement import SettlementWriter
@@ -119,6 +120,7 @@ class Desk:
         cancelled_for: CancelCode | None = None,
         sent_before: SentBefore | None = None,
         created_ms: int = START_MS,
+        told: Told | None = None,
         **order: Any,
     ) -> CommitItem:
         admitted = self.order(**order)
@@ -135,6 +137,7 @@ class Desk:
             fees=total_fees(fills),
             attempts=attempts,
             cancelled_for=cancelled_for,
+            told=told,
         )
         return self.writer.settled(end, self.custody).item
 
@@ -162,6 +165,37 @@ def booked(item: CommitItem) -> Position:
 
 
 # --- entries ---
+
+
+def told_part(quantity: str) -> Told:
+    """What events have told of a resting entry so far: a part, with fees by estimate."""
+    return Told(ENTRY_ID, D(quantity), D(100), position(quantity=D(quantity)))
+
+
+def test_the_end_of_a_resting_entry_corrects_the_position_under_an_id_of_its_own() -> None:
+    """The estimate told the same filled quantity before; its trades have another fee."""
+    item = Desk().settled(
+        OrderState.CANCELLED, fill("1", "100", "0.002", "BTC"), works=RESTING, told=told_part("1")
+    )
+    assert "PositionOpened" not in kinds(item)
+    (changed,) = (event for event in told(item) if event["type"] == "PositionChanged")
+    assert changed["event_id"] == f"{ENTRY_CLIENT_ID}-changed-end"
+    assert changed["quantity"] == "0.998"
+
+
+def test_a_position_that_was_told_stays_one_however_small_it_turns_out() -> None:
+    """It is held, and counts for the exposure, as its trades say."""
+    info = msgspec.structs.replace(SPOT, min_quantity=D(1))
+    item = Desk().settled(
+        OrderState.CANCELLED,
+        fill("1", "100", "0.002", "BTC"),
+        works=RESTING,
+        told=told_part("1"),
+        info=info,
+    )
+    assert booked(item).quantity == D("0.998")
+    assert item.exposure == 99_800_000 - 200_000_000  # in place of what was reserved
+    assert kinds(item)[-1] == "PositionChanged"
 
 
 def test_an_entry_filled_whole_in_one_trade() -> None:

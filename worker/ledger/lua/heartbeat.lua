@@ -25,9 +25,8 @@ for n, id in ipairs(ids) do
   if passes_fence(id, worker, token) then lease(id, expires) else lost[#lost + 1] = id end
 end
 if trading_state ~= 'ACTIVE' then -- what rests is to be cancelled now
-  local due = {}
-  for n, key in ipairs(call('HKEYS', P .. 'live')) do due[2 * n - 1], due[2 * n] = now_ms, key end
-  call_many('ZADD', P .. 'agenda', due)
+  -- Whoever is due already keeps its place before those whose turn runs.
+  for _, key in ipairs(call('HKEYS', P .. 'live')) do call('ZADD', P .. 'agenda', 'LT', now_ms, key) end
 end
 call('HSET', P .. 'workers', worker, now_ms .. ' ' .. ARGV[3])
 do

@@ -37,7 +37,9 @@ def take_turns(account: MemoryAccount, worker: str, lease_ms: int, room: int) ->
     for turn in ended:
         take(turn.key, turn.deliveries + 1, now_ms - turn.until_ms)
     held = {turn.key for turn in agenda.turns.values()}
-    for key in agenda.due_keys(now_ms, room - len(ended)):
+    for key in agenda.due_keys(now_ms, room - len(ended) + len(held)):
+        if len(taken) >= room:
+            break
         if key not in held:  # else a hint came while the turn runs: it is granted once that is over
             del agenda.due[key]
             take(key, 1, 0)
@@ -125,7 +127,7 @@ def _end_order(account: MemoryAccount, key: str, position: bytes, item: ApplyIte
 def make_resting_due(account: MemoryAccount) -> None:
     """Make every position with a live order due now: what rests is to be cancelled."""
     for key in account.orders.positions():
-        account.agenda.due[key] = account.now_ms()
+        account.agenda.bring_forward(key, account.now_ms())
 
 
 def watch_live(account: MemoryAccount) -> int:

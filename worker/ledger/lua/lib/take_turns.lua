@@ -27,11 +27,13 @@ local function take_turns(worker, expires, room)
     read_entries({id})
     take(id, entries[id] and entries[id][ENTRY.DELIVERIES] + 1 or 1, now_ms - tonumber(ended[n + 1]))
   end
-  local due = call('ZRANGEBYSCORE', P .. 'agenda', '-inf', now_ms, 'LIMIT', 0, room - #ended / 2)
+  -- For those whose turn runs a hint may have come, which is granted once that is over: they stand
+  -- before others and take no room.
+  local most = room - #ended / 2 + call('ZCARD', P .. 'turns')
+  local due = call('ZRANGEBYSCORE', P .. 'agenda', '-inf', now_ms, 'LIMIT', 0, most)
   for _, key in ipairs(due) do
-    if replied >= LIMIT.REPLY_BYTES then break end
+    if #turns >= 2 * room or replied >= LIMIT.REPLY_BYTES then break end
     local id = '@' .. key
-    -- A hint came while the turn runs: it is granted once that is over.
     if not call('ZSCORE', P .. 'turns', id) then
       call('ZREM', P .. 'agenda', key)
       take(id, 1, 0)

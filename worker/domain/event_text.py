@@ -18,6 +18,11 @@ EventText = tuple[str, str, str, str]
 _encode: Final = msgspec.json.Encoder().encode
 #: The members that come before an event's parts.
 _LEADING: Final = ("type", "event_id")
+#: By type of event: its stream, its name, and how its JSON begins.
+_BEGINNINGS: Final = {
+    kind: (stream, kind.__name__, f'{{"type":"{kind.__name__}","event_id":"')
+    for kind, stream in STREAM_OF.items()
+}
 
 
 def share(part: Header | Event) -> str:
@@ -33,10 +38,7 @@ def encode(event: Event, identity: str, shared: str) -> EventText:
         identity: its id, plain ASCII without quotes.
         shared: its ``parts`` by :func:`share`, in order, joined with commas.
     """
-    kind, own = type(event), _encode(event)[1:-1].decode()
-    name = kind.__name__
-    data = f'{{"type":"{name}","event_id":"{identity}",{shared},{own}}}'
-    return STREAM_OF[kind], name, identity, data
+    return announce(type(event), identity, shared, _encode(event)[1:-1].decode())
 
 
 def announce(kind: type[Event], identity: str, shared: str, own: str) -> EventText:
@@ -48,9 +50,8 @@ def announce(kind: type[Event], identity: str, shared: str, own: str) -> EventTe
         shared: its ``parts`` by :func:`share`, in order, joined with commas.
         own: its own fields by :func:`share`.
     """
-    name = kind.__name__
-    data = f'{{"type":"{name}","event_id":"{identity}",{shared},{own}}}'
-    return STREAM_OF[kind], name, identity, data
+    stream, name, beginning = _BEGINNINGS[kind]
+    return stream, name, identity, f'{beginning}{identity}",{shared},{own}}}'
 
 
 def check_parts(kind: type[Event]) -> None:

@@ -63,11 +63,10 @@ class SizeRule(msgspec.Struct, frozen=True, kw_only=True):
         cap = free * self.max_pct * PERCENT
         if asked is None:
             budget = free * (self.default_pct if size_pct is None else size_pct) * PERCENT
-            room = (
-                min(budget, cap) / price
-                if cap_price is price
-                else min(budget / price, cap / cap_price)
-            )
+            if cap_price is price:
+                room = (budget if budget < cap else cap) / price
+            else:
+                room = min(budget / price, cap / cap_price)
             quantity = floor_to(room, info.quantity_step)
             if largest := largest_order(info, cap_price, at_market=at_market):
                 quantity = min(quantity, largest)

@@ -327,7 +327,8 @@ def reduce_position(
     left = after.quantity
     if left and is_untradable(left, average_price(fills), info):
         after = msgspec.structs.replace(after, quantity=ZERO, gone=after.gone + left)
-    return after, tidy(after.realized_pnl - position.realized_pnl)
+    realized, before = after.realized_pnl, position.realized_pnl
+    return after, tidy(realized - before) if before else realized
 
 
 def _left(position: Position, less: Decimal, coins: Decimal) -> Decimal:

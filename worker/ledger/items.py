@@ -187,13 +187,13 @@ def admission_arguments(items: Iterable[AdmitItem], worker: str) -> list[bytes |
     texts: list[bytes] = []
     for item in items:
         if item.limits is not latest:
-            latest = item.limits
-            if id(latest) not in spans:
+            latest, known = item.limits, spans.get(id(item.limits))
+            if known is None:
                 end = size + ROW_SIZE * len(latest.rows)
-                spans[id(latest)] = (size, end - ROW_SIZE)
+                known = spans[id(latest)] = (size, end - ROW_SIZE)
                 tables.append(latest.packed)
                 size = end
-            span = spans[id(latest)]
+            span = known
         columns, more = item.encode(worker)
         values += columns
         values += span

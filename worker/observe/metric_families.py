@@ -10,8 +10,9 @@ second: 3 of its 150 to 190 microseconds are saved.
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
+from decimal import Decimal
 from itertools import product
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from prometheus_client import Metric as Exposition
 from prometheus_client.registry import Collector
@@ -23,20 +24,23 @@ Sample = tuple[str, dict[str, str], float]
 
 
 class Counter:
-    """A sum that never falls."""
+    """A sum that never falls: of ints and floats, or of Decimals.
+
+    Those are added as they are: to make a float of each takes six times as long.
+    """
 
     __slots__ = ("_value",)
 
     def __init__(self) -> None:
-        self._value = 0.0
+        self._value: Any = 0
 
-    def inc(self, amount: float = 1.0) -> None:
+    def inc(self, amount: float | Decimal = 1) -> None:
         """Add ``amount``, which must not be negative."""
         self._value += amount
 
     def samples(self) -> Iterator[Sample]:
         """Yield the one sample."""
-        yield "", {}, self._value
+        yield "", {}, float(self._value)
 
 
 class Gauge:

@@ -159,9 +159,9 @@ class Metrics:
             self._slippage[exchange,].observe(float(slippage_bps))
         for currency, fee in fees.items():
             if fee >= ZERO:
-                self._commission[exchange, currency].inc(float(fee))
+                self._commission[exchange, currency].inc(fee)
             else:
-                self._counters["rebates_total"](exchange, currency).inc(float(-fee))
+                self._counters["rebates_total"](exchange, currency).inc(-fee)
 
     def takeover(self) -> None:
         """Count a claimed entry whose earlier delivery died."""

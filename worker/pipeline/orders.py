@@ -103,8 +103,8 @@ class OrderManager:
         client_id = order.request.client_order_id
         if self._active.pop(client_id, None) is not None:
             self._ended[order.state] = self._ended.get(order.state, 0) + 1
-        self._history.pop(client_id, None)
         self._history[client_id] = order
+        self._history.move_to_end(client_id)
         while len(self._history) > self._history_length:
             _, oldest = self._history.popitem(last=False)
             self._client_id_of.pop(oldest.exchange_order_id, None)

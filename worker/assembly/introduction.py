@@ -1,6 +1,6 @@
 """A worker's introduction to its account, which must be stored in a format that it knows."""
 
-from typing import Final, Protocol
+from typing import Protocol
 
 from worker.assembly.backing import Backing
 from worker.engine.engine import ExecutionEngine
@@ -13,8 +13,8 @@ from worker.runtime.logger import get_logger
 
 log = get_logger()
 
-#: Between two tries to reach the account, seconds.
-PAUSE_S: Final = 1.0
+#: Between two tries to reach the account, doubled each time up to the longest, seconds.
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0
 
 
 class Parts(Protocol):
@@ -40,6 +40,7 @@ async def introduce(worker: Parts) -> bool:
         ConfigError: the account is stored in a newer format.
         OlderWorkersError: it is stored in an older one, with which workers may be at work.
     """
+    pause_s = FIRST_PAUSE_S
     while not worker.state.draining:
         try:
             converted = await worker.backing.bring_up_to_date()
@@ -51,6 +52,7 @@ async def introduce(worker: Parts) -> bool:
             await worker.engine.introduce()
             return True
         worker.health.set("redis", ok=False, detail=problem)
-        log.error("redis_unavailable", error=problem, retry_in_s=PAUSE_S)
-        await worker.clock.sleep(PAUSE_S)
+        log.error("redis_unavailable", error=problem, retry_in_s=pause_s)
+        await worker.clock.sleep(pause_s)
+        pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
     return False
